@@ -1,0 +1,32 @@
+"""Data sets: where they come from, how they are cached, checked and split. Imports neither jax nor TFDS."""
+
+from dlbench.data.arrays import Dataset, from_arrays
+from dlbench.data.cache import CACHE_DIR_VARIABLE, cache_root
+from dlbench.data.sources import (
+    DATA_DIR_VARIABLE,
+    DEFAULT,
+    Available,
+    DatasetInfo,
+    available,
+    info,
+    load,
+    register,
+)
+from dlbench.data.splits import Split, make_split
+
+__all__ = [
+    "CACHE_DIR_VARIABLE",
+    "DATA_DIR_VARIABLE",
+    "DEFAULT",
+    "Available",
+    "Dataset",
+    "DatasetInfo",
+    "Split",
+    "available",
+    "cache_root",
+    "from_arrays",
+    "info",
+    "load",
+    "make_split",
+    "register",
+]

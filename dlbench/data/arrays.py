@@ -1,0 +1,218 @@
+"""The data set record: four arrays in memory, checked once and named by their content."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dlbench.errors import DataError, InputError
+
+ARRAY_FIELDS = ("train_images", "train_labels", "test_images", "test_labels")
+"""The arrays of a data set, in the order in which they are digested and stored."""
+
+DIGEST_PREFIX = 12
+"""Number of hexadecimal digits of a digest that references and folder names carry."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A training half and a test half of labelled images.
+
+    Two data sets are equal when name and digest are. The arrays are read-only.
+
+    Attributes:
+        name: a name without meaning of its own; the digest says what the data are.
+        train_images: uint8 [N, H, W, C], 0 to 255.
+        train_labels: int32 [N], 0 to num_classes - 1; every class occurs.
+        test_images: uint8 [M, H, W, C].
+        test_labels: int32 [M].
+        num_classes: number of classes.
+        digest: sha256 (64 hexadecimal digits) of the four arrays and num_classes.
+        class_names: what the labels stand for, where known.
+        source: where the data came from, in words.
+    """
+
+    name: str
+    train_images: Images = field(repr=False, compare=False)
+    train_labels: Labels = field(repr=False, compare=False)
+    test_images: Images = field(repr=False, compare=False)
+    test_labels: Labels = field(repr=False, compare=False)
+    num_classes: int
+    digest: str
+    class_names: tuple[str, ...] | None = field(default=None, repr=False, compare=False)
+    source: str = field(default="arrays", compare=False)
+
+    @property
+    def reference(self) -> str:
+        """``name@digest12``: what `load` finds again in any process that shares the cache."""
+        return f"{self.name}@{self.digest[:DIGEST_PREFIX]}"
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of every image."""
+        _, height, width, channels = self.train_images.shape
+        return height, width, channels
+
+
+def from_arrays(
+    name: str,
+    train_images: ArrayLike,
+    train_labels: ArrayLike,
+    test_images: ArrayLike,
+    test_labels: ArrayLike,
+    num_classes: int | None = None,
+    *,
+    class_names: tuple[str, ...] | None = None,
+    source: str = "arrays",
+) -> Dataset:
+    """Check four arrays and make a data set of copies of them.
+
+    Args:
+        name: 1 to 64 letters, digits, ``.``, ``_`` and ``-``, the first a letter or a digit.
+        train_images: uint8 [N, H, W, C], or [N, H, W] for one channel.
+        train_labels: integers [N].
+        test_images: uint8 [M, H, W, C] or [M, H, W].
+        test_labels: integers [M].
+        num_classes: by default the largest label plus one.
+        class_names: one name a class.
+        source: where the data came from, in words.
+
+    Raises:
+        InputError: the name breaks the rule above.
+        DataError: an array breaks a rule.
+    """
+    check_name(name)
+    halves = {
+        "training": (
+            _images(name, "train_images", train_images),
+            _labels(name, "train_labels", train_labels),
+        ),
+        "test": (_images(name, "test_images", test_images), _labels(name, "test_labels", test_labels)),
+    }
+    for half, (images, labels) in halves.items():
+        if len(images) != len(labels):
+            raise DataError(
+                f"data set {name!r}: the {half} half has {len(images)} images and {len(labels)} labels; "
+                "give one label an image."
+            )
+    (train_x, train_y), (test_x, test_y) = halves["training"], halves["test"]
+    if train_x.shape[1:] != test_x.shape[1:]:
+        raise DataError(
+            f"data set {name!r}: training images are {_times(train_x.shape[1:])} and test images "
+            f"{_times(test_x.shape[1:])}; both halves need one shape."
+        )
+    if num_classes is None:
+        num_classes = int(max(train_y.max(), test_y.max())) + 1
+    _check_classes(name, train_y, test_y, num_classes, class_names)
+    arrays: dict[str, NDArray[Any]] = {
+        "train_images": train_x,
+        "train_labels": train_y.astype(np.int32),
+        "test_images": test_x,
+        "test_labels": test_y.astype(np.int32),
+    }
+    for array in arrays.values():
+        array.setflags(write=False)
+    return Dataset(
+        name=name,
+        **arrays,
+        num_classes=num_classes,
+        digest=digest_of(arrays, num_classes),
+        class_names=class_names,
+        source=source,
+    )
+
+
+def digest_of(arrays: dict[str, NDArray[Any]], num_classes: int) -> str:
+    """Sha256 of four C-ordered arrays and the number of classes: the identity of a data set.
+
+    Args:
+        arrays: the arrays by the names in `ARRAY_FIELDS`; images uint8, labels int32.
+        num_classes: number of classes.
+
+    Returns:
+        64 hexadecimal digits, the same on every platform.
+    """
+    state = hashlib.sha256(f"dlbench data set, version 1\nnum_classes {num_classes}\n".encode())
+    for key in ARRAY_FIELDS:
+        array = arrays[key]
+        little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+        state.update(f"{key} {little.dtype.str} {_times(array.shape)}\n".encode())
+        state.update(little.data.cast("B"))
+    return state.hexdigest()
+
+
+def check_name(name: str) -> None:
+    """Raise InputError unless the name may become part of a folder's name."""
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"a data set's name is 1 to 64 letters, digits, '.', '_' or '-' and begins with a letter "
+            f"or digit; found {name!r}. Choose another name."
+        )
+
+
+def _images(name: str, key: str, value: ArrayLike) -> Images:
+    array = np.array(value, order="C")
+    if array.dtype != np.uint8:
+        raise DataError(
+            f"data set {name!r}: {key} must be uint8, 0 to 255; found {array.dtype}. "
+            "Convert them, for example (x * 255).astype('uint8') where x lies in [0, 1]."
+        )
+    if array.ndim == 3:
+        array = array[..., np.newaxis]
+    if array.ndim != 4 or 0 in array.shape:
+        raise DataError(
+            f"data set {name!r}: {key} must be [N, H, W, C] or [N, H, W] without empty axes; "
+            f"found shape {array.shape}."
+        )
+    return array
+
+
+def _labels(name: str, key: str, value: ArrayLike) -> NDArray[np.integer[Any]]:
+    array = np.array(value)
+    if array.dtype.kind not in "iu" or array.ndim != 1:
+        raise DataError(
+            f"data set {name!r}: {key} must be one axis of integers; found {array.dtype} "
+            f"of shape {array.shape}. Give class numbers, not one-hot vectors or names."
+        )
+    return array
+
+
+def _check_classes(
+    name: str,
+    train_labels: NDArray[np.integer[Any]],
+    test_labels: NDArray[np.integer[Any]],
+    num_classes: int,
+    class_names: tuple[str, ...] | None,
+) -> None:
+    if num_classes < 1:
+        raise DataError(f"data set {name!r}: num_classes must be at least 1; found {num_classes}.")
+    for key, labels in (("train_labels", train_labels), ("test_labels", test_labels)):
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= num_classes:
+            raise DataError(
+                f"data set {name!r}: {key} must lie between 0 and {num_classes - 1} "
+                f"(num_classes is {num_classes}); found {low if low < 0 else high}."
+            )
+    absent = np.flatnonzero(np.bincount(train_labels, minlength=num_classes) == 0)
+    if absent.size:
+        some = ", ".join(map(str, absent[:5])) + (", ..." if absent.size > 5 else "")
+        raise DataError(
+            f"data set {name!r}: every class must occur in the training half; of {num_classes} classes "
+            f"these do not: {some}. Number the classes from 0 without gaps, or correct num_classes."
+        )
+    if class_names is not None and len(class_names) != num_classes:
+        raise DataError(f"data set {name!r}: {len(class_names)} class names for {num_classes} classes.")
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

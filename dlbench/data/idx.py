@@ -1,0 +1,157 @@
+"""IDX files, the format of MNIST: a magic number, the axes' lengths, then unsigned bytes."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+import struct
+import zlib
+from pathlib import Path
+from typing import IO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlbench.data.arrays import Dataset, from_arrays
+from dlbench.data.catalog import IDX_FILES, MNIST, PublicSet
+from dlbench.errors import DataError
+
+IMAGES_MAGIC, LABELS_MAGIC = 0x803, 0x801
+_KINDS = {IMAGES_MAGIC: "images", LABELS_MAGIC: "labels"}
+
+
+def find_files(known: PublicSet, data_dir: Path) -> dict[str, Path] | None:
+    """Look for the four files of a data set below a data folder.
+
+    The spellings ``train-images-idx3-ubyte`` and ``train-images.idx3-ubyte`` are known, each with or
+    without ``.gz``.
+
+    Returns:
+        A file for each array, or None where a folder with none of them was found.
+
+    Raises:
+        DataError: a folder holds some of the four files, not all.
+    """
+    for place in known.idx_folders:
+        folder = data_dir / place
+        found = {key: path for key, stem in IDX_FILES.items() if (path := _find(folder, stem))}
+        if len(found) == len(IDX_FILES):
+            return found
+        if found:
+            absent = [stem for key, stem in IDX_FILES.items() if key not in found]
+            raise DataError(
+                f"data set {known.name!r}: {folder} holds {len(found)} of the {len(IDX_FILES)} IDX files; "
+                f"add {', '.join(absent)} (plain or .gz)."
+            )
+    return None
+
+
+def read_files(known: PublicSet, files: dict[str, Path]) -> Dataset:
+    """Read and check the four files of a data set.
+
+    Args:
+        known: what the files must hold.
+        files: one for each array, as `find_files` returns.
+
+    Raises:
+        DataError: a file is damaged, truncated, or not what its name says.
+    """
+    arrays = {}
+    for key, path in files.items():
+        count = known.num_train if key.startswith("train") else known.num_test
+        labels = key.endswith("labels")
+        arrays[key] = read_file(
+            path,
+            magic=LABELS_MAGIC if labels else IMAGES_MAGIC,
+            shape=(count,) if labels else (count, *known.image_shape[:2]),
+            md5=known.md5.get(key),
+            foreign={} if known is MNIST else {MNIST.md5[key]: MNIST.name},
+        )
+        if labels and (high := int(arrays[key].max())) >= known.num_classes:
+            raise DataError(
+                f"{path}: labels of {known.name} lie between 0 and {known.num_classes - 1}; found {high}. "
+                "The file is damaged or belongs to another data set."
+            )
+    return from_arrays(
+        known.name,
+        arrays["train_images"],
+        arrays["train_labels"],
+        arrays["test_images"],
+        arrays["test_labels"],
+        known.num_classes,
+        class_names=known.class_names,
+        source=f"IDX files in {files['train_images'].parent}",
+    )
+
+
+def read_file(
+    path: Path,
+    *,
+    magic: int,
+    shape: tuple[int, ...],
+    md5: str | None = None,
+    foreign: dict[str, str] | None = None,
+) -> NDArray[np.uint8]:
+    """Read one IDX file, plain or gzipped, that must hold an array of the given shape.
+
+    Args:
+        path: the file; a name ending in ``.gz`` is decompressed.
+        magic: IMAGES_MAGIC or LABELS_MAGIC.
+        shape: what the header must say.
+        md5: of the decompressed bytes, where known.
+        foreign: digests that the bytes must not have, and the data sets these belong to.
+
+    Raises:
+        DataError: the file cannot be read or holds something else.
+    """
+    payload = math.prod(shape)
+    header_size = 4 + 4 * len(shape)
+    try:
+        with cast(IO[bytes], gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as file:
+            header = file.read(header_size)
+            _check_header(path, header, magic, shape)
+            body = file.read(payload + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read ({error}). The file is damaged; fetch it again.") from error
+    if len(body) != payload:
+        found = f"only {len(body)}" if len(body) < payload else "more"
+        raise DataError(
+            f"{path}: {payload} bytes must follow the header of {header_size}; found {found}. "
+            "The file is truncated or damaged; fetch it again."
+        )
+    digest = hashlib.md5(header + body, usedforsecurity=False).hexdigest()
+    if foreign and digest in foreign:
+        raise DataError(f"{path}: this is the file of data set {foreign[digest]!r}, put in the wrong folder.")
+    if md5 is not None and digest != md5:
+        raise DataError(
+            f"{path}: the decompressed bytes have md5 {digest}; the original's is {md5}. "
+            "The file is damaged or belongs to another data set; fetch it again."
+        )
+    return np.frombuffer(body, np.uint8).reshape(shape)
+
+
+def _check_header(path: Path, header: bytes, magic: int, shape: tuple[int, ...]) -> None:
+    kind = _KINDS[magic]
+    found = struct.unpack(">I", header[:4])[0] if len(header) >= 4 else None
+    if found is not None and found != magic:
+        what = f"{_KINDS[found]} (magic number {found})" if found in _KINDS else f"magic number {found}"
+        raise DataError(
+            f"{path}: an IDX file of {kind} begins with magic number {magic}; found {what}. "
+            "The file is misnamed or no IDX file."
+        )
+    if len(header) < 4 + 4 * len(shape):
+        raise DataError(f"{path}: the header of {4 + 4 * len(shape)} bytes ends after {len(header)}.")
+    axes = struct.unpack(f">{len(shape)}I", header[4:])
+    if axes != shape:
+        raise DataError(
+            f"{path}: the header must announce {'x'.join(map(str, shape))} {kind}; "
+            f"found {'x'.join(map(str, axes))}. "
+            "Training and test files may be swapped, or the file is damaged."
+        )
+
+
+def _find(folder: Path, stem: str) -> Path | None:
+    dotted = stem.replace("-idx", ".idx")
+    paths = (folder / name for name in (stem, dotted, f"{stem}.gz", f"{dotted}.gz"))
+    return next((path for path in paths if path.is_file()), None)

