@@ -1,0 +1,209 @@
+"""How well one number is known: confidence intervals."""
+
+from __future__ import annotations
+
+import functools
+import math
+import statistics
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from dlbench.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its two-sided confidence interval, in the units of the values.
+
+    Attributes:
+        estimate: the statistic of the sample.
+        low: lower bound, `nan` where the sample does not determine one.
+        high: upper bound, likewise.
+        method: how the bounds were computed, for captions: "Student t", "Wilson", ...
+        n: number of values.
+        std: sample standard deviation (divisor n - 1) of the values, `nan` for one value.
+        confidence: coverage aimed at, in (0, 1).
+    """
+
+    estimate: float
+    low: float
+    high: float
+    method: str
+    n: int
+    std: float
+    confidence: float = 0.95
+
+
+def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval:
+    """Mean with Student's t interval: mean ± t(n-1, (1+confidence)/2) · std / √n.
+
+    One value has a mean and no spread: its bounds are `nan`. Equal values give an interval of width 0,
+    which says that the spread is below the resolution of the measurement, not that the mean is certain.
+
+    Args:
+        values: one number per seed.
+        confidence: coverage, in (0, 1).
+
+    Raises:
+        InputError: no values, a value that is not finite, or a confidence outside (0, 1).
+
+    References:
+        Student (1908), "The probable error of a mean", Biometrika 6(1).
+    """
+    sample = finite(values)
+    mean, std, n = statistics.mean(sample), sample_std(sample), len(sample)
+    low, high = student_bounds(mean, std / math.sqrt(n), n - 1, confidence)
+    return Interval(mean, low, high, "Student t", n, std, confidence)
+
+
+def bootstrap_interval(
+    values: Iterable[float],
+    statistic: Literal["mean", "iqm", "median"] | Callable[[NDArray[Any]], float] = "mean",
+    seed: int = 0,
+    num_resamples: int = 9999,
+    confidence: float = 0.95,
+) -> Interval:
+    """Any statistic with its bias-corrected and accelerated (BCa) bootstrap interval.
+
+    Meant for some twenty values and more. With five or ten, resampling cannot show tails that the sample
+    does not have and the interval is too short: `mean_interval` covers better. Where BCa is undefined (the
+    statistic stays the same whichever value is left out) the percentile interval is given, and `method`
+    says so. One value has `nan` bounds; equal values give width 0.
+
+    Args:
+        values: one number per seed.
+        statistic: "mean", "iqm" (`interquartile_mean`), "median", or a function of a 1-D array.
+        seed: of the resampling; the same seed gives the same interval.
+        num_resamples: number of bootstrap samples.
+        confidence: coverage, in (0, 1).
+
+    Raises:
+        InputError: no values, a value that is not finite, an unknown statistic, or a confidence outside
+            (0, 1).
+
+    References:
+        Efron (1987), "Better bootstrap confidence intervals", JASA 82(397).
+    """
+    import numpy as np
+    import scipy.stats
+
+    known: dict[str, Callable[..., Any]] = {
+        "mean": np.mean,
+        "iqm": functools.partial(scipy.stats.trim_mean, proportiontocut=0.25),
+        "median": np.median,
+    }
+    if isinstance(statistic, str) and statistic not in known:
+        raise InputError(f"unknown statistic {statistic!r}. Known: {', '.join(known)}, or a function.")
+    check_fraction("confidence", confidence)
+    function = known[statistic] if isinstance(statistic, str) else statistic
+    sample = sorted(finite(values))  # so that the order in which the values came changes nothing
+    estimate, n = float(function(np.array(sample))), len(sample)
+
+    def interval(bounds: tuple[float, float], method: str) -> Interval:
+        low, high = map(float, bounds)
+        return Interval(estimate, low, high, f"bootstrap {method}", n, sample_std(sample), confidence)
+
+    if n == 1:
+        return interval((math.nan, math.nan), "BCa")
+    if sample[0] == sample[-1]:
+        return interval((estimate, estimate), "BCa")
+    bootstrap = functools.partial(
+        scipy.stats.bootstrap, (np.array(sample),), function, confidence_level=confidence
+    )
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scipy's way to say that BCa is undefined; its bounds are nan then
+        result = bootstrap(n_resamples=num_resamples, random_state=np.random.default_rng(seed))
+    if not math.isnan(result.confidence_interval.low):
+        return interval(result.confidence_interval, "BCa")
+    result = bootstrap(method="percentile", n_resamples=0, bootstrap_result=result)
+    return interval(result.confidence_interval, "percentile")
+
+
+def interquartile_mean(values: Iterable[float]) -> float:
+    """Mean of the middle half: the lowest and highest ⌊n/4⌋ values are left out.
+
+    Robust to a few collapsed seeds and statistically more efficient than the median.
+
+    Raises:
+        InputError: no values, or a value that is not finite.
+
+    References:
+        Agarwal et al. (2021), "Deep reinforcement learning at the edge of the statistical precipice".
+    """
+    import scipy.stats
+
+    return float(scipy.stats.trim_mean(sorted(finite(values)), 0.25))
+
+
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:
+    """Wilson's score interval of a proportion: the uncertainty that a finite test set leaves.
+
+    The bounds are the proportions p with |successes/n - p| = z · √(p(1-p)/n), so they stay in [0, 1]; 97
+    correct of 100 is known to [0.915, 0.990]. Between-seed variation is not in it: see `mean_interval`.
+
+    Args:
+        successes: number of correct predictions.
+        n: number of examples.
+        confidence: coverage, in (0, 1).
+
+    Raises:
+        InputError: `n` below 1, `successes` outside 0..n, or a confidence outside (0, 1).
+
+    References:
+        Wilson (1927), "Probable inference, the law of succession, and statistical inference", JASA 22(158).
+    """
+    import scipy.stats
+
+    check_fraction("confidence", confidence)
+    if not 0 <= successes <= n or n < 1:
+        raise InputError(f"successes lie between 0 and n, and n is at least 1; got {successes} of {n}.")
+    p = successes / n
+    std = math.sqrt(p * (1 - p) * n / (n - 1)) if n > 1 else math.nan
+    bounds = scipy.stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    return Interval(p, float(bounds.low), float(bounds.high), "Wilson", n, std, confidence)
+
+
+def finite(values: Iterable[float]) -> list[float]:
+    """The values as floats, checked.
+
+    Raises:
+        InputError: there are none, or one is nan or infinite.
+    """
+    sample = [float(value) for value in values]
+    if not sample:
+        raise InputError("a statistic needs at least one value; got none.")
+    if bad := [value for value in sample if not math.isfinite(value)]:
+        raise InputError(
+            f"values are finite numbers; got {bad[0]} ({len(bad)} of {len(sample)} are not finite). "
+            "Leave diverged trials out and report how many there were."
+        )
+    return sample
+
+
+def sample_std(sample: list[float]) -> float:
+    """Standard deviation with divisor n - 1; `nan` for one value."""
+    return statistics.stdev(sample) if len(sample) > 1 else math.nan
+
+
+def student_bounds(estimate: float, std_error: float, df: float, confidence: float) -> tuple[float, float]:
+    """Student's t bounds, estimate ± t(df) · std_error; `nan` when there are no degrees of freedom.
+
+    Raises:
+        InputError: a confidence outside (0, 1).
+    """
+    import scipy.special
+
+    check_fraction("confidence", confidence)
+    half = float(scipy.special.stdtrit(df, (1 + confidence) / 2)) * std_error
+    return estimate - half, estimate + half
+
+
+def check_fraction(name: str, value: float) -> None:
+    """Raise InputError unless 0 < value < 1."""
+    if not 0 < value < 1:
+        raise InputError(f"{name} lies between 0 and 1, such as 0.95 or 0.05; got {value}.")

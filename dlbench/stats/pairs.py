@@ -1,0 +1,216 @@
+"""Do two groups differ: paired and unpaired comparisons."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from dlbench.errors import InputError
+from dlbench.stats.intervals import Interval, finite, mean_interval, sample_std, student_bounds
+
+RESOLUTION = 1e-6
+"""Relative difference below which two metrics are equal: they come from float32, and 0.91 - 0.90 is not
+0.94 - 0.93 in binary. Taken at face value that rounding is a tiny spread and makes p about 1e-30."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Group A against group B.
+
+    Attributes:
+        difference: mean of A minus mean of B with its Student t interval. Its `std` is the standard
+            deviation that the effect size is measured in.
+        p_value: two-sided, of the hypothesis of no difference; `nan` where the test is undefined.
+        effect_size: standardised mean difference with Hedges' small-sample correction (Cohen's d_z for
+            pairs); `nan` without spread or with fewer than two degrees of freedom.
+        probability_of_superiority: how often a value of A exceeds one of B, ties counting half, in [0, 1].
+        test: "t", "wilcoxon" or "welch".
+    """
+
+    difference: Interval
+    p_value: float
+    effect_size: float
+    probability_of_superiority: float
+    test: str
+
+    @property
+    def n(self) -> int:
+        """Number of pairs, or of values in both groups when they are not paired."""
+        return self.difference.n
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Two classifiers on the same examples: how many each got right, and whether they differ."""
+
+    both_correct: int
+    only_a_correct: int
+    only_b_correct: int
+    both_wrong: int
+    p_value: float
+
+
+def paired_comparison(
+    a: Iterable[float],
+    b: Iterable[float],
+    test: Literal["auto", "t", "wilcoxon"] = "auto",
+    confidence: float = 0.95,
+) -> Comparison:
+    """Compare values measured under the same conditions (seed, split), pair by pair.
+
+    With d = a - b over n pairs:
+
+    - t test: t = mean(d) / (std(d) / √n) with n - 1 degrees of freedom.
+    - Wilcoxon's signed-rank test: exact where scipy is; it cannot go below p = 2^(1-n), so five pairs never
+      reach 0.05. The interval remains Student's.
+    - "auto" is the t test, except where t divides by zero because all differences are equal (up to
+      `RESOLUTION`) or there is only one: then Wilcoxon, whose answer, 2^(1-n), does not mistake a coarse
+      metric for certainty. It never chooses by normality: a test picked by a look at the data loses its
+      error rate.
+
+    All differences zero: p = 1 with every test. Equal but not zero: "t" is undefined and p is `nan`.
+
+    Effect size: Cohen's d_z = mean(d) / std(d), times Hedges' J(n-1), where
+    J(m) = Γ(m/2) / (√(m/2) Γ((m-1)/2)).
+
+    Args:
+        a: values of A.
+        b: values of B, in the same order.
+        test: which p-value.
+        confidence: coverage of the interval, in (0, 1).
+
+    Raises:
+        InputError: lengths differ, no values, a value that is not finite, an unknown test, or a confidence
+            outside (0, 1).
+
+    References:
+        Wilcoxon (1945), "Individual comparisons by ranking methods", Biometrics Bulletin 1(6).
+        Hedges (1981), "Distribution theory for Glass's estimator of effect size", J. Educ. Stat. 6(2).
+        Lakens (2013), "Calculating and reporting effect sizes", Frontiers in Psychology 4:863.
+    """
+    if test not in ("auto", "t", "wilcoxon"):
+        raise InputError(f"unknown test {test!r}. Known: auto, t, wilcoxon.")
+    xs, ys = finite(a), finite(b)
+    if len(xs) != len(ys):
+        raise InputError(f"pairs need as many values of A as of B; got {len(xs)} and {len(ys)}.")
+    differences = [0.0 if _equal(x, y) else x - y for x, y in zip(xs, ys, strict=True)]
+    difference, n = mean_interval(differences, confidence), len(differences)
+    has_spread = max(differences) - min(differences) > RESOLUTION * max(map(abs, xs + ys))
+    if test == "auto":
+        test = "t" if has_spread else "wilcoxon"
+    if not any(differences):
+        p_value = 1.0
+    elif test == "wilcoxon":
+        import scipy.stats
+
+        p_value = float(scipy.stats.wilcoxon(differences).pvalue)
+    else:
+        p_value = (
+            _student_p(difference.estimate / difference.std * math.sqrt(n), n - 1) if has_spread else math.nan
+        )
+    return Comparison(
+        difference,
+        p_value,
+        effect_size=_hedges(difference.estimate, difference.std, n - 1) if has_spread else math.nan,
+        probability_of_superiority=statistics.mean(map(_win, xs, ys)),
+        test=test,
+    )
+
+
+def welch_comparison(a: Iterable[float], b: Iterable[float], confidence: float = 0.95) -> Comparison:
+    """Compare two independent groups, of any sizes and variances, by Welch's t test.
+
+    t = (mean(a) - mean(b)) / √(u + v) with u = var(a)/n_a, v = var(b)/n_b and the Welch-Satterthwaite
+    degrees of freedom (u + v)² / (u²/(n_a-1) + v²/(n_b-1)). The standardiser of the effect size is
+    √((var(a) + var(b)) / 2). With a group of one, or no spread in either, the interval, p and effect size
+    are `nan`.
+
+    Args:
+        a: values of A.
+        b: values of B.
+        confidence: coverage of the interval, in (0, 1).
+
+    Raises:
+        InputError: a group without values, a value that is not finite, or a confidence outside (0, 1).
+
+    References:
+        Welch (1947), "The generalization of Student's problem ...", Biometrika 34.
+        Delacre et al. (2021), "Why Hedges' g*s based on the non-pooled standard deviation should be
+        reported with Welch's t-test".
+    """
+    xs, ys = finite(a), finite(b)
+    mean, n = statistics.mean(xs) - statistics.mean(ys), len(xs) + len(ys)
+    var_x, var_y = sample_std(xs) ** 2, sample_std(ys) ** 2
+    u, v = var_x / len(xs), var_y / len(ys)
+    std, std_error = math.sqrt((var_x + var_y) / 2), math.sqrt(u + v)
+    df = effect_df = t = math.nan
+    if std_error > 0:  # false for nan too
+        dfs = len(xs) - 1, len(ys) - 1
+        df = (u + v) ** 2 / (u**2 / dfs[0] + v**2 / dfs[1])
+        effect_df = (var_x + var_y) ** 2 / (var_x**2 / dfs[0] + var_y**2 / dfs[1])
+        t = mean / std_error
+    low, high = student_bounds(mean, std_error, df, confidence)
+    return Comparison(
+        Interval(mean, low, high, "Welch t", n, std, confidence),
+        p_value=_student_p(t, df),
+        effect_size=_hedges(mean, std, effect_df),
+        probability_of_superiority=statistics.mean(_win(x, y) for x in xs for y in ys),
+        test="welch",
+    )
+
+
+def mcnemar(correct_a: Iterable[bool], correct_b: Iterable[bool]) -> McNemar:
+    """Exact McNemar test: do two classifiers err at the same rate on the same examples?
+
+    Only the examples on which they disagree count: under the null hypothesis "only A is right" is
+    binomial(number of disagreements, 1/2). Without any disagreement p = 1. It compares two trained
+    networks, not two configurations: seeds are not in it.
+
+    Args:
+        correct_a: per example, whether A is right.
+        correct_b: the same for B, in the same order.
+
+    Raises:
+        InputError: lengths differ or there are no examples.
+
+    References:
+        McNemar (1947), Psychometrika 12(2). Dietterich (1998), Neural Computation 10(7).
+    """
+    import scipy.stats
+
+    outcomes_a, outcomes_b = list(map(bool, correct_a)), list(map(bool, correct_b))
+    if len(outcomes_a) != len(outcomes_b) or not outcomes_a:
+        raise InputError(
+            "both classifiers need the same examples, at least one; "
+            f"got {len(outcomes_a)} and {len(outcomes_b)}."
+        )
+    count = Counter(zip(outcomes_a, outcomes_b, strict=True))
+    only_a, only_b = count[True, False], count[False, True]
+    p_value = float(scipy.stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    return McNemar(count[True, True], only_a, only_b, count[False, False], p_value)
+
+
+def _equal(x: float, y: float) -> bool:
+    return math.isclose(x, y, rel_tol=RESOLUTION)
+
+
+def _win(x: float, y: float) -> float:
+    return 0.5 if _equal(x, y) else float(x > y)
+
+
+def _student_p(t: float, df: float) -> float:
+    import scipy.special
+
+    return float(2 * scipy.special.stdtr(df, -abs(t)))
+
+
+def _hedges(mean: float, std: float, df: float) -> float:
+    """Mean / std with Hedges' correction J(df), which exists from two degrees of freedom on."""
+    if not df >= 2 or std == 0:  # nan too
+        return math.nan
+    log_j = math.lgamma(df / 2) - math.lgamma((df - 1) / 2) - math.log(df / 2) / 2
+    return mean / std * math.exp(log_j)

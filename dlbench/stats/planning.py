@@ -1,0 +1,103 @@
+"""How many seeds a comparison takes, and how often one may look at it."""
+
+from __future__ import annotations
+
+import bisect
+import math
+
+from dlbench.errors import InputError
+from dlbench.stats.intervals import check_fraction
+
+MAX_SEEDS = 1000
+"""Where `seeds_needed` stops counting."""
+
+
+def seeds_needed(
+    mean_difference: float,
+    std_of_differences: float,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    num_comparisons: int = 1,
+) -> int | None:
+    """How many seeds in all would probably settle a paired comparison.
+
+    The smallest n at which the two-sided paired t test at level alpha / num_comparisons finds the
+    difference, in the right direction, with the given power: P(T > t(n-1, 1 - level/2)), T noncentral t
+    with n - 1 degrees of freedom and noncentrality |d| √n, d = mean / std. Without spread it is the n at
+    which equal differences become significant in `paired_comparison`, 2^(1-n) ≤ level.
+
+    Put in an observed difference and the answer is a rough guide, and an optimistic one: differences that
+    look large are on average smaller. alpha / num_comparisons is Bonferroni's level, which Holm's method
+    only improves on.
+
+    Args:
+        mean_difference: of the pairs, in units of the metric.
+        std_of_differences: sample standard deviation of the pairs' differences, same units.
+        alpha: family-wise error rate, in (0, 1).
+        power: probability of success, in (0, 1).
+        num_comparisons: number of comparisons that share alpha.
+
+    Returns:
+        The number of seeds, `MAX_SEEDS` standing for that many or more; None when the difference is 0 and
+        no number would do.
+
+    Raises:
+        InputError: a mean that is not finite, a std that is negative or not finite, an alpha or power outside
+            (0, 1), or fewer than one comparison.
+
+    References:
+        Cohen (1988), "Statistical power analysis for the behavioral sciences", section 2.
+    """
+    import scipy.stats
+
+    check_fraction("alpha", alpha)
+    check_fraction("power", power)
+    if not math.isfinite(mean_difference) or not 0 <= std_of_differences < math.inf or num_comparisons < 1:
+        raise InputError(
+            "planning needs a finite mean, a finite std of at least 0 and at least one comparison; "
+            f"got {mean_difference}, {std_of_differences} and {num_comparisons}. Two seeds give a std."
+        )
+    if mean_difference == 0:
+        return None
+    level = alpha / num_comparisons
+    if std_of_differences == 0:
+        return min(MAX_SEEDS, 1 + math.ceil(-math.log2(level)))
+    effect = min(abs(mean_difference) / std_of_differences, 1e4)  # noncentral t overflows far beyond
+
+    def power_at(n: int) -> float:
+        critical = scipy.stats.t.isf(level / 2, n - 1)
+        return float(scipy.stats.nct.sf(critical, n - 1, effect * math.sqrt(n)))
+
+    candidates = range(2, MAX_SEEDS)
+    return candidates.start + bisect.bisect_left(candidates, power, key=power_at)
+
+
+def sequential_alpha(look: int, max_looks: int, alpha: float = 0.05) -> float:
+    """Level at which to test at one of several looks at a growing set of seeds.
+
+    By look k of K the error k²/K² · alpha may have been spent (Kim and DeMets' power family with ρ = 2), so
+    look k has (2k - 1)/K² · alpha. The levels add up to alpha, so by the union bound a family that stops at
+    the first significant result claims something false with probability at most alpha. That holds for
+    whatever valid procedure is used at each look (`compare_all(groups, alpha=level)`, any number of pairs),
+    and when one stops early; it does not when looks are added beyond max_looks.
+
+    Spending little at first costs an early stop or two and gains power: for five looks at three more seeds
+    each and a difference of 0.8 standard deviations, 0.69 against 0.62 with equal levels, for the same
+    number of seeds on average (12.4 and 12.2).
+
+    Args:
+        look: number of this look, from 1.
+        max_looks: number of looks fixed in advance.
+        alpha: probability of any false claim at any look, in (0, 1).
+
+    Raises:
+        InputError: a look outside 1..max_looks, or an alpha outside (0, 1).
+
+    References:
+        Kim and DeMets (1987), "Design and analysis of group sequential tests based on the type I error
+        spending rate function", Biometrika 74(1).
+    """
+    check_fraction("alpha", alpha)
+    if not 1 <= look <= max_looks:
+        raise InputError(f"looks are numbered from 1 to max_looks; got look {look} of {max_looks}.")
+    return (2 * look - 1) / max_looks**2 * alpha

@@ -1,0 +1,237 @@
+"""Which of many is best, and whether the data say so."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+from dlbench.errors import InputError
+from dlbench.stats.intervals import Interval, check_fraction, finite, mean_interval
+from dlbench.stats.pairs import RESOLUTION, Comparison, paired_comparison, welch_comparison
+
+Groups = Mapping[str, Mapping[Hashable, float]]
+"""Name of a configuration → what its trials have in common with the others' (seed, split) → value."""
+
+
+@dataclass(frozen=True)
+class PairwiseComparison:
+    """One pair out of a family of comparisons.
+
+    Attributes:
+        a: name of the first group.
+        b: name of the second group.
+        comparison: A against B on its own; its interval and `p_value` are not adjusted.
+        p_adjusted: the p-value after Holm's correction over all pairs.
+        supported: whether the data support a difference: `p_adjusted` is at most alpha.
+    """
+
+    a: str
+    b: str
+    comparison: Comparison
+    p_adjusted: float
+    supported: bool
+
+
+@dataclass(frozen=True)
+class RankingEntry:
+    """A group and the ranks that the data leave open for it, 1 being the best."""
+
+    name: str
+    interval: Interval
+    best_rank: int
+    worst_rank: int
+
+    @property
+    def place(self) -> str:
+        """The ranks as shown: "1" or "1-3"."""
+        if self.best_rank == self.worst_rank:
+            return str(self.best_rank)
+        return f"{self.best_rank}-{self.worst_rank}"
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Groups in the order of their means, the comparisons behind it, and the family-wise error rate."""
+
+    entries: tuple[RankingEntry, ...]
+    comparisons: tuple[PairwiseComparison, ...]
+    alpha: float
+
+    @property
+    def winner(self) -> str | None:
+        """The group that is significantly better than each other one, if there is one."""
+        first = self.entries[0]
+        return first.name if len(self.entries) > 1 and first.worst_rank == 1 else None
+
+
+@dataclass(frozen=True)
+class SelectionEstimate:
+    """How much the choice of the best configuration owes to the seeds that happened to be run.
+
+    Attributes:
+        selected: the configuration with the best mean.
+        rank_distribution: at index r, the fraction of resamples in which it takes rank r + 1; `nan` with
+            fewer than two seeds.
+        n: number of seeds (shared keys) resampled.
+    """
+
+    selected: str
+    rank_distribution: tuple[float, ...]
+    n: int
+
+    @property
+    def probability_first(self) -> float:
+        """Fraction of resamples in which the selected configuration comes first."""
+        return self.rank_distribution[0]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p-values, in the order given.
+
+    With m values sorted upwards, adjusted p(i) = max over j ≤ i of min(1, (m - j + 1) p(j)). Rejecting
+    those at most alpha keeps the probability of any false rejection at most alpha, however the tests
+    depend on each other.
+
+    Raises:
+        InputError: a value outside [0, 1], or nan.
+
+    References:
+        Holm (1979), "A simple sequentially rejective multiple test procedure", Scand. J. Stat. 6(2).
+    """
+    if bad := [p for p in p_values if not 0 <= p <= 1]:
+        raise InputError(f"p-values lie in [0, 1]; got {bad[0]}.")
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def compare_all(groups: Groups, confidence: float = 0.95, alpha: float = 0.05) -> list[PairwiseComparison]:
+    """Compare every two groups and correct for the number of comparisons by Holm's method.
+
+    Two groups that share at least two keys are compared on the shared ones (`paired_comparison`), others on
+    all their values as independent samples (`welch_comparison`). A pair for which no test is defined (a
+    single value, say) counts as p = 1.
+
+    Args:
+        groups: per configuration, key (seed, split) → value.
+        confidence: coverage of each interval on its own, in (0, 1).
+        alpha: probability of supporting any difference that is not there, in (0, 1).
+
+    Returns:
+        One entry per pair, in the order of `groups`.
+
+    Raises:
+        InputError: an empty group, a value that is not finite, or a confidence or alpha outside (0, 1).
+    """
+    check_fraction("alpha", alpha)
+    pairs = list(itertools.combinations(groups, 2))
+    comparisons = [_compare(groups[a], groups[b], confidence) for a, b in pairs]
+    adjusted = holm([1.0 if math.isnan(c.p_value) else c.p_value for c in comparisons])
+    return [
+        PairwiseComparison(a, b, comparison, p, supported=p <= alpha)
+        for (a, b), comparison, p in zip(pairs, comparisons, adjusted, strict=True)
+    ]
+
+
+def ranking(
+    groups: Groups, confidence: float = 0.95, alpha: float = 0.05, higher_is_better: bool = True
+) -> Ranking:
+    """Rank groups by their means, giving each the range of ranks that the data leave open.
+
+    Of K groups, one has the ranks from 1 + (number significantly better than it) to K - (number
+    significantly worse), by `compare_all`. These ranges are simultaneous confidence intervals: all of them
+    contain the true ranks with probability at least 1 - alpha, because none can miss unless some
+    significant difference is false. Groups that cannot be told apart overlap ("1-2" and "1-2").
+
+    Args:
+        groups: per configuration, key (seed, split) → value.
+        confidence: coverage of each mean's interval on its own, in (0, 1).
+        alpha: probability that any range is wrong, in (0, 1).
+        higher_is_better: false for losses and times.
+
+    Raises:
+        InputError: no groups, an empty one, a value that is not finite, or a confidence or alpha outside
+            (0, 1).
+
+    References:
+        Al Mohamad, Goeman and van Zwet (2022), "Simultaneous confidence intervals for ranks with
+        application to ranking institutions", Biometrics 78(1).
+    """
+    if not groups:
+        raise InputError("a ranking needs at least one group; got none.")
+    comparisons = compare_all(groups, confidence, alpha)
+    num_better, num_worse = dict.fromkeys(groups, 0), dict.fromkeys(groups, 0)
+    for pair in comparisons:
+        if pair.supported:
+            a_is_better = (pair.comparison.difference.estimate > 0) == higher_is_better
+            better, worse = (pair.a, pair.b) if a_is_better else (pair.b, pair.a)
+            num_better[worse] += 1
+            num_worse[better] += 1
+    entries = [
+        RankingEntry(
+            name,
+            mean_interval(group.values(), confidence),
+            1 + num_better[name],
+            len(groups) - num_worse[name],
+        )
+        for name, group in groups.items()
+    ]
+    sign = -1 if higher_is_better else 1
+    entries.sort(key=lambda entry: (sign * entry.interval.estimate, entry.name))
+    return Ranking(tuple(entries), tuple(comparisons), alpha)
+
+
+def selection_estimate(
+    groups: Groups, seed: int = 0, num_resamples: int = 9999, higher_is_better: bool = True
+) -> SelectionEstimate:
+    """Would other seeds have selected the same configuration? A bootstrap over the seeds.
+
+    Seeds (the keys that all groups share) are drawn with replacement, the same draw for all groups, and the
+    groups ranked by their means. Groups that tie share the ranks they span equally. With few seeds this
+    flatters the selected one, as any bootstrap of a small sample does: it describes stability and is no
+    test; `ranking` is.
+
+    Args:
+        groups: per configuration, key (seed, split) → value.
+        seed: of the resampling; the same seed gives the same estimate.
+        num_resamples: number of bootstrap samples.
+        higher_is_better: false for losses and times.
+
+    Raises:
+        InputError: no groups, no key shared by all of them, or a value that is not finite.
+    """
+    import numpy as np
+
+    keys = [key for key in next(iter(groups.values()), {}) if all(key in group for group in groups.values())]
+    if not keys:
+        raise InputError("selecting needs groups that share keys (seed, split); these share none.")
+    sign = 1 if higher_is_better else -1
+    values = {name: finite(sign * group[key] for key in keys) for name, group in groups.items()}
+    selected = min(values, key=lambda name: (-statistics.mean(values[name]), name))
+    n = len(keys)
+    if n == 1:
+        return SelectionEstimate(selected, (math.nan,) * len(groups), n)
+    draws = np.random.default_rng(seed).multinomial(n, [1 / n] * n, size=num_resamples)
+    means = draws @ np.array(list(values.values())).T / n  # resample, group
+    own = draws @ np.array(values[selected])[:, None] / n
+    tied = np.isclose(means, own, rtol=RESOLUTION, atol=0)
+    num_better, num_tied = ((means > own) & ~tied).sum(axis=1), tied.sum(axis=1)
+    distribution = tuple(
+        float(np.mean(((num_better <= r) & (r < num_better + num_tied)) / num_tied))
+        for r in range(len(groups))
+    )
+    return SelectionEstimate(selected, distribution, n)
+
+
+def _compare(a: Mapping[Hashable, float], b: Mapping[Hashable, float], confidence: float) -> Comparison:
+    shared = [key for key in a if key in b]
+    if len(shared) > 1:
+        return paired_comparison(
+            [a[key] for key in shared], [b[key] for key in shared], confidence=confidence
+        )
+    return welch_comparison(a.values(), b.values(), confidence)
