@@ -8,7 +8,6 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from dlbench.data.catalog import IDX_FILES, MNIST, PublicSet
 from dlbench.errors import DataError
 
 IMAGES_MAGIC, LABELS_MAGIC = 0x803, 0x801
+_GZIP_MAGIC = b"\x1f\x8b"
 _KINDS = {IMAGES_MAGIC: "images", LABELS_MAGIC: "labels"}
 
 
@@ -66,7 +66,7 @@ def read_files(known: PublicSet, files: dict[str, Path]) -> Dataset:
             magic=LABELS_MAGIC if labels else IMAGES_MAGIC,
             shape=(count,) if labels else (count, *known.image_shape[:2]),
             md5=known.md5.get(key),
-            foreign={} if known is MNIST else {MNIST.md5[key]: MNIST.name},
+            foreign={} if known.name == MNIST.name else {MNIST.md5[key]: MNIST.name},
         )
         if labels and (high := int(arrays[key].max())) >= known.num_classes:
             raise DataError(
@@ -96,7 +96,7 @@ def read_file(
     """Read one IDX file, plain or gzipped, that must hold an array of the given shape.
 
     Args:
-        path: the file; a name ending in ``.gz`` is decompressed.
+        path: the file; decompressed if it begins as gzip files do, whatever its name.
         magic: IMAGES_MAGIC or LABELS_MAGIC.
         shape: what the header must say.
         md5: of the decompressed bytes, where known.
@@ -108,7 +108,8 @@ def read_file(
     payload = math.prod(shape)
     header_size = 4 + 4 * len(shape)
     try:
-        with cast(IO[bytes], gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as file:
+        with path.open("rb") as raw:
+            file = gzip.GzipFile(fileobj=raw) if raw.peek(2).startswith(_GZIP_MAGIC) else raw
             header = file.read(header_size)
             _check_header(path, header, magic, shape)
             body = file.read(payload + 1)

@@ -230,7 +230,8 @@ def _keep(dataset: Dataset, origin: str) -> Dataset:
     except OSError as error:
         warnings.warn(
             f"the cache {cache.cache_root()} cannot be written ({error}): data set {dataset.name!r} is held "
-            f"in memory and prepared anew each time. Set {cache.CACHE_DIR_VARIABLE} to a folder you can write.",
+            "in memory and prepared anew each time. "
+            f"Set {cache.CACHE_DIR_VARIABLE} to a folder you can write.",
             RuntimeWarning,
             stacklevel=4,
         )
