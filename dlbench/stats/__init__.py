@@ -24,6 +24,7 @@ from dlbench.stats.intervals import (
 from dlbench.stats.pairs import Comparison, McNemar, mcnemar, paired_comparison, welch_comparison
 from dlbench.stats.planning import MAX_SEEDS, seeds_needed, sequential_alpha
 from dlbench.stats.rankings import (
+    Groups,
     PairwiseComparison,
     Ranking,
     RankingEntry,
@@ -37,6 +38,7 @@ from dlbench.stats.rankings import (
 __all__ = [
     "MAX_SEEDS",
     "Comparison",
+    "Groups",
     "Interval",
     "McNemar",
     "PairwiseComparison",

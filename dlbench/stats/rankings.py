@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dlbench.errors import InputError
 from dlbench.stats.intervals import Interval, check_fraction, finite, mean_interval
 from dlbench.stats.pairs import RESOLUTION, Comparison, paired_comparison, welch_comparison
 
-Groups = Mapping[str, Mapping[Hashable, float]]
+Groups = Mapping[str, Mapping[Any, float]]
 """Name of a configuration → what its trials have in common with the others' (seed, split) → value."""
 
 
@@ -146,7 +147,8 @@ def ranking(
     Of K groups, one has the ranks from 1 + (number significantly better than it) to K - (number
     significantly worse), by `compare_all`. These ranges are simultaneous confidence intervals: all of them
     contain the true ranks with probability at least 1 - alpha, because none can miss unless some
-    significant difference is false. Groups that cannot be told apart overlap ("1-2" and "1-2").
+    significant difference is false. Groups that cannot be told apart overlap ("1-2" and "1-2"). The order is
+    that of all means; pairs are compared on the keys they share, so give every group the same keys.
 
     Args:
         groups: per configuration, key (seed, split) → value.
@@ -228,7 +230,7 @@ def selection_estimate(
     return SelectionEstimate(selected, distribution, n)
 
 
-def _compare(a: Mapping[Hashable, float], b: Mapping[Hashable, float], confidence: float) -> Comparison:
+def _compare(a: Mapping[Any, float], b: Mapping[Any, float], confidence: float) -> Comparison:
     shared = [key for key in a if key in b]
     if len(shared) > 1:
         return paired_comparison(

@@ -1,0 +1,616 @@
+"""Intervals, tests and rankings against published examples, other formulas and simulation."""
+
+import itertools
+import math
+import statistics
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.stats
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from dlbench import stats
+from dlbench.errors import InputError
+
+VALUES = st.floats(-1e6, 1e6).map(lambda x: round(x, 3))
+SAMPLES = st.lists(VALUES, min_size=1, max_size=12)
+PAIRS = st.lists(st.tuples(VALUES, VALUES), min_size=1, max_size=12)
+P_VALUES = st.lists(st.floats(0, 1), max_size=7)
+
+# Student (1908): additional hours of sleep under two drugs, ten patients; R's data set `sleep`.
+SLEEP_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
+SLEEP_2 = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
+
+
+def seeded(**groups: list[float]) -> dict[str, dict[int, float]]:
+    return {name: dict(enumerate(values)) for name, values in groups.items()}
+
+
+def nan_equal(a: float, b: float) -> bool:
+    return a == b or (math.isnan(a) and math.isnan(b))
+
+
+class TestMeanInterval:
+    def test_student_sleep(self) -> None:
+        # R: t.test(extra ~ group, data = sleep, paired = TRUE), its mean and confidence interval
+        interval = stats.mean_interval([a - b for a, b in zip(SLEEP_1, SLEEP_2, strict=True)])
+        assert interval.estimate == pytest.approx(-1.58)
+        assert (interval.low, interval.high) == pytest.approx((-2.4598858, -0.7001142), abs=1e-7)
+        assert (interval.n, interval.method, interval.confidence) == (10, "Student t", 0.95)
+
+    @given(st.lists(VALUES, min_size=2, max_size=12), st.floats(0.01, 0.999))
+    def test_agrees_with_scipy(self, values: list[float], confidence: float) -> None:
+        std = np.std(values, ddof=1)
+        assume(std > 1e-3)
+        low, high = scipy.stats.t.interval(
+            confidence, len(values) - 1, np.mean(values), scipy.stats.sem(values)
+        )
+        interval = stats.mean_interval(values, confidence)
+        assert (interval.low, interval.high) == pytest.approx((low, high), rel=1e-9, abs=1e-6)
+        assert interval.std == pytest.approx(std)
+
+    @given(SAMPLES, st.randoms(use_true_random=False))
+    def test_contains_its_estimate_and_ignores_order(self, values: list[float], random) -> None:
+        interval = stats.mean_interval(values)
+        assert len(values) == 1 or interval.low <= interval.estimate <= interval.high
+        shuffled = random.sample(values, len(values))
+        assert stats.mean_interval(shuffled) == interval or len(values) == 1
+
+    def test_one_value_has_no_bounds(self) -> None:
+        interval = stats.mean_interval([0.9])
+        assert interval.estimate == 0.9
+        assert interval.n == 1
+        assert math.isnan(interval.low)
+        assert math.isnan(interval.high)
+        assert math.isnan(interval.std)
+
+    def test_equal_values_have_width_zero(self) -> None:
+        interval = stats.mean_interval([0.1] * 3)
+        assert (interval.low, interval.estimate, interval.high) == (0.1, 0.1, 0.1)
+
+    @pytest.mark.parametrize("values", [[], [0.9, math.nan], [math.inf]])
+    def test_refuses_what_is_not_finite(self, values: list[float]) -> None:
+        with pytest.raises(InputError, match=r"at least one value|finite"):
+            stats.mean_interval(values)
+
+    @pytest.mark.parametrize("confidence", [0, 1, 95, math.nan])
+    def test_refuses_other_confidences(self, confidence: float) -> None:
+        with pytest.raises(InputError, match="confidence"):
+            stats.mean_interval([1, 2], confidence)
+
+
+class TestBootstrapInterval:
+    def test_spatial_test_data(self) -> None:
+        # Efron and Tibshirani (1993), "An introduction to the bootstrap", table 14.2: the plug-in variance of
+        # the spatial test data A has the 90% BCa interval (115.8, 259.6) by 2,000 resamples.
+        a = [
+            48,
+            36,
+            20,
+            29,
+            42,
+            42,
+            20,
+            42,
+            22,
+            41,
+            45,
+            14,
+            6,
+            0,
+            33,
+            28,
+            34,
+            4,
+            32,
+            24,
+            47,
+            41,
+            24,
+            26,
+            30,
+            41,
+        ]
+        interval = stats.bootstrap_interval(a, np.var, confidence=0.90)
+        assert interval.estimate == pytest.approx(171.5, abs=0.05)
+        assert (interval.low, interval.high) == pytest.approx((115.8, 259.6), abs=3)
+        assert interval.method == "bootstrap BCa"
+
+    @pytest.mark.parametrize(
+        ("name", "function"),
+        [("mean", np.mean), ("median", np.median), ("iqm", stats.interquartile_mean)],
+    )
+    def test_names_stand_for_their_functions(self, name, function) -> None:
+        values = [5.0, 1.0, 2.0, 3.5, 9.0, 4.0, 2.5, 8.0]
+        by_name = stats.bootstrap_interval(values, name, num_resamples=499)
+        assert by_name == stats.bootstrap_interval(values, function, num_resamples=499)
+        assert by_name.estimate == function(values)
+        assert by_name != stats.bootstrap_interval(values, name, num_resamples=499, seed=1)
+
+    @settings(max_examples=30, deadline=None)
+    @given(st.lists(VALUES, min_size=2, max_size=12), st.randoms(use_true_random=False))
+    def test_contains_its_estimate_and_ignores_order(self, values: list[float], random) -> None:
+        interval = stats.bootstrap_interval(values, num_resamples=499)
+        assert interval.low <= interval.estimate <= interval.high
+        shuffled = random.sample(values, len(values))
+        assert stats.bootstrap_interval(shuffled, num_resamples=499) == interval
+
+    def test_degenerate_samples(self) -> None:
+        one = stats.bootstrap_interval([0.9])
+        assert one.estimate == 0.9
+        assert math.isnan(one.low)
+        equal = stats.bootstrap_interval([0.1] * 5, "iqm")
+        assert equal.low == equal.estimate == equal.high
+
+    @pytest.mark.filterwarnings("error")
+    def test_percentile_where_bca_is_undefined(self) -> None:
+        # the median is 1 whichever value is left out, so the acceleration is 0/0
+        interval = stats.bootstrap_interval([0, 1, 1, 1, 1], "median")
+        assert (interval.low, interval.high, interval.method) == (0, 1, "bootstrap percentile")
+
+    def test_refuses_an_unknown_statistic(self) -> None:
+        with pytest.raises(InputError, match="mean, iqm, median"):
+            stats.bootstrap_interval([1, 2], "mode")
+
+
+class TestInterquartileMean:
+    def test_by_hand(self) -> None:
+        assert stats.interquartile_mean([8, 1, 7, 2, 6, 3, 5, 4]) == 4.5  # mean of 3, 4, 5, 6
+        assert stats.interquartile_mean([0.1, 0.96, 0.97, 0.98, 0.99]) == pytest.approx(0.97)
+        assert stats.interquartile_mean([1, 2, 6]) == 3  # too few to leave any out
+
+    def test_refuses_nan(self) -> None:
+        with pytest.raises(InputError, match="finite"):
+            stats.interquartile_mean([1, math.nan])
+
+
+class TestWilsonInterval:
+    @pytest.mark.parametrize(
+        ("successes", "n", "low", "high"),
+        [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611), (1, 29, 0.0061, 0.1718)],
+    )
+    def test_newcombe(self, successes: int, n: int, low: float, high: float) -> None:
+        # Newcombe (1998), "Two-sided confidence intervals for the single proportion", table I, method 3
+        interval = stats.wilson_interval(successes, n)
+        assert (interval.low, interval.high) == pytest.approx((low, high), abs=5e-5)
+        assert interval.estimate == successes / n
+
+    @given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+    def test_contains_its_estimate_and_mirrors(self, counts: tuple[int, int]) -> None:
+        successes, n = counts
+        interval, mirrored = stats.wilson_interval(successes, n), stats.wilson_interval(n - successes, n)
+        assert 0 <= interval.low <= interval.estimate <= interval.high <= 1
+        assert (interval.low, interval.high) == pytest.approx((1 - mirrored.high, 1 - mirrored.low))
+
+    def test_std_is_that_of_the_zeros_and_ones(self) -> None:
+        assert stats.wilson_interval(3, 5).std == pytest.approx(statistics.stdev([1, 1, 1, 0, 0]))
+        assert math.isnan(stats.wilson_interval(1, 1).std)
+
+    @pytest.mark.parametrize(("successes", "n"), [(0, 0), (-1, 5), (6, 5)])
+    def test_refuses_impossible_counts(self, successes: int, n: int) -> None:
+        with pytest.raises(InputError, match="successes"):
+            stats.wilson_interval(successes, n)
+
+
+class TestPairedComparison:
+    def test_student_sleep(self) -> None:
+        # R: t.test(extra ~ group, data = sleep, paired = TRUE): t = -4.0621, df = 9, p = 0.002833
+        comparison = stats.paired_comparison(SLEEP_1, SLEEP_2)
+        assert comparison.p_value == pytest.approx(0.002833, abs=5e-7)
+        assert (comparison.difference.low, comparison.difference.high) == pytest.approx(
+            (-2.4598858, -0.7001142)
+        )
+        assert comparison.probability_of_superiority == 0.05  # one tie, nine losses
+        assert (comparison.n, comparison.test) == (10, "t")
+
+    def test_effect_size_of_lakens(self) -> None:
+        # Lakens (2013), table 1: two movies rated by ten people, d_z = 1.50; J(9) = 0.9139 in Hedges (1981)
+        first, second = [9, 7, 8, 9, 8, 9, 9, 10, 9, 9], [9, 6, 7, 8, 7, 9, 8, 8, 8, 7]
+        assert stats.paired_comparison(first, second).effect_size == pytest.approx(1.50 * 0.9139, abs=1e-4)
+
+    def test_hollander_and_wolfe_depression(self) -> None:
+        # Hollander and Wolfe (1973), p. 29; in R's ?wilcox.test V = 40 and one-sided p = 0.01953
+        before = [1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30]
+        after = [0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29]
+        comparison = stats.paired_comparison(before, after, "wilcoxon")
+        assert comparison.p_value == pytest.approx(2 * 0.01953, abs=1e-5)
+        assert comparison.test == "wilcoxon"
+
+    @given(PAIRS, st.sampled_from(["auto", "t", "wilcoxon"]))
+    @settings(deadline=None)
+    def test_swapping_a_and_b_mirrors(self, pairs: list[tuple[float, float]], test) -> None:
+        a, b = zip(*pairs, strict=True)
+        forth, back = stats.paired_comparison(a, b, test), stats.paired_comparison(b, a, test)
+        assert forth.difference.estimate == -back.difference.estimate
+        assert nan_equal(forth.difference.low, -back.difference.high)
+        assert nan_equal(forth.effect_size, -back.effect_size)
+        assert nan_equal(forth.p_value, back.p_value)
+        assert forth.probability_of_superiority + back.probability_of_superiority == pytest.approx(1)
+
+    @given(st.lists(st.tuples(VALUES, VALUES), min_size=3, max_size=12), st.floats(0.001, 0.5))
+    def test_p_value_and_interval_agree(self, pairs: list[tuple[float, float]], alpha: float) -> None:
+        comparison = stats.paired_comparison(*zip(*pairs, strict=True), test="t", confidence=1 - alpha)
+        assume(comparison.difference.std > 0 and abs(comparison.p_value - alpha) > 1e-6)
+        assert (comparison.p_value < alpha) == (comparison.difference.low * comparison.difference.high > 0)
+
+    @pytest.mark.parametrize("test", ["auto", "t", "wilcoxon"])
+    @pytest.mark.parametrize("n", [1, 2, 6])
+    def test_identical_values(self, test, n: int) -> None:
+        comparison = stats.paired_comparison([0.9] * n, [0.9] * n, test)
+        assert comparison.p_value == 1
+        assert comparison.difference.estimate == 0
+        assert comparison.probability_of_superiority == 0.5
+        assert math.isnan(comparison.effect_size)
+
+    @pytest.mark.parametrize("dtype", [np.float64, np.float32])
+    def test_equal_differences_are_not_certainty(self, dtype) -> None:
+        # 0.91 - 0.90, 0.94 - 0.93 and 0.98 - 0.97 differ in the last bits; Student's p would be about 1e-29
+        a, b = dtype([0.91, 0.94, 0.98]), dtype([0.90, 0.93, 0.97])
+        comparison = stats.paired_comparison(a, b)
+        assert comparison.p_value == 2 ** (1 - 3)
+        assert comparison.test == "wilcoxon"
+        assert math.isnan(comparison.effect_size)
+        assert math.isnan(stats.paired_comparison(a, b, "t").p_value)
+
+    def test_float32_and_float64_tie(self) -> None:
+        comparison = stats.paired_comparison([0.1, 0.7], np.float32([0.1, 0.7]))
+        assert comparison.difference.estimate == 0
+        assert comparison.probability_of_superiority == 0.5
+
+    def test_one_pair_settles_nothing(self) -> None:
+        comparison = stats.paired_comparison([0.99], [0.10])
+        assert comparison.p_value == 1
+        assert math.isnan(comparison.difference.low)
+
+    def test_two_pairs_have_no_effect_size(self) -> None:
+        assert math.isnan(stats.paired_comparison([1, 3], [0, 1]).effect_size)
+
+    def test_refusals(self) -> None:
+        with pytest.raises(InputError, match="2 and 1"):
+            stats.paired_comparison([1, 2], [1])
+        with pytest.raises(InputError, match="auto, t, wilcoxon"):
+            stats.paired_comparison([1], [1], "sign")
+
+
+class TestWelchComparison:
+    def test_student_sleep(self) -> None:
+        # R: t.test(extra ~ group, data = sleep): t = -1.8608, df = 17.776, p-value = 0.07939
+        comparison = stats.welch_comparison(SLEEP_1, SLEEP_2)
+        assert comparison.p_value == pytest.approx(0.07939, abs=5e-6)
+        interval = comparison.difference.low, comparison.difference.high
+        assert interval == pytest.approx((-3.3654832, 0.2054832), abs=1e-7)
+        assert (comparison.n, comparison.test) == (20, "welch")
+
+    @given(
+        st.lists(VALUES, min_size=2, max_size=9),
+        st.lists(VALUES, min_size=2, max_size=9),
+    )
+    def test_agrees_with_scipy(self, a: list[float], b: list[float]) -> None:
+        assume(np.std(a) + np.std(b) > 1e-2)
+        comparison = stats.welch_comparison(a, b)
+        result = scipy.stats.ttest_ind(a, b, equal_var=False)
+        assert comparison.p_value == pytest.approx(result.pvalue, rel=1e-6, abs=1e-12)
+        u = scipy.stats.mannwhitneyu(a, b).statistic
+        assert comparison.probability_of_superiority == pytest.approx(u / (len(a) * len(b)))
+
+    def test_effect_size(self) -> None:
+        # equal variances and sizes: df = 2(n - 1) = 8, for which Hedges (1981) has J = 0.9027
+        a, b = [1, 2, 3, 4, 5], [3, 4, 5, 6, 7]
+        assert stats.welch_comparison(a, b).effect_size == pytest.approx(
+            -2 / math.sqrt(2.5) * 0.9027, abs=1e-4
+        )
+
+    @pytest.mark.parametrize(("a", "b"), [([1], [2, 3]), ([1, 1], [2, 2])])
+    def test_undefined_is_nan(self, a: list[float], b: list[float]) -> None:
+        comparison = stats.welch_comparison(a, b)
+        assert comparison.difference.estimate < 0
+        assert math.isnan(comparison.p_value)
+        assert math.isnan(comparison.difference.low)
+        assert math.isnan(comparison.effect_size)
+
+
+class TestMcNemar:
+    def test_fay(self) -> None:
+        # Fay (2011), "Exact McNemar's test and matching confidence intervals" (R package exact2x2): the table
+        # 21, 9, 2, 12 has p = 0.06543
+        pairs = [(True, True)] * 21 + [(True, False)] * 9 + [(False, True)] * 2 + [(False, False)] * 12
+        assert stats.mcnemar(*zip(*pairs, strict=True)) == stats.McNemar(
+            21, 9, 2, 12, pytest.approx(0.06543, abs=5e-6)
+        )
+
+    @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1))
+    def test_symmetry_and_formula(self, pairs: list[tuple[bool, bool]]) -> None:
+        a, b = zip(*pairs, strict=True)
+        forth, back = stats.mcnemar(a, b), stats.mcnemar(np.array(b), np.array(a))
+        assert (forth.only_a_correct, forth.only_b_correct) == (back.only_b_correct, back.only_a_correct)
+        smaller, n = (
+            min(forth.only_a_correct, forth.only_b_correct),
+            forth.only_a_correct + forth.only_b_correct,
+        )
+        tail = 2 * sum(math.comb(n, k) for k in range(smaller + 1)) / 2**n
+        assert forth.p_value == back.p_value == pytest.approx(min(1, tail))
+
+    def test_refuses_other_lengths(self) -> None:
+        for a, b in [([True], []), ([], [])]:
+            with pytest.raises(InputError, match="same examples"):
+                stats.mcnemar(a, b)
+
+
+class TestHolm:
+    def test_worked_example(self) -> None:
+        # https://en.wikipedia.org/wiki/Holm-Bonferroni_method, section "Example": at 0.05 only the first and
+        # the last are rejected
+        assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+    @given(P_VALUES)
+    @example([])
+    @example([0.5, 0.5])
+    def test_is_closed_testing_with_bonferroni(self, p_values: list[float]) -> None:
+        # Marcus, Peritz and Gabriel (1976): adjusted p = largest Bonferroni p of all families it belongs to
+        families = [
+            family
+            for size in range(1, len(p_values) + 1)
+            for family in itertools.combinations(range(len(p_values)), size)
+        ]
+        expected = [
+            max(min(1, len(family) * min(p_values[j] for j in family)) for family in families if i in family)
+            for i in range(len(p_values))
+        ]
+        assert stats.holm(p_values) == pytest.approx(expected)
+
+    @given(P_VALUES)
+    def test_is_monotone_and_never_below_the_raw_values(self, p_values: list[float]) -> None:
+        adjusted = stats.holm(p_values)
+        assert all(raw <= new <= 1 for raw, new in zip(p_values, adjusted, strict=True))
+        assert [new for _, new in sorted(zip(p_values, adjusted, strict=True))] == sorted(adjusted)
+
+    @pytest.mark.parametrize("p", [-0.1, 1.1, math.nan])
+    def test_refuses_what_is_no_probability(self, p: float) -> None:
+        with pytest.raises(InputError, match=r"\[0, 1\]"):
+            stats.holm([0.5, p])
+
+
+CLEAR = seeded(
+    worse=[0.80, 0.82, 0.81, 0.79, 0.80],
+    best=[0.97, 0.98, 0.96, 0.97, 0.98],
+    good=[0.90, 0.91, 0.92, 0.89, 0.91],
+)
+TWINS = CLEAR | seeded(twin=[0.97, 0.97, 0.97, 0.97, 0.97])
+
+
+class TestCompareAll:
+    def test_pairs_on_shared_keys_and_corrects(self) -> None:
+        groups = {
+            "a": {("s0", 0): 1.0, ("s1", 0): 2.0, ("s2", 0): 4.0, ("s9", 0): 99.0},
+            "b": {("s2", 0): 3.5, ("s1", 0): 1.0, ("s0", 0): 0.2},
+            "c": {("s5", 0): 7.0, ("s6", 0): 8.0},
+        }
+        ab, ac, bc = stats.compare_all(groups)
+        assert [(p.a, p.b) for p in (ab, ac, bc)] == [("a", "b"), ("a", "c"), ("b", "c")]
+        assert ab.comparison == stats.paired_comparison([1, 2, 4], [0.2, 1, 3.5])
+        assert bc.comparison == stats.welch_comparison([3.5, 1, 0.2], [7, 8])
+        assert [p.p_adjusted for p in (ab, ac, bc)] == stats.holm(
+            [p.comparison.p_value for p in (ab, ac, bc)]
+        )
+
+    def test_supported_is_the_adjusted_p_against_alpha(self) -> None:
+        for pair in stats.compare_all(TWINS, alpha=0.001):
+            assert pair.supported == (pair.p_adjusted <= 0.001)
+        assert any(p.supported for p in stats.compare_all(TWINS))
+        assert not any(p.supported for p in stats.compare_all(TWINS, alpha=1e-9))
+
+    def test_untestable_pairs_are_not_supported(self) -> None:
+        pair, *_ = stats.compare_all(seeded(a=[0.99], b=[0.10], c=[0.5, 0.6]))
+        assert pair.p_adjusted == 1
+        assert not pair.supported
+
+    def test_fewer_than_two_groups(self) -> None:
+        assert stats.compare_all({}) == []
+
+    def test_refuses_alpha_outside_the_unit_interval(self) -> None:
+        with pytest.raises(InputError, match="alpha"):
+            stats.compare_all(CLEAR, alpha=5)
+
+
+class TestRanking:
+    def test_clear_order(self) -> None:
+        result = stats.ranking(CLEAR)
+        assert [(e.name, e.place) for e in result.entries] == [("best", "1"), ("good", "2"), ("worse", "3")]
+        assert result.winner == "best"
+        assert result.entries[0].interval == stats.mean_interval(CLEAR["best"].values())
+
+    def test_indistinguishable_entries_share_places_and_nobody_wins(self) -> None:
+        result = stats.ranking(TWINS)
+        assert {e.name: e.place for e in result.entries} == {
+            "best": "1-2",
+            "twin": "1-2",
+            "good": "3",
+            "worse": "4",
+        }
+        assert result.winner is None
+
+    def test_overlap_is_not_transitive(self) -> None:
+        # a beats c, b can be told from neither: b has all ranks, a and c two each
+        result = stats.ranking(seeded(a=[2.0, 2.1, 2.2, 2.1], b=[0.1, 3.2, 0.9, 2.8], c=[1.0, 1.1, 1.0, 1.1]))
+        assert {e.name: e.place for e in result.entries} == {"a": "1-2", "b": "1-3", "c": "2-3"}
+
+    def test_lower_is_better(self) -> None:
+        result = stats.ranking(CLEAR, higher_is_better=False)
+        assert [(e.name, e.place) for e in result.entries] == [("worse", "1"), ("good", "2"), ("best", "3")]
+        assert result.winner == "worse"
+
+    def test_one_seed_names_no_winner(self) -> None:
+        result = stats.ranking(seeded(a=[0.99], b=[0.10]))
+        assert [e.place for e in result.entries] == ["1-2", "1-2"]
+        assert result.winner is None
+
+    def test_alone_is_no_winner(self) -> None:
+        assert stats.ranking(seeded(a=[1, 2])).winner is None
+        with pytest.raises(InputError, match="at least one group"):
+            stats.ranking({})
+
+    @settings(max_examples=30, deadline=None)
+    @given(
+        st.lists(st.lists(VALUES, min_size=4, max_size=4), min_size=2, max_size=5),
+        st.randoms(use_true_random=False),
+    )
+    def test_every_rank_can_be_filled_in_any_order_of_groups(self, rows: list[list[float]], random) -> None:
+        groups = {f"g{i}": dict(enumerate(row)) for i, row in enumerate(rows)}
+        result = stats.ranking(groups)
+        means = [e.interval.estimate for e in result.entries]
+        assert means == sorted(means, reverse=True)
+        for position, entry in enumerate(result.entries, start=1):
+            assert entry.best_rank <= position <= entry.worst_rank
+        shuffled = dict(random.sample(sorted(groups.items()), len(groups)))
+        assert stats.ranking(shuffled).entries == result.entries
+
+
+class TestSelectionEstimate:
+    def test_agrees_with_all_resamples(self) -> None:
+        groups = seeded(a=[1.0, 5.0, 3.0], b=[2.0, 2.0, 4.5], c=[0.0, 4.0, 4.0])
+        estimate = stats.selection_estimate(groups)
+        ranks = []
+        for draw in itertools.product(range(3), repeat=3):
+            means = {name: sum(group[i] for i in draw) for name, group in groups.items()}
+            better = sum(mean > means["a"] for mean in means.values())
+            tied = sum(mean == means["a"] for mean in means.values())
+            ranks.append([1 / tied if better <= r < better + tied else 0 for r in range(3)])
+        assert estimate.selected == "a"
+        assert estimate.n == 3
+        assert estimate.rank_distribution == pytest.approx(np.mean(ranks, axis=0), abs=0.015)
+        assert estimate.probability_first == estimate.rank_distribution[0]
+
+    def test_ties_share_first_place(self) -> None:
+        estimate = stats.selection_estimate(seeded(b=[0.9, 0.8, 0.7], a=[0.9, 0.8, 0.7]))
+        assert estimate.selected == "a"
+        assert estimate.rank_distribution == (0.5, 0.5)
+
+    def test_lower_is_better(self) -> None:
+        estimate = stats.selection_estimate(CLEAR, higher_is_better=False)
+        assert (estimate.selected, estimate.probability_first) == ("worse", 1)
+
+    def test_only_shared_seeds_count(self) -> None:
+        estimate = stats.selection_estimate({"a": {0: 1.0, 1: 1.1, 2: 9.0}, "b": {1: 2.0, 0: 2.1}})
+        assert (estimate.selected, estimate.n) == ("b", 2)
+
+    def test_one_seed_says_nothing(self) -> None:
+        estimate = stats.selection_estimate(seeded(a=[0.99], b=[0.10]))
+        assert estimate.selected == "a"
+        assert math.isnan(estimate.probability_first)
+
+    @pytest.mark.parametrize("groups", [{}, {"a": {0: 1.0}, "b": {1: 1.0}}])
+    def test_refuses_groups_without_shared_seeds(self, groups) -> None:
+        with pytest.raises(InputError, match="share"):
+            stats.selection_estimate(groups)
+
+
+class TestSeedsNeeded:
+    @pytest.mark.parametrize(("effect", "n"), [(1.0, 10), (0.5, 34), (0.8, 15), (0.2, 199)])
+    def test_gpower(self, effect: float, n: int) -> None:
+        # G*Power 3.1, "Means: difference between two dependent means", two-sided, alpha 0.05, power 0.8
+        assert stats.seeds_needed(effect * 0.02, 0.02) == n
+        assert stats.seeds_needed(-effect * 0.02, 0.02) == n
+
+    @settings(max_examples=20, deadline=None)
+    @given(
+        st.floats(0.2, 3),
+        st.sampled_from([0.05, 0.01]),
+        st.sampled_from([1, 10]),
+        st.sampled_from([0.8, 0.9]),
+    )
+    def test_is_the_smallest_number(
+        self, effect: float, alpha: float, comparisons: int, power: float
+    ) -> None:
+        def power_at(n: int) -> float:  # T = (Z + effect √n) / S, integrated over S = √(χ² / df)
+            critical = scipy.stats.t.ppf(1 - alpha / comparisons / 2, n - 1)
+            s = scipy.stats.chi(n - 1, scale=1 / math.sqrt(n - 1))
+            return scipy.integrate.quad(
+                lambda x: scipy.stats.norm.cdf(effect * math.sqrt(n) - critical * x) * s.pdf(x),
+                *s.ppf([1e-9, 1 - 1e-9]),
+            )[0]
+
+        n = stats.seeds_needed(effect, 1, alpha, power, comparisons)
+        assert power_at(n) >= power - 1e-6
+        assert n == 2 or power_at(n - 1) < power + 1e-6
+
+    def test_ends(self) -> None:
+        assert stats.seeds_needed(0, 0.01) is None
+        assert stats.seeds_needed(1e-9, 1) == stats.MAX_SEEDS
+        assert stats.seeds_needed(1e300, 1e-300) == 2
+
+    @pytest.mark.parametrize("comparisons", [1, 6, 45])
+    def test_without_spread_it_is_where_equal_differences_become_significant(self, comparisons: int) -> None:
+        n = stats.seeds_needed(0.01, 0, num_comparisons=comparisons)
+        p_values = [stats.paired_comparison([0.5 + 0.01] * m, [0.5] * m).p_value for m in (n - 1, n)]
+        assert p_values[1] <= 0.05 / comparisons < p_values[0]
+
+    @pytest.mark.parametrize(
+        ("mean", "std", "comparisons"), [(math.nan, 1, 1), (1, math.nan, 1), (1, -1, 1), (1, 1, 0)]
+    )
+    def test_refusals(self, mean: float, std: float, comparisons: int) -> None:
+        with pytest.raises(InputError, match="planning"):
+            stats.seeds_needed(mean, std, num_comparisons=comparisons)
+
+
+class TestSequentialAlpha:
+    @given(st.integers(1, 50), st.floats(0.001, 0.5))
+    def test_levels_grow_and_add_up_to_alpha(self, max_looks: int, alpha: float) -> None:
+        levels = [stats.sequential_alpha(look, max_looks, alpha) for look in range(1, max_looks + 1)]
+        assert sum(levels) == pytest.approx(alpha)
+        assert levels == sorted(levels)
+        assert levels[0] == pytest.approx(alpha / max_looks**2)
+
+    @pytest.mark.parametrize("look", [0, 4])
+    def test_refuses_looks_that_were_not_planned(self, look: int) -> None:
+        with pytest.raises(InputError, match="look"):
+            stats.sequential_alpha(look, 3)
+
+    @pytest.mark.slow
+    def test_looking_after_every_batch_keeps_the_error_rate(self) -> None:
+        # four configurations that do not differ, looked at after 3, 6, 9, 12 and 15 seeds
+        alpha, looks, num_studies, rng = 0.10, 5, 1500, np.random.default_rng(0)
+        spent = naive = 0
+        for _ in range(num_studies):
+            values = rng.normal(size=(4, 15)) + rng.normal(size=15)  # seeds are shared, so they correlate
+            smallest = [
+                min(
+                    p.p_adjusted
+                    for p in stats.compare_all({str(i): dict(enumerate(v[:n])) for i, v in enumerate(values)})
+                )
+                for n in range(3, 16, 3)
+            ]
+            spent += any(
+                p <= stats.sequential_alpha(k, looks, alpha) for k, p in enumerate(smallest, start=1)
+            )
+            naive += any(p <= alpha for p in smallest)
+        error = 3 * math.sqrt(alpha * (1 - alpha) / num_studies)
+        assert spent / num_studies <= alpha + error
+        assert naive / num_studies > alpha + error, (
+            "the simulation could not tell a valid rule from a wrong one"
+        )
+
+
+@pytest.mark.slow
+def test_rank_ranges_hold_simultaneously() -> None:
+    """All ranges contain the true ranks in at least 1 - alpha of studies with tied and distinct means."""
+    alpha, num_studies, rng = 0.10, 1500, np.random.default_rng(1)
+    means = {"a": 1.0, "b": 1.0, "c": 0.5, "d": 0.0}
+    true = {"a": (1, 2), "b": (1, 2), "c": (3, 3), "d": (4, 4)}  # tied means may take either rank
+    wrong = 0
+    for _ in range(num_studies):
+        groups = {name: dict(enumerate(rng.normal(mean, 0.4, size=6))) for name, mean in means.items()}
+        entries = stats.ranking(groups, alpha=alpha).entries
+        wrong += any(e.best_rank > true[e.name][0] or e.worst_rank < true[e.name][1] for e in entries)
+    assert 0 < wrong / num_studies <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / num_studies)
+
+
+def test_importing_is_free() -> None:
+    code = "import sys, dlbench.stats; print([m for m in ('numpy', 'scipy', 'jax') if m in sys.modules])"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "[]\n"
+    )
