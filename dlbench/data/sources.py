@@ -206,6 +206,11 @@ def _load_builtin(name: str, data_dir: Path | None, verify: bool) -> Dataset:
     known = PUBLIC_SETS[name]
     if known.digest and (found := _cached(name, known.digest, None, verify)):
         return found
+    if data_dir and not data_dir.is_dir():
+        raise DataError(
+            f"the data folder {data_dir} does not exist. "
+            f"Correct --data-dir or {DATA_DIR_VARIABLE}, or make the folder."
+        )
     files = idx.find_files(known, data_dir) if data_dir else None
     origin = _files_origin(files) if files else tfds_source.ORIGIN
     if not known.digest and (found := _cached(name, None, origin, verify)):

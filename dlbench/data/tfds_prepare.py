@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import hashing
 
 from dlbench.data import cifar, idx
 from dlbench.data.arrays import Dataset
@@ -80,7 +81,7 @@ def prepare(known: PublicSet, folder: Path, out: Path) -> None:
     Raises:
         DataError: the original files cannot be had or are not the originals.
     """
-    builder = DlbenchImages(config=known.name, data_dir=folder, file_format="array_record")
+    builder = _builder(known, folder)
     config = tfds.download.DownloadConfig(
         manual_dir=manual_folder(known, folder),
         try_download_gcs=False,
@@ -90,6 +91,10 @@ def prepare(known: PublicSet, folder: Path, out: Path) -> None:
         builder.download_and_prepare(download_dir=folder / "downloads", download_config=config)
     except tfds.download.download_manager.NonMatchingChecksumError as error:
         raise DataError(f"data set {known.name!r}: a file is not the original. {error}") from error
+    except OSError:
+        if not Path(builder.data_path).is_dir():
+            raise
+        builder = _builder(known, folder)  # another process was faster: read what it left
     _write_arrays(builder, known, out, shuffled=False)
 
 
@@ -114,6 +119,9 @@ def main() -> int:
     args = parser.parse_args()
     known = PUBLIC_SETS[args.name]
     report = sys.stdout
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    print(f"Preparing data set {known.name}, once.", file=sys.stderr)
     with contextlib.redirect_stdout(sys.stderr):
         try:
             if args.prepared:
@@ -124,6 +132,10 @@ def main() -> int:
             print(error, file=report)
             return 1
     return 0
+
+
+def _builder(known: PublicSet, folder: Path) -> DlbenchImages:
+    return DlbenchImages(config=known.name, data_dir=folder, file_format="array_record")
 
 
 def _read_originals(known: PublicSet, files: dict[str, Path]) -> Dataset:
@@ -151,7 +163,7 @@ def _write_arrays(builder: Any, known: PublicSet, out: Path, *, shuffled: bool) 
 
 def _original_order(split: str, count: int) -> list[int]:
     """For each stored example the place it had in the original file: TFDS stores by hash of that place."""
-    hasher = tfds.core.hashing.Hasher(split)
+    hasher = hashing.Hasher(split)
     return sorted(range(count), key=hasher.hash_key)
 
 

@@ -169,6 +169,6 @@ def _run_child(known: PublicSet, folder: Path, out: Path, prepared: Path | None)
         problem = done.stdout.decode(errors="replace").strip()
         raise DataError(
             problem
-            or f"data set {known.name!r}: TFDS ended with exit code {done.returncode}; "
-            "see its messages above."
+            or f"data set {known.name!r}: TFDS ended with exit code {done.returncode}; see its "
+            f"messages above. If they speak of damaged records, delete {prepared or folder / BUILDER}."
         )
