@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from dlbench import stats
 from dlbench.errors import InputError
 
-VALUES = st.floats(-1e6, 1e6).map(lambda x: round(x, 3))
+VALUES = st.floats(-100, 100).map(lambda x: round(x, 3))  # far coarser than the resolution of 1e-6
 SAMPLES = st.lists(VALUES, min_size=1, max_size=12)
 PAIRS = st.lists(st.tuples(VALUES, VALUES), min_size=1, max_size=12)
 P_VALUES = st.lists(st.floats(0, 1), max_size=7)
@@ -42,6 +42,7 @@ class TestMeanInterval:
         assert (interval.low, interval.high) == pytest.approx((-2.4598858, -0.7001142), abs=1e-7)
         assert (interval.n, interval.method, interval.confidence) == (10, "Student t", 0.95)
 
+    @settings(deadline=None)
     @given(st.lists(VALUES, min_size=2, max_size=12), st.floats(0.01, 0.999))
     def test_agrees_with_scipy(self, values: list[float], confidence: float) -> None:
         std = np.std(values, ddof=1)
@@ -53,6 +54,7 @@ class TestMeanInterval:
         assert (interval.low, interval.high) == pytest.approx((low, high), rel=1e-9, abs=1e-6)
         assert interval.std == pytest.approx(std)
 
+    @settings(deadline=None)
     @given(SAMPLES, st.randoms(use_true_random=False))
     def test_contains_its_estimate_and_ignores_order(self, values: list[float], random) -> None:
         interval = stats.mean_interval(values)
@@ -179,6 +181,7 @@ class TestWilsonInterval:
         assert (interval.low, interval.high) == pytest.approx((low, high), abs=5e-5)
         assert interval.estimate == successes / n
 
+    @settings(deadline=None)
     @given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
     def test_contains_its_estimate_and_mirrors(self, counts: tuple[int, int]) -> None:
         successes, n = counts
@@ -231,6 +234,7 @@ class TestPairedComparison:
         assert nan_equal(forth.p_value, back.p_value)
         assert forth.probability_of_superiority + back.probability_of_superiority == pytest.approx(1)
 
+    @settings(deadline=None)
     @given(st.lists(st.tuples(VALUES, VALUES), min_size=3, max_size=12), st.floats(0.001, 0.5))
     def test_p_value_and_interval_agree(self, pairs: list[tuple[float, float]], alpha: float) -> None:
         comparison = stats.paired_comparison(*zip(*pairs, strict=True), test="t", confidence=1 - alpha)
@@ -285,6 +289,8 @@ class TestWelchComparison:
         assert interval == pytest.approx((-3.3654832, 0.2054832), abs=1e-7)
         assert (comparison.n, comparison.test) == (20, "welch")
 
+    @settings(deadline=None)
+    @pytest.mark.filterwarnings("ignore:Precision loss")
     @given(
         st.lists(VALUES, min_size=2, max_size=9),
         st.lists(VALUES, min_size=2, max_size=9),
@@ -322,6 +328,7 @@ class TestMcNemar:
             21, 9, 2, 12, pytest.approx(0.06543, abs=5e-6)
         )
 
+    @settings(deadline=None)
     @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1))
     def test_symmetry_and_formula(self, pairs: list[tuple[bool, bool]]) -> None:
         a, b = zip(*pairs, strict=True)
@@ -346,6 +353,7 @@ class TestHolm:
         # the last are rejected
         assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
+    @settings(deadline=None)
     @given(P_VALUES)
     @example([])
     @example([0.5, 0.5])
@@ -362,6 +370,7 @@ class TestHolm:
         ]
         assert stats.holm(p_values) == pytest.approx(expected)
 
+    @settings(deadline=None)
     @given(P_VALUES)
     def test_is_monotone_and_never_below_the_raw_values(self, p_values: list[float]) -> None:
         adjusted = stats.holm(p_values)
@@ -387,12 +396,12 @@ class TestCompareAll:
         groups = {
             "a": {("s0", 0): 1.0, ("s1", 0): 2.0, ("s2", 0): 4.0, ("s9", 0): 99.0},
             "b": {("s2", 0): 3.5, ("s1", 0): 1.0, ("s0", 0): 0.2},
-            "c": {("s5", 0): 7.0, ("s6", 0): 8.0},
+            "c": {("s0", 0): 6.0, ("s5", 0): 7.0, ("s6", 0): 8.0},  # one shared key does not make a pair
         }
         ab, ac, bc = stats.compare_all(groups)
         assert [(p.a, p.b) for p in (ab, ac, bc)] == [("a", "b"), ("a", "c"), ("b", "c")]
         assert ab.comparison == stats.paired_comparison([1, 2, 4], [0.2, 1, 3.5])
-        assert bc.comparison == stats.welch_comparison([3.5, 1, 0.2], [7, 8])
+        assert bc.comparison == stats.welch_comparison([3.5, 1, 0.2], [6, 7, 8])
         assert [p.p_adjusted for p in (ab, ac, bc)] == stats.holm(
             [p.comparison.p_value for p in (ab, ac, bc)]
         )
@@ -557,6 +566,7 @@ class TestSeedsNeeded:
 
 
 class TestSequentialAlpha:
+    @settings(deadline=None)
     @given(st.integers(1, 50), st.floats(0.001, 0.5))
     def test_levels_grow_and_add_up_to_alpha(self, max_looks: int, alpha: float) -> None:
         levels = [stats.sequential_alpha(look, max_looks, alpha) for look in range(1, max_looks + 1)]

@@ -110,8 +110,6 @@ def bootstrap_interval(
 
     if n == 1:
         return interval((math.nan, math.nan), "BCa")
-    if sample[0] == sample[-1]:
-        return interval((estimate, estimate), "BCa")
     bootstrap = functools.partial(
         scipy.stats.bootstrap, (np.array(sample),), function, confidence_level=confidence
     )

@@ -108,10 +108,10 @@ def paired_comparison(
         import scipy.stats
 
         p_value = float(scipy.stats.wilcoxon(differences).pvalue)
+    elif has_spread:
+        p_value = _student_p(difference.estimate / difference.std * math.sqrt(n), n - 1)
     else:
-        p_value = (
-            _student_p(difference.estimate / difference.std * math.sqrt(n), n - 1) if has_spread else math.nan
-        )
+        p_value = math.nan
     return Comparison(
         difference,
         p_value,
