@@ -1,0 +1,134 @@
+"""Checkpoints by orbax: the best parameters of a trial, with the trial itself, readable on their own."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from numpy.typing import NDArray
+
+from dlbench import models, registry, train
+from dlbench.errors import StoreError
+from dlbench.spec import Trial
+
+if TYPE_CHECKING:
+    from dlbench.results import TrialResult
+
+BEST = "best"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A trained model.
+
+    Args:
+        model: the Flax module.
+        params: its parameters.
+        batch_stats: its running statistics; empty where it has none.
+        trial: the trial that trained it.
+    """
+
+    model: nn.Module
+    params: Any
+    batch_stats: Any
+    trial: Trial
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What ``model.apply`` takes."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits [N, classes] of images uint8 [N, H, W, C], computed as the recorded figures were."""
+        predict = jax.jit(train.predict, static_argnums=0)
+        logits = predict(static_part(self.model, self.trial), self.params, self.batch_stats, images)
+        return np.asarray(logits)
+
+    def test_accuracy(self, data_dir: str | None = None) -> float:
+        """Accuracy on the test half of the trial's data set: the recorded figure again."""
+        from dlbench import data
+
+        dataset = data.load(self.trial.spec.dataset, data_dir)
+        return float((self.predict(dataset.test_images).argmax(1) == dataset.test_labels).mean())
+
+
+def make_model(trial: Trial, num_classes: int) -> nn.Module:
+    """The Flax module a trial trains."""
+    arguments = dict(trial.spec.model_args)
+    if trial.spec.dropout is not None:
+        arguments["dropout_rate"] = trial.spec.dropout
+    return models.create(trial.spec.model, num_classes=num_classes, **arguments)
+
+
+def static_part(model: nn.Module, trial: Trial) -> train.Static:
+    """The static part of a trial's program."""
+    spec = trial.spec
+    return train.Static(
+        model, spec.batch_size, spec.optimizer, spec.decay_mode, spec.criterion, spec.transform
+    )
+
+
+def save_best(folder: Path, trial: Trial, num_classes: int, params: Any, batch_stats: Any) -> None:
+    """Write a trial's best parameters, replacing what an interrupted attempt left.
+
+    Args:
+        folder: the trial's folder.
+        trial: the trial.
+        num_classes: number of logits.
+        params: pytree of arrays.
+        batch_stats: pytree of arrays, possibly empty.
+    """
+    path = (folder / BEST).absolute()
+    shutil.rmtree(path, ignore_errors=True)
+    state = {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})}
+    about = {"trial": trial.model_dump(mode="json"), "num_classes": num_classes}
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        checkpointer.save(
+            path, args=ocp.args.Composite(state=ocp.args.PyTreeSave(state), about=ocp.args.JsonSave(about))
+        )
+
+
+def load(trial: TrialResult | Path | str) -> LoadedModel:
+    """Read a trial's model and its best parameters.
+
+    Args:
+        trial: a trial's result, or the folder it left (``runs/STUDY/trials/ID``).
+
+    Raises:
+        StoreError: there is no checkpoint there, or it is damaged.
+        InputError: the model is somebody's own code that this process has not named.
+    """
+    folder = Path(trial) if isinstance(trial, Path | str) else trial.folder
+    path = (folder / BEST).absolute()
+    if not path.is_dir():
+        raise StoreError(f"{folder} holds no checkpoint: the trial did not complete")
+    try:
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler("state", "about")) as checkpointer:
+            about = checkpointer.restore(path, args=ocp.args.Composite(about=ocp.args.JsonRestore())).about
+            stored = checkpointer.restore(path, args=ocp.args.Composite(state=ocp.args.PyTreeRestore()))
+        record = Trial.model_validate(about["trial"])
+        num_classes = int(about["num_classes"])
+        state = stored.state
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise StoreError(f"the checkpoint in {path} is damaged: {error}") from error
+    registry.check_trusted(record.spec.model)
+    return LoadedModel(make_model(record, num_classes), state["params"], state.get("batch_stats", {}), record)
+
+
+def tree_digest(tree: Any) -> str:
+    """SHA-256 over the path, shape, type and bytes of every leaf, in the order of the paths."""
+    hashed = hashlib.sha256()
+    for path, leaf in sorted(
+        (jax.tree_util.keystr(path), np.asarray(leaf))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    ):
+        hashed.update(f"{path} {leaf.shape} {leaf.dtype.str}\n".encode())
+        hashed.update(np.ascontiguousarray(leaf).tobytes())
+    return hashed.hexdigest()

@@ -1,0 +1,267 @@
+"""Where workers live: in this process, or in processes of their own, one thread each. No jax.
+
+An engine trains jobs (tuples of trials, one a lane) and yields what happens. Jobs of one program go to one
+worker where possible, so that each program is compiled once, the longest first; a worker that runs out of
+work takes jobs from the program with the most left. A worker that dies is replaced and its trials are tried
+again, twice.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dlbench import events
+from dlbench.data import cache_root
+from dlbench.errors import WorkerError
+from dlbench.grid import COMPILE_S, Program, cost_s
+from dlbench.spec import Trial
+
+#: How often a trial whose worker died is tried in all.
+MAX_ATTEMPTS = 3
+_PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu", "metal": "mps"}
+
+Job = tuple[Trial, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to work.
+
+    Args:
+        study_dir: the study's folder.
+        device: "cpu", "gpu", "tpu" or "metal".
+        workers: number of processes; 0 trains in this one.
+        data_dir: where the user's data sets lie.
+    """
+
+    study_dir: Path
+    device: str
+    workers: int
+    data_dir: str | None = None
+
+
+def run(programs: Sequence[Program], place: Place) -> Generator[events.AnyEvent]:
+    """Train every trial and yield what happens, as it happens.
+
+    Raises:
+        WorkerError: workers cannot be started.
+    """
+    plan = _Plan(programs)
+    if place.workers == 0:
+        yield from _in_process(plan, place)
+    else:
+        yield from _Pool(plan, place).run()
+
+
+def jobs_of(program: Program) -> list[Job]:
+    """Divide a program's trials into lanes of equal numbers of epochs."""
+    by_epochs: dict[int, list[Trial]] = {}
+    for trial in program.trials:
+        by_epochs.setdefault(trial.spec.num_epochs, []).append(trial)
+    lanes = program.trials[0].lanes
+    return [
+        tuple(trials[start : start + lanes])
+        for trials in by_epochs.values()
+        for start in range(0, len(trials), lanes)
+    ]
+
+
+class _Plan:
+    """Which job goes to which worker."""
+
+    def __init__(self, programs: Sequence[Program]) -> None:
+        queues = [sorted(jobs_of(program), key=_cost, reverse=True) for program in programs]
+        self._waiting = sorted(queues, key=lambda jobs: sum(map(_cost, jobs)), reverse=True)
+        self._current: dict[int, list[Job]] = {}
+
+    def next(self, worker: int) -> Job | None:
+        """The next job for this worker, or nothing."""
+        mine = self._current.get(worker)
+        if not mine:
+            mine = self._current[worker] = self._new_program()
+        return mine.pop(0) if mine else None
+
+    def again(self, job: Job) -> None:
+        """Put a job back that was begun and lost."""
+        self._waiting.insert(0, [job])
+
+    def _new_program(self) -> list[Job]:
+        if self._waiting:
+            return self._waiting.pop(0)
+        fullest = max(self._current.values(), key=lambda jobs: sum(map(_cost, jobs)), default=[])
+        if sum(map(_cost, fullest)) < COMPILE_S / 4:
+            return []
+        return fullest
+
+
+def _cost(job: Job) -> float:
+    return sum(map(cost_s, job))
+
+
+def _in_process(plan: _Plan, place: Place) -> Generator[events.AnyEvent]:
+    configure(os.environ, place.device)
+    from dlbench.worker import Worker, environment
+
+    happened: list[events.AnyEvent] = []
+    worker = Worker(0, place.study_dir, place.data_dir, happened.append)
+    yield events.Ready(worker=0, environment=environment())
+    while job := plan.next(0):
+        worker.run(job)
+        yield from happened
+        happened.clear()
+
+
+def configure(environ: os._Environ[str] | dict[str, str], device: str) -> None:
+    """Set what jax reads when it starts: platform, one thread for a CPU worker, a compilation cache to share."""
+    environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    environ["JAX_PLATFORMS"] = _PLATFORMS[device]
+    if device == "cpu":
+        for name in ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            environ[name] = "1"
+    environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_root() / "xla"))
+    environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    environ.setdefault("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "none")
+
+
+@dataclass
+class _Process:
+    """A worker process and what it is doing."""
+
+    number: int
+    process: subprocess.Popen[bytes]
+    job: Job | None = None
+    unfinished: set[str] = field(default_factory=set)
+    last_words: list[bytes] = field(default_factory=list)
+    stopping: bool = False
+
+    def send(self, message: events.Message) -> None:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(events.encode(message))
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has died; its reader will say so
+
+
+class _Pool:
+    """Worker processes, one a core or a device."""
+
+    def __init__(self, plan: _Plan, place: Place) -> None:
+        self._plan, self._place = plan, place
+        self._happened: queue.SimpleQueue[tuple[_Process, events.AnyEvent | None]] = queue.SimpleQueue()
+        self._attempts: dict[str, int] = {}
+        self._ever_ready = False
+
+    def run(self) -> Generator[events.AnyEvent]:
+        busy = {number: self._start(number) for number in range(self._place.workers)}
+        try:
+            while busy:
+                process, event = self._happened.get()
+                if event is None:
+                    replacement, told = self._bury(process)
+                    yield from told
+                    if replacement is None:
+                        del busy[process.number]
+                    else:
+                        busy[process.number] = replacement
+                    continue
+                if isinstance(event, events.Finished | events.Failed):
+                    process.unfinished.discard(event.trial_id)
+                yield event
+                if isinstance(event, events.Ready | events.Idle):
+                    self._ever_ready = True
+                    process.job = self._plan.next(process.number)
+                    if process.job is None:
+                        self._stop(process)
+                        del busy[process.number]
+                    else:
+                        process.unfinished = {trial.id for trial in process.job}
+                        process.send(events.Train(trials=process.job))
+        finally:
+            for process in busy.values():
+                process.process.kill()
+            for process in busy.values():
+                process.process.wait()
+
+    def _start(self, number: int) -> _Process:
+        environ = dict(os.environ)
+        configure(environ, self._place.device)
+        if self._place.device == "gpu" and self._place.workers > 1:
+            environ["CUDA_VISIBLE_DEVICES"] = str(number)
+        popen = subprocess.Popen(
+            [sys.executable, "-P", "-m", "dlbench.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environ,
+        )
+        process = _Process(number, popen)
+        threading.Thread(target=self._listen, args=(process,), daemon=True).start()
+        threading.Thread(target=self._overhear, args=(process,), daemon=True).start()
+        process.send(
+            events.Setup(
+                worker=number,
+                study_dir=str(self._place.study_dir.absolute()),
+                data_dir=self._place.data_dir,
+                device=self._place.device,
+                sys_path=tuple(os.path.abspath(path) for path in sys.path),
+            )
+        )
+        return process
+
+    def _listen(self, process: _Process) -> None:
+        assert process.process.stdout is not None
+        for line in process.process.stdout:
+            if not line.endswith(b"\n"):
+                break  # torn by the worker's death
+            self._happened.put((process, events.decode_event(line)))
+        if not process.stopping:
+            self._happened.put((process, None))
+
+    def _overhear(self, process: _Process) -> None:
+        """Pass on what the worker (or a user's model) prints, and remember its last words."""
+        assert process.process.stderr is not None
+        for line in process.process.stderr:
+            process.last_words = [*process.last_words[-19:], line]
+            sys.stderr.write(line.decode(errors="replace"))
+
+    def _stop(self, process: _Process) -> None:
+        assert process.process.stdin is not None
+        process.stopping = True
+        process.process.stdin.close()
+        process.process.wait()
+
+    def _bury(self, process: _Process) -> tuple[_Process | None, list[events.AnyEvent]]:
+        """A worker has died: try its trials again on a new one, or give them up."""
+        code = process.process.wait()
+        cause = (
+            f"the worker was killed by {signal.Signals(-code).name}"
+            if code < 0
+            else f"the worker ended with {code}"
+        )
+        last_words = b"".join(process.last_words).decode(errors="replace")
+        if not self._ever_ready and process.job is None:
+            raise WorkerError(f"{cause} before it was ready:\n{last_words}")
+        told: list[events.AnyEvent] = []
+        retry = []
+        for trial in process.job or ():
+            if trial.id not in process.unfinished:
+                continue
+            self._attempts[trial.id] = self._attempts.get(trial.id, 0) + 1
+            if self._attempts[trial.id] < MAX_ATTEMPTS:
+                retry.append(trial)
+            else:
+                reason = f"{cause}, {MAX_ATTEMPTS} times"
+                told.append(events.Failed(trial_id=trial.id, reason=reason, traceback=last_words))
+        if retry:
+            self._plan.again(tuple(retry))
+            told.append(events.Notice(text=f"{cause}; trying its trial again on a new one"))
+        return self._start(process.number), told

@@ -1,0 +1,43 @@
+"""Criteria: from logits and labels to one loss per image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+Criterion = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Cross-entropy of the softmax, through log-sum-exp.
+
+    Args:
+        logits: float32 [..., classes].
+        labels: int32 [...].
+
+    Returns:
+        float32 [...].
+    """
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def manual(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Cross-entropy as DeepLearningPipeline writes it out: the log of the softmax, picked at the label.
+
+    Equal to :func:`cross_entropy` while no probability underflows; infinite where one does.
+
+    Args:
+        logits: float32 [..., classes].
+        labels: int32 [...].
+
+    Returns:
+        float32 [...].
+    """
+    log_probabilities = jnp.log(jax.nn.softmax(logits, axis=-1))
+    return -jnp.take_along_axis(log_probabilities, labels[..., None], axis=-1)[..., 0]
+
+
+CRITERIA: dict[str, Criterion] = {"cross_entropy": cross_entropy, "manual": manual}

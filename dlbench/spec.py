@@ -1,0 +1,184 @@
+"""What to train: trials, studies, their validation and their content-addressed ids. No jax.
+
+A :class:`TrialSpec` is one training run as its user writes it. Planning resolves it against the data
+(sizes made explicit, digests attached) into a :class:`Trial`, whose id is a digest of everything that
+determines its result; the environment it ran in is recorded beside it, not in the id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from dlbench.errors import SpecError
+
+#: Raised whenever a change of the code changes the numbers a trial yields.
+NUMERICS_VERSION = 1
+
+Scalar = bool | int | float | str
+
+MAX_SEED = 2**32 - 1
+
+
+def _number(value: object) -> object:
+    """YAML 1.1 reads ``1e-3`` as text: read numbers out of text; refuse truth values as numbers."""
+    if isinstance(value, bool):
+        raise ValueError("a number is needed, not a truth value")
+    if isinstance(value, str):
+        try:
+            return float(value) if not value.strip().lstrip("+-").isdigit() else int(value)
+        except ValueError:
+            raise ValueError("a number is needed") from None
+    return value
+
+
+def _arguments(value: object) -> object:
+    return tuple(sorted(value.items())) if isinstance(value, Mapping) else value
+
+
+Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Whole = Annotated[int, BeforeValidator(_number)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class TrialSpec(BaseModel):
+    """One training run: fixed hyper-parameters and one seed.
+
+    ``train_size`` and ``val_size`` count images; ``None`` stands for a fifth of the training half (at most
+    10,000) for validation and all the rest for training. ``learning_rate`` and ``weight_decay`` are
+    dimensionless. ``dropout`` of ``None`` keeps the model's own rate. ``vary`` names the one source of
+    randomness that follows ``seed`` while the others keep seed 0 ("all": every one follows it).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model: Name = "Baseline"
+    model_args: Annotated[tuple[tuple[str, Scalar], ...], BeforeValidator(_arguments)] = ()
+    dropout: Annotated[Finite, Field(ge=0, lt=1)] | None = None
+    dataset: Name = "mnist5k"
+    train_size: Annotated[Whole, Field(ge=1)] | None = None
+    val_size: Annotated[Whole, Field(ge=1)] | None = None
+    split_seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] = 0
+    transform: Literal["standard", "augmented"] = "standard"
+    criterion: Literal["cross_entropy", "manual"] = "cross_entropy"
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: Annotated[Finite, Field(gt=0, le=1e6)] = 1e-3
+    weight_decay: Annotated[Finite, Field(ge=0, le=1e6)] = 0.0
+    decay_mode: Literal["decoupled", "l2"] = "decoupled"
+    batch_size: Annotated[Whole, Field(ge=1, le=65536)] = 16
+    num_epochs: Annotated[Whole, Field(ge=1, le=100_000)] = 5
+    seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] = 0
+    vary: Literal["all", "init", "order", "dropout", "augment"] = "all"
+
+    def static(self) -> tuple[object, ...]:
+        """Everything that makes another XLA program; equal values share one."""
+        return tuple(getattr(self, name) for name in STATIC_FIELDS)
+
+
+#: An array inside the program: trials that differ in these alone share it. The loop over epochs is outside.
+DYNAMIC_FIELDS = ("learning_rate", "weight_decay", "seed", "vary", "num_epochs")
+STATIC_FIELDS = tuple(name for name in TrialSpec.model_fields if name not in DYNAMIC_FIELDS)
+
+#: The names that users see where they are shorter than the field's.
+FLAGS = {
+    "learning_rate": "--lr",
+    "num_epochs": "--epochs",
+    **{
+        name: "--" + name.replace("_", "-")
+        for name in TrialSpec.model_fields
+        if name not in ("learning_rate", "num_epochs", "model_args")
+    },
+}
+
+
+def make_trial_spec(fields: Mapping[str, Any], where: str = "") -> TrialSpec:
+    """Check the fields of one trial.
+
+    Args:
+        fields: values by field name.
+        where: the place to name in an error ("configs/x.yaml", "" for flags).
+
+    Raises:
+        SpecError: naming the field, the rule, the value and the fields that exist.
+    """
+    try:
+        return TrialSpec(**fields)
+    except ValidationError as error:
+        raise SpecError(_explain(error, where)) from None
+
+
+def _explain(error: ValidationError, where: str) -> str:
+    problem = error.errors()[0]
+    field = str(problem["loc"][0]) if problem["loc"] else "?"
+    place = f"{where}: " if where else ""
+    if problem["type"] == "extra_forbidden":
+        return f"{place}unknown field {field!r}. Known: {', '.join(TrialSpec.model_fields)}."
+    shown = f"{field} ({FLAGS[field]})" if field in FLAGS else field
+    rule = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    return f"{place}{shown} must be {rule}; got {problem['input']!r}."
+
+
+class Trial(BaseModel):
+    """A trial resolved against its data, ready to be trained anywhere.
+
+    Args:
+        spec: the trial as asked for, its sizes explicit.
+        data_digest: SHA-256 of the data set's arrays.
+        model_digest: SHA-256 of the source a user's model comes from; "" for the built-in ones.
+        lanes: how many trials share the vmapped axis; bits are promised at equal ``lanes`` only.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    spec: TrialSpec
+    data_digest: str
+    model_digest: str = ""
+    lanes: int = 1
+
+    @property
+    def id(self) -> str:
+        """Digest (16 hexadecimal digits) of everything that determines the result."""
+        return digest({"numerics": NUMERICS_VERSION, **self.model_dump()})[:16]
+
+
+class StudySpec(BaseModel):
+    """A set of trials that answer one question.
+
+    Args:
+        kind: the command whose question it is: "train", "grid" or "compare-archs".
+        trials: what to train, in the order of presentation, without duplicates.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["train", "grid", "compare-archs"] = "grid"
+    trials: tuple[TrialSpec, ...]
+
+    @property
+    def axes(self) -> dict[str, tuple[Any, ...]]:
+        """The fields that take more than one value, with their values in order of appearance."""
+        columns = {
+            name: tuple(dict.fromkeys(getattr(trial, name) for trial in self.trials))
+            for name in TrialSpec.model_fields
+        }
+        return {name: values for name, values in columns.items() if len(values) > 1}
+
+
+def digest(value: object) -> str:
+    """SHA-256, in hexadecimal, of a JSON value in canonical form (sorted keys, no spaces, no NaN)."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def canonical_json(value: object) -> str:
+    """One text for equal values, so that equal values have equal digests."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def json_number(value: float | None) -> float | None:
+    """A float that JSON can carry: ``None`` for what is not finite."""
+    return None if value is None or not math.isfinite(value) else value

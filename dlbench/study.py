@@ -1,0 +1,303 @@
+"""Run a study: plan, dispatch, collect, resume. No jax in this process unless ``workers=0`` asks for it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from dlbench import data, engine, events, grid, manifest, registry
+from dlbench.errors import InputError, SpecError, StoreError
+from dlbench.grid import Program
+from dlbench.results import Epoch, StudyResult, TrialStatus
+from dlbench.spec import StudySpec, Trial, digest
+from dlbench.store import FILE_NAME, Store
+
+RUNS = Path("runs")
+DEVICES = ("auto", "cpu", "gpu", "tpu", "metal")
+#: Lanes that a program takes on an accelerator, at most, unless told; always a power of two.
+AUTO_LANES = 64
+_PLUGINS = {"gpu": ("jax-cuda12-plugin", "jax-cuda13-plugin"), "tpu": ("libtpu",), "metal": ("jax-mps",)}
+
+Observer = Callable[["Plan | events.AnyEvent"], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study comes to, before anything is written.
+
+    Args:
+        study: the study as asked for.
+        trials: its trials in the study's order, resolved against their data.
+        folder: where it is, or will be, kept.
+        workers: how many processes train; 0 trains in the calling one.
+        device: "cpu", "gpu", "tpu" or "metal".
+        data_dir: where the user's data sets lie.
+        done: ids of the trials that ``folder`` holds results of.
+        failed: ids of those that failed there.
+    """
+
+    study: StudySpec
+    trials: tuple[Trial, ...]
+    folder: Path
+    workers: int
+    device: str
+    data_dir: str | None
+    done: frozenset[str]
+    failed: frozenset[str]
+
+    @property
+    def programs(self) -> list[Program]:
+        """The trials by the XLA program they share."""
+        return grid.programs(self.trials)
+
+    @property
+    def missing(self) -> list[Trial]:
+        """The trials that have no result yet."""
+        return [trial for trial in self.trials if trial.id not in self.done]
+
+    @property
+    def estimate_s(self) -> float:
+        """Estimated seconds until the rest is trained."""
+        return grid.estimate_s(self.missing, max(self.workers, 1))
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """A line in the list of studies."""
+
+    folder: Path
+    kind: str
+    created_at: datetime
+    counts: dict[TrialStatus, int]
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+
+def plan(
+    study: StudySpec,
+    *,
+    out: Path | str | None = None,
+    workers: int | None = None,
+    lanes: int | Literal["auto"] = "auto",
+    device: str = "auto",
+    data_dir: str | None = None,
+) -> Plan:
+    """Check a study and say what it comes to; nothing is written but the cache of its data sets.
+
+    Args:
+        study: what to train.
+        out: the study's folder; by default ``runs/KIND-DIGEST``.
+        workers: processes to train in, 0 for this one; by default one a core, or one an accelerator.
+        lanes: trials of a program that run as one vmapped program; "auto": one on a CPU.
+        device: "auto", "cpu", "gpu", "tpu" or "metal".
+        data_dir: where data sets lie; by default what ``DLBENCH_DATA_DIR`` says.
+
+    Raises:
+        InputError: a value breaks a rule.
+        DataError: a data set is absent or damaged.
+        StoreError: the folder holds something else.
+    """
+    if not study.trials:
+        raise SpecError("the study has no trial; give every field at least one value")
+    for spec in study.trials:
+        registry.check_trusted(spec.model)
+    backend = _device(device)
+    per_program = _lanes(lanes, backend)
+    trials = tuple(grid.resolve(study, lambda name: data.info(name, data_dir), per_program))
+    name = f"{study.kind}-{digest([trial.id for trial in trials])[:10]}"
+    folder = Path(out) if out is not None else RUNS / name
+    statuses = _statuses(folder)
+    wanted = {trial.id for trial in trials}
+    done = frozenset(i for i in wanted & statuses.keys() if statuses[i].is_finished)
+    failed = frozenset(i for i in wanted & statuses.keys() if statuses[i] is TrialStatus.FAILED)
+    left = len(wanted) - len(done)
+    return Plan(
+        study, trials, folder, _workers(workers, backend, study, left), backend, data_dir, done, failed
+    )
+
+
+def run(
+    study: StudySpec,
+    *,
+    out: Path | str | None = None,
+    workers: int | None = None,
+    lanes: int | Literal["auto"] = "auto",
+    device: str = "auto",
+    data_dir: str | None = None,
+    command: Sequence[str] = (),
+    on_event: Observer | None = None,
+    retry_failed: bool = True,
+) -> StudyResult:
+    """Train what a study's folder does not hold yet, and return all of it.
+
+    Args:
+        study: what to train.
+        out: see :func:`plan`, as for ``workers``, ``lanes``, ``device`` and ``data_dir``.
+        workers: processes to train in.
+        lanes: vmapped lanes.
+        device: where to train.
+        data_dir: where data sets lie.
+        command: the command line to record.
+        on_event: called with the :class:`Plan`, then with every event.
+        retry_failed: whether trials that failed before are tried again.
+
+    Raises:
+        InputError: a value breaks a rule.
+        DataError: a data set is absent or damaged.
+        StoreError: the folder cannot be used.
+        WorkerError: workers cannot be started.
+    """
+    start = time.perf_counter()
+    planned = plan(study, out=out, workers=workers, lanes=lanes, device=device, data_dir=data_dir)
+    tell = on_event or (lambda event: None)
+    tell(planned)
+    skipped = planned.done if retry_failed else planned.done | planned.failed
+    todo = [trial for trial in planned.trials if trial.id not in skipped]
+    folder = planned.folder
+    if todo or not (folder / FILE_NAME).exists():
+        _make_folder(folder)
+        with Store(folder, write=True, kind=study.kind) as store:
+            store.add(planned.trials)
+            _train(store, planned, todo, list(command), tell)
+    with Store(folder) as store:
+        trials = tuple(store.results([trial.id for trial in planned.trials]))
+    return StudyResult(study, trials, folder, time.perf_counter() - start)
+
+
+def _train(store: Store, planned: Plan, todo: list[Trial], command: list[str], tell: Observer) -> None:
+    from dlbench.writers import TensorBoardWriter
+
+    trials = {trial.id: trial for trial in todo}
+    record = manifest.describe(command, planned.study, planned.trials, planned.workers)
+    writer = TensorBoardWriter(store.folder / "tensorboard")
+    place = engine.Place(store.folder, planned.device, min(planned.workers, len(todo)), planned.data_dir)
+    recorded = False
+    happening = engine.run(grid.programs(todo), place)
+    try:
+        for event in happening:
+            match event:
+                case events.Ready() if not recorded:
+                    store.add_manifest(record | {"device": event.environment})
+                    manifest.write(store.folder, record | {"device": event.environment})
+                    recorded = True
+                case events.Started():
+                    store.start(event.trial_ids)
+                    for trial_id in event.trial_ids:
+                        writer.start(trials[trial_id])
+                case events.EpochEnded():
+                    store.epoch(event.trial_id, event.number, event.epoch)
+                    writer.epoch(event.trial_id, event.number, event.epoch)
+                case events.Finished():
+                    history = [Epoch(*values) for values in event.history]
+                    writer.finish(trials[event.trial_id], event.outcome)
+                    store.finish(event.trial_id, event.status, event.outcome, history)
+                case events.Failed():
+                    error = f"{event.reason}\n\n{event.traceback}".strip()
+                    store.finish(event.trial_id, TrialStatus.FAILED, error=error)
+            tell(event)
+    finally:
+        happening.close()
+        writer.close()
+
+
+def open_study(folder: Path | str) -> StudyResult:
+    """The study that a folder holds.
+
+    Raises:
+        StoreError: it holds none, or a damaged one.
+    """
+    with Store(Path(folder)) as store:
+        trials = tuple(store.results())
+        kind: Any = store.meta("kind")
+    return StudyResult(StudySpec(kind=kind, trials=tuple(t.trial.spec for t in trials)), trials, Path(folder))
+
+
+def list_studies(root: Path = RUNS) -> list[StudySummary]:
+    """The studies in a folder, oldest first."""
+    found = []
+    for path in root.glob(f"*/{FILE_NAME}"):
+        with Store(path.parent) as store:
+            created = datetime.fromisoformat(store.meta("created_at"))
+            found.append(StudySummary(path.parent, store.meta("kind"), created, store.counts()))
+    return sorted(found, key=lambda summary: summary.created_at)
+
+
+def _statuses(folder: Path) -> dict[str, TrialStatus]:
+    if (folder / FILE_NAME).is_file():
+        with Store(folder) as store:
+            return store.statuses()
+    if folder.is_dir() and any(path.name != ".lock" for path in folder.iterdir()):
+        raise StoreError(f"{folder} exists and holds no study; choose another --out, or an empty folder")
+    if folder.exists() and not folder.is_dir():
+        raise StoreError(f"{folder} is a file; choose another --out")
+    return {}
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"the folder {folder} cannot be made: {error.strerror}; choose another --out"
+        ) from None
+
+
+def _device(asked: str) -> str:
+    if asked not in DEVICES:
+        raise SpecError(f"--device must be one of {', '.join(DEVICES)}; got {asked!r}")
+    installed = [device for device, packages in _PLUGINS.items() if any(map(_is_installed, packages))]
+    if asked == "auto":
+        return installed[0] if installed else "cpu"
+    if asked != "cpu" and asked not in installed:
+        extra = {"gpu": "cuda"}.get(asked, asked)
+        raise SpecError(
+            f"--device {asked} needs jax's plug-in for it, which is not installed; "
+            f"pip install 'dlbench[{extra}]', or take --device cpu"
+        )
+    return asked
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _lanes(asked: int | str, device: str) -> Callable[[int], int]:
+    if asked == "auto":
+        return (lambda count: 1) if device == "cpu" else (lambda count: min(AUTO_LANES, _power_of_two(count)))
+    if not isinstance(asked, int) or isinstance(asked, bool) or not 1 <= asked <= 4096:
+        raise SpecError(f"--lanes must be 'auto' or a number from 1 to 4096; got {asked!r}")
+    return lambda count: asked
+
+
+def _power_of_two(count: int) -> int:
+    return 1 << (count - 1).bit_length()
+
+
+def _workers(asked: int | None, device: str, study: StudySpec, left: int) -> int:
+    at_home = [spec.model for spec in study.trials if spec.model.startswith("__main__:")]
+    if asked is None:
+        if at_home:
+            return 0
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(1, min(cores if device == "cpu" else 1, left))
+    if isinstance(asked, bool) or not isinstance(asked, int) or not 0 <= asked <= 1024:
+        raise SpecError(f"--workers must be a number from 0 to 1024; got {asked!r}")
+    if asked and at_home:
+        raise InputError(
+            f"the model {registry.label(at_home[0])!r} is defined in the main script or notebook, where worker "
+            "processes cannot import it; move it to a module, or train in this process with workers=0"
+        )
+    return asked

@@ -1,0 +1,389 @@
+"""Train the trials of one program at a time on one device. The only place where jax meets the outside.
+
+:class:`Worker` does the work, in whichever process; ``python -m dlbench.worker`` is a process that does it
+for a parent, over pipes (see :mod:`dlbench.events`); with ``--environment`` it prints what it runs on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from clu import parameter_overview
+
+from dlbench import checkpoint, data, events, train
+from dlbench.augment import augment
+from dlbench.errors import InputError
+from dlbench.losses import CRITERIA
+from dlbench.metrics import classification_metrics
+from dlbench.results import Epoch, TrialStatus, convergence_epoch, history_digest
+from dlbench.spec import Trial, json_number
+
+#: Labels the draws of the augmented test images; the same for every trial.
+AUGMENTED_TEST_SEED = 0
+Emit = Callable[[events.AnyEvent], None]
+
+
+@dataclass(frozen=True)
+class Program:
+    """The compiled functions that the trials of one program share, and what compiling them took."""
+
+    init: Callable[..., Any]
+    train_epoch: Callable[..., Any]
+    validate: Callable[..., Any]
+    predict: Callable[..., Any]
+    compile_time_s: float
+
+
+@dataclass(frozen=True)
+class Split:
+    """A data set on the device, divided for training."""
+
+    arrays: train.Data
+    test_images: jax.Array
+    test_labels: np.ndarray[Any, Any]
+    num_classes: int
+    digest: str
+
+
+class Worker:
+    """Trains trials on this process's default device and reports what happens.
+
+    Args:
+        number: the worker's number in its study.
+        study_dir: the study's folder.
+        data_dir: where the user's data sets lie.
+        emit: called with each event.
+    """
+
+    def __init__(self, number: int, study_dir: Path, data_dir: str | None, emit: Emit) -> None:
+        self.number, self.study_dir, self.data_dir, self.emit = number, study_dir, data_dir, emit
+        self._splits: dict[object, Split] = {}
+        self._programs: dict[object, Program] = {}
+
+    def run(self, trials: Sequence[Trial]) -> None:
+        """Train trials that share a program and a number of epochs, one a lane; whatever happens, end with Idle."""
+        self.emit(events.Started(worker=self.number, trial_ids=tuple(trial.id for trial in trials)))
+        try:
+            self._train(trials)
+        except Exception as error:
+            text = traceback.format_exc()
+            for trial in trials:
+                reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+                self.emit(events.Failed(trial_id=trial.id, reason=reason, traceback=text))
+        self.emit(events.Idle(worker=self.number))
+
+    def _train(self, trials: Sequence[Trial]) -> None:
+        clock = _Clock()
+        split = self._split(trials[0])
+        clock.lap("io")
+        lanes = trials[0].lanes
+        padded = [*trials, *[trials[-1]] * (lanes - len(trials))]
+        keys, hyper = _stack([_inputs(trial) for trial in padded], lanes)
+        known = len(self._programs)
+        program = self._program(trials[0], split, keys, hyper)
+        compiled = len(self._programs) > known
+        clock.lap("compile")
+        state = program.init(split.arrays, keys, hyper)
+        histories: list[list[Epoch]] = [[] for _ in trials]
+        alive = set(range(len(trials)))
+        for number in range(1, trials[0].spec.num_epochs + 1):
+            state, loss, accuracy = jax.block_until_ready(
+                program.train_epoch(state, split.arrays, keys, hyper)
+            )
+            clock.lap("train")
+            state, val_loss, val_accuracy = program.validate(state, split.arrays)
+            figures = np.stack([np.atleast_1d(x) for x in (loss, accuracy, val_loss, val_accuracy)], axis=1)
+            clock.lap("eval")
+            for lane in sorted(alive):
+                epoch = Epoch(*map(float, figures[lane]))
+                histories[lane].append(epoch)
+                self.emit(events.EpochEnded(trial_id=trials[lane].id, number=number, values=epoch))
+                if not epoch.is_finite:
+                    alive.discard(lane)
+            clock.lap("io")
+            if not alive:
+                break
+        logits = np.asarray(program.predict(state.best_params, state.best_batch_stats, split.test_images))
+        augmented = self._augmented_logits(trials[0], program, state, split)
+        clock.lap("eval")
+        share = 1 / len(trials)
+        for lane, trial in enumerate(trials):
+            pick = (
+                (lambda tree, lane=lane: jax.tree.map(lambda leaf: leaf[lane], tree))
+                if lanes > 1
+                else lambda t: t
+            )
+            own = jax.device_get(pick(state))
+            outcome = self._outcome(trial, split, histories[lane], own)
+            if lane in alive:
+                outcome |= self._test(trial, split, own, logits.reshape(lanes, *logits.shape[-2:])[lane])
+                if augmented is not None:
+                    hits = (
+                        augmented.reshape(lanes, *augmented.shape[-2:])[lane].argmax(1) == split.test_labels
+                    )
+                    outcome["test_accuracy_augmented"] = float(hits.mean())
+            clock.lap("io")
+            epochs = len(histories[lane])
+            outcome |= {
+                "train_time_s": clock.spent["train"] * share,
+                "eval_time_s": clock.spent["eval"] * share,
+                "compile_time_s": clock.spent["compile"] * share if compiled else 0.0,
+                "io_time_s": clock.spent["io"] * share,
+                "images_per_s": epochs * len(split.arrays.train_labels) / (clock.spent["train"] * share),
+            }
+            status = TrialStatus.COMPLETE if lane in alive else TrialStatus.DIVERGED
+            history = tuple(histories[lane])
+            self.emit(events.Finished(trial_id=trial.id, status=status, outcome=outcome, history=history))
+
+    def _outcome(
+        self, trial: Trial, split: Split, history: list[Epoch], state: train.TrainState
+    ) -> dict[str, Any]:
+        """What is known of every trial that ran, diverged ones included."""
+        diverged = not history[-1].is_finite
+        losses = [epoch.train_loss for epoch in history]
+        return {
+            "num_params": int(parameter_overview.count_parameters(state.params)),
+            "best_val_accuracy": float(state.best_val_accuracy) if int(state.best_epoch) else None,
+            "best_epoch": int(state.best_epoch) or None,
+            "convergence_epoch": None if diverged else convergence_epoch(losses, trial.spec.num_epochs),
+            "diverged_epoch": len(history) if diverged else None,
+            "split_digest": split.digest,
+            "params_sha256": checkpoint.tree_digest((state.params, state.batch_stats)),
+            "best_params_sha256": checkpoint.tree_digest((state.best_params, state.best_batch_stats)),
+            "history_sha256": history_digest(history),
+            "device": jax.devices()[0].device_kind,
+            "xla_threads": _threads(),
+            "worker": self.number,
+        }
+
+    def _test(
+        self, trial: Trial, split: Split, state: train.TrainState, logits: np.ndarray[Any, Any]
+    ) -> dict[str, Any]:
+        """Figures on the test images, and the trial's files: checkpoint, predictions."""
+        folder = self.study_dir / "trials" / trial.id
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint.save_best(folder, trial, split.num_classes, state.best_params, state.best_batch_stats)
+        np.save(folder / "test_logits.npy", logits)
+        loss = CRITERIA[trial.spec.criterion](jnp.asarray(logits), jnp.asarray(split.test_labels)).mean()
+        return {"test_loss": json_number(float(loss)), **classification_metrics(logits, split.test_labels)}
+
+    def _augmented_logits(
+        self, trial: Trial, program: Program, state: train.TrainState, split: Split
+    ) -> np.ndarray[Any, Any] | None:
+        if trial.spec.transform != "augmented":
+            return None
+        images = jax.jit(augment)(split.test_images, jax.random.key(AUGMENTED_TEST_SEED))
+        return np.asarray(program.predict(state.best_params, state.best_batch_stats, images))
+
+    def _split(self, trial: Trial) -> Split:
+        spec = trial.spec
+        key = (spec.dataset, trial.data_digest, spec.train_size, spec.val_size, spec.split_seed)
+        if key not in self._splits:
+            dataset = data.load(spec.dataset, self.data_dir)
+            if dataset.digest != trial.data_digest:
+                raise InputError(
+                    f"data set {spec.dataset!r} has changed: its digest is {dataset.digest[:12]}, "
+                    f"the trial was planned with {trial.data_digest[:12]}"
+                )
+            assert spec.val_size is not None
+            drawn = data.make_split(dataset.train_labels, spec.train_size, spec.val_size, spec.split_seed)
+            parts = [
+                jnp.asarray(array[indices])
+                for indices in (drawn.train_indices, drawn.val_indices)
+                for array in (dataset.train_images, dataset.train_labels)
+            ]
+            self._splits.clear()  # one at a time: full data sets are large
+            self._splits[key] = Split(
+                train.Data(*parts),
+                jnp.asarray(dataset.test_images),
+                np.asarray(dataset.test_labels),
+                dataset.num_classes,
+                drawn.digest,
+            )
+        return self._splits[key]
+
+    def _program(self, trial: Trial, split: Split, keys: train.Keys, hyper: train.Hyper) -> Program:
+        model = checkpoint.make_model(trial, split.num_classes)
+        static = checkpoint.static_part(model, trial)
+        shapes = tuple(array.shape for array in (*split.arrays, split.test_images))
+        key = (static, trial.model_digest, trial.lanes, shapes)
+        if key not in self._programs:
+            self._programs[key] = compile_program(static, split, keys, hyper, trial)
+        return self._programs[key]
+
+
+def compile_program(
+    static: train.Static, split: Split, keys: train.Keys, hyper: train.Hyper, trial: Trial
+) -> Program:
+    """Compile what a trial runs, before any of it runs, so that compiling and training are timed apart."""
+    start = time.perf_counter()
+    lanes = trial.lanes > 1
+
+    def build(
+        function: Callable[..., Any], axes: Sequence[int | None], *arguments: Any, **options: Any
+    ) -> Any:
+        mapped = jax.vmap(function, in_axes=tuple(axes)) if lanes else function
+        donate = (0,) if options.pop("donate", False) else ()
+        lowered = jax.jit(mapped, donate_argnums=donate).lower(*arguments)
+        return lowered.compile(compiler_options=options or None)
+
+    def initialise(data: train.Data, keys: train.Keys, hyper: train.Hyper) -> train.TrainState:
+        return train.init(static, data, keys, hyper)
+
+    def train_epoch(state: Any, data: train.Data, keys: train.Keys, hyper: train.Hyper) -> Any:
+        return train.train_epoch(static, state, data, keys, hyper)
+
+    def validate(state: Any, data: train.Data) -> Any:
+        return train.validate(static, state, data)
+
+    def predict(params: Any, batch_stats: Any, images: jax.Array) -> Any:
+        return train.predict(static, params, batch_stats, images)
+
+    check_model(static.model, split, trial)
+    fast = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
+    init = build(initialise, (None, 0, 0), split.arrays, keys, hyper, **fast)
+    state = init.out_info
+    return Program(
+        init=init,
+        train_epoch=build(train_epoch, (0, None, 0, 0), state, split.arrays, keys, hyper),
+        validate=build(validate, (0, None), state, split.arrays),
+        predict=build(predict, (0, 0, None), state.best_params, state.best_batch_stats, split.test_images),
+        compile_time_s=time.perf_counter() - start,
+    )
+
+
+def check_model(model: Any, split: Split, trial: Trial) -> None:
+    """Trace a model on one image and refuse it if it does not answer with one logit a class.
+
+    Raises:
+        InputError: naming the model, what it returned and what was expected.
+    """
+    images = jax.ShapeDtypeStruct((2, *split.arrays.train_images.shape[1:]), jnp.float32)
+    keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
+    logits, variables = jax.eval_shape(lambda x: model.init_with_output(keys, x), images)
+    expected = (2, split.num_classes)
+    if getattr(logits, "shape", None) != expected:
+        raise InputError(
+            f"model {trial.spec.model!r} returned {getattr(logits, 'shape', type(logits).__name__)} for images "
+            f"{images.shape}; expected logits of shape {expected}: one a class"
+        )
+    unknown = set(variables) - {"params", "batch_stats"}
+    if unknown:
+        raise InputError(
+            f"model {trial.spec.model!r} keeps {', '.join(sorted(unknown))}; only 'params' and 'batch_stats' "
+            "are trained, saved and restored"
+        )
+
+
+def _inputs(trial: Trial) -> tuple[train.Keys, train.Hyper]:
+    """Keys and hyper-parameters of a trial; the purposes that do not vary keep seed 0."""
+    spec = trial.spec
+    varied = train.purpose_keys(jax.random.key(spec.seed))
+    fixed = train.purpose_keys(jax.random.key(0))
+    keys = train.Keys(
+        *(
+            ours if spec.vary in ("all", purpose) else theirs
+            for purpose, ours, theirs in zip(train.Keys._fields, varied, fixed, strict=True)
+        )
+    )
+    return keys, train.Hyper(jnp.float32(spec.learning_rate), jnp.float32(spec.weight_decay))
+
+
+def _lane(tree: Any, lane: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[lane], tree)
+
+
+def _stack(inputs: list[Any], lanes: int) -> Any:
+    return inputs[0] if lanes == 1 else jax.tree.map(lambda *leaves: jnp.stack(leaves), *inputs)
+
+
+class _Clock:
+    """Seconds spent by kind, from lap to lap."""
+
+    def __init__(self) -> None:
+        self.spent = {"io": 0.0, "compile": 0.0, "train": 0.0, "eval": 0.0}
+        self._last = time.perf_counter()
+
+    def lap(self, kind: str) -> None:
+        now = time.perf_counter()
+        self.spent[kind] += now - self._last
+        self._last = now
+
+
+def _threads() -> int:
+    """Threads that XLA's CPU backend computes with; they change bits."""
+    return int(os.environ.get("NPROC") or os.cpu_count() or 1)
+
+
+def environment() -> dict[str, Any]:
+    """What this process computes on."""
+    return {
+        "backend": jax.default_backend(),
+        "devices": [device.device_kind for device in jax.devices()],
+        "jax": jax.__version__,
+        "python": sys.version.split()[0],
+        "xla_threads": _threads(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "compilation_cache": os.environ.get("JAX_COMPILATION_CACHE_DIR"),
+    }
+
+
+def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
+    """Do what the parent says until it closes the pipe, then end at once, even in the middle of a trial."""
+    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def listen() -> None:
+        for line in commands:
+            lines.put(line)
+        os._exit(0)
+
+    threading.Thread(target=listen, daemon=True).start()
+    lock = threading.Lock()
+
+    def emit(event: events.AnyEvent) -> None:
+        with lock:
+            try:
+                answers.write(events.encode(event))
+                answers.flush()
+            except BrokenPipeError:
+                os._exit(0)
+
+    setup = events.decode_command(lines.get())
+    if not isinstance(setup, events.Setup) or setup.version != events.PROTOCOL_VERSION:
+        raise InputError("the parent speaks another version of the protocol; use one dlbench throughout")
+    sys.path.extend(path for path in setup.sys_path if path not in sys.path)
+    worker = Worker(setup.worker, Path(setup.study_dir), setup.data_dir, emit)
+    emit(events.Ready(worker=setup.worker, environment=environment()))
+    while True:
+        command = events.decode_command(lines.get())
+        assert isinstance(command, events.Train)
+        worker.run(command.trials)
+
+
+def main() -> None:
+    """The worker process: what anybody prints goes to standard error, answers have a pipe of their own."""
+    if sys.argv[1:] == ["--environment"]:
+        json.dump(environment(), sys.stdout)
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    serve(sys.stdin.buffer, answers)
+
+
+if __name__ == "__main__":
+    main()
