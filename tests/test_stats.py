@@ -551,7 +551,7 @@ class TestSeedsNeeded:
         assert stats.seeds_needed(1e-9, 1) == stats.MAX_SEEDS
         assert stats.seeds_needed(1e300, 1e-300) == 2
 
-    @pytest.mark.parametrize("comparisons", [1, 6, 45])
+    @pytest.mark.parametrize("comparisons", [1, 6, 1000])
     def test_without_spread_it_is_where_equal_differences_become_significant(self, comparisons: int) -> None:
         n = stats.seeds_needed(0.01, 0, num_comparisons=comparisons)
         p_values = [stats.paired_comparison([0.5 + 0.01] * m, [0.5] * m).p_value for m in (n - 1, n)]

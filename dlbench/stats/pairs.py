@@ -105,9 +105,7 @@ def paired_comparison(
     if not any(differences):
         p_value = 1.0
     elif test == "wilcoxon":
-        import scipy.stats
-
-        p_value = float(scipy.stats.wilcoxon(differences).pvalue)
+        p_value = _signed_rank_p(differences)
     elif has_spread:
         p_value = _student_p(difference.estimate / difference.std * math.sqrt(n), n - 1)
     else:
@@ -206,6 +204,14 @@ def _student_p(t: float, df: float) -> float:
     import scipy.special
 
     return float(2 * scipy.special.stdtr(df, -abs(t)))
+
+
+def _signed_rank_p(differences: list[float]) -> float:
+    import scipy.stats
+
+    if min(differences) > 0 or max(differences) < 0:  # exact; scipy approximates ties from 14 pairs on
+        return 2.0 ** (1 - len(differences))
+    return float(scipy.stats.wilcoxon(differences).pvalue)
 
 
 def _hedges(mean: float, std: float, df: float) -> float:
