@@ -254,7 +254,10 @@ def test_a_kill_at_any_moment_leaves_a_whole_entry_or_none(cache_dir):
 
 
 def test_processes_may_prepare_the_same_data_set_at_once(cache_dir):
-    code = "import dlbench.data as d; print(d.load('mnist5k', verify=True).digest)"
+    code = (
+        "import warnings, dlbench.data as d; warnings.simplefilter('error'); "
+        "print(d.load('mnist5k', verify=True).digest)"
+    )
     processes = [python(code) for _ in range(4)]
     for process in processes:
         assert process.communicate(timeout=60)[0].strip() == mnist5k.DIGEST

@@ -125,6 +125,7 @@ ZIPPED = gzip.compress(FILES[IMAGES])
         (IMAGES, struct.pack(">4I", 2051, 2**32 - 1, 28, 28), ["4294967295x28x28"]),
         (IMAGES, ZIPPED[: len(ZIPPED) // 2], ["cannot be read", "damaged"]),
         (IMAGES, ZIPPED[:100] + b"\xff" * 50 + ZIPPED[150:], ["damaged"]),
+        (IMAGES, ZIPPED[:10] + b"\xff" * 50, ["cannot be read", "damaged"]),
         (IMAGES, ZIPPED[:-8] + b"\0" * 8, ["cannot be read", "CRC"]),
         (LABELS, encode(np.full(40, 10)), ["between 0 and 9", "found 10"]),
         (LABELS, encode(np.arange(40) % 9), ["every class", ": 9."]),

@@ -249,6 +249,16 @@ def test_a_server_that_never_answers_counts_as_offline(tmp_path, small_set, monk
             data.load("cifar10")
 
 
+def test_a_name_service_that_never_answers_counts_as_offline(small_set, monkeypatch):
+    small_set("cifar10", {})
+    monkeypatch.setattr(tfds_source, "_PROBE_S", 0.2)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: time.sleep(3))
+    start = time.monotonic()
+    with pytest.raises(DataError, match="no answer within"):
+        data.load("cifar10")
+    assert time.monotonic() - start < 2
+
+
 def test_a_server_without_the_file_counts_as_offline(tmp_path, small_set):
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -276,6 +286,14 @@ def _link(name, target):
     return info
 
 
+def broken_in_the_middle(content):
+    """The archive, stored without compression, with the lengths of the second block spoilt."""
+    stored = bytearray(gzip.compress(gzip.decompress(content), 0))
+    second = 15 + struct.unpack_from("<H", stored, 11)[0]
+    stored[second : second + 5] = b"\xff" * 5
+    return bytes(stored)
+
+
 MEMBERS = cifar_members()
 BATCH = "cifar-10-batches-bin/data_batch_3.bin"
 WHOLE = archive(MEMBERS)
@@ -292,6 +310,8 @@ WHOLE = archive(MEMBERS)
         (archive({**MEMBERS, BATCH: b"\x0a" + MEMBERS[BATCH][1:]}), [BATCH, "0 and 9", "found 10"]),
         (WHOLE[: len(WHOLE) // 2], ["cannot be read", "damaged"]),
         (WHOLE[:2000] + b"\xff" * 100 + WHOLE[2100:], ["damaged"]),
+        (broken_in_the_middle(WHOLE), ["cannot be read", "damaged"]),
+        (WHOLE[:10] + b"\xff" * 50, ["cannot be read", "damaged"]),
         (b"", ["cannot be read"]),
         (b"no archive", ["cannot be read"]),
     ],

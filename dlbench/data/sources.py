@@ -146,7 +146,7 @@ def available(data_dir: str | os.PathLike[str] | None = None) -> list[Available]
     """List the data sets that have names, then the registered ones by their references."""
     folder = _data_folder(data_dir)
     metas = [meta for _, meta in cache.entries()]
-    prepared = {meta.name for meta in metas if meta.origin != _REGISTERED_ORIGIN}
+    prepared = {meta.name for meta in metas}
     listed = [
         Available(
             DEFAULT,
