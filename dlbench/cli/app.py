@@ -1,0 +1,147 @@
+"""The commands put together; every error becomes one line on standard error and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from typing import Annotated, Any
+
+import typer
+
+from dlbench.cli import queries, studies
+from dlbench.cli.options import ManyValuesCommand
+from dlbench.errors import DlbenchError
+
+#: Set to 1, this shows the traceback of an internal error.
+DEBUG_VARIABLE = "DLBENCH_DEBUG"
+
+
+def _example(*lines: str) -> str:
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+app = typer.Typer(
+    name="dlbench",
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    invoke_without_command=True,
+    context_settings={"max_content_width": 100},
+    epilog=_example("dlbench compare-archs", "dlbench grid --lr 1e-3 1e-2 --batch-size 16 32"),
+)
+data_app = typer.Typer(
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    invoke_without_command=True,
+    epilog=_example("dlbench data", "dlbench data show mnist5k"),
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from dlbench import __version__
+
+        typer.echo(f"dlbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Compare CNN architectures and hyper-parameters on image classification."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def _add(name: str, command: Any, *example: str, to: typer.Typer = app) -> None:
+    wide = {"max_content_width": 100}
+    to.command(name, cls=ManyValuesCommand, epilog=_example(*example), context_settings=wide)(command)
+
+
+_add("train", studies.train, "dlbench train --model stabilized --lr 1e-3 --epochs 10")
+_add("grid", studies.grid, "dlbench grid --lr 1e-3 1e-2 --batch-size 8 16 32 --epochs 3")
+_add(
+    "compare-archs",
+    studies.compare_archs,
+    "dlbench compare-archs",
+    "dlbench compare-archs --model baseline stabilized --seeds 10",
+)
+_add("run", studies.run, "dlbench run configs/00-quick.yaml --epochs 2")
+_add(
+    "plan",
+    studies.plan,
+    "dlbench plan --model baseline modernist --lr 1e-3 1e-2 --seeds 5",
+    "dlbench plan configs/00-quick.yaml",
+)
+_add(
+    "results",
+    queries.results,
+    "dlbench results",
+    "dlbench results grid-0123456789 --sort -test_accuracy --filter model=Baseline 'lr<0.01'",
+)
+_add("info", queries.info, "dlbench info --json")
+app.add_typer(data_app, name="data")
+data_app.callback()(queries.data)
+_add("show", queries.show_data, "dlbench data show mnist5k", to=data_app)
+_add(
+    "prepare",
+    queries.prepare_data,
+    "dlbench data prepare mnist --data-dir ~/data",
+    to=data_app,
+)
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    sys.exit(_main(sys.argv[1:]))
+
+
+def _main(args: list[str]) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that cannot write "±" shows "?"
+    warnings.showwarning = _warn
+    try:
+        code = typer.main.get_command(app).main(args, prog_name="dlbench", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except (DlbenchError, typer.TyperException) as error:
+        return _complain(error)
+    except typer.Abort:
+        return 130
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE) == "1":
+            traceback.print_exc()
+        _print_error(
+            f"internal error, please report it: {type(error).__name__}: {error} "
+            f"({DEBUG_VARIABLE}=1 shows where)"
+        )
+        return 1
+
+
+def _complain(error: DlbenchError | typer.TyperException) -> int:
+    if isinstance(error, DlbenchError):
+        _print_error(str(error))
+        return error.exit_code
+    context = getattr(error, "ctx", None)
+    where = f". See '{context.command_path} --help'" if context else ""
+    _print_error(error.format_message().rstrip(".") + where)
+    return error.exit_code
+
+
+def _print_error(text: str) -> None:
+    print(f"Error: {text}", file=sys.stderr)
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"Warning: {message}", file=sys.stderr)

@@ -1,0 +1,280 @@
+"""The flags of the commands that train, declared once; several values after one flag."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+
+import typer
+from typer.core import TyperCommand
+
+from dlbench.errors import InputError
+
+WHAT, DATA, HOW, OUTPUT = "What to train", "Data and chance", "How to run it", "Output"
+
+#: Shown by ``--help``; the test compares them with the fields of TrialSpec (importing that costs 0.2 s).
+DEFAULTS = {
+    "model": "Baseline",
+    "learning_rate": "0.001",
+    "batch_size": "16",
+    "optimizer": "adam",
+    "weight_decay": "0",
+    "decay_mode": "decoupled",
+    "num_epochs": "5",
+    "dropout": "the model's own",
+    "transform": "standard",
+    "criterion": "cross_entropy",
+    "dataset": "mnist5k",
+    "train_size": "all that validation leaves",
+    "val_size": "a fifth, at most 10000",
+    "split_seed": "0",
+    "seed": "0",
+    "vary": "all",
+}
+
+Values = list[str] | None
+
+
+def _values(flag: str, panel: str, metavar: str, text: str) -> Any:
+    return typer.Option(flag, metavar=metavar, help=text, rich_help_panel=panel)
+
+
+def _option(flag: str, panel: str, text: str, **more: Any) -> Any:
+    return typer.Option(flag, help=text, rich_help_panel=panel, show_default=False, **more)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """The flags of ``train``, ``grid`` and ``compare-archs``; the first sixteen are the fields of a trial."""
+
+    model: Annotated[
+        Values, _values("--model", WHAT, "NAME...", "Models by name, or MODULE:ATTRIBUTE of your own.")
+    ] = None
+    learning_rate: Annotated[Values, _values("--lr", WHAT, "NUMBER...", "Learning rates.")] = None
+    batch_size: Annotated[Values, _values("--batch-size", WHAT, "N...", "Images a step.")] = None
+    optimizer: Annotated[Values, _values("--optimizer", WHAT, "NAME...", "adam, sgd (momentum 0.9).")] = None
+    weight_decay: Annotated[Values, _values("--weight-decay", WHAT, "NUMBER...", "Weight decays.")] = None
+    decay_mode: Annotated[
+        Values, _values("--decay-mode", WHAT, "NAME...", "decoupled, or l2 (added to the gradient).")
+    ] = None
+    num_epochs: Annotated[Values, _values("--epochs", WHAT, "N...", "Passes over the training set.")] = None
+    dropout: Annotated[Values, _values("--dropout", WHAT, "RATE...", "Dropout rates.")] = None
+    transform: Annotated[
+        Values, _values("--transform", WHAT, "NAME...", "standard, augmented (rotated and shifted).")
+    ] = None
+    criterion: Annotated[Values, _values("--criterion", WHAT, "NAME...", "cross_entropy, manual.")] = None
+    dataset: Annotated[
+        Values, _values("--dataset", DATA, "NAME...", "Data sets; 'dlbench data' lists them.")
+    ] = None
+    train_size: Annotated[Values, _values("--train-size", DATA, "N...", "Images to train on.")] = None
+    val_size: Annotated[Values, _values("--val-size", DATA, "N...", "Images to validate on.")] = None
+    split_seed: Annotated[Values, _values("--split-seed", DATA, "SEED...", "What draws the split.")] = None
+    seed: Annotated[Values, _values("--seed", DATA, "SEED...", "What draws everything else.")] = None
+    vary: Annotated[
+        Values,
+        _values("--vary", DATA, "NAME...", "What follows the seed: all, init, order, dropout, augment."),
+    ] = None
+    seeds: Annotated[
+        int | None, _option("--seeds", DATA, "Short for --seed 0 1 ... N-1.", metavar="N", min=1, max=100_000)
+    ] = None
+    data_dir: Annotated[
+        str | None, _option("--data-dir", DATA, "Folder of original data files.", metavar="DIR")
+    ] = None
+    config: Annotated[
+        str | None, _option("--config", HOW, "YAML file of a study; flags override it.", metavar="FILE")
+    ] = None
+    device: Annotated[
+        Literal["auto", "cpu", "gpu", "tpu", "metal"], _option("--device", HOW, "Where to train [auto].")
+    ] = "auto"
+    workers: Annotated[
+        int | None,
+        _option("--workers", HOW, "Processes [one a core or accelerator; 0: this one].", metavar="N"),
+    ] = None
+    lanes: Annotated[
+        str, _option("--lanes", HOW, "Trials vmapped together, on accelerators [auto].", metavar="N|auto")
+    ] = "auto"
+    yes: Annotated[bool, _option("--yes", HOW, "Start long studies without asking.")] = False
+    dry_run: Annotated[
+        bool, _option("--dry-run", HOW, "Check and show what would be trained; write nothing.")
+    ] = False
+    out: Annotated[
+        str | None,
+        _option("--out", OUTPUT, "The study's folder [runs/COMMAND-DIGEST].", metavar="DIR"),
+    ] = None
+    name: Annotated[str | None, _option("--name", OUTPUT, "Short for --out runs/NAME.", metavar="NAME")] = (
+        None
+    )
+    as_json: Annotated[
+        bool, _option("--json", OUTPUT, "Print one JSON object with 'study' and 'trials'.")
+    ] = False
+    quiet: Annotated[bool, _option("--quiet", OUTPUT, "No progress, no messages.")] = False
+
+    def fields_given(self) -> dict[str, Any]:
+        """The values given by flags, by field of TrialSpec; as text, for the spec to check.
+
+        Raises:
+            InputError: two flags for one thing.
+        """
+        given = {name: values for name in DEFAULTS if (values := getattr(self, name))}
+        if self.seeds is not None:
+            if "seed" in given:
+                raise InputError(f"--seeds {self.seeds} and --seed both name the seeds; give one of them")
+            given["seed"] = range(self.seeds)
+        return given
+
+    def settings(self) -> dict[str, Any]:
+        """Where and how to run, as :func:`dlbench.study.run` takes it.
+
+        Raises:
+            InputError: two flags for one thing, or a name that is a path.
+        """
+        if self.out and self.name:
+            raise InputError(
+                f"--out {self.out} and --name {self.name} both name the folder; give one of them"
+            )
+        if self.name and (Path(self.name).name != self.name or self.name == ".."):
+            raise InputError(f"--name must be a plain name; got {self.name!r}. Use --out for a path")
+        out = self.out or (self.name and f"runs/{self.name}")
+        return {
+            "out": Path(out) if out else None,
+            "workers": self.workers,
+            "lanes": int(self.lanes) if self.lanes.isdecimal() else self.lanes,
+            "device": self.device,
+            "data_dir": self.data_dir,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetOptions(StudyOptions):
+    """The same for ``run`` and ``plan``, which name a file or folder too."""
+
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[CONFIG.yaml|STUDY]", help="A study's file, or its folder, to go on with it."
+        ),
+    ] = None
+
+
+Options = TypeVar("Options")
+Command = Callable[..., int | None]
+
+
+def takes(
+    record: type[Options], defaults: Mapping[str, str] | None = None
+) -> Callable[[Callable[[Options], int | None]], Command]:
+    """Decorator: give a command the flags that a dataclass declares; it is called with one such record.
+
+    Args:
+        record: a dataclass whose fields are annotated as Typer parameters.
+        defaults: what ``--help`` says of a field that is not given.
+    """
+    shown = defaults or {}
+
+    def decorate(command: Callable[[Options], int | None]) -> Command:
+        @functools.wraps(command)
+        def wrapper(**values: Any) -> int | None:
+            return command(record(**values))
+
+        hints = get_type_hints(record, include_extras=True)
+        parameters = []
+        for field in fields(record):  # type: ignore[arg-type]
+            annotation, info = get_args(hints[field.name])
+            if field.name in shown:
+                info = copy.copy(info)
+                info.help = f"{info.help.rstrip('.')} [{shown[field.name]}]."
+            hints[field.name] = Annotated[annotation, info]
+            parameters.append(
+                inspect.Parameter(
+                    field.name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=field.default,
+                    annotation=hints[field.name],
+                )
+            )
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = hints
+        return wrapper
+
+    return decorate
+
+
+class ManyValuesCommand(TyperCommand):
+    """A command whose repeatable flags take several values: ``--lr 1e-3 1e-2``, repeated, or with commas."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Rewrite the flags to the repeated form that Typer knows, then parse."""
+        flags = {flag for param in self.params if getattr(param, "multiple", False) for flag in param.opts}
+        try:
+            args = spread(args, flags)
+        except InputError as error:
+            if not ctx.resilient_parsing:
+                ctx.fail(str(error))
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """List the options by panel."""
+        records = [(param, param.get_help_record(ctx)) for param in self.get_params(ctx)]
+
+        def panel(entry: tuple[Any, Any]) -> str:
+            kind = "Arguments" if entry[0].param_type_name == "argument" else "Options"
+            return getattr(entry[0], "rich_help_panel", None) or kind
+
+        for title, group in itertools.groupby((entry for entry in records if entry[1]), panel):
+            with formatter.section(title):
+                formatter.write_dl([record for _, record in group])
+
+
+def spread(args: Iterable[str], flags: set[str]) -> list[str]:
+    """Rewrite ``--lr a b,c`` to ``--lr a --lr b --lr c`` for the flags that take several values.
+
+    Raises:
+        InputError: one of these flags has no value.
+    """
+    rewritten: list[str] = []
+    current, count = "", 1
+    rest = iter(args)
+    for arg in rest:
+        if arg == "--":
+            rewritten += [arg, *rest]
+            break
+        name, equals, value = arg.partition("=")
+        if _is_flag(arg):
+            _has_value(current, count)
+            current, count = (name, 0) if name in flags else ("", 1)
+            if not current:
+                rewritten.append(arg)
+                continue
+            if not equals:
+                continue
+        else:
+            value = arg
+        if current:
+            values = [part.strip() for part in value.split(",")]
+            count += len(values)
+            rewritten += [text for part in values for text in (current, part)]
+        else:
+            rewritten.append(arg)
+    _has_value(current, count)
+    return rewritten
+
+
+def _has_value(flag: str, count: int) -> None:
+    if flag and not count:
+        raise InputError(f"{flag} has no value; give at least one, such as {flag} A B")
+
+
+def _is_flag(arg: str) -> bool:
+    if not arg.startswith("-") or arg == "-":
+        return False
+    try:
+        float(arg)
+    except ValueError:
+        return not arg.split(",")[0][1:2].isdigit()
+    return False

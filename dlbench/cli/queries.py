@@ -1,0 +1,247 @@
+"""The commands that look: results, info, data."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import operator
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from dlbench.cli.options import Values, takes
+from dlbench.errors import InputError, UnknownNameError, WorkerError
+
+if TYPE_CHECKING:
+    from dlbench.results import StudyResult, TrialResult
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Folder of original files.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A data set; 'dlbench data' lists them.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultsOptions:
+    """The flags of ``results``."""
+
+    study: Annotated[
+        str | None, typer.Argument(metavar="[STUDY]", help="A study's folder, or its name below runs/.")
+    ] = None
+    sort: Annotated[
+        str | None, typer.Option("--sort", metavar="FIELD", help="Sort trials; -FIELD: the largest first.")
+    ] = None
+    filter: Annotated[
+        Values,
+        typer.Option("--filter", metavar="CONDITION...", help="Keep trials with model=Baseline, lr<0.01 ..."),
+    ] = None
+    format: Annotated[
+        Literal["table", "markdown", "csv", "json"], typer.Option("--format", help="How to print.")
+    ] = "table"
+    as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False
+
+
+@takes(ResultsOptions)
+def results(options: ResultsOptions) -> None:
+    """List the studies below runs/, or show one.
+
+    Its trials can be filtered and sorted.
+    """
+    from dlbench import render, report
+    from dlbench.study import RUNS, list_studies, open_study
+
+    style = "json" if options.as_json else options.format
+    if options.study is None:
+        if options.sort or options.filter:
+            raise InputError("--sort and --filter need a study: dlbench results STUDY --sort test_accuracy")
+        studies = list_studies()
+        if not studies and style == "table":
+            render.message(f"There are no studies in {RUNS.absolute()}; 'dlbench compare-archs' makes one.")
+            return
+        table = report.studies_table(studies)
+        listed = [dict(zip((c.key for c in table.columns), row, strict=True)) for row in table.rows]
+        _print(style, table, [table], {"studies": listed})
+        return
+    result = open_study(study_folder(options.study))
+    trials = [
+        trial for trial in result.trials if all(keep(trial) for keep in map(_condition, options.filter or []))
+    ]
+    if options.sort:
+        trials = _sorted(trials, options.sort)
+    result = dataclasses.replace(result, trials=tuple(trials))
+    _print(style, report.records_table(trials), _report(result, bool(options.sort)), result.to_dict())
+
+
+def _report(result: StudyResult, keep_order: bool) -> list[Any]:
+    """The trials one by one, where the study's own report does not show them or not in the order asked for."""
+    from dlbench import report
+
+    said = report.study_report(result)
+    shown = any(getattr(part, "title", "") == "Trials, best first" for part in said)
+    if not result.trials or (shown and not keep_order):
+        return said
+    return [report.trial_table(result.trials), *said]
+
+
+def _print(style: str, table: Any, parts: list[Any], record: dict[str, Any]) -> None:
+    from dlbench import render, report
+    from dlbench.cli.studies import to_json
+
+    match style:
+        case "json":
+            render.text(to_json(record))
+        case "csv":
+            render.text(table.to_csv())
+        case "markdown":
+            render.text(report.to_markdown(parts))
+        case _:
+            render.show(parts)
+
+
+def study_folder(name: str) -> Path:
+    """The folder of a study: a path, or a name below runs/.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    from dlbench.store import FILE_NAME
+    from dlbench.study import RUNS
+
+    for folder in (Path(name), RUNS / name):
+        if (folder / FILE_NAME).is_file():
+            return folder
+    known = sorted(path.parent.name for path in RUNS.glob(f"*/{FILE_NAME}"))
+    raise UnknownNameError("study", name, known or ["none yet"])
+
+
+_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_CONDITION = re.compile(r"(?P<field>[a-z_0-9]+)\s*(?P<operator>!=|<=|>=|=|<|>)\s*(?P<value>.*)")
+
+
+def _condition(text: str) -> Callable[[TrialResult], bool]:
+    """What ``--filter`` says, as a test of a trial."""
+    from dlbench.registry import label, normalise
+
+    match = _CONDITION.fullmatch(text.strip())
+    if match is None:
+        raise InputError(
+            f"--filter takes FIELD=VALUE (or !=, <, <=, >, >=); got {text!r}. The study comes before it"
+        )
+    field, compare, wanted = _field(match["field"]), _OPERATORS[match["operator"]], match["value"]
+
+    def keep(trial: TrialResult) -> bool:
+        value = _value(trial, field)
+        if isinstance(value, int | float):
+            try:
+                return compare(value, float(wanted))
+            except ValueError:
+                raise InputError(f"--filter {text}: {field} is a number; {wanted!r} is none") from None
+        if match["operator"] not in ("=", "!="):
+            if value is None:
+                return False
+            raise InputError(f"--filter {text}: {field} is no number; take = or !=")
+        known = "none" if value is None else label(str(value)) if field == "model" else str(value)
+        return compare(normalise(known), normalise(wanted))
+
+    return keep
+
+
+def _sorted(trials: Sequence[TrialResult], wanted: str) -> list[TrialResult]:
+    """By a field; trials without a value for it come last."""
+    field = _field(wanted.removeprefix("-"))
+    known = [trial for trial in trials if _value(trial, field) is not None]
+    known.sort(key=lambda trial: _value(trial, field), reverse=wanted.startswith("-"))
+    return known + [trial for trial in trials if _value(trial, field) is None]
+
+
+def _field(name: str) -> str:
+    from dlbench.config import ALIASES
+    from dlbench.results import OUTCOME_FIELDS
+    from dlbench.spec import TrialSpec
+
+    fields = ("id", "status", *TrialSpec.model_fields, *OUTCOME_FIELDS)
+    field = ALIASES.get(name, name)
+    if field not in fields:
+        raise UnknownNameError("field", name, fields)
+    return field
+
+
+def _value(trial: TrialResult, field: str) -> Any:
+    value = getattr(trial, field)
+    return str(value) if isinstance(value, dict | list | tuple) else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfoOptions:
+    """The flags of ``info``."""
+
+    as_json: Json = False
+
+
+@takes(InfoOptions)
+def info(options: InfoOptions) -> None:
+    """Show versions, devices and caches."""
+    from dlbench import manifest, render, report
+    from dlbench.data import cache_root
+
+    with render.waiting("asking jax for its devices"):
+        record = {**manifest.environment(), "jax": _jax_environment()}
+    record["caches"] = [
+        {"folder": str(path), "bytes": sum(f.stat().st_size for f in path.rglob("*") if f.is_file())}
+        for path in sorted(cache_root().glob("*"))
+        if path.is_dir()
+    ]
+    _print("json" if options.as_json else "table", None, report.info_report(record), record)
+
+
+def _jax_environment() -> dict[str, Any]:
+    """What jax sees, asked in a process of its own: this one stays free of it."""
+    command = [sys.executable, "-m", "dlbench.worker", "--environment"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise WorkerError(f"jax cannot start:\n{done.stderr.strip()}")
+    environment: dict[str, Any] = json.loads(done.stdout)
+    return environment
+
+
+def data(context: typer.Context, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """List data sets, show or prepare one."""
+    if context.invoked_subcommand is not None:
+        return
+    from dlbench import report
+    from dlbench.data import available
+
+    sets = available(data_dir)
+    record = {"datasets": [dataclasses.asdict(each) for each in sets]}
+    _print("json" if as_json else "table", None, [report.datasets_table(sets)], record)
+
+
+def show_data(name: Name, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Show a data set's classes, counts and digest, preparing it first where necessary."""
+    from dlbench import data, render, report
+
+    with render.waiting(f"reading {name}"):
+        found = data.info(name, data_dir)
+    record = {**dataclasses.asdict(found), "path": str(found.path) if found.path else None}
+    _print("json" if as_json else "table", None, report.data_report(found), record)
+
+
+def prepare_data(name: Name, data_dir: DataDir = None) -> None:
+    """Fetch, check and cache a data set, so that studies need no network."""
+    from dlbench import data, render
+
+    with render.waiting(f"preparing {name}"):
+        found = data.info(name, data_dir)
+    render.text(f"{found.name} is ready: {found.num_train:,} + {found.num_test:,} images in {found.path}")

@@ -1,0 +1,236 @@
+"""The commands that train: train, grid, compare-archs, run, and plan, which only says what they would do."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from dlbench.cli.options import DEFAULTS, StudyOptions, TargetOptions, takes
+from dlbench.errors import InputError
+
+if TYPE_CHECKING:
+    from dlbench.config import Config, Kind
+    from dlbench.results import StudyResult
+    from dlbench.spec import StudySpec
+    from dlbench.study import Plan
+
+#: What compare-archs takes where neither flags nor file say otherwise: worth reading, and done in a minute.
+COMPARE_DEFAULTS: dict[str, Any] = {
+    "model": ["SimpleCNN", "Baseline", "Stabilized", "High-Vision", "Modernist"],
+    "learning_rate": [1e-3],
+    "optimizer": ["adam"],
+    "batch_size": [16],
+    "num_epochs": [3],
+    "dataset": ["mnist5k"],
+    "train_size": [2000],
+    "val_size": [500],
+    "seed": [0, 1, 2, 3, 4],
+}
+_COMPARE_SHOWN = DEFAULTS | {
+    name: " ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+    for name, values in COMPARE_DEFAULTS.items()
+}
+#: Longer studies are started only on a yes.
+LONG_S = 2 * 3600.0
+
+
+@takes(StudyOptions, DEFAULTS)
+def train(options: StudyOptions) -> int:
+    """Train one trial and test it."""
+    return _perform(_study(options, "train"), options, options.settings())
+
+
+@takes(StudyOptions, DEFAULTS)
+def grid(options: StudyOptions) -> int:
+    """Train every combination of the values given.
+
+    Flags take several values: --lr 1e-3 1e-2, --lr 1e-3,1e-2, or --lr 1e-3 --lr 1e-2.
+    """
+    return _perform(_study(options, "grid"), options, options.settings())
+
+
+@takes(StudyOptions, _COMPARE_SHOWN)
+def compare_archs(options: StudyOptions) -> int:
+    """Compare models: which differences do the data support?
+
+    All are trained alike, each with several seeds.
+    """
+    return _perform(_study(options, "compare-archs"), options, options.settings())
+
+
+@takes(TargetOptions)
+def run(options: TargetOptions) -> int:
+    """Run the study of a YAML file, or go on with a folder's.
+
+    Flags override the file and come after it.
+    """
+    if not (options.target or options.config):
+        raise InputError("run needs the file of a study, or the folder of one: dlbench run CONFIG.yaml")
+    study, settings = _target(options)
+    return _perform(study, options, settings)
+
+
+@takes(TargetOptions, DEFAULTS)
+def plan(options: TargetOptions) -> int:
+    """Say what a study comes to, and train nothing.
+
+    Trials, programs, estimated time, and what is done already. Writes nothing.
+    """
+    study, settings = _target(options)
+    return _show_plan(_planned(study, options, settings), options)
+
+
+def _target(options: TargetOptions) -> tuple[StudySpec, dict[str, Any]]:
+    """The study that a file or folder holds, and how to run it."""
+    from dlbench import config
+    from dlbench.cli.queries import study_folder
+    from dlbench.study import open_study
+
+    settings = options.settings()
+    if options.target and options.config:
+        raise InputError(f"{options.target} and --config {options.config} both name the study; give one")
+    file = options.target or options.config
+    if file is None:
+        return _study(options, "grid"), settings
+    if Path(file).is_file() or Path(file).suffix in (".yaml", ".yml"):
+        read = config.read(Path(file))
+        return _expand(read, read.kind, options), settings
+    if given := [f"--{name}" for name in ("out", "name", "seeds") if getattr(options, name)] or [
+        *options.fields_given()
+    ]:
+        raise InputError(f"{file} holds a study already, so {given[0]} cannot change it; leave it out")
+    folder = study_folder(file)
+    return open_study(folder).spec, settings | {"out": folder}
+
+
+def _study(options: StudyOptions, kind: Kind) -> StudySpec:
+    from dlbench import config
+
+    return _expand(config.read(Path(options.config)) if options.config else None, kind, options)
+
+
+def _expand(read: Config | None, kind: Kind, options: StudyOptions) -> StudySpec:
+    """Merge the command's defaults, the file and the flags, the later over the earlier."""
+    from dlbench.grid import expand, union
+
+    defaults = COMPARE_DEFAULTS if kind == "compare-archs" else {}
+    flags = options.fields_given()
+    axes = [{**defaults, **part, **flags} for part in (read.grids if read else [{}])]
+    if kind == "train":
+        axes = [_first(axes[0])]
+    study = union([expand(part, kind) for part in axes])
+    if kind == "compare-archs" and len(study.axes.get("model", ())) < 2:
+        name = study.trials[0].model
+        raise InputError(f"compare-archs needs two models or more; got --model {name}. See 'dlbench train'")
+    return study
+
+
+def _first(axes: dict[str, Any]) -> dict[str, Any]:
+    """One value of each, with a warning where there were more."""
+    from dlbench import render
+    from dlbench.spec import FLAGS
+
+    for name, values in axes.items():
+        if len(values) > 1:
+            shown = " ".join(map(str, values[:5])) + (" ..." if len(values) > 5 else "")
+            render.message(
+                f"Warning: one trial takes one value, so of {FLAGS.get(name, name)} {shown} it is {values[0]}; "
+                "'dlbench grid' trains them all"
+            )
+    return {name: values[:1] for name, values in axes.items()}
+
+
+def _planned(study: StudySpec, options: StudyOptions, settings: dict[str, Any]) -> Plan:
+    from dlbench import render
+    from dlbench import study as library
+
+    with render.waiting("checking the study and its data", options.quiet):
+        return library.plan(study, **settings)
+
+
+def _show_plan(planned: Plan, options: StudyOptions) -> int:
+    from dlbench import render, report
+
+    if options.as_json:
+        render.text(to_json(report.plan_record(planned)))
+    else:
+        render.show(report.plan_report(planned))
+    return 0
+
+
+def _perform(study: StudySpec, options: StudyOptions, settings: dict[str, Any]) -> int:
+    """Run a study and print its report.
+
+    Returns:
+        The exit code: 1 where a trial failed.
+    """
+    from dlbench import render, report
+    from dlbench import study as library
+
+    planned = _planned(study, options, settings)
+    if options.dry_run:
+        return _show_plan(planned, options)
+    _confirm(planned, options.yes)
+    command = ["dlbench", *sys.argv[1:]]
+    progress = render.StudyProgress(options.quiet)
+    try:
+        with progress:
+            result = library.run(study, **settings, command=command, on_event=progress)
+    except KeyboardInterrupt:
+        render.message(
+            f"Interrupted: {progress.finished} of {len(planned.trials)} trials are done and kept in "
+            f"{planned.folder}\nTo go on: {shlex.join(command)}"
+        )
+        return 130
+    if options.as_json:
+        render.text(to_json(result.to_dict()))
+    else:
+        render.show(report.study_report(result))
+    return _failures(result)
+
+
+def _confirm(planned: Plan, yes: bool) -> None:
+    """Ask before a long study.
+
+    Raises:
+        InputError: there is nobody to ask.
+    """
+    from dlbench.report import count, duration
+
+    if yes or planned.estimate_s <= LONG_S:
+        return
+    about = f"{count(len(planned.missing), 'trial')} would take about {duration(planned.estimate_s)}"
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise InputError(f"{about}; add --yes to start, or take values away")
+    if not typer.confirm(f"{about}. Start?", err=True):
+        raise typer.Exit(2)
+
+
+def _failures(result: StudyResult) -> int:
+    from dlbench import render
+    from dlbench.report import count
+
+    for number, trial in enumerate(result.failed):
+        if not number:
+            render.message(f"\n{count(len(result.failed), 'trial')} failed; the same command tries again:")
+        reason = (trial.error or "unknown").splitlines()[0]
+        render.message(f"  {trial.id}  {trial.trial.spec.model} seed {trial.seed}: {reason}")
+    return 1 if result.failed else 0
+
+
+def to_json(value: Any) -> str:
+    """JSON, with null for what is no number and text for paths and times."""
+    return json.dumps(_plain(value), allow_nan=False, default=str)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and (value != value or abs(value) == float("inf")) else value

@@ -1,0 +1,196 @@
+"""What a terminal sees. The only module that imports rich.
+
+Data goes to standard output; progress and messages go to standard error. Where they are no terminal there
+are no colours, no bars and no line breaks at some assumed width.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TextIO
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from dlbench import events, grid
+from dlbench.report import Report, Table, count, duration, percent
+
+if TYPE_CHECKING:
+    from dlbench.study import Plan
+
+#: Without a terminal, nothing is wrapped; lines of progress come at most this often.
+_WIDE = 10_000
+_QUIET_S = 20.0
+_SHADES = ("grey15", "grey23", "dark_green", "green4", "green3")
+
+
+def show(report: Report) -> None:
+    """Print a report to standard output."""
+    console = _console(sys.stdout)
+    for number, part in enumerate(report):
+        if number:
+            console.print()
+        if isinstance(part, Table):
+            if part.title:
+                console.print(Text(part.title, style="bold"))
+            console.print(_table(part))
+            if part.caption:
+                console.print(Text(part.caption, style="dim"))
+        else:
+            console.print(Text(part))
+
+
+def text(data: str) -> None:
+    """Print text to standard output as it is."""
+    sys.stdout.write(data if data.endswith("\n") else data + "\n")
+
+
+def message(words: str) -> None:
+    """Print a message to standard error."""
+    _console(sys.stderr).print(Text(words))
+
+
+def waiting(words: str, quiet: bool = False) -> AbstractContextManager[object]:
+    """Say what is being done while it is, on a terminal."""
+    console = _console(sys.stderr)
+    return nullcontext() if quiet or not console.is_terminal else console.status(words)
+
+
+def _console(stream: TextIO) -> Console:
+    console = Console(file=stream, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _WIDE
+    return console
+
+
+def _table(table: Table) -> RichTable:
+    drawn = RichTable(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+        show_header=any(column.title for column in table.columns),
+        pad_edge=False,
+    )
+    for column in table.columns:
+        drawn.add_column(column.title, justify="left" if column.left else "right", overflow="fold")
+    shade = _shades(table)
+    for cells, row in zip(table.texts(), table.rows, strict=True):
+        drawn.add_row(
+            *(
+                Text(cell, style=shade(value) if number else "")
+                for number, (cell, value) in enumerate(zip(cells, row, strict=True))
+            )
+        )
+    return drawn
+
+
+class _Shades:
+    """Background colours from the lowest to the highest value of a heat map."""
+
+    def __init__(self, values: list[float]) -> None:
+        self.low, self.high = min(values), max(values)
+
+    def __call__(self, value: float | None) -> str:
+        if value is None or self.low == self.high:
+            return ""
+        place = (value - self.low) / (self.high - self.low)
+        return f"on {_SHADES[min(int(place * len(_SHADES)), len(_SHADES) - 1)]}"
+
+
+def _shades(table: Table) -> _Shades | type[str]:
+    values = [value for row in table.rows for value in row[1:] if value is not None] if table.heat else []
+    return _Shades(values) if values else str
+
+
+class StudyProgress:
+    """Follows a study: a bar on a terminal, a line now and then elsewhere, nothing when quiet.
+
+    The bar moves by estimated cost, not by trials, so that the time left means something while large and
+    small networks are trained side by side.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.finished, self.total = 0, 0
+        self._quiet = quiet
+        self._console = _console(sys.stderr)
+        self._bar: Progress | None = None
+        self._epochs: dict[str, int] = {}
+        self._last_accuracy = ""
+        self._plan: Plan | None = None
+        self._start = self._told = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if not self._quiet and self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.percentage:>3.0f}%"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=self._console,
+                transient=True,
+                refresh_per_second=4,
+                expand=True,
+                speed_estimate_period=600,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("starting", total=None)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, event: Plan | events.AnyEvent) -> None:
+        """Take in what happened."""
+        match event:
+            case events.Ready() | events.Idle():
+                return
+            case events.Notice():
+                if not self._quiet:
+                    (self._bar.console if self._bar else self._console).print(Text(event.text))
+                return
+            case events.Started():
+                self._epochs.update(dict.fromkeys(event.trial_ids, 0))
+            case events.EpochEnded():
+                self._epochs[event.trial_id] = event.number
+                if math.isfinite(event.epoch.val_accuracy):
+                    self._last_accuracy = f", val acc {percent(event.epoch.val_accuracy)} %"
+            case events.Finished() | events.Failed():
+                self.finished += 1
+                self._epochs[event.trial_id] = self._whole[event.trial_id]
+            case plan:
+                self._begin(plan)
+        self._tell()
+
+    def _begin(self, plan: Plan) -> None:
+        self._plan = plan
+        self.finished, self.total = len(plan.done), len(plan.trials)
+        self._whole = {trial.id: trial.spec.num_epochs for trial in plan.missing}
+        self._cost = {trial.id: grid.cost_s(trial) / trial.spec.num_epochs for trial in plan.missing}
+        if self._bar is not None:
+            self._bar.update(self._task, total=sum(map(grid.cost_s, plan.missing)))
+        elif not self._quiet and plan.missing:
+            self._console.print(
+                f"{count(len(plan.missing), 'trial')} to train, about {duration(plan.estimate_s)}; {plan.folder}"
+            )
+
+    def _tell(self) -> None:
+        done, whole = sum(self._epochs.values()), sum(self._whole.values())
+        words = f"{self.finished}/{self.total} trials, {done}/{whole} epochs{self._last_accuracy}"
+        if self._bar is not None:
+            cost = sum(epochs * self._cost[trial_id] for trial_id, epochs in self._epochs.items())
+            self._bar.update(self._task, description=words, completed=cost)
+        elif not self._quiet and time.monotonic() - self._told > _QUIET_S:
+            self._told = time.monotonic()
+            self._console.print(f"{words}, {duration(self._told - self._start)}")

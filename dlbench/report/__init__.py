@@ -1,0 +1,44 @@
+"""What dlbench says of a study: tables and sentences as plain data, for a terminal, Markdown, CSV or JSON.
+
+A report is a list of parts, each a :class:`Table` or a paragraph. Accuracies are in [0, 1] in the data and
+percent where they are shown; "±" is half the width of a 95 % interval.
+
+| module | what it holds |
+|---|---|
+| `tables` | the table, and how numbers are written |
+| `configurations` | trials that repeat one another with other seeds |
+| `studies` | the reports of one trial and of a grid |
+| `comparison` | the report of a comparison of architectures |
+| `listings` | trials in full, plans, studies, data sets, the machine |
+"""
+
+from dlbench.report.listings import (
+    data_report,
+    datasets_table,
+    info_report,
+    plan_record,
+    plan_report,
+    records_table,
+    studies_table,
+)
+from dlbench.report.studies import study_report, trial_table
+from dlbench.report.tables import Column, Report, Table, count, duration, percent, to_markdown
+
+__all__ = [
+    "Column",
+    "Report",
+    "Table",
+    "count",
+    "data_report",
+    "datasets_table",
+    "duration",
+    "info_report",
+    "percent",
+    "plan_record",
+    "plan_report",
+    "records_table",
+    "studies_table",
+    "study_report",
+    "to_markdown",
+    "trial_table",
+]

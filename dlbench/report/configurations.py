@@ -1,0 +1,112 @@
+"""Configurations: the trials of a study that repeat one another with other seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from dlbench.report.tables import (
+    Column,
+    field_title,
+    phrase,
+    setting,
+)
+from dlbench.results import TrialResult, TrialStatus
+from dlbench.spec import TrialSpec
+from dlbench.stats import (
+    Interval,
+    mean_interval,
+)
+
+#: Trials that differ in these alone repeat one configuration.
+REPLICATES = ("seed", "split_seed")
+#: What a caption says even where it is the default.
+_ALWAYS = (
+    "model",
+    "dataset",
+    "train_size",
+    "val_size",
+    "optimizer",
+    "learning_rate",
+    "batch_size",
+    "num_epochs",
+    "seed",
+)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Trials that differ in nothing but their seeds."""
+
+    spec: TrialSpec
+    trials: tuple[TrialResult, ...]
+
+    @property
+    def complete(self) -> list[TrialResult]:
+        """Those that ended with a result."""
+        return [trial for trial in self.trials if trial.status is TrialStatus.COMPLETE]
+
+    def interval(self, figure: str) -> Interval | None:
+        """Mean of a figure and its interval over seeds; ``None`` where no trial completed."""
+        values = [value for trial in self.complete if (value := getattr(trial, figure)) is not None]
+        return mean_interval(values) if values else None
+
+    def mean(self, figure: str) -> float | None:
+        """The mean alone."""
+        interval = self.interval(figure)
+        return None if interval is None else interval.estimate
+
+    def by_seed(self, figure: str) -> dict[tuple[int, int], float]:
+        """A figure by seed and split."""
+        return {(trial.seed, trial.split_seed): getattr(trial, figure) for trial in self.complete}
+
+    def label(self, axes: Iterable[str]) -> str:
+        """What tells it from the others."""
+        return ", ".join(phrase(name, getattr(self.spec, name)) for name in axes) or setting(
+            "model", self.spec.model
+        )
+
+
+def configurations(trials: Iterable[TrialResult]) -> list[Configuration]:
+    """Group trials that differ in nothing but their seeds, in order of appearance."""
+    groups: dict[TrialSpec, list[TrialResult]] = {}
+    for trial in trials:
+        spec = trial.trial.spec.model_copy(update=dict.fromkeys(REPLICATES, 0))
+        groups.setdefault(spec, []).append(trial)
+    return [Configuration(spec, tuple(group)) for spec, group in groups.items()]
+
+
+def axes_of(trials: Sequence[TrialResult], without: Sequence[str] = REPLICATES) -> list[str]:
+    """The fields that take more than one value."""
+    specs = [trial.trial.spec for trial in trials]
+    names = [name for name in TrialSpec.model_fields if name not in without]
+    return [name for name in names if len({getattr(spec, name) for spec in specs}) > 1]
+
+
+def common(trials: Sequence[TrialResult]) -> str:
+    """What the trials have in common, in one line."""
+    varied, spec = axes_of(trials, ()), trials[0].trial.spec
+    fixed = [(name, getattr(spec, name)) for name in TrialSpec.model_fields if name not in varied]
+    usual = TrialSpec()
+    return ", ".join(phrase(n, value) for n, value in fixed if n in _ALWAYS or value != getattr(usual, n))
+
+
+def field_column(name: str) -> Column:
+    """The column that shows a field of the trials."""
+    words = name in (
+        "model",
+        "model_args",
+        "dataset",
+        "transform",
+        "criterion",
+        "optimizer",
+        "decay_mode",
+        "vary",
+    )
+    return Column(name, field_title(name), lambda value: setting(name, value), left=words)
+
+
+def tally(group: Configuration) -> str:
+    """How many seeds stand behind its means: 5, or "4 of 5"."""
+    complete, total = len(group.complete), len(group.trials)
+    return str(total) if complete == total else f"{complete} of {total}"

@@ -1,0 +1,161 @@
+"""Lists: trials in full, plans, studies, data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dlbench import grid
+from dlbench.report.tables import Column, Report, Table, count, duration, phrase, thousands
+from dlbench.results import TrialResult, TrialStatus
+from dlbench.spec import STATIC_FIELDS
+
+if TYPE_CHECKING:
+    from dlbench.data import Available, DatasetInfo
+    from dlbench.study import Plan, StudySummary
+
+
+def records_table(trials: Sequence[TrialResult]) -> Table:
+    """Every figure of every trial but its history, one row a trial."""
+    records = [trial.to_dict(history=False) for trial in trials]
+    columns = tuple(Column(key, key) for key in (records[0] if records else {}))
+    return Table("", columns, tuple(tuple(record.values()) for record in records))
+
+
+def plan_report(plan: Plan) -> Report:
+    """What a study comes to."""
+    programs = plan.programs
+    varied = [name for name in STATIC_FIELDS if len({getattr(t.spec, name) for t in plan.trials}) > 1]
+    columns = (
+        Column("program", "program", left=True),
+        Column("trials", "trials", thousands),
+        Column("done", "done", thousands),
+        Column("core_s", "left, on one core", duration),
+    )
+    rows = []
+    for program in programs:
+        spec = program.trials[0].spec
+        left = [trial for trial in program.trials if trial.id not in plan.done]
+        label = ", ".join(phrase(name, getattr(spec, name)) for name in varied or ("model",))
+        core_s = sum(map(grid.cost_s, left)) + (grid.COMPILE_S if left else 0.0)
+        rows.append((label, len(program.trials), len(program.trials) - len(left), core_s))
+    workers = count(plan.workers, "worker") if plan.workers else "this process"
+    return [
+        Table("Programs (trials that share one compilation)", columns, tuple(rows)),
+        f"{count(len(plan.trials), 'trial')} in {count(len(programs), 'program')}; {len(plan.done):,} done, "
+        f"{len(plan.missing):,} to train: about {duration(plan.estimate_s)} on {plan.device} with {workers} "
+        f"(estimated).\nNothing was written; the study's folder is {plan.folder}",
+    ]
+
+
+def plan_record(plan: Plan) -> dict[str, Any]:
+    """The same for ``--json``."""
+    return {
+        "study": {
+            "kind": plan.study.kind,
+            "name": plan.folder.name,
+            "folder": str(plan.folder),
+            "num_trials": len(plan.trials),
+            "num_done": len(plan.done),
+            "num_programs": len(plan.programs),
+            "workers": plan.workers,
+            "device": plan.device,
+            "estimate_s": plan.estimate_s,
+        },
+        "trials": [
+            {
+                "id": trial.id,
+                **trial.spec.model_dump(),
+                "model_args": dict(trial.spec.model_args),
+                "lanes": trial.lanes,
+                "program": number,
+                "done": trial.id in plan.done,
+            }
+            for number, program in enumerate(plan.programs)
+            for trial in program.trials
+        ],
+    }
+
+
+def studies_table(studies: Sequence[StudySummary]) -> Table:
+    """One row a study."""
+    columns = (
+        Column("name", "study", left=True),
+        Column("kind", "kind", left=True),
+        Column("created_at", "created", lambda time: f"{time.astimezone():%Y-%m-%d %H:%M}", left=True),
+        Column("trials", "trials", thousands),
+        *(Column(status.lower(), status.lower(), thousands) for status in TrialStatus),
+    )
+    rows = tuple(
+        (
+            study.name,
+            study.kind,
+            study.created_at,
+            sum(study.counts.values()),
+            *(study.counts.get(status) for status in TrialStatus),
+        )
+        for study in studies
+    )
+    return Table("Studies", columns, rows)
+
+
+def datasets_table(datasets: Sequence[Available]) -> Table:
+    """One row a data set."""
+    columns = (
+        Column("name", "name", left=True),
+        Column("description", "description", left=True),
+        Column("prepared", "prepared", lambda prepared: "yes" if prepared else "no", left=True),
+        Column("how", "from", left=True),
+    )
+    rows = tuple((d.name, d.description, d.prepared, d.how) for d in datasets)
+    return Table("Data sets", columns, rows)
+
+
+def data_report(info: DatasetInfo) -> Report:
+    """What a data set holds."""
+    height, width, channels = info.image_shape
+    facts = (
+        ("images", f"{info.num_train:,} for training, {info.num_test:,} for testing"),
+        ("shape", f"{height}x{width}x{channels}"),
+        ("source", info.source),
+        ("digest", info.digest),
+        ("cache", str(info.path or "not written")),
+    )
+    names = info.class_names or tuple(map(str, range(info.num_classes)))
+    halves = info.class_counts
+    rows = tuple(zip(range(info.num_classes), names, halves["train"], halves["test"], strict=True))
+    classes = (
+        Column("label", "label"),
+        Column("name", "class", left=True),
+        Column("train", "training", thousands),
+        Column("test", "test", thousands),
+    )
+    return [
+        facts_table(info.name, facts),
+        Table("Classes", classes, rows),
+    ]
+
+
+def info_report(record: Mapping[str, Any]) -> Report:
+    """Versions, devices and caches, from what ``dlbench info`` gathered."""
+    jax = record["jax"]
+    machine = (
+        ("python", record["python"]),
+        ("system", record["os"]),
+        ("processor", record["cpu"].get("model name", record["machine"])),
+        ("cores", record["cores"]),
+        ("backend", jax["backend"]),
+        ("devices", ", ".join(jax["devices"])),
+    )
+    caches = tuple((cache["folder"], cache["bytes"]) for cache in record["caches"])
+    sizes = (Column("folder", "cache", left=True), Column("bytes", "MB", lambda size: f"{size / 1e6:.1f}"))
+    return [
+        facts_table("Machine", machine),
+        facts_table("Packages", tuple(record["packages"].items())),
+        Table("Caches", sizes, caches),
+    ]
+
+
+def facts_table(title: str, facts: tuple[tuple[str, Any], ...]) -> Table:
+    """Names and values."""
+    return Table(title, (Column("name", "", left=True), Column("value", "", left=True)), facts)

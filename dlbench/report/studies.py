@@ -1,0 +1,254 @@
+"""The reports of one trial and of a grid, and what every report ends with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dlbench.report.comparison import comparison_report
+from dlbench.report.configurations import (
+    Configuration,
+    axes_of,
+    common,
+    configurations,
+    field_column,
+    tally,
+)
+from dlbench.report.tables import (
+    Column,
+    Report,
+    Table,
+    count,
+    duration,
+    field_title,
+    listed,
+    percent,
+    phrase,
+    plus_minus,
+    seconds,
+    setting,
+    thousands,
+    within,
+)
+from dlbench.results import StudyResult, TrialResult, TrialStatus
+from dlbench.stats import (
+    ranking,
+)
+
+#: Axes of heat maps.
+NUMERIC = ("learning_rate", "weight_decay", "batch_size", "num_epochs", "dropout", "train_size")
+#: More configurations than this are not ranked: no number of seeds settles thousands of comparisons.
+MAX_RANKED = 50
+
+
+def study_report(result: StudyResult) -> Report:
+    """What a study's command prints: by kind."""
+    if not result.trials:
+        return ["No trials."]
+    if result.spec.kind == "compare-archs":
+        parts = comparison_report(result.trials)
+    elif len(result.trials) == 1:
+        parts = _single(result.trials[0])
+    else:
+        parts = _grid(result.trials)
+    return [*parts, *_left_out(result.trials), _where(result)]
+
+
+def trial_table(trials: Sequence[TrialResult], title: str = "Trials") -> Table:
+    """One row a trial, in the order given."""
+    status = Column("status", "status", lambda status: str(status).lower(), left=True)
+    columns = (
+        *map(field_column, axes_of(trials, without=())),
+        Column("best_val_accuracy", "val acc %", percent),
+        Column("test_accuracy", "test acc % [95 %]", within),
+        Column("best_epoch", "best epoch"),
+        Column("train_time_s", "time s", seconds),
+        *([status] if any(trial.status is not TrialStatus.COMPLETE for trial in trials) else []),
+        Column("id", "trial", left=True),
+    )
+    rows = tuple(tuple(_figure(trial, column.key) for column in columns) for trial in trials)
+    return Table(title, columns, rows, f"{common(trials)}. Test accuracy with its 95 % Wilson interval.")
+
+
+def _figure(trial: TrialResult, key: str) -> Any:
+    if key == "test_accuracy" and trial.test_accuracy is not None:
+        return trial.test_accuracy, trial.test_accuracy_low, trial.test_accuracy_high
+    return getattr(trial, key)
+
+
+# One trial.
+
+
+def _single(trial: TrialResult) -> Report:
+    figures: list[tuple[str, Any, Callable[[Any], str]]] = [
+        ("validation accuracy %", trial.best_val_accuracy, percent),
+        ("at epoch", trial.best_epoch, str),
+        ("test accuracy % [95 %]", _figure(trial, "test_accuracy"), within),
+        ("test accuracy %, augmented images", trial.test_accuracy_augmented, percent),
+        ("test loss", trial.test_loss, _four),
+        ("macro precision %", trial.macro_precision, percent),
+        ("macro recall %", trial.macro_recall, percent),
+        ("macro F1 %", trial.macro_f1, percent),
+        ("ROC-AUC, one against rest", trial.roc_auc, _four),
+        ("convergence epoch", trial.convergence_epoch, str),
+        ("parameters", trial.num_params, thousands),
+        ("training time", trial.train_time_s, duration),
+        ("compile time", trial.compile_time_s, duration),
+        ("evaluation time", trial.eval_time_s, duration),
+        ("images per second", trial.images_per_s, lambda value: f"{value:,.0f}"),
+        ("status", trial.status, lambda status: str(status).lower()),
+        ("trial", trial.id, str),
+    ]
+    rows = tuple((name, text(value)) for name, value, text in figures if value is not None)
+    columns = (Column("figure", "", left=True), Column("value", "", left=True))
+    return [_epochs(trial), Table("Result", columns, rows, f"{common([trial])}.")]
+
+
+def _epochs(trial: TrialResult) -> Table:
+    columns = (
+        Column("epoch", "epoch"),
+        Column("train_loss", "train loss", _four),
+        Column("train_accuracy", "train acc %", percent),
+        Column("val_loss", "val loss", _four),
+        Column("val_accuracy", "val acc %", percent),
+    )
+    return Table("Epochs", columns, tuple((n, *epoch) for n, epoch in enumerate(trial.history, start=1)))
+
+
+def _four(value: float) -> str:
+    return f"{value:.4f}"
+
+
+# A grid.
+
+
+def _grid(trials: Sequence[TrialResult]) -> Report:
+    groups = sorted(configurations(trials), key=_merit)
+    if all(len(group.trials) == 1 for group in groups):
+        table = trial_table([group.trials[0] for group in groups], "Trials, best first")
+    else:
+        table = _configuration_table(groups, trials)
+    return [table, *_heat_maps(groups, trials), *_best(groups, trials)]
+
+
+def _merit(group: Configuration) -> float:
+    accuracy = group.mean("best_val_accuracy")
+    return math.inf if accuracy is None else -accuracy
+
+
+def _configuration_table(groups: Sequence[Configuration], trials: Sequence[TrialResult]) -> Table:
+    axes = axes_of(trials)
+    columns = (
+        *map(field_column, axes),
+        Column("best_val_accuracy", "val acc %", plus_minus),
+        Column("test_accuracy", "test acc %", plus_minus),
+        Column("best_epoch", "best epoch", seconds),
+        Column("train_time_s", "time s", seconds),
+        Column("seeds", "seeds"),
+    )
+    rows = tuple(
+        (
+            *(_value(group, name) for name in axes),
+            group.interval("best_val_accuracy"),
+            group.interval("test_accuracy"),
+            group.mean("best_epoch"),
+            group.mean("train_time_s"),
+            tally(group),
+        )
+        for group in groups
+    )
+    caption = f"{common(trials)}. Means over seeds ± their 95 % Student t intervals."
+    return Table("Configurations, best first", columns, rows, caption)
+
+
+def _value(group: Configuration, name: str) -> Any:
+    return getattr(group.spec, name)
+
+
+def _heat_maps(groups: Sequence[Configuration], trials: Sequence[TrialResult]) -> list[Table]:
+    """Validation accuracy over two numeric axes, once for each combination of the others."""
+    axes = axes_of(trials)
+    numeric = [name for name in NUMERIC if name in axes]
+    if len(numeric) != 2:
+        return []
+    others = [name for name in axes if name not in numeric]
+    by_others: dict[str, list[Configuration]] = {}
+    for group in groups:
+        by_others.setdefault(", ".join(phrase(n, _value(group, n)) for n in others), []).append(group)
+    return [_heat_map(label, members, *numeric) for label, members in by_others.items()]
+
+
+def _heat_map(label: str, groups: Sequence[Configuration], down: str, across: str) -> Table:
+    cells = {(_value(g, down), _value(g, across)): g.mean("best_val_accuracy") for g in groups}
+    downs, acrosses = (
+        sorted(set(values), key=lambda v: -1.0 if v is None else v) for values in zip(*cells, strict=True)
+    )
+    columns = [Column(down, f"{field_title(down)} \\ {field_title(across)}", lambda v: setting(down, v))]
+    columns += [Column(f"{across}={value}", setting(across, value), percent) for value in acrosses]
+    rows = tuple((first, *(cells.get((first, second)) for second in acrosses)) for first in downs)
+    title = f"Validation accuracy %, {field_title(down)} by {field_title(across)}"
+    return Table(f"{title}: {label}" if label else title, tuple(columns), rows, heat=True)
+
+
+def _best(groups: Sequence[Configuration], trials: Sequence[TrialResult]) -> list[str]:
+    best = groups[0]
+    validation, test = best.interval("best_val_accuracy"), best.interval("test_accuracy")
+    if validation is None or test is None:
+        return ["No trial completed, so none is the best."]
+    if len(best.complete) == 1:
+        tested = within(_figure(best.complete[0], "test_accuracy"))
+        figures = f"{percent(validation.estimate)} %; test accuracy {tested} %"
+    else:
+        over = f"over {len(best.complete)} seeds"
+        figures = f"{plus_minus(validation)} % {over}; test accuracy {plus_minus(test)} %"
+    said = [f"Highest validation accuracy: {best.label(axes_of(trials))} ({figures})."]
+    if len(groups) > 1:
+        caution = (
+            f"It was chosen from {len(groups):,} by that accuracy, which therefore flatters it; the test images "
+            "took no part in the choice."
+        )
+        said.append(" ".join([caution, *_rivals(groups)]))
+    return said
+
+
+def _rivals(groups: Sequence[Configuration]) -> list[str]:
+    """How many configurations the seeds cannot tell from the first one."""
+    names = {str(i): group.by_seed("best_val_accuracy") for i, group in enumerate(groups) if group.complete}
+    if min(map(len, names.values())) < 2:
+        return ["One seed cannot say how much of its lead is chance: --seeds 5 can."]
+    if not 1 < len(names) <= MAX_RANKED:
+        return []
+    pairs = [pair for pair in ranking(names).comparisons if "0" in (pair.a, pair.b)]
+    settled = sum(pair.supported for pair in pairs)
+    amount = "all" if settled == len(pairs) else settled or "none"
+    return [
+        f"Of the other {len(pairs)}, these seeds tell {amount} from it "
+        "(paired t tests, Holm's correction, 5 %)."
+    ]
+
+
+# What every report ends with.
+
+
+def _left_out(trials: Sequence[TrialResult]) -> list[str]:
+    """The trials without a result, and that they are missing above."""
+    tally = [
+        f"{sum(trial.status is status for trial in trials)} {status.lower()}"
+        for status in TrialStatus
+        if status is not TrialStatus.COMPLETE and any(trial.status is status for trial in trials)
+    ]
+    return (
+        [f"Of {count(len(trials), 'trial')}, {listed(tally)}: left out of means and comparisons."]
+        if tally
+        else []
+    )
+
+
+def _where(result: StudyResult) -> str:
+    took = (
+        f"{count(len(result.trials), 'trial')} in {duration(result.wall_time_s)}. "
+        if result.wall_time_s
+        else ""
+    )
+    return f"{took}Results, checkpoints and TensorBoard files are in {result.folder}"

@@ -1,0 +1,153 @@
+"""The table that every output is made of, and how numbers are written in it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dlbench import registry
+from dlbench.spec import FLAGS
+from dlbench.stats import Interval
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        key: its name in CSV.
+        title: its name for people.
+        text: writes one of its values.
+        left: whether it is aligned to the left, as words are; numbers are not.
+    """
+
+    key: str
+    title: str
+    text: Callable[[Any], str] = str
+    left: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Values in rows, with what it takes to write them.
+
+    Attributes:
+        title: stands above the table.
+        columns: one for each value of a row.
+        rows: raw values; ``None`` where there is none.
+        caption: stands below the table.
+        heat: whether the cells after the first of each row may be shaded by their values.
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    caption: str = ""
+    heat: bool = False
+
+    def texts(self) -> list[list[str]]:
+        """The cells as they are shown; "-" where there is no value."""
+        return [
+            [
+                "-" if value is None else column.text(value)
+                for column, value in zip(self.columns, row, strict=True)
+            ]
+            for row in self.rows
+        ]
+
+    def to_markdown(self) -> str:
+        """A Markdown table."""
+        lines = [[column.title for column in self.columns]]
+        lines.append([":--" if column.left else "--:" for column in self.columns])
+        lines += [[text.replace("|", "\\|") for text in row] for row in self.texts()]
+        body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return "\n\n".join(part for part in (self.title and f"**{self.title}**", body, self.caption) if part)
+
+    def to_csv(self) -> str:
+        """Raw values under their keys; empty where there is none, JSON where there are several."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([column.key for column in self.columns])
+        for row in self.rows:
+            writer.writerow([json.dumps(v) if isinstance(v, dict | list | tuple) else v for v in row])
+        return text.getvalue()
+
+
+Report = list[Table | str]
+
+
+def to_markdown(report: Report) -> str:
+    """A report as Markdown."""
+    return "\n\n".join(part if isinstance(part, str) else part.to_markdown() for part in report)
+
+
+def percent(value: float) -> str:
+    """0.974 → 97.40."""
+    return f"{100 * value:.2f}"
+
+
+def plus_minus(interval: Interval) -> str:
+    """97.40 ± 0.31; the mean alone where one value leaves the interval open."""
+    half = (interval.high - interval.low) / 2
+    return percent(interval.estimate) + ("" if math.isnan(half) else f" ± {100 * half:.2f}")
+
+
+def within(bounds: tuple[float, float, float]) -> str:
+    """97.40 [96.22, 98.21]."""
+    value, low, high = map(percent, bounds)
+    return f"{value} [{low}, {high}]"
+
+
+def seconds(value: float) -> str:
+    """4.25 → 4.2."""
+    return f"{value:.1f}"
+
+
+def duration(value: float) -> str:
+    """4.2 s, 3 min 20 s, 2 h 5 min."""
+    if value < 59.95:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def thousands(value: int) -> str:
+    """1199882 → 1,199,882."""
+    return f"{value:,}"
+
+
+def count(number: int, noun: str) -> str:
+    """1 trial, 2 trials."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(names: list[str]) -> str:
+    """A, B and C."""
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+
+
+def field_title(name: str) -> str:
+    """What people call a field: its flag, without dashes."""
+    return FLAGS.get(name, name).removeprefix("--").replace("-", " ").replace("_", " ")
+
+
+def setting(name: str, value: Any) -> str:
+    """A field's value as its user would write it."""
+    if name == "model":
+        return registry.label(value)
+    if name == "model_args":
+        return " ".join(f"{key}={argument}" for key, argument in value) or "-"
+    if value is None:
+        return "model's own"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def phrase(name: str, value: Any) -> str:
+    """The same in a sentence: with the field's title where the value alone says little."""
+    says_itself = isinstance(value, str) and name != "vary"
+    return setting(name, value) if says_itself else f"{field_title(name)} {setting(name, value)}"
