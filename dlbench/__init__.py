@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dlbench.registry import register_model, resolve_model
     from dlbench.results import Epoch, StudyResult, TrialResult, TrialStatus
     from dlbench.spec import StudySpec, Trial, TrialSpec
-    from dlbench.study import Plan, list_studies, open_study, plan, run
+    from dlbench.study import Plan, grid, list_studies, open_study, plan, run
     from dlbench.train import Data, Hyper, Static, TrainState, fit
 
 __version__ = "0.1.0"
@@ -46,7 +46,7 @@ _PLACES = {
     "registry": ("register_model", "resolve_model"),
     "results": ("Epoch", "StudyResult", "TrialResult", "TrialStatus"),
     "spec": ("StudySpec", "Trial", "TrialSpec"),
-    "study": ("Plan", "list_studies", "open_study", "plan", "run"),
+    "study": ("Plan", "grid", "list_studies", "open_study", "plan", "run"),
     "train": ("Data", "Hyper", "Static", "TrainState", "fit"),
 }
 _MODULES = ("data", "models", "ops", "stats")

@@ -25,7 +25,7 @@ from typing import Any, Literal, cast, get_args
 
 import yaml
 
-from dlbench import grid
+from dlbench import grids
 from dlbench.errors import ConfigError, InputError
 from dlbench.spec import TrialSpec
 
@@ -149,8 +149,8 @@ class _Reader:
     def _values(self, key: str, name: str, node: yaml.Node) -> list[Any]:
         if key == "seeds" and isinstance(node, yaml.ScalarNode):
             count = self._value(node)
-            if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= grid.MAX_TRIALS:
-                rule = f"a whole number from 1 to {grid.MAX_TRIALS}, or a list"
+            if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= grids.MAX_TRIALS:
+                rule = f"a whole number from 1 to {grids.MAX_TRIALS}, or a list"
                 raise self.error(node, f"seeds must be {rule}; got {count!r}")
             return list(range(count))
         items = node.value if isinstance(node, yaml.SequenceNode) else [node]
@@ -162,7 +162,7 @@ class _Reader:
 
     def _check(self, node: yaml.Node, name: str, values: list[Any]) -> None:
         try:
-            grid.expand({name: values})
+            grids.expand({name: values})
         except InputError as error:
             raise self.error(node, str(error)) from None
 

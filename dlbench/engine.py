@@ -21,7 +21,7 @@ from pathlib import Path
 from dlbench import events
 from dlbench.data import cache_root
 from dlbench.errors import WorkerError
-from dlbench.grid import COMPILE_S, Program, cost_s
+from dlbench.grids import COMPILE_S, Program, cost_s
 from dlbench.spec import Trial
 
 #: How often a trial whose worker died is tried in all.
@@ -107,7 +107,8 @@ def _cost(job: Job) -> float:
 
 
 def _in_process(plan: _Plan, place: Place) -> Generator[events.AnyEvent]:
-    configure(os.environ, place.device)
+    if not _backend_is_up():
+        configure(os.environ, place.device)
     from dlbench.worker import Worker, environment
 
     happened: list[events.AnyEvent] = []
@@ -117,6 +118,12 @@ def _in_process(plan: _Plan, place: Place) -> Generator[events.AnyEvent]:
         worker.run(job)
         yield from happened
         happened.clear()
+
+
+def _backend_is_up() -> bool:
+    """Whether jax computes in this process already, so that its threads and platform are settled."""
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    return bridge is not None and bool(bridge.backends_are_initialized())
 
 
 def configure(environ: os._Environ[str] | dict[str, str], device: str) -> None:

@@ -21,7 +21,8 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     Returns:
         float32 [...].
     """
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    losses: jax.Array = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return losses
 
 
 def manual(logits: jax.Array, labels: jax.Array) -> jax.Array:

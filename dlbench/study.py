@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
+from types import FunctionType
 from typing import Any, Literal
 
-from dlbench import data, engine, events, grid, manifest, registry
+from dlbench import data, engine, events, grids, manifest, registry
 from dlbench.errors import InputError, SpecError, StoreError
-from dlbench.grid import Program
+from dlbench.grids import Program
 from dlbench.results import Epoch, StudyResult, TrialStatus
 from dlbench.spec import StudySpec, Trial, digest
 from dlbench.store import FILE_NAME, Store
@@ -54,7 +55,7 @@ class Plan:
     @property
     def programs(self) -> list[Program]:
         """The trials by the XLA program they share."""
-        return grid.programs(self.trials)
+        return grids.programs(self.trials)
 
     @property
     def missing(self) -> list[Trial]:
@@ -64,7 +65,7 @@ class Plan:
     @property
     def estimate_s(self) -> float:
         """Estimated seconds until the rest is trained."""
-        return grid.estimate_s(self.missing, max(self.workers, 1))
+        return grids.estimate_s(self.missing, max(self.workers, 1))
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,31 @@ class StudySummary:
     def name(self) -> str:
         """The folder's name."""
         return self.folder.name
+
+
+def grid(**axes: Any) -> StudySpec:
+    """A study of every combination of the values given.
+
+    Args:
+        axes: a value, or several (any iterable, such as ``range(5)``), by field of
+            :class:`~dlbench.spec.TrialSpec`. A model is a name, ``module:Attribute``, or a Flax module class;
+            a data set is a name or a :class:`~dlbench.data.Dataset`.
+
+    Raises:
+        InputError: an unknown field or name, an impossible value, an empty or repeated one.
+    """
+    if "model" in axes:
+        axes["model"] = [_model_reference(model) for model in grids.values_of(axes["model"])]
+    if "dataset" in axes:
+        axes["dataset"] = [
+            data.register(dataset) if isinstance(dataset, data.Dataset) else dataset
+            for dataset in grids.values_of(axes["dataset"])
+        ]
+    return grids.expand(axes)
+
+
+def _model_reference(model: object) -> object:
+    return f"{model.__module__}:{model.__qualname__}" if isinstance(model, type | FunctionType) else model
 
 
 def plan(
@@ -112,7 +138,7 @@ def plan(
         registry.check_trusted(spec.model)
     backend = _device(device)
     per_program = _lanes(lanes, backend)
-    trials = tuple(grid.resolve(study, lambda name: data.info(name, data_dir), per_program))
+    trials = tuple(grids.resolve(study, lambda name: data.info(name, data_dir), per_program))
     name = f"{study.kind}-{digest([trial.id for trial in trials])[:10]}"
     folder = Path(out) if out is not None else RUNS / name
     statuses = _statuses(folder)
@@ -181,7 +207,7 @@ def _train(store: Store, planned: Plan, todo: list[Trial], command: list[str], t
     writer = TensorBoardWriter(store.folder / "tensorboard")
     place = engine.Place(store.folder, planned.device, min(planned.workers, len(todo)), planned.data_dir)
     recorded = False
-    happening = engine.run(grid.programs(todo), place)
+    happening = engine.run(grids.programs(todo), place)
     try:
         for event in happening:
             match event:

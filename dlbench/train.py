@@ -7,8 +7,10 @@ and makes another XLA program; the rest are arrays, so that trials can be vmappe
 from __future__ import annotations
 
 import functools
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -198,7 +200,7 @@ def train_step(
         logits, updated = static.model.apply(
             {"params": params, "batch_stats": batch_stats},
             batch,
-            **_train_argument(static.model, True),
+            **_mode(static.model, True),
             rngs={"dropout": dropout_key},
             mutable=["batch_stats"],
         )
@@ -257,12 +259,9 @@ def predict(
 
     def logits_of(chunk: jax.Array) -> jax.Array:
         variables = {"params": params, "batch_stats": batch_stats}
-        logits: jax.Array = static.model.apply(
-            variables, normalise(chunk), **_train_argument(static.model, False)
-        )
-        return logits
+        return cast(jax.Array, static.model.apply(variables, normalise(chunk), **_mode(static.model, False)))
 
-    logits = jax.lax.map(logits_of, stacked)
+    logits: jax.Array = jax.lax.map(logits_of, stacked)
     return logits.reshape(chunks * EVAL_CHUNK, -1)[:count]
 
 
@@ -312,12 +311,10 @@ def _optimizer(static: Static, hyper: Hyper) -> Any:
 
 
 @functools.cache
-def _takes_train(model_type: type) -> bool:
-    import inspect
-
-    return "train" in inspect.signature(model_type.__call__).parameters
+def _accepts_train(call: Callable[..., Any]) -> bool:
+    return "train" in inspect.signature(call).parameters
 
 
-def _train_argument(model: nn.Module, train: bool) -> dict[str, bool]:
-    """A user's model need not tell training from evaluation."""
-    return {"train": train} if _takes_train(type(model)) else {}
+def _mode(model: nn.Module, train: bool) -> dict[str, Any]:
+    """The argument that tells training from evaluation, for models that take one."""
+    return {"train": train} if _accepts_train(type(model).__call__) else {}

@@ -39,13 +39,12 @@ Emit = Callable[[events.AnyEvent], None]
 
 @dataclass(frozen=True)
 class Program:
-    """The compiled functions that the trials of one program share, and what compiling them took."""
+    """The compiled functions that the trials of one program share."""
 
     init: Callable[..., Any]
     train_epoch: Callable[..., Any]
     validate: Callable[..., Any]
     predict: Callable[..., Any]
-    compile_time_s: float
 
 
 @dataclass(frozen=True)
@@ -88,66 +87,57 @@ class Worker:
 
     def _train(self, trials: Sequence[Trial]) -> None:
         clock = _Clock()
-        split = self._split(trials[0])
-        clock.lap("io")
         lanes = trials[0].lanes
-        padded = [*trials, *[trials[-1]] * (lanes - len(trials))]
-        keys, hyper = _stack([_inputs(trial) for trial in padded], lanes)
-        known = len(self._programs)
-        program = self._program(trials[0], split, keys, hyper)
-        compiled = len(self._programs) > known
+        split = self._split(trials[0])
+        inputs = _stack([_inputs(trial) for trial in [*trials, *[trials[-1]] * (lanes - len(trials))]], lanes)
+        clock.lap("io")
+        program = self._program(trials[0], split, *inputs)
         clock.lap("compile")
-        state = program.init(split.arrays, keys, hyper)
-        histories: list[list[Epoch]] = [[] for _ in trials]
-        alive = set(range(len(trials)))
-        for number in range(1, trials[0].spec.num_epochs + 1):
-            state, loss, accuracy = jax.block_until_ready(
-                program.train_epoch(state, split.arrays, keys, hyper)
+        state, histories = self._epochs(trials, program, split, inputs, clock)
+        logits = np.asarray(program.predict(state.best_params, state.best_batch_stats, split.test_images))
+        moved = self._augmented_logits(trials[0], program, state, split)
+        clock.lap("eval")
+        outcomes = []
+        for lane, trial in enumerate(trials):
+            own = jax.device_get(_lane(state, lane, lanes))
+            outcome = self._outcome(trial, split, histories[lane], own)
+            if histories[lane][-1].is_finite:
+                outcome |= self._test(trial, split, own, _lane(logits, lane, lanes))
+                if moved is not None:
+                    hits = _lane(moved, lane, lanes).argmax(axis=1) == split.test_labels
+                    outcome["test_accuracy_augmented"] = float(hits.mean())
+            outcomes.append(outcome)
+        clock.lap("io")
+        for trial, history, outcome in zip(trials, histories, outcomes, strict=True):
+            outcome |= {f"{kind}_time_s": spent / len(trials) for kind, spent in clock.spent.items()}
+            outcome["images_per_s"] = len(history) * len(split.arrays.train_labels) / outcome["train_time_s"]
+            status = TrialStatus.COMPLETE if history[-1].is_finite else TrialStatus.DIVERGED
+            self.emit(
+                events.Finished(trial_id=trial.id, status=status, outcome=outcome, history=tuple(history))
             )
+
+    def _epochs(
+        self, trials: Sequence[Trial], program: Program, split: Split, inputs: Any, clock: _Clock
+    ) -> tuple[train.TrainState, list[list[Epoch]]]:
+        """Train until the last epoch, or until every lane has diverged."""
+        state = program.init(split.arrays, *inputs)
+        histories: list[list[Epoch]] = [[] for _ in trials]
+        for number in range(1, trials[0].spec.num_epochs + 1):
+            trained = program.train_epoch(state, split.arrays, *inputs)
+            state, loss, accuracy = jax.block_until_ready(trained)
             clock.lap("train")
             state, val_loss, val_accuracy = program.validate(state, split.arrays)
             figures = np.stack([np.atleast_1d(x) for x in (loss, accuracy, val_loss, val_accuracy)], axis=1)
             clock.lap("eval")
-            for lane in sorted(alive):
-                epoch = Epoch(*map(float, figures[lane]))
-                histories[lane].append(epoch)
-                self.emit(events.EpochEnded(trial_id=trials[lane].id, number=number, values=epoch))
-                if not epoch.is_finite:
-                    alive.discard(lane)
+            alive = [lane for lane, past in enumerate(histories) if not past or past[-1].is_finite]
+            for lane in alive:
+                histories[lane].append(Epoch(*map(float, figures[lane])))
+                values = histories[lane][-1]
+                self.emit(events.EpochEnded(trial_id=trials[lane].id, number=number, values=values))
             clock.lap("io")
-            if not alive:
+            if not any(histories[lane][-1].is_finite for lane in alive):
                 break
-        logits = np.asarray(program.predict(state.best_params, state.best_batch_stats, split.test_images))
-        augmented = self._augmented_logits(trials[0], program, state, split)
-        clock.lap("eval")
-        share = 1 / len(trials)
-        for lane, trial in enumerate(trials):
-            pick = (
-                (lambda tree, lane=lane: jax.tree.map(lambda leaf: leaf[lane], tree))
-                if lanes > 1
-                else lambda t: t
-            )
-            own = jax.device_get(pick(state))
-            outcome = self._outcome(trial, split, histories[lane], own)
-            if lane in alive:
-                outcome |= self._test(trial, split, own, logits.reshape(lanes, *logits.shape[-2:])[lane])
-                if augmented is not None:
-                    hits = (
-                        augmented.reshape(lanes, *augmented.shape[-2:])[lane].argmax(1) == split.test_labels
-                    )
-                    outcome["test_accuracy_augmented"] = float(hits.mean())
-            clock.lap("io")
-            epochs = len(histories[lane])
-            outcome |= {
-                "train_time_s": clock.spent["train"] * share,
-                "eval_time_s": clock.spent["eval"] * share,
-                "compile_time_s": clock.spent["compile"] * share if compiled else 0.0,
-                "io_time_s": clock.spent["io"] * share,
-                "images_per_s": epochs * len(split.arrays.train_labels) / (clock.spent["train"] * share),
-            }
-            status = TrialStatus.COMPLETE if lane in alive else TrialStatus.DIVERGED
-            history = tuple(histories[lane])
-            self.emit(events.Finished(trial_id=trial.id, status=status, outcome=outcome, history=history))
+        return state, histories
 
     def _outcome(
         self, trial: Trial, split: Split, history: list[Epoch], state: train.TrainState
@@ -230,16 +220,13 @@ def compile_program(
     static: train.Static, split: Split, keys: train.Keys, hyper: train.Hyper, trial: Trial
 ) -> Program:
     """Compile what a trial runs, before any of it runs, so that compiling and training are timed apart."""
-    start = time.perf_counter()
     lanes = trial.lanes > 1
 
     def build(
         function: Callable[..., Any], axes: Sequence[int | None], *arguments: Any, **options: Any
     ) -> Any:
         mapped = jax.vmap(function, in_axes=tuple(axes)) if lanes else function
-        donate = (0,) if options.pop("donate", False) else ()
-        lowered = jax.jit(mapped, donate_argnums=donate).lower(*arguments)
-        return lowered.compile(compiler_options=options or None)
+        return jax.jit(mapped).lower(*arguments).compile(compiler_options=options or None)
 
     def initialise(data: train.Data, keys: train.Keys, hyper: train.Hyper) -> train.TrainState:
         return train.init(static, data, keys, hyper)
@@ -262,7 +249,6 @@ def compile_program(
         train_epoch=build(train_epoch, (0, None, 0, 0), state, split.arrays, keys, hyper),
         validate=build(validate, (0, None), state, split.arrays),
         predict=build(predict, (0, 0, None), state.best_params, state.best_batch_stats, split.test_images),
-        compile_time_s=time.perf_counter() - start,
     )
 
 
@@ -303,8 +289,8 @@ def _inputs(trial: Trial) -> tuple[train.Keys, train.Hyper]:
     return keys, train.Hyper(jnp.float32(spec.learning_rate), jnp.float32(spec.weight_decay))
 
 
-def _lane(tree: Any, lane: int) -> Any:
-    return jax.tree.map(lambda leaf: leaf[lane], tree)
+def _lane(tree: Any, lane: int, lanes: int) -> Any:
+    return tree if lanes == 1 else jax.tree.map(lambda leaf: leaf[lane], tree)
 
 
 def _stack(inputs: list[Any], lanes: int) -> Any:

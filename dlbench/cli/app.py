@@ -135,7 +135,7 @@ def _complain(error: DlbenchError | typer.TyperException) -> int:
         return error.exit_code
     context = getattr(error, "ctx", None)
     where = f". See '{context.command_path} --help'" if context else ""
-    _print_error(error.format_message().rstrip(".") + where)
+    _print_error(error.format_message().replace("Value error, ", "").rstrip(".") + where)
     return error.exit_code
 
 

@@ -6,6 +6,7 @@ import copy
 import functools
 import inspect
 import itertools
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -37,6 +38,9 @@ DEFAULTS = {
     "seed": "0",
     "vary": "all",
 }
+
+#: What ``--seeds`` allows; the checks of a grid would take long over more.
+MAX_SEEDS = 100_000
 
 Values = list[str] | None
 
@@ -80,9 +84,9 @@ class StudyOptions:
         Values,
         _values("--vary", DATA, "NAME...", "What follows the seed: all, init, order, dropout, augment."),
     ] = None
-    seeds: Annotated[
-        int | None, _option("--seeds", DATA, "Short for --seed 0 1 ... N-1.", metavar="N", min=1, max=100_000)
-    ] = None
+    seeds: Annotated[str | None, _option("--seeds", DATA, "Short for --seed 0 1 ... N-1.", metavar="N")] = (
+        None
+    )
     data_dir: Annotated[
         str | None, _option("--data-dir", DATA, "Folder of original data files.", metavar="DIR")
     ] = None
@@ -93,7 +97,7 @@ class StudyOptions:
         Literal["auto", "cpu", "gpu", "tpu", "metal"], _option("--device", HOW, "Where to train [auto].")
     ] = "auto"
     workers: Annotated[
-        int | None,
+        str | None,
         _option("--workers", HOW, "Processes [one a core or accelerator; 0: this one].", metavar="N"),
     ] = None
     lanes: Annotated[
@@ -119,13 +123,16 @@ class StudyOptions:
         """The values given by flags, by field of TrialSpec; as text, for the spec to check.
 
         Raises:
-            InputError: two flags for one thing.
+            InputError: two flags for one thing, or no number of seeds.
         """
         given = {name: values for name in DEFAULTS if (values := getattr(self, name))}
         if self.seeds is not None:
             if "seed" in given:
                 raise InputError(f"--seeds {self.seeds} and --seed both name the seeds; give one of them")
-            given["seed"] = range(self.seeds)
+            count = _whole(self.seeds)
+            if not isinstance(count, int) or not 1 <= count <= MAX_SEEDS:
+                raise InputError(f"--seeds must be a number from 1 to {MAX_SEEDS:,}; got {self.seeds!r}")
+            given["seed"] = range(count)
         return given
 
     def settings(self) -> dict[str, Any]:
@@ -143,11 +150,16 @@ class StudyOptions:
         out = self.out or (self.name and f"runs/{self.name}")
         return {
             "out": Path(out) if out else None,
-            "workers": self.workers,
-            "lanes": int(self.lanes) if self.lanes.isdecimal() else self.lanes,
+            "workers": None if self.workers is None else _whole(self.workers),
+            "lanes": _whole(self.lanes),
             "device": self.device,
             "data_dir": self.data_dir,
         }
+
+
+def _whole(text: str) -> int | str:
+    """A whole number, or the text for whoever checks it to name."""
+    return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from dlbench.cli.options import DEFAULTS, StudyOptions, TargetOptions, takes
-from dlbench.errors import InputError
+from dlbench.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
     from dlbench.config import Config, Kind
@@ -116,14 +118,19 @@ def _study(options: StudyOptions, kind: Kind) -> StudySpec:
 
 def _expand(read: Config | None, kind: Kind, options: StudyOptions) -> StudySpec:
     """Merge the command's defaults, the file and the flags, the later over the earlier."""
-    from dlbench.grid import expand, union
+    from dlbench.grids import expand, union
 
     defaults = COMPARE_DEFAULTS if kind == "compare-archs" else {}
     flags = options.fields_given()
     axes = [{**defaults, **part, **flags} for part in (read.grids if read else [{}])]
     if kind == "train":
+        if read and len(axes) > 1:
+            raise InputError(
+                f"{read.path} has {len(axes)} grids, and train takes one trial; 'dlbench grid' takes them"
+            )
         axes = [_first(axes[0])]
-    study = union([expand(part, kind) for part in axes])
+    with _flags_named():
+        study = union([expand(part, kind) for part in axes])
     if kind == "compare-archs" and len(study.axes.get("model", ())) < 2:
         name = study.trials[0].model
         raise InputError(f"compare-archs needs two models or more; got --model {name}. See 'dlbench train'")
@@ -149,8 +156,18 @@ def _planned(study: StudySpec, options: StudyOptions, settings: dict[str, Any]) 
     from dlbench import render
     from dlbench import study as library
 
-    with render.waiting("checking the study and its data", options.quiet):
+    with render.waiting("checking the study and its data", options.quiet), _flags_named():
         return library.plan(study, **settings)
+
+
+@contextmanager
+def _flags_named() -> Iterator[None]:
+    """Say which flag a name that nobody knows came from."""
+    try:
+        yield
+    except UnknownNameError as error:
+        flag = {"model": "--model", "data set": "--dataset"}.get(error.kind)
+        raise InputError(f"{flag}: {error}" if flag else str(error)) from None
 
 
 def _show_plan(planned: Plan, options: StudyOptions) -> int:

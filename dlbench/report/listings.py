@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dlbench import grid
+from dlbench import grids
 from dlbench.report.tables import Column, Report, Table, count, duration, phrase, thousands
 from dlbench.results import TrialResult, TrialStatus
 from dlbench.spec import STATIC_FIELDS
@@ -37,7 +37,7 @@ def plan_report(plan: Plan) -> Report:
         spec = program.trials[0].spec
         left = [trial for trial in program.trials if trial.id not in plan.done]
         label = ", ".join(phrase(name, getattr(spec, name)) for name in varied or ("model",))
-        core_s = sum(map(grid.cost_s, left)) + (grid.COMPILE_S if left else 0.0)
+        core_s = sum(map(grids.cost_s, left)) + (grids.COMPILE_S if left else 0.0)
         rows.append((label, len(program.trials), len(program.trials) - len(left), core_s))
     workers = count(plan.workers, "worker") if plan.workers else "this process"
     return [

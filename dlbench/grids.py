@@ -83,11 +83,16 @@ def union(studies: Iterable[StudySpec]) -> StudySpec:
 
 
 def _values(name: str, value: Any, where: str) -> Sequence[Any]:
-    values = [value] if isinstance(value, str | Mapping) or not isinstance(value, Iterable) else list(value)
+    values = values_of(value)
     if not values:
         place = f"{where}: " if where else ""
         raise SpecError(f"{place}{FLAGS.get(name, name)} has no value; give at least one")
     return values
+
+
+def values_of(value: Any) -> list[Any]:
+    """One value, or the values of an iterable; text and mappings are one value."""
+    return [value] if isinstance(value, str | Mapping) or not isinstance(value, Iterable) else list(value)
 
 
 def _repeats(name: str, values: Sequence[Any]) -> bool:
