@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from dlbench import events, grid
+from dlbench import events, grids
 from dlbench.report import Report, Table, count, duration, percent
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ import os
 import sys
 import traceback
 import warnings
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -96,9 +97,13 @@ _add(
 )
 
 
-def main() -> None:
-    """Run the command line and exit."""
-    sys.exit(_main(sys.argv[1:]))
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit.
+
+    Args:
+        args: the words after ``dlbench``; those of this process unless given.
+    """
+    sys.exit(_main(list(sys.argv[1:] if args is None else args)))
 
 
 def _main(args: list[str]) -> int:
@@ -106,15 +111,15 @@ def _main(args: list[str]) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that cannot write "±" shows "?"
     warnings.showwarning = _warn
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())  # for models of one's own; last, so that it shadows nothing
     try:
         code = typer.main.get_command(app).main(args, prog_name="dlbench", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except (DlbenchError, typer.TyperException) as error:
         return _complain(error)
-    except typer.Abort:
-        return 130
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -91,6 +91,8 @@ def _target(options: TargetOptions) -> tuple[StudySpec, dict[str, Any]]:
     """The study that a file or folder holds, and how to run it."""
     from dlbench import config
     from dlbench.cli.queries import study_folder
+    from dlbench.registry import resolve_model
+    from dlbench.spec import FLAGS
     from dlbench.study import open_study
 
     settings = options.settings()
@@ -102,10 +104,12 @@ def _target(options: TargetOptions) -> tuple[StudySpec, dict[str, Any]]:
     if Path(file).is_file() or Path(file).suffix in (".yaml", ".yml"):
         read = config.read(Path(file))
         return _expand(read, read.kind, options), settings
-    if given := [f"--{name}" for name in ("out", "name", "seeds") if getattr(options, name)] or [
-        *options.fields_given()
-    ]:
-        raise InputError(f"{file} holds a study already, so {given[0]} cannot change it; leave it out")
+    for name in options.model or ():
+        resolve_model(name)  # naming a model of one's own says that its code may run
+    given = [FLAGS[name] for name in options.fields_given() if name != "model"]
+    given += [f"--{name}" for name in ("out", "name") if getattr(options, name)]
+    if given:
+        raise InputError(f"{file} holds a study already, which {given[0]} cannot change; leave it out")
     folder = study_folder(file)
     return open_study(folder).spec, settings | {"out": folder}
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Sequence
 
-from dlbench.report.configurations import axes_of, common, configurations, tally
+from dlbench.report.configurations import Configuration, axes_of, common, configurations, tally
 from dlbench.report.tables import (
     Column,
     Report,
     Table,
     count,
+    listed,
     percent,
     plus_minus,
-    seconds,
+    tenth,
     thousands,
 )
 from dlbench.results import TrialResult
@@ -29,7 +30,7 @@ from dlbench.stats import (
 def comparison_report(trials: Sequence[TrialResult]) -> Report:
     """A row a model, by mean test accuracy over seeds, and what may be concluded from it."""
     axes = axes_of(trials)
-    groups = {group.label(axes): group for group in configurations(trials)}
+    groups = _by_label(configurations(trials), axes)
     measured = {label: group.by_seed("test_accuracy") for label, group in groups.items() if group.complete}
     ranked = ranking(measured) if measured else None
     entries = {entry.name: entry for entry in ranked.entries} if ranked else {}
@@ -41,8 +42,8 @@ def comparison_report(trials: Sequence[TrialResult]) -> Report:
         Column("test_accuracy", "test acc %", plus_minus),
         Column("best_val_accuracy", "val acc %", plus_minus),
         Column("num_params", "parameters", thousands),
-        Column("train_time_s", "time s", seconds),
-        Column("convergence_epoch", "convergence epoch", seconds),
+        Column("train_time_s", "time s", tenth),
+        Column("convergence_epoch", "convergence epoch", tenth),
         Column("seeds", "seeds"),
     )
     rows = tuple(
@@ -68,6 +69,16 @@ def comparison_report(trials: Sequence[TrialResult]) -> Report:
     return [table, *(_verdict(ranked) if judged else _no_verdict(len(entries)))]
 
 
+def _by_label(groups: Sequence[Configuration], axes: Sequence[str]) -> dict[str, Configuration]:
+    """Two models of one name from different modules are told apart by their modules."""
+    times = Counter(group.label(axes) for group in groups)
+    return {
+        label if times[label] == 1 else f"{label} ({group.spec.model})": group
+        for group in groups
+        for label in [group.label(axes)]
+    }
+
+
 def _no_verdict(compared: int) -> list[str]:
     if compared < 2:
         return []
@@ -76,63 +87,55 @@ def _no_verdict(compared: int) -> list[str]:
 
 def _verdict(ranked: Ranking) -> list[str]:
     """Which differences the data support, in words, and what it would take to settle the rest."""
-    pairs = [_ordered(pair) for pair in ranked.comparisons]
-    supported = sorted((pair for pair in pairs if pair[2].supported), key=lambda pair: pair[2].p_adjusted)
-    said = []
-    method = f"{count(len(pairs), 'comparison')}, paired by seed, Holm's correction, 5 %"
-    if supported:
-        lines = [
-            f"{better} is better than {worse} by {_points(pair)} (p = {pair.p_adjusted:.2g})"
-            for better, worse, pair in supported
-        ]
-        said.append(f"Differences that the data support ({method}):\n  " + "\n  ".join(lines))
-    else:
-        said.append(f"The data support no difference between these models ({method}).")
-    first, second = ranked.entries[0].name, ranked.entries[1].name
+    pairs = ranked.comparisons
+    paired = "paired by seed" + (", where seeds are shared" if any(map(_is_unpaired, pairs)) else "")
+    method = f"{count(len(pairs), 'comparison')}, {paired}, Holm's correction, 5 %"
+    supported = sorted((pair for pair in pairs if pair.supported), key=lambda pair: pair.p_adjusted)
+    said = [
+        f"Differences that the data support ({method}):\n  " + "\n  ".join(map(_difference, supported))
+        if supported
+        else f"The data support no difference between these models ({method})."
+    ]
     if ranked.winner:
-        said.append(f"{ranked.winner} is better than every other model here.")
-        return said
+        return [*said, f"{ranked.winner} is better than each of the others."]
     unbeaten = [entry.name for entry in ranked.entries if entry.best_rank == 1]
-    said.append(f"No model is the best with the support of these data: it may be {_any_of(unbeaten)}.")
-    return [*said, *_outlook(ranked, {first: [second, ranked.entries[-1].name]})]
+    return [
+        *said,
+        f"No model is shown to be the best. Beaten by none: {listed(unbeaten)}.",
+        *_outlook(ranked),
+    ]
 
 
-def _outlook(ranked: Ranking, wanted: dict[str, list[str]]) -> list[str]:
+def _difference(pair: PairwiseComparison) -> str:
+    difference = pair.comparison.difference
+    better, worse, low, high = pair.a, pair.b, difference.low, difference.high
+    if difference.estimate < 0:
+        better, worse, low, high = worse, better, -high, -low
+    points = f"{percent(abs(difference.estimate))} points [{percent(low)}, {percent(high)}]"
+    return f"{better} is better than {worse} by {points}, p = {pair.p_adjusted:.2g}"
+
+
+def _is_unpaired(pair: PairwiseComparison) -> bool:
+    return pair.comparison.test == "welch"
+
+
+def _outlook(ranked: Ranking) -> list[str]:
     """How many seeds would probably tell the first from the second and from the last."""
-    (first, others), *_ = wanted.items()
-    needed = []
-    for other in dict.fromkeys(others):
-        pair = next(p for p in ranked.comparisons if {p.a, p.b} == {first, other})
+    first, needed = ranked.entries[0].name, []
+    for other in dict.fromkeys((ranked.entries[1].name, ranked.entries[-1].name)):
+        pair = next(pair for pair in ranked.comparisons if {pair.a, pair.b} == {first, other})
         difference = pair.comparison.difference
-        if pair.supported or not math.isfinite(difference.std):
+        if pair.supported or _is_unpaired(pair):
             continue
         seeds = seeds_needed(difference.estimate, difference.std, num_comparisons=len(ranked.comparisons))
         if seeds is None:
-            needed.append(f"no number for {first} and {other}, which were equal on average")
+            needed.append(f"no number tells {first} from {other}, equal on average")
         else:
             amount = f"{MAX_SEEDS:,} or more" if seeds >= MAX_SEEDS else f"about {seeds}"
             needed.append(f"{amount} to tell {first} from {other}")
     if not needed:
         return []
     return [
-        f"Seeds that would probably settle it: {'; '.join(needed)}. That is an estimate from these few seeds "
-        "(power 80 %), and an optimistic one: differences that look large tend to shrink."
+        f"Seeds that would probably settle it: {'; '.join(needed)}. That is estimated from these few seeds "
+        "(power 80 %), and optimistic: differences that look large tend to shrink."
     ]
-
-
-def _ordered(pair: PairwiseComparison) -> tuple[str, str, PairwiseComparison]:
-    """The better one, the worse one, and their comparison."""
-    better = pair.comparison.difference.estimate > 0
-    return (pair.a, pair.b, pair) if better else (pair.b, pair.a, pair)
-
-
-def _points(pair: PairwiseComparison) -> str:
-    bounds = pair.comparison.difference
-    low, high = sorted((abs(bounds.low), abs(bounds.high)))
-    if bounds.low * bounds.high < 0:
-        low = -low
-    return f"{percent(abs(bounds.estimate))} points [{percent(low)}, {percent(high)}]"
-
-
-def _any_of(names: list[str]) -> str:
-    return " or ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)

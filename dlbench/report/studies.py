@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,8 +27,8 @@ from dlbench.report.tables import (
     percent,
     phrase,
     plus_minus,
-    seconds,
     setting,
+    tenth,
     thousands,
     within,
 )
@@ -63,7 +64,7 @@ def trial_table(trials: Sequence[TrialResult], title: str = "Trials") -> Table:
         Column("best_val_accuracy", "val acc %", percent),
         Column("test_accuracy", "test acc % [95 %]", within),
         Column("best_epoch", "best epoch"),
-        Column("train_time_s", "time s", seconds),
+        Column("train_time_s", "time s", tenth),
         *([status] if any(trial.status is not TrialStatus.COMPLETE for trial in trials) else []),
         Column("id", "trial", left=True),
     )
@@ -132,9 +133,13 @@ def _grid(trials: Sequence[TrialResult]) -> Report:
     return [table, *_heat_maps(groups, trials), *_best(groups, trials)]
 
 
-def _merit(group: Configuration) -> float:
+def _merit(group: Configuration) -> tuple[float, float]:
+    """Sorts as :meth:`StudyResult.best` chooses: by accuracy, then by loss, on validation images."""
     accuracy = group.mean("best_val_accuracy")
-    return math.inf if accuracy is None else -accuracy
+    if accuracy is None:
+        return math.inf, math.inf
+    losses = [trial.history[trial.best_epoch - 1].val_loss for trial in group.complete]
+    return -accuracy, statistics.fmean(losses)
 
 
 def _configuration_table(groups: Sequence[Configuration], trials: Sequence[TrialResult]) -> Table:
@@ -143,8 +148,8 @@ def _configuration_table(groups: Sequence[Configuration], trials: Sequence[Trial
         *map(field_column, axes),
         Column("best_val_accuracy", "val acc %", plus_minus),
         Column("test_accuracy", "test acc %", plus_minus),
-        Column("best_epoch", "best epoch", seconds),
-        Column("train_time_s", "time s", seconds),
+        Column("best_epoch", "best epoch", tenth),
+        Column("train_time_s", "time s", tenth),
         Column("seeds", "seeds"),
     )
     rows = tuple(
@@ -192,40 +197,45 @@ def _heat_map(label: str, groups: Sequence[Configuration], down: str, across: st
 
 
 def _best(groups: Sequence[Configuration], trials: Sequence[TrialResult]) -> list[str]:
-    best = groups[0]
-    validation, test = best.interval("best_val_accuracy"), best.interval("test_accuracy")
-    if validation is None or test is None:
+    """The configuration chosen by validation accuracy, and how much that choice is worth."""
+    groups = [group for group in groups if group.complete]
+    if not groups:
         return ["No trial completed, so none is the best."]
-    if len(best.complete) == 1:
-        tested = within(_figure(best.complete[0], "test_accuracy"))
-        figures = f"{percent(validation.estimate)} %; test accuracy {tested} %"
+    best, seeds = groups[0], len(groups[0].complete)
+    if seeds == 1:
+        (trial,) = best.complete
+        tested = within(_figure(trial, "test_accuracy"))
+        figures = f"{percent(trial.best_val_accuracy)} %; test accuracy {tested} %"
     else:
-        over = f"over {len(best.complete)} seeds"
-        figures = f"{plus_minus(validation)} % {over}; test accuracy {plus_minus(test)} %"
+        validation, test = (
+            plus_minus(mean_interval(best.by_seed(figure).values()))
+            for figure in ("best_val_accuracy", "test_accuracy")
+        )
+        figures = f"{validation} % over {seeds} seeds; test accuracy {test} %"
     said = [f"Highest validation accuracy: {best.label(axes_of(trials))} ({figures})."]
     if len(groups) > 1:
         caution = (
-            f"It was chosen from {len(groups):,} by that accuracy, which therefore flatters it; the test images "
-            "took no part in the choice."
+            f"It was chosen from {len(groups):,} by that accuracy, which therefore flatters it; "
+            "the test images took no part in the choice."
         )
-        said.append(" ".join([caution, *_rivals(groups)]))
+        said.append(f"{caution} {_rivals(groups)}".rstrip())
     return said
 
 
-def _rivals(groups: Sequence[Configuration]) -> list[str]:
-    """How many configurations the seeds cannot tell from the first one."""
-    names = {str(i): group.by_seed("best_val_accuracy") for i, group in enumerate(groups) if group.complete}
-    if min(map(len, names.values())) < 2:
-        return ["One seed cannot say how much of its lead is chance: --seeds 5 can."]
-    if not 1 < len(names) <= MAX_RANKED:
-        return []
-    pairs = [pair for pair in ranking(names).comparisons if "0" in (pair.a, pair.b)]
+def _rivals(groups: Sequence[Configuration]) -> str:
+    """How many configurations the seeds can tell from the first one."""
+    if any(len(group.complete) < 2 for group in groups):
+        return "One seed cannot say how much of its lead is chance; --seeds 5 can."
+    if len(groups) > MAX_RANKED:
+        return ""
+    measured = {str(i): group.by_seed("best_val_accuracy") for i, group in enumerate(groups)}
+    pairs = [pair for pair in ranking(measured).comparisons if "0" in (pair.a, pair.b)]
     settled = sum(pair.supported for pair in pairs)
     amount = "all" if settled == len(pairs) else settled or "none"
-    return [
+    return (
         f"Of the other {len(pairs)}, these seeds tell {amount} from it "
         "(paired t tests, Holm's correction, 5 %)."
-    ]
+    )
 
 
 # What every report ends with.

@@ -103,7 +103,7 @@ def within(bounds: tuple[float, float, float]) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def seconds(value: float) -> str:
+def tenth(value: float) -> str:
     """4.25 → 4.2."""
     return f"{value:.1f}"
 
@@ -144,7 +144,8 @@ def setting(name: str, value: Any) -> str:
         return " ".join(f"{key}={argument}" for key, argument in value) or "-"
     if value is None:
         return "model's own"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    short = f"{value:g}" if isinstance(value, float) else str(value)
+    return short if not isinstance(value, float) or float(short) == value else repr(value)
 
 
 def phrase(name: str, value: Any) -> str:
