@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dlbench.cli.options import Values, takes
+from dlbench.cli.studies import show_failures, to_json
 from dlbench.errors import InputError, UnknownNameError, WorkerError
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def results(options: ResultsOptions) -> None:
         trials = _sorted(trials, options.sort)
     result = dataclasses.replace(result, trials=tuple(trials))
     _print(style, report.records_table(trials), _report(result, bool(options.sort)), result.to_dict())
+    show_failures(result)
 
 
 def _report(result: StudyResult, keep_order: bool) -> list[Any]:
@@ -90,7 +92,6 @@ def _report(result: StudyResult, keep_order: bool) -> list[Any]:
 
 def _print(style: str, table: Any, parts: list[Any], record: dict[str, Any]) -> None:
     from dlbench import render, report
-    from dlbench.cli.studies import to_json
 
     match style:
         case "json":

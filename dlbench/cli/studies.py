@@ -212,7 +212,8 @@ def _perform(study: StudySpec, options: StudyOptions, settings: dict[str, Any]) 
         render.text(to_json(result.to_dict()))
     else:
         render.show(report.study_report(result))
-    return _failures(result)
+    show_failures(result)
+    return 1 if result.failed else 0
 
 
 def _confirm(planned: Plan, yes: bool) -> None:
@@ -232,16 +233,19 @@ def _confirm(planned: Plan, yes: bool) -> None:
         raise typer.Exit(2)
 
 
-def _failures(result: StudyResult) -> int:
+def show_failures(result: StudyResult) -> None:
+    """List the trials that failed, on standard error."""
     from dlbench import render
     from dlbench.report import count
 
-    for number, trial in enumerate(result.failed):
-        if not number:
-            render.message(f"\n{count(len(result.failed), 'trial')} failed; the same command tries again:")
+    if not result.failed:
+        return
+    failed = count(len(result.failed), "trial")
+    lines = [f"{failed} failed; 'dlbench run {result.folder}' tries again:"]
+    for trial in result.failed:
         reason = (trial.error or "unknown").splitlines()[0]
-        render.message(f"  {trial.id}  {trial.trial.spec.model} seed {trial.seed}: {reason}")
-    return 1 if result.failed else 0
+        lines.append(f"  {trial.id}  {trial.trial.spec.model} seed {trial.seed}: {reason}")
+    render.message("\n".join(lines))
 
 
 def to_json(value: Any) -> str:

@@ -33,9 +33,7 @@ from dlbench.report.tables import (
     within,
 )
 from dlbench.results import StudyResult, TrialResult, TrialStatus
-from dlbench.stats import (
-    ranking,
-)
+from dlbench.stats import mean_interval, ranking
 
 #: Axes of heat maps.
 NUMERIC = ("learning_rate", "weight_decay", "batch_size", "num_epochs", "dropout", "train_size")
