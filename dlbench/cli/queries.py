@@ -69,25 +69,25 @@ def results(options: ResultsOptions) -> None:
         _print(style, table, [table], {"studies": listed})
         return
     result = open_study(study_folder(options.study))
-    trials = [
-        trial for trial in result.trials if all(keep(trial) for keep in map(_condition, options.filter or []))
-    ]
+    keeps = [_condition(text) for text in options.filter or ()]
+    trials = tuple(trial for trial in result.trials if all(keep(trial) for keep in keeps))
     if options.sort:
-        trials = _sorted(trials, options.sort)
-    result = dataclasses.replace(result, trials=tuple(trials))
+        trials = tuple(_sorted(trials, options.sort))
+    spec = result.spec.model_copy(update={"trials": tuple(trial.trial.spec for trial in trials)})
+    result = dataclasses.replace(result, spec=spec, trials=trials)
     _print(style, report.records_table(trials), _report(result, bool(options.sort)), result.to_dict())
     show_failures(result)
 
 
 def _report(result: StudyResult, keep_order: bool) -> list[Any]:
-    """The trials one by one, where the study's own report does not show them or not in the order asked for."""
+    """The study's report, and its trials one by one: best first or in the order asked for."""
     from dlbench import report
 
     said = report.study_report(result)
-    shown = any(getattr(part, "title", "") == "Trials, best first" for part in said)
-    if not result.trials or (shown and not keep_order):
+    best_first = [part for part in said if getattr(part, "title", "") == report.BEST_FIRST]
+    if not result.trials or (best_first and not keep_order):
         return said
-    return [report.trial_table(result.trials), *said]
+    return [report.trial_table(result.trials), *(part for part in said if part not in best_first)]
 
 
 def _print(style: str, table: Any, parts: list[Any], record: dict[str, Any]) -> None:

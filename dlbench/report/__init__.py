@@ -21,10 +21,11 @@ from dlbench.report.listings import (
     records_table,
     studies_table,
 )
-from dlbench.report.studies import study_report, trial_table
+from dlbench.report.studies import BEST_FIRST, study_report, trial_table
 from dlbench.report.tables import Column, Report, Table, count, duration, percent, to_markdown
 
 __all__ = [
+    "BEST_FIRST",
     "Column",
     "Report",
     "Table",

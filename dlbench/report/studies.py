@@ -35,6 +35,8 @@ from dlbench.report.tables import (
 from dlbench.results import StudyResult, TrialResult, TrialStatus
 from dlbench.stats import mean_interval, ranking
 
+#: The title of the table that a grid of single trials ends with.
+BEST_FIRST = "Trials, best first"
 #: Axes of heat maps.
 NUMERIC = ("learning_rate", "weight_decay", "batch_size", "num_epochs", "dropout", "train_size")
 #: More configurations than this are not ranked: no number of seeds settles thousands of comparisons.
@@ -125,7 +127,7 @@ def _four(value: float) -> str:
 def _grid(trials: Sequence[TrialResult]) -> Report:
     groups = sorted(configurations(trials), key=_merit)
     if all(len(group.trials) == 1 for group in groups):
-        table = trial_table([group.trials[0] for group in groups], "Trials, best first")
+        table = trial_table([group.trials[0] for group in groups], BEST_FIRST)
     else:
         table = _configuration_table(groups, trials)
     return [table, *_heat_maps(groups, trials), *_best(groups, trials)]
