@@ -123,7 +123,8 @@ def resolve(
         data = sizes.get(spec.dataset) or sizes.setdefault(spec.dataset, info(spec.dataset))
         if spec.model not in sources:
             sources[spec.model] = registry.source_digest(spec.model)
-        spec = spec.model_copy(update={"dataset": data.name, **_explicit_sizes(spec, data)})
+        name = spec.dataset if "@" in spec.dataset else data.name
+        spec = spec.model_copy(update={"dataset": name, **_explicit_sizes(spec, data)})
         counts[spec.static()] = counts.get(spec.static(), 0) + 1
         resolved.append((spec, data.digest, sources[spec.model]))
     return [

@@ -92,6 +92,10 @@ class TrialResult:
         assert self.study_dir is not None
         return self.study_dir / "trials" / self.id
 
+    def __repr__(self) -> str:
+        accuracy = "" if self.test_accuracy is None else f", test_accuracy={self.test_accuracy:.4f}"
+        return f"TrialResult({self.id}, {self.trial.spec.model}, {self.status}{accuracy})"
+
     def __getattr__(self, name: str) -> Any:
         if name in OUTCOME_FIELDS:
             return self.outcome.get(name)

@@ -1,0 +1,374 @@
+"""Studies, trained for real: the promises on bits, resuming, workers that die."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SMALL
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import dlbench
+from dlbench import events
+from dlbench.results import TrialStatus
+
+
+def digests(result: dlbench.StudyResult) -> dict[str, tuple[str, str]]:
+    assert [trial.error for trial in result if trial.error] == []
+    return {trial.id: (trial.params_sha256, trial.history_sha256) for trial in result}
+
+
+def test_a_study_is_trained_and_recorded(small_result: dlbench.StudyResult) -> None:
+    assert [trial.status for trial in small_result] == [TrialStatus.COMPLETE] * 4
+    for trial in small_result:
+        assert trial.num_params == 206_922
+        assert len(trial.history) == 2
+        assert trial.test_accuracy_low < trial.test_accuracy < trial.test_accuracy_high
+        assert trial.best_val_accuracy == max(epoch.val_accuracy for epoch in trial.history)
+        assert trial.history[trial.best_epoch - 1].val_accuracy == trial.best_val_accuracy
+        assert sum(map(sum, trial.confusion_matrix)) == 1000
+        assert trial.train_time_s > 0
+        assert 0.5 < trial.roc_auc <= 1
+        assert trial.xla_threads == 1
+    assert sum(trial.compile_time_s > 0 for trial in small_result) >= 1
+    assert len({trial.params_sha256 for trial in small_result}) == 4
+
+
+def test_the_parent_imports_no_jax(small_study: dlbench.StudySpec, tmp_path: Path) -> None:
+    """From a script without a main guard, too."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import sys
+            import dlbench
+
+            study = dlbench.grid(train_size=72, val_size=32, batch_size=16, num_epochs=2)
+            result = dlbench.run(study, workers=1)
+            print(result.trials[0].params_sha256, "jax" in sys.modules)
+            """
+        )
+    )
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[1] == "False"
+
+
+def test_the_same_study_elsewhere_in_another_order_with_one_worker_has_the_same_bits(
+    small_result: dlbench.StudyResult, small_study: dlbench.StudySpec, tmp_path: Path
+) -> None:
+    trials = list(reversed(small_study.trials[:3]))
+    again = dlbench.run(dlbench.StudySpec(trials=tuple(trials)), workers=1, out=tmp_path / "again")
+    assert digests(again).items() <= digests(small_result).items()
+
+
+def test_a_trial_in_this_process_has_the_same_bits(small_result: dlbench.StudyResult, tmp_path: Path) -> None:
+    code = textwrap.dedent(
+        f"""
+        import dlbench
+        study = dlbench.grid(model="baseline", learning_rate=1e-3, seed=0, **{SMALL!r})
+        print(dlbench.run(study, workers=0, out={str(tmp_path / "here")!r}).trials[0].params_sha256)
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == small_result.trials[0].params_sha256
+
+
+def test_the_same_command_again_trains_nothing(
+    small_result: dlbench.StudyResult, small_study: dlbench.StudySpec
+) -> None:
+    seen: list[object] = []
+    again = dlbench.run(small_study, out=small_result.folder, on_event=seen.append)
+    assert again.trials == small_result.trials
+    assert [type(event) for event in seen] == [dlbench.Plan]
+
+
+def test_a_study_grows_in_its_folder_and_trains_only_what_is_missing(
+    small_result: dlbench.StudyResult, tmp_path: Path
+) -> None:
+    half = dlbench.grid(learning_rate=1e-3, seed=0, **SMALL)
+    dlbench.run(half, out=tmp_path / "s", workers=1)
+    started: list[str] = []
+
+    def watch(event: object) -> None:
+        if isinstance(event, events.Started):
+            started.extend(event.trial_ids)
+
+    both = dlbench.run(
+        dlbench.grid(learning_rate=1e-3, seed=[0, 1], **SMALL), out=tmp_path / "s", on_event=watch
+    )
+    assert started == [both.trials[1].id]
+    assert digests(both).items() <= digests(small_result).items()
+
+
+def test_the_best_checkpoint_reproduces_the_recorded_accuracy_exactly(
+    small_result: dlbench.StudyResult,
+) -> None:
+    for trial in small_result:
+        loaded = trial.load()
+        assert loaded.test_accuracy() == trial.test_accuracy
+        assert dlbench.load(trial.folder).trial == trial.trial
+    with pytest.raises(dlbench.StoreError, match="holds no checkpoint"):
+        dlbench.load(small_result.folder)
+
+
+def test_tensorboard_reads_what_was_written(small_result: dlbench.StudyResult) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folders = sorted((small_result.folder / "tensorboard").iterdir())
+    assert len(folders) == len(small_result)
+    for trial in small_result:
+        (folder,) = [path for path in folders if path.name.endswith(trial.id)]
+        read = EventAccumulator(str(folder)).Reload()
+        for tag, name in (("train/loss", "train_loss"), ("val/accuracy", "val_accuracy")):
+            points = read.Scalars(tag)
+            assert [point.step for point in points] == [1, 2]
+            assert np.allclose([point.value for point in points], [getattr(e, name) for e in trial.history])
+        assert read.Scalars("test/accuracy")[0].value == pytest.approx(trial.test_accuracy)
+        assert (
+            "_hparams_/session_start_info"
+            in read.SummaryMetadata("_hparams_/session_start_info").__class__.__name__
+            or read.summary_metadata
+        )
+
+
+def test_the_manifest_tells_what_ran(small_result: dlbench.StudyResult) -> None:
+    manifest = json.loads((small_result.folder / "manifest.json").read_text())
+    assert manifest["trial_ids"] == [trial.id for trial in small_result]
+    assert manifest["packages"]["jax"]
+    assert manifest["seeds"] == [0, 1]
+    assert manifest["lanes"] == [1]
+    assert manifest["device"]["xla_threads"] == 1
+    assert manifest["data_digests"] == {"mnist5k": small_result.trials[0].trial.data_digest}
+
+
+def test_a_loss_that_is_not_finite_diverges_one_trial_and_touches_no_other(
+    small_result: dlbench.StudyResult, tmp_path: Path
+) -> None:
+    study = dlbench.grid(learning_rate=[1e-3, 1e5], optimizer="sgd", **SMALL)
+    good, bad = dlbench.run(study, out=tmp_path / "s", workers=1)
+    alone = dlbench.run(
+        dlbench.grid(learning_rate=1e-3, optimizer="sgd", **SMALL), out=tmp_path / "t"
+    ).trials[0]
+    assert (bad.status, bad.diverged_epoch, bad.test_accuracy) == (TrialStatus.DIVERGED, 1, None)
+    assert good.params_sha256 == alone.params_sha256
+
+
+def test_lanes_do_not_depend_on_neighbours_or_place(
+    tmp_path: Path, small_result: dlbench.StudyResult
+) -> None:
+    def train(
+        name: str, seeds: list[int], rates: list[float]
+    ) -> dict[tuple[int, float], dlbench.TrialResult]:
+        study = dlbench.grid(seed=seeds, learning_rate=rates, **SMALL)
+        result = dlbench.run(study, lanes=4, workers=1, out=tmp_path / name)
+        return {(trial.seed, trial.learning_rate): trial for trial in result}
+
+    full, other = train("full", [0, 1], [1e-3, 1e-2]), train("other", [1, 7, 5], [1e-2])
+    assert full[1, 1e-2].params_sha256 == other[1, 1e-2].params_sha256
+    assert full[1, 1e-2].id == other[1, 1e-2].id
+    solo = {(trial.seed, trial.learning_rate): trial for trial in small_result}
+    for key, trial in full.items():
+        assert trial.id != solo[key].id
+        assert trial.history[0].train_loss == pytest.approx(solo[key].history[0].train_loss, rel=1e-4)
+
+
+def test_augmented_trials_report_both_accuracies(tmp_path: Path) -> None:
+    study = dlbench.grid(transform="augmented", **SMALL)
+    trial = dlbench.run(study, out=tmp_path / "s").trials[0]
+    assert trial.status is TrialStatus.COMPLETE
+    assert 0 <= trial.test_accuracy_augmented <= 1
+    assert trial.test_accuracy_augmented != trial.test_accuracy
+
+
+def test_a_killed_worker_is_replaced_and_its_trial_tried_again(
+    small_result: dlbench.StudyResult, small_study: dlbench.StudySpec, tmp_path: Path
+) -> None:
+    killed: list[int] = []
+
+    def kill_once(event: object) -> None:
+        if isinstance(event, events.EpochEnded) and not killed:
+            killed.append(_children(os.getpid())[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    result = dlbench.run(small_study, workers=1, out=tmp_path / "s", on_event=kill_once)
+    assert killed
+    assert digests(result) == digests(small_result)
+
+
+def test_a_killed_study_is_taken_up_again(
+    small_result: dlbench.StudyResult, small_study: dlbench.StudySpec, tmp_path: Path
+) -> None:
+    code = textwrap.dedent(
+        f"""
+        import dlbench
+        study = dlbench.grid(model="baseline", learning_rate=[1e-3, 1e-2], seed=[0, 1], **{SMALL!r})
+        dlbench.run(study, workers=2, out={str(tmp_path / "s")!r},
+                    on_event=lambda event: print(type(event).__name__, flush=True))
+        """
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    finished = (line for line in process.stdout if line.startswith("Finished"))
+    next(finished)
+    workers = _children(process.pid)
+    process.kill()
+    process.wait()
+    _wait(lambda: not any(map(_alive, workers)))
+    kept = [trial for trial in dlbench.open_study(tmp_path / "s") if trial.status is TrialStatus.COMPLETE]
+    assert kept
+    again = dlbench.run(small_study, out=tmp_path / "s")
+    assert digests(again) == digests(small_result)
+    assert [trial for trial in again if trial.id == kept[0].id] == kept[:1]
+
+
+def test_a_second_writer_is_refused(small_result: dlbench.StudyResult) -> None:
+    from dlbench.store import Store
+
+    with Store(small_result.folder, write=True), pytest.raises(dlbench.StoreError, match="another process"):
+        Store(small_result.folder, write=True)
+
+
+def test_damaged_and_foreign_folders_are_refused(tmp_path: Path, small_study: dlbench.StudySpec) -> None:
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "thesis.tex").write_text("precious")
+    with pytest.raises(dlbench.StoreError, match="holds no study"):
+        dlbench.run(small_study, out=tmp_path / "foreign")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "study.sqlite").write_bytes(b"not a database" * 100)
+    with pytest.raises(dlbench.StoreError, match="cannot be used"):
+        dlbench.run(small_study, out=tmp_path / "damaged")
+    (tmp_path / "newer").mkdir()
+    with sqlite3.connect(tmp_path / "newer" / "study.sqlite") as db:
+        db.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+        db.execute("INSERT INTO meta VALUES ('schema_version', '99')")
+    with pytest.raises(dlbench.StoreError, match="schema version 99"):
+        dlbench.run(small_study, out=tmp_path / "newer")
+    assert (tmp_path / "foreign" / "thesis.tex").read_text() == "precious"
+
+
+def test_a_model_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mymodels.py").write_text(
+        textwrap.dedent(
+            """
+            import flax.linen as nn
+            import dlbench
+
+            @dlbench.register_model("my-mlp")
+            class MyMLP(nn.Module):
+                num_classes: int = 10
+                width: int = 16
+
+                @nn.compact
+                def __call__(self, x):
+                    x = nn.relu(nn.Dense(self.width)(x.reshape(x.shape[0], -1)))
+                    return nn.Dense(self.num_classes)(x)
+
+            class TooFew(nn.Module):
+                num_classes: int = 10
+
+                @nn.compact
+                def __call__(self, x):
+                    return nn.Dense(3)(x.reshape(x.shape[0], -1))
+
+            class Raises(nn.Module):
+                num_classes: int = 10
+
+                @nn.compact
+                def __call__(self, x):
+                    raise RuntimeError("not today")
+            """
+        )
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    study = dlbench.grid(model=["mymodels:MyMLP", "mymodels:TooFew", "mymodels:Raises"], **SMALL)
+    fine, few, raises = dlbench.run(study, out=tmp_path / "s", workers=1)
+    assert fine.status is TrialStatus.COMPLETE
+    assert fine.num_params == 784 * 16 + 16 + 160 + 10
+    assert fine.load().test_accuracy() == fine.test_accuracy
+    assert few.status is TrialStatus.FAILED
+    assert "expected logits of shape (2, 10)" in few.error
+    assert "not today" in raises.error
+    before = fine.id
+    source = tmp_path / "mymodels.py"
+    source.write_text(source.read_text().replace("width: int = 16", "width: int = 17"))
+    assert dlbench.plan(dlbench.grid(model="mymodels:MyMLP", **SMALL)).trials[0].id != before
+
+
+def test_foreign_code_named_by_a_stored_study_alone_is_not_run(tmp_path: Path) -> None:
+    spec = dlbench.TrialSpec(model="somebodys.code:Model", **SMALL)
+    with pytest.raises(dlbench.InputError, match="name it yourself"):
+        dlbench.run(dlbench.StudySpec(trials=(spec,)), out=tmp_path / "s")
+
+
+def test_a_data_set_of_ones_own(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 2, 220)
+    images = (draw.integers(0, 60, (220, 12, 12)) + 150 * labels[:, None, None]).astype(np.uint8)
+    mine = dlbench.from_arrays("bright", images[:160], labels[:160], images[160:], labels[160:])
+    study = dlbench.grid(dataset=mine, train_size=96, val_size=32, num_epochs=3)
+    trial = dlbench.run(study, out=tmp_path / "s").trials[0]
+    assert trial.test_accuracy > 0.95
+
+
+CASES = st.fixed_dictionaries(
+    {
+        "model": st.sampled_from(["baseline", "stabilized"]),
+        "learning_rate": st.lists(st.sampled_from([1e-4, 1e-3, 1e-2]), min_size=1, max_size=2, unique=True),
+        "weight_decay": st.sampled_from([0.0, 1e-2]),
+        "seed": st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=2, unique=True),
+        "workers": st.sampled_from([1, 2]),
+        "shuffle": st.randoms(use_true_random=False),
+    }
+)
+
+
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=CASES)
+def test_bits_do_not_depend_on_the_grid(
+    case: dict[str, object], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Every trial of a random grid, in random order, has the digests it has when it runs alone."""
+    workers, shuffle = case.pop("workers"), case.pop("shuffle")
+    assert isinstance(workers, int)
+    assert isinstance(shuffle, random.Random)
+    trials = list(dlbench.grid(**case, **SMALL).trials)
+    shuffle.shuffle(trials)
+    folder = tmp_path_factory.mktemp("cases")
+    together = dlbench.run(dlbench.StudySpec(trials=tuple(trials)), workers=workers, out=folder / "all")
+    chosen = shuffle.choice(trials)
+    alone = dlbench.run(dlbench.StudySpec(trials=(chosen,)), workers=1, out=folder / "one")
+    assert digests(alone).items() <= digests(together).items()
+
+
+def _children(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    tasks = Path(f"/proc/{pid}/task")
+    if not path.exists():
+        pytest.skip("needs /proc to find worker processes")
+    return [int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _wait(condition: Callable[[], bool], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
