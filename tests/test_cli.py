@@ -1,0 +1,433 @@
+"""The command line: starting it, reading it, refusing what is wrong, and printing what was found."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from conftest import SMALL
+
+import dlbench
+from dlbench import study
+from dlbench.cli import main, queries, studies
+from dlbench.cli.options import DEFAULTS, StudyOptions, spread
+from dlbench.errors import InputError
+from dlbench.registry import ARCHITECTURES
+from dlbench.spec import FLAGS, TrialSpec
+
+COMMANDS = (
+    "train",
+    "grid",
+    "compare-archs",
+    "run",
+    "plan",
+    "results",
+    "info",
+    "data",
+    "data show",
+    "data prepare",
+)
+TINY = [f"{FLAGS[name]}={value}" for name, value in SMALL.items()]
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Outcome]
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Runs a command in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    def call(*args: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["dlbench", *args])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        captured = capsys.readouterr()
+        return Outcome(int(caught.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[[], list[str]]:
+    """The names of what lies in the folder that commands run in."""
+    return lambda: sorted(path.name for path in tmp_path.iterdir())
+
+
+def python(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *args], capture_output=True, text=True, timeout=120, **options)
+
+
+# Starting.
+
+
+def test_help_imports_nothing_heavy_and_is_quick() -> None:
+    code = "import sys; sys.argv = ['dlbench', 'grid', '--help']\nfrom dlbench.cli import main\ntry: main()\nfinally: "
+    code += (
+        "print({'jax', 'numpy', 'scipy', 'pandas', 'rich', 'dlbench.spec'} & {*sys.modules}, file=sys.stderr)"
+    )
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        done = python("-c", code)
+        best = min(best, time.perf_counter() - start)
+        assert (done.returncode, done.stderr.strip()) == (0, "set()")
+        assert "dlbench grid --lr 1e-3 1e-2" in done.stdout
+    assert best < 0.5
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_every_help_shows_an_example(cli: Cli, command: str) -> None:
+    found = cli(*command.split(), "--help")
+    assert found.code == 0
+    assert f"Example:\n    dlbench {command}".rstrip() in found.out
+
+
+def test_version_completion_and_module() -> None:
+    assert python("-m", "dlbench", "--version").stdout == f"dlbench {dlbench.__version__}\n"
+    environ = {
+        **os.environ,
+        "_DLBENCH_COMPLETE": "complete_bash",
+        "COMP_WORDS": "dlbench co",
+        "COMP_CWORD": "1",
+    }
+    done = python("-c", "from dlbench.cli import main; main()", env=environ)
+    assert done.stdout.split() == ["compare-archs"]
+
+
+def test_the_help_tells_the_fields_and_their_defaults() -> None:
+    """They are written out in options.py because importing the spec for ``--help`` takes too long."""
+    assert [*DEFAULTS] == [
+        name for name in StudyOptions.__dataclass_fields__ if name in TrialSpec.model_fields
+    ]
+    assert {*TrialSpec.model_fields} - {*DEFAULTS} == {"model_args"}
+    usual = TrialSpec()
+    for name, shown in DEFAULTS.items():
+        value = getattr(usual, name)
+        assert value is None or TrialSpec(**{name: shown}) == usual
+    options = {name: hint.__metadata__[0] for name, hint in _hints(StudyOptions).items()}
+    assert {name: options[name].param_decls or (options[name].default,) for name in DEFAULTS} == {
+        name: (FLAGS[name],) for name in DEFAULTS
+    }
+    assert tuple(studies.COMPARE_DEFAULTS["model"]) == ARCHITECTURES
+
+
+def _hints(record: type) -> dict[str, Any]:
+    from typing import get_type_hints
+
+    return get_type_hints(record, include_extras=True)
+
+
+# Reading.
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ("--lr 1 2 --json", "--lr 1 --lr 2 --json"),
+        ("--lr 1,2 --lr 3", "--lr 1 --lr 2 --lr 3"),
+        ("--lr=1,2 3", "--lr 1 --lr 2 --lr 3"),
+        ("--lr -1 -.5 -1e-3 -inf", "--lr -1 --lr -.5 --lr -1e-3 --lr -inf"),
+        ("--lr -1,-2", "--lr -1 --lr -2"),
+        ("--out a --lr 1", "--out a --lr 1"),
+        ("target --lr 1", "target --lr 1"),
+        ("--lr 1 --unknown x", "--lr 1 --unknown x"),
+        ("--model a b -- c", "--model a --model b -- c"),
+    ],
+)
+def test_several_values_after_one_flag(args: str, expected: str) -> None:
+    assert spread(args.split(), {"--lr", "--model"}) == expected.split()
+
+
+@pytest.mark.parametrize("args", ["--lr", "--lr --json", "--lr --model a"])
+def test_a_flag_without_a_value(args: str) -> None:
+    with pytest.raises(InputError, match="--lr has no value"):
+        spread(args.split(), {"--lr", "--model"})
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["grid", "--lr", "fast"], ["--lr", "number", "'fast'"]),
+        (["grid", "--lr", "-1"], ["--lr", "greater than 0", "'-1'"]),
+        (["grid", "--lr", "nan"], ["--lr", "finite", "nan"]),
+        (["grid", "--lr"], ["--lr has no value", "--help"]),
+        (["grid", "--lr", "1e-3", "0.001"], ["--lr", "twice", "0.001"]),
+        (["grid", "--epochs", "0"], ["--epochs", "greater than or equal to 1", "'0'"]),
+        (["grid", "--batch-size", "1.5"], ["--batch-size", "1.5"]),
+        (["grid", "--batch-size", "64", "--train-size", "32"], ["--batch-size 64", "32 images", "smaller"]),
+        (["grid", "--dropout", "1"], ["--dropout", "less than 1", "'1'"]),
+        (["grid", "--optimizer", "adamw"], ["--optimizer", "'adam' or 'sgd'", "'adamw'"]),
+        (["grid", "--model", "basline"], ["--model", "'basline'", "Did you mean 'Baseline'?"]),
+        (["grid", "--model", "no.such:Net"], ["'no.such:Net'", "install it"]),
+        (["grid", "--dataset", "mnits"], ["--dataset", "'mnits'", "Did you mean 'mnist'?"]),
+        (["grid", "--train-size", "5000"], ["--train-size 5,000", "4,000 images", "smaller"]),
+        (["grid", "--seeds", "0"], ["--seeds", "'0'", "from 1"]),
+        (["grid", "--seeds", "9999999999999"], ["--seeds", "100,000"]),
+        (["grid", "--seeds", "2", "--seed", "1"], ["--seeds 2", "--seed", "one of them"]),
+        (["grid", "--workers", "x"], ["--workers", "'x'", "number"]),
+        (["grid", "--workers", "-1"], ["--workers", "-1"]),
+        (["grid", "--lanes", "some"], ["--lanes", "'some'", "auto"]),
+        (["grid", "--device", "abacus"], ["--device", "'abacus'", "'cpu'"]),
+        (["grid", "--device", "tpu"], ["--device tpu", "pip install"]),
+        (["grid", "--out", "a", "--name", "b"], ["--out a", "--name b"]),
+        (["grid", "--name", "../b"], ["--name", "'../b'", "--out"]),
+        (["grid", "--out", "full"], ["full", "holds no study", "--out"]),
+        (["grid", "--config", "none.yaml"], ["none.yaml", "No such file"]),
+        (["grid", "--modle", "x"], ["--modle", "--model"]),
+        (["grid", "--seeds", "500", "--epochs", "900"], ["500 trials", " h ", "--yes"]),
+        (["compare-archs", "--model", "baseline"], ["--model Baseline", "two models"]),
+        (["run"], ["CONFIG.yaml"]),
+        (["run", "none"], ["study 'none'"]),
+        (["run", "a.yaml", "--config", "b.yaml"], ["a.yaml", "--config b.yaml"]),
+        (["results", "none"], ["study 'none'"]),
+        (["results", "--sort", "x"], ["--sort", "STUDY"]),
+        (["data", "show", "mnits"], ["'mnits'", "'mnist'"]),
+        (["explain"], ["'explain'", "--help"]),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_nothing_is_written(
+    cli: Cli, written: Callable[[], list[str]], tmp_path: Path, args: list[str], words: list[str]
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("dear")
+    found = cli(*args)
+    assert (found.code, found.out) == (2, "")
+    assert found.err.startswith("Error: ")
+    assert found.err.count("\n") == 1
+    for word in words:
+        assert word in found.err
+    assert written() == ["full"]
+
+
+def test_internal_errors_show_no_traceback_unless_asked(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "list_studies", lambda: 1 / 0)
+    found = cli("results")
+    assert found.code == 1
+    assert found.err.startswith("Error: internal error, please report it: ZeroDivisionError")
+    assert "Traceback" not in found.err
+    monkeypatch.setenv("DLBENCH_DEBUG", "1")
+    assert "Traceback" in cli("results").err
+
+
+# Planning.
+
+
+def planned(cli: Cli, *args: str) -> dict[str, Any]:
+    found = cli(*args, "--json")
+    assert found.code == 0, found.err
+    record: dict[str, Any] = json.loads(found.out)
+    return record
+
+
+def test_a_plan_is_the_product_and_writes_nothing(cli: Cli, written: Callable[[], list[str]]) -> None:
+    args = ["--lr", "1e-3", "1e-2", "--batch-size=8,16", "--seeds", "3", "--epochs", "2"]
+    for command in (["plan"], ["grid", "--dry-run"]):
+        record = planned(cli, *command, *args)
+        trials = record["trials"]
+        assert len({(t["learning_rate"], t["batch_size"], t["seed"]) for t in trials}) == len(trials) == 12
+        assert record["study"]["num_programs"] == 2, "batch size is static; learning rate and seed are not"
+        assert record["study"]["estimate_s"] > 0
+        assert record["study"]["folder"].startswith("runs/grid-")
+    text = cli("plan", *args).out
+    assert "12 trials in 2 programs; 0 done, 12 to train" in text
+    assert record["study"]["folder"] in text
+    assert written() == []
+
+
+def test_compare_archs_takes_its_defaults_and_flags_override_them(cli: Cli) -> None:
+    trials = planned(cli, "compare-archs", "--dry-run")["trials"]
+    assert len(trials) == 25
+    assert {trial["model"] for trial in trials} == {*ARCHITECTURES}
+    trials = planned(cli, "compare-archs", "--model", "baseline", "modernist", "--seeds", "2", "--dry-run")[
+        "trials"
+    ]
+    assert {(trial["model"], trial["seed"]) for trial in trials} == {
+        (model, seed) for model in ("Baseline", "Modernist") for seed in (0, 1)
+    }
+    assert {trial["train_size"] for trial in trials} == {*studies.COMPARE_DEFAULTS["train_size"]}
+
+
+def test_train_takes_the_first_of_several_values_and_says_so(cli: Cli) -> None:
+    found = cli("train", "--lr", "1e-2", "1e-3", "--seed", "4", "--dry-run", "--json")
+    (trial,) = json.loads(found.out)["trials"]
+    assert (trial["learning_rate"], trial["seed"]) == (0.01, 4)
+    assert found.err.startswith("Warning: ")
+    assert "--lr 1e-2 1e-3" in found.err
+    assert "--seed " not in found.err
+
+
+def test_flags_override_the_file_and_the_command_its_kind(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(
+        "kind: compare-archs\nmodel: [baseline, modernist]\nlr: [1e-3, 1e-2]\nseeds: 2\nepochs: 4\n"
+    )
+    record = planned(cli, "run", "study.yaml", "--lr", "0.5", "--dry-run")
+    assert (record["study"]["kind"], len(record["trials"])) == ("compare-archs", 4)
+    assert {(t["learning_rate"], t["num_epochs"]) for t in record["trials"]} == {(0.5, 4)}
+    assert record["trials"] == planned(cli, "plan", "study.yaml", "--lr", "0.5")["trials"]
+    assert planned(cli, "grid", "--config", "study.yaml", "--dry-run")["study"]["kind"] == "grid"
+
+
+def test_one_trial_does_not_come_from_several_grids(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text("grids:\n  - lr: 1e-3\n  - lr: 1e-2\n")
+    found = cli("train", "--config", "study.yaml")
+    assert (found.code, "2 grids" in found.err) == (2, True)
+
+
+# Training, for real.
+
+
+def test_a_grid_is_trained_once_and_read_in_every_form(cli: Cli) -> None:
+    args = ["grid", "--lr", "1e-3", "1e-2", *TINY]
+    first = cli(*args)
+    assert first.code == 0, first.err
+    assert "Highest validation accuracy: lr 0.0" in first.out
+    assert "2 trials to train" in first.err
+    assert "\x1b" not in first.out + first.err
+    again = cli(*args, "--json")
+    record = json.loads(again.out)
+    assert again.err == "", "nothing is left to train"
+    assert [trial["learning_rate"] for trial in record["trials"]] == [0.001, 0.01]
+    needed = "id model dataset learning_rate batch_size optimizer weight_decay seed criterion transform num_epochs "
+    needed += "status num_params best_val_accuracy best_epoch convergence_epoch test_accuracy test_loss train_time_s "
+    needed += "compile_time_s params_sha256 history"
+    for trial in record["trials"]:
+        assert {*needed.split()} <= {*trial}
+        assert trial["id"] in first.out
+        assert len(trial["history"]) == 2
+    folder = record["study"]["folder"]
+    assert planned(cli, "plan", *args[1:])["study"]["num_done"] == 2
+    name = Path(folder).name
+    assert name in cli("results").out
+    assert json.loads(cli("results", "--json").out)["studies"][0]["complete"] == 2
+    assert json.loads(cli("results", name, "--json").out)["trials"] == record["trials"]
+    kept = json.loads(cli("results", folder, "--json", "--filter", "lr>0.005", "model=base-line").out)[
+        "trials"
+    ]
+    assert [trial["learning_rate"] for trial in kept] == [0.01]
+    rows = list(csv.DictReader(io.StringIO(cli("results", name, "--format", "csv", "--sort", "-lr").out)))
+    assert [row["learning_rate"] for row in rows] == ["0.01", "0.001"]
+    markdown = cli("results", name, "--format", "markdown").out
+    assert record["trials"][0]["id"] in markdown
+    assert "| --: |" in markdown
+    for bad, word in (("lr", "FIELD=VALUE"), ("lr=x", "'x'"), ("lrr=1", "'lrr'"), ("status<1", "no number")):
+        found = cli("results", name, "--filter", bad)
+        assert (found.code, word in found.err) == (2, True)
+    resumed = cli("run", name)
+    assert (resumed.code, resumed.err) == (0, "")
+    assert resumed.out.split("
+
+")[:-1] == first.out.split("
+
+")[:-1], "all but the time it took"
+    refused = cli("run", name, "--lr", "0.1")
+    assert (refused.code, "--lr cannot change" in refused.err) == (2, True)
+    assert cli("run", name, "--lr", "0.1").err.count("\n") == 1
+
+
+def test_a_failed_trial_is_listed_and_the_rest_is_reported(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "own_nets.py").write_text(
+        "import flax.linen as nn\n"
+        "class Wrong(nn.Module):\n"
+        "    num_classes: int\n"
+        "    def __call__(self, x, train=False):\n"
+        "        return x\n"
+    )
+    found = cli(
+        "grid", "--model", "own_nets:Wrong", "baseline", "--name", "mixed", "--json", "--quiet", *TINY
+    )
+    assert found.code == 1
+    trials = {trial["model"]: trial for trial in json.loads(found.out)["trials"]}
+    assert (trials["own_nets:Wrong"]["status"], trials["Baseline"]["status"]) == ("FAILED", "COMPLETE")
+    assert trials["own_nets:Wrong"]["id"] in found.err
+    assert "1 trial failed" in found.err
+    assert "logits" in found.err
+    assert "Traceback" not in found.err
+
+
+def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "dlbench",
+        "grid",
+        "--lr",
+        "1e-3",
+        "--seeds",
+        "2",
+        "--epochs",
+        "2000",
+        *TINY[:3],
+    ]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "2 trials to train" in process.stderr.readline()
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted: 0 of 2 trials are done and kept in runs/grid-" in err
+    assert "To go on: dlbench grid --lr 1e-3 --seeds 2 --epochs 2000" in err
+    assert "Traceback" not in err
+
+
+def test_a_closed_pipe_is_no_error_to_show(tmp_path: Path) -> None:
+    code = "import os, sys; from dlbench.cli import main; os.close(0); main(['data'])"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60
+    )
+    os.close(writer)
+    assert done.stderr == ""
+    assert done.returncode == 1
+
+
+# Looking.
+
+
+def test_info_and_data(cli: Cli, cache: Path) -> None:
+    record = json.loads(cli("info", "--json").out)
+    assert record["jax"]["devices"]
+    assert record["packages"]["jax"]
+    assert any(entry["folder"].startswith(str(cache)) for entry in record["caches"])
+    assert "Packages" in cli("info").out
+    assert "mnist5k is ready: 4,000 + 1,000 images" in cli("data", "prepare", "MNIST-5k").out
+    assert "6573c5ea191e" in cli("data", "show", "mnist5k").out
+    sets = {entry["name"]: entry for entry in json.loads(cli("data", "--json").out)["datasets"]}
+    assert sets["mnist5k"]["prepared"]
+    assert not sets["cifar10"]["prepared"]
+
+
+def test_no_number_becomes_null() -> None:
+    assert studies.to_json({"a": [float("nan"), float("inf"), 1.5]}) == '{"a": [null, null, 1.5]}'
+
+
+def test_trials_without_a_value_are_sorted_last(small_result: dlbench.StudyResult) -> None:
+    first, *rest = small_result.trials
+    lost = dlbench.TrialResult(first.trial, dlbench.TrialStatus.FAILED)
+    for wanted in ("test_accuracy", "-test_accuracy"):
+        ordered: Sequence[dlbench.TrialResult] = queries._sorted([lost, *rest], wanted)
+        assert ordered[-1] is lost
+        accuracies = [trial.test_accuracy for trial in ordered[:-1]]
+        assert accuracies == sorted(accuracies, reverse=wanted.startswith("-"))

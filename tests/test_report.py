@@ -1,0 +1,262 @@
+"""Reports: the table in its four forms, and what is said of studies whose results are made up here."""
+
+from __future__ import annotations
+
+import csv
+import io
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dlbench import grids, report
+from dlbench.report import Column, Table
+from dlbench.report.tables import duration, listed, setting
+from dlbench.results import Epoch, StudyResult, TrialResult, TrialStatus
+from dlbench.spec import Trial, TrialSpec
+
+Accuracy = Callable[[TrialSpec], float | None]
+
+
+def study(accuracy: Accuracy, kind: Any = "grid", **axes: Any) -> StudyResult:
+    """A study in which a trial's validation accuracy is this function of its spec, and 0.01 less on test.
+
+    ``None`` stands for a trial that diverged.
+    """
+    spec = grids.expand({"train_size": 100, "val_size": 50, "num_epochs": 1, **axes}, kind)
+    trials = tuple(result(trial, accuracy(trial)) for trial in spec.trials)
+    return StudyResult(spec, trials, Path("runs/made-up"), 12.0)
+
+
+def result(spec: TrialSpec, accuracy: float | None) -> TrialResult:
+    trial = Trial(spec=spec, data_digest="0" * 64)
+    if accuracy is None:
+        return TrialResult(trial, TrialStatus.DIVERGED, {"train_time_s": 1.0})
+    outcome = {
+        "best_val_accuracy": accuracy,
+        "best_epoch": 1,
+        "test_accuracy": accuracy - 0.01,
+        "test_accuracy_low": accuracy - 0.03,
+        "test_accuracy_high": accuracy + 0.01,
+        "train_time_s": 2.0,
+        "num_params": 206_922,
+        "convergence_epoch": 1,
+    }
+    return TrialResult(trial, TrialStatus.COMPLETE, outcome, (Epoch(0.5, 0.9, 0.4, accuracy),))
+
+
+def tables(parts: report.Report) -> list[Table]:
+    return [part for part in parts if isinstance(part, Table)]
+
+
+def words(parts: report.Report) -> str:
+    return "\n".join(part for part in parts if isinstance(part, str))
+
+
+TABLE = Table(
+    "Two rows",
+    (Column("name", "the name", left=True), Column("x", "x %", report.percent), Column("many", "many")),
+    (("a|b", 0.5, [1, 2]), ("c", None, None)),
+    "A caption.",
+)
+
+
+def test_a_table_as_markdown() -> None:
+    assert TABLE.to_markdown() == (
+        "**Two rows**\n\n"
+        "| the name | x % | many |\n| :-- | --: | --: |\n| a\\|b | 50.00 | [1, 2] |\n| c | - | - |\n\n"
+        "A caption."
+    )
+
+
+def test_a_table_as_csv_has_raw_values() -> None:
+    rows = list(csv.reader(io.StringIO(TABLE.to_csv())))
+    assert rows == [["name", "x", "many"], ["a|b", "0.5", "[1, 2]"], ["c", "", ""]]
+
+
+def test_how_things_are_written() -> None:
+    assert [duration(s) for s in (4.24, 59.96, 200, 7500)] == [
+        "4.2 s",
+        "1 min 0 s",
+        "3 min 20 s",
+        "2 h 5 min",
+    ]
+    assert [listed(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
+        "",
+        "a",
+        "a and b",
+        "a, b and c",
+    ]
+    assert setting("learning_rate", 1e-3) == "0.001"
+    assert setting("learning_rate", 0.123456789) == "0.123456789", "values that differ look different"
+    assert setting("model", "mine.nets:Wide") == "Wide"
+    assert setting("dropout", None) == "model's own"
+
+
+def test_a_grid_is_shown_best_first_with_test_intervals() -> None:
+    found = study(lambda spec: 0.5 + spec.learning_rate, learning_rate=[0.1, 0.3, 0.2])
+    table = tables(report.study_report(found))[0]
+    assert [column.title for column in table.columns][:3] == ["lr", "val acc %", "test acc % [95 %]"]
+    assert [row[:3] for row in table.texts()] == [
+        ["0.3", "80.00", "79.00 [77.00, 81.00]"],
+        ["0.2", "70.00", "69.00 [67.00, 71.00]"],
+        ["0.1", "60.00", "59.00 [57.00, 61.00]"],
+    ]
+    said = words(report.study_report(found))
+    assert "Highest validation accuracy: lr 0.3 (80.00 %; test accuracy 79.00 [77.00, 81.00] %)" in said
+    assert "chosen from 3" in said
+    assert "--seeds 5" in said
+    assert said.endswith("runs/made-up")
+
+
+def test_ties_are_broken_as_best_does() -> None:
+    found = study(lambda spec: 0.9, learning_rate=[0.1, 0.2])
+    better = found.trials[1]
+    history = (Epoch(0.5, 0.9, 0.1, 0.9),)
+    trials = (found.trials[0], TrialResult(better.trial, better.status, better.outcome, history))
+    found = StudyResult(found.spec, trials, found.folder)
+    table = tables(report.study_report(found))[0]
+    assert table.rows[0][-1] == found.best().id == better.id
+
+
+def test_seeds_are_one_row_with_an_interval() -> None:
+    accuracies = {(0.1, 0): 0.70, (0.1, 1): 0.80, (0.1, 2): 0.90, (0.2, 0): 0.3, (0.2, 1): 0.3, (0.2, 2): 0.3}
+    found = study(
+        lambda spec: accuracies[spec.learning_rate, spec.seed], learning_rate=[0.1, 0.2], seed=[0, 1, 2]
+    )
+    table = tables(report.study_report(found))[0]
+    first, second = table.texts()
+    assert first[:3] == ["0.1", "80.00 ± 24.84", "79.00 ± 24.84"], "t(2, 0.975) * 0.1 / sqrt(3) = 0.2484"
+    assert second[1] == "30.00 ± 0.00"
+    assert first[-1] == "3"
+    assert "over 3 seeds" in words(report.study_report(found))
+
+
+def test_diverged_trials_are_shown_counted_and_left_out() -> None:
+    found = study(lambda spec: None if spec.seed == 2 else 0.8, learning_rate=[0.1, 0.2], seed=[0, 1, 2])
+    parts = report.study_report(found)
+    assert [row[-1] for row in tables(parts)[0].texts()] == ["2 of 3", "2 of 3"]
+    assert "Of 6 trials, 2 diverged: left out" in words(parts)
+    lone = study(lambda spec: None if spec.learning_rate > 0.1 else 0.8, learning_rate=[0.1, 0.2])
+    texts = tables(report.study_report(lone))[0].texts()
+    assert [("complete" in row, "diverged" in row) for row in texts] == [(True, False), (False, True)]
+    assert texts[1][1:3] == ["-", "-"]
+    assert "chosen from" not in words(report.study_report(lone)), "one is no choice"
+
+
+@pytest.mark.parametrize("kind", ["grid", "compare-archs"])
+def test_nothing_completed(kind: Any) -> None:
+    found = study(lambda spec: None, kind, model=["baseline", "simplecnn"])
+    assert "No trial completed" in words(report.study_report(found))
+
+
+def test_a_heat_map_of_two_numeric_axes_is_a_mean_over_seeds() -> None:
+    found = study(
+        lambda spec: spec.learning_rate + spec.batch_size / 1000 + spec.seed / 100,
+        learning_rate=[0.3, 0.1],
+        batch_size=[16, 8],
+        seed=[0, 2],
+    )
+    _, heat = tables(report.study_report(found))
+    assert heat.heat
+    assert [column.title for column in heat.columns] == ["lr \\ batch size", "8", "16"]
+    assert heat.texts() == [["0.1", "11.80", "12.60"], ["0.3", "31.80", "32.60"]]
+
+
+def test_a_third_axis_makes_a_heat_map_each_and_one_axis_none() -> None:
+    axes = {"learning_rate": [0.1, 0.2], "batch_size": [8, 16]}
+    found = study(lambda spec: 0.5, optimizer=["adam", "sgd"], **axes)
+    maps = tables(report.study_report(found))[1:]
+    assert [table.title.rpartition(": ")[2] for table in maps] == ["adam", "sgd"]
+    assert len(tables(report.study_report(study(lambda spec: 0.5, learning_rate=[0.1, 0.2])))) == 1
+
+
+def noisy(means: dict[str, float], std: float) -> Accuracy:
+    return lambda spec: means[spec.model] + random.Random(f"{spec.model} {spec.seed}").gauss(0, std)
+
+
+def test_a_comparison_names_the_winner_that_the_data_support() -> None:
+    accuracy = noisy({"Baseline": 0.95, "Stabilized": 0.98}, 0.002)
+    found = study(accuracy, "compare-archs", model=["baseline", "stabilized"], seed=range(5))
+    parts = report.study_report(found)
+    (table,) = tables(parts)
+    assert [row[:2] for row in table.texts()] == [["1", "Stabilized"], ["2", "Baseline"]]
+    assert "±" in table.texts()[0][2]
+    said = words(parts)
+    assert "Stabilized is better than Baseline by" in said
+    assert "Stabilized is better than each of the others." in said
+    assert "Seeds that would" not in said
+
+
+def test_a_comparison_announces_no_winner_that_they_do_not() -> None:
+    accuracy = noisy({"Baseline": 0.95, "Stabilized": 0.951, "Modernist": 0.949}, 0.01)
+    found = study(accuracy, "compare-archs", model=["baseline", "stabilized", "modernist"], seed=range(5))
+    parts = report.study_report(found)
+    (table,) = tables(parts)
+    assert {row[0] for row in table.rows} == {"1-3"}
+    said = words(parts)
+    assert "The data support no difference between these models (3 comparisons" in said
+    assert "No model is shown to be the best" in said
+    assert "is better than" not in said
+    assert "Seeds that would probably settle it: " in said
+
+
+def test_the_interval_of_a_difference_has_the_sign_of_the_sentence() -> None:
+    def accuracy(spec: TrialSpec) -> float:
+        return 0.90 + spec.seed / 1000 if spec.model == "Baseline" else 0.95
+
+    found = study(accuracy, "compare-archs", model=["baseline", "stabilized"], seed=range(3))
+    assert "Stabilized is better than Baseline by 4.90 points [4.65, 5.15]" in words(
+        report.study_report(found)
+    )
+
+
+def test_one_seed_is_not_judged() -> None:
+    found = study(lambda spec: 0.9, "compare-archs", model=["baseline", "stabilized"])
+    parts = report.study_report(found)
+    assert [row[0] for row in tables(parts)[0].rows] == [None, None]
+    assert "no difference can be judged" in words(parts)
+
+
+def test_models_of_one_name_are_kept_apart() -> None:
+    found = study(lambda spec: 0.9, "compare-archs", model=["mine:Net", "yours:Net"], seed=[0, 1])
+    assert {row[1] for row in tables(report.study_report(found))[0].rows} == {
+        "Net (mine:Net)",
+        "Net (yours:Net)",
+    }
+
+
+def test_one_trial_is_shown_whole() -> None:
+    found = study(lambda spec: 0.9, "train")
+    epochs, figures = tables(report.study_report(found))
+    assert epochs.texts() == [["1", "0.5000", "90.00", "0.4000", "90.00"]]
+    assert ["test accuracy % [95 %]", "89.00 [87.00, 91.00]"] in figures.texts()
+    assert figures.caption.startswith("Baseline, mnist5k, train size 100")
+
+
+def test_captions_tell_what_is_not_usual() -> None:
+    found = study(lambda spec: 0.9, "train", weight_decay=1e-4, decay_mode="l2", transform="augmented")
+    caption = tables(report.study_report(found))[1].caption
+    for word in ("weight decay 0.0001", "l2", "augmented"):
+        assert word in caption
+    assert "dropout" not in caption
+
+
+def test_records_hold_every_figure() -> None:
+    found = study(lambda spec: 0.9, learning_rate=[0.1, 0.2])
+    table = report.records_table(found.trials)
+    rows = list(csv.DictReader(io.StringIO(table.to_csv())))
+    assert [row["learning_rate"] for row in rows] == ["0.1", "0.2"]
+    assert rows[0]["best_val_accuracy"] == "0.9"
+    assert set(rows[0]) == set(found.trials[0].to_dict(history=False))
+
+
+@pytest.mark.parametrize("kind", ["grid", "compare-archs"])
+def test_markdown_of_a_report_has_its_tables_and_sentences(kind: Any) -> None:
+    found = study(lambda spec: 0.9, kind, model=["baseline", "stabilized"], seed=[0, 1])
+    text = report.to_markdown(report.study_report(found))
+    assert text.startswith("**")
+    assert "| Baseline |" in text
+    assert text.endswith("runs/made-up")
