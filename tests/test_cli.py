@@ -335,11 +335,7 @@ def test_a_grid_is_trained_once_and_read_in_every_form(cli: Cli) -> None:
         assert (found.code, word in found.err) == (2, True)
     resumed = cli("run", name)
     assert (resumed.code, resumed.err) == (0, "")
-    assert resumed.out.split("
-
-")[:-1] == first.out.split("
-
-")[:-1], "all but the time it took"
+    assert resumed.out.split("\n\n")[:-1] == first.out.split("\n\n")[:-1], "all but the time it took"
     refused = cli("run", name, "--lr", "0.1")
     assert (refused.code, "--lr cannot change" in refused.err) == (2, True)
     assert cli("run", name, "--lr", "0.1").err.count("\n") == 1
