@@ -28,12 +28,12 @@ MAX_SEED = 2**32 - 1
 def _number(value: object) -> object:
     """YAML 1.1 reads ``1e-3`` as text: read numbers out of text; refuse truth values as numbers."""
     if isinstance(value, bool):
-        raise ValueError("a number is needed, not a truth value")
+        raise ValueError("a number, not a truth value")
     if isinstance(value, str):
         try:
             return float(value) if not value.strip().lstrip("+-").isdigit() else int(value)
         except ValueError:
-            raise ValueError("a number is needed") from None
+            raise ValueError("a number") from None
     return value
 
 
