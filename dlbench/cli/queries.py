@@ -10,13 +10,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from dlbench.cli.options import Values, takes
-from dlbench.cli.studies import show_failures, to_json
+from dlbench.cli.studies import show_failures, study_folder, to_json
 from dlbench.errors import InputError, UnknownNameError, WorkerError
 
 if TYPE_CHECKING:
@@ -102,22 +101,6 @@ def _print(style: str, table: Any, parts: list[Any], record: dict[str, Any]) -> 
             render.text(report.to_markdown(parts))
         case _:
             render.show(parts)
-
-
-def study_folder(name: str) -> Path:
-    """The folder of a study: a path, or a name below runs/.
-
-    Raises:
-        UnknownNameError: there is none.
-    """
-    from dlbench.store import FILE_NAME
-    from dlbench.study import RUNS
-
-    for folder in (Path(name), RUNS / name):
-        if (folder / FILE_NAME).is_file():
-            return folder
-    known = sorted(path.parent.name for path in RUNS.glob(f"*/{FILE_NAME}"))
-    raise UnknownNameError("study", name, known or ["none yet"])
 
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {

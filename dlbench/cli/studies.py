@@ -90,7 +90,6 @@ def plan(options: TargetOptions) -> int:
 def _target(options: TargetOptions) -> tuple[StudySpec, dict[str, Any]]:
     """The study that a file or folder holds, and how to run it."""
     from dlbench import config
-    from dlbench.cli.queries import study_folder
     from dlbench.registry import resolve_model
     from dlbench.spec import FLAGS
     from dlbench.study import open_study
@@ -112,6 +111,22 @@ def _target(options: TargetOptions) -> tuple[StudySpec, dict[str, Any]]:
         raise InputError(f"{file} holds a study already, which {given[0]} cannot change; leave it out")
     folder = study_folder(file)
     return open_study(folder).spec, settings | {"out": folder}
+
+
+def study_folder(name: str) -> Path:
+    """The folder of a study: a path, or a name below runs/.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    from dlbench.store import FILE_NAME
+    from dlbench.study import RUNS
+
+    for folder in (Path(name), RUNS / name):
+        if (folder / FILE_NAME).is_file():
+            return folder
+    known = sorted(path.parent.name for path in RUNS.glob(f"*/{FILE_NAME}"))
+    raise UnknownNameError("study", name, known or ["none yet"])
 
 
 def _study(options: StudyOptions, kind: Kind) -> StudySpec:

@@ -6,25 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from dlbench.report.configurations import Configuration, axes_of, common, configurations, tally
-from dlbench.report.tables import (
-    Column,
-    Report,
-    Table,
-    count,
-    listed,
-    percent,
-    plus_minus,
-    tenth,
-    thousands,
-)
+from dlbench.report.tables import Column, Report, Table, count, listed, percent, plus_minus, tenth, thousands
 from dlbench.results import TrialResult
-from dlbench.stats import (
-    MAX_SEEDS,
-    PairwiseComparison,
-    Ranking,
-    ranking,
-    seeds_needed,
-)
+from dlbench.stats import MAX_SEEDS, PairwiseComparison, Ranking, ranking, seeds_needed
 
 
 def comparison_report(trials: Sequence[TrialResult]) -> Report:

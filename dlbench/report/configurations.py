@@ -5,18 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from dlbench.report.tables import (
-    Column,
-    field_title,
-    phrase,
-    setting,
-)
+from dlbench.report.tables import Column, field_title, phrase, setting
 from dlbench.results import TrialResult, TrialStatus
 from dlbench.spec import TrialSpec
-from dlbench.stats import (
-    Interval,
-    mean_interval,
-)
+from dlbench.stats import Interval, mean_interval
 
 #: Trials that differ in these alone repeat one configuration.
 REPLICATES = ("seed", "split_seed")

@@ -8,14 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dlbench.report.comparison import comparison_report
-from dlbench.report.configurations import (
-    Configuration,
-    axes_of,
-    common,
-    configurations,
-    field_column,
-    tally,
-)
+from dlbench.report.configurations import Configuration, axes_of, common, configurations, field_column, tally
 from dlbench.report.tables import (
     Column,
     Report,
