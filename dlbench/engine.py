@@ -8,12 +8,14 @@ again, twice.
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +28,10 @@ from dlbench.spec import Trial
 
 #: How often a trial whose worker died is tried in all.
 MAX_ATTEMPTS = 3
+#: Seconds that workers have to save what they are doing when the study is interrupted.
+PATIENCE_S = 3.5
+#: Seconds between looks at whether the study is interrupted.
+_GLANCE_S = 0.1
 _PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu", "metal": "mps"}
 
 Job = tuple[Trial, ...]
@@ -40,25 +46,33 @@ class Place:
         device: "cpu", "gpu", "tpu" or "metal".
         workers: number of processes; 0 trains in this one.
         data_dir: where the user's data sets lie.
+        checkpoint_every: epochs between saved states of a trial; once a minute unless given.
     """
 
     study_dir: Path
     device: str
     workers: int
     data_dir: str | None = None
+    checkpoint_every: int | None = None
 
 
-def run(programs: Sequence[Program], place: Place) -> Generator[events.AnyEvent]:
+def run(programs: Sequence[Program], place: Place, stopping: threading.Event) -> Generator[events.AnyEvent]:
     """Train every trial and yield what happens, as it happens.
+
+    Args:
+        programs: what to train.
+        place: where.
+        stopping: once set, workers save the trials in hand after their epoch and end; those that take longer
+            than :data:`PATIENCE_S` are killed.
 
     Raises:
         WorkerError: workers cannot be started.
     """
     plan = _Plan(programs)
     if place.workers == 0:
-        yield from _in_process(plan, place)
+        yield from _in_process(plan, place, stopping)
     else:
-        yield from _Pool(plan, place).run()
+        yield from _Pool(plan, place, stopping).run()
 
 
 def jobs_of(program: Program) -> list[Job]:
@@ -106,15 +120,16 @@ def _cost(job: Job) -> float:
     return sum(map(cost_s, job))
 
 
-def _in_process(plan: _Plan, place: Place) -> Generator[events.AnyEvent]:
+def _in_process(plan: _Plan, place: Place, stopping: threading.Event) -> Generator[events.AnyEvent]:
     if not _backend_is_up():
         configure(os.environ, place.device)
     from dlbench.worker import Worker, environment
 
     happened: list[events.AnyEvent] = []
-    worker = Worker(0, place.study_dir, place.data_dir, happened.append)
+    worker = Worker(0, place.study_dir, place.data_dir, place.checkpoint_every, happened.append)
+    worker.stopping = stopping
     yield events.Ready(worker=0, environment=environment())
-    while job := plan.next(0):
+    while not stopping.is_set() and (job := plan.next(0)):
         worker.run(job)
         yield from happened
         happened.clear()
@@ -161,42 +176,47 @@ class _Process:
 class _Pool:
     """Worker processes, one a core or a device."""
 
-    def __init__(self, plan: _Plan, place: Place) -> None:
-        self._plan, self._place = plan, place
+    def __init__(self, plan: _Plan, place: Place, stopping: threading.Event) -> None:
+        self._plan, self._place, self._stopping = plan, place, stopping
         self._happened: queue.SimpleQueue[tuple[_Process, events.AnyEvent | None]] = queue.SimpleQueue()
         self._attempts: dict[str, int] = {}
-        self._ever_ready = False
+        self._stillborn = 0
+        self._busy: dict[int, _Process] = {}
 
     def run(self) -> Generator[events.AnyEvent]:
-        busy = {number: self._start(number) for number in range(self._place.workers)}
+        self._busy = {number: self._start(number) for number in range(self._place.workers)}
+        deadline = math.inf
         try:
-            while busy:
-                process, event = self._happened.get()
-                if event is None:
-                    replacement, told = self._bury(process)
-                    yield from told
-                    if replacement is None:
-                        del busy[process.number]
-                    else:
-                        busy[process.number] = replacement
+            while self._busy and time.monotonic() < deadline:
+                if self._stopping.is_set() and deadline == math.inf:
+                    deadline = time.monotonic() + PATIENCE_S
+                    for process in self._busy.values():
+                        process.send(events.Stop())
+                try:
+                    process, event = self._happened.get(timeout=_GLANCE_S)
+                except queue.Empty:
                     continue
-                if isinstance(event, events.Finished | events.Failed):
-                    process.unfinished.discard(event.trial_id)
-                yield event
-                if isinstance(event, events.Ready | events.Idle):
-                    self._ever_ready = True
-                    process.job = self._plan.next(process.number)
-                    if process.job is None:
-                        self._stop(process)
-                        del busy[process.number]
-                    else:
-                        process.unfinished = {trial.id for trial in process.job}
-                        process.send(events.Train(trials=process.job))
+                yield from self._hear(process, event)
         finally:
-            for process in busy.values():
+            for process in self._busy.values():
                 process.process.kill()
-            for process in busy.values():
+            for process in self._busy.values():
                 process.process.wait()
+
+    def _hear(self, process: _Process, event: events.AnyEvent | None) -> Generator[events.AnyEvent]:
+        if event is None:
+            yield from self._bury(process)
+            return
+        if isinstance(event, events.Finished | events.Failed):
+            process.unfinished.discard(event.trial_id)
+        yield event
+        if isinstance(event, events.Ready | events.Idle):
+            process.job = None if self._stopping.is_set() else self._plan.next(process.number)
+            if process.job is None:
+                self._dismiss(process)
+            else:
+                process.unfinished = {trial.id for trial in process.job}
+                process.send(events.Train(trials=process.job))
 
     def _start(self, number: int) -> _Process:
         environ = dict(os.environ)
@@ -218,7 +238,7 @@ class _Pool:
                 worker=number,
                 study_dir=str(self._place.study_dir.absolute()),
                 data_dir=self._place.data_dir,
-                device=self._place.device,
+                checkpoint_every=self._place.checkpoint_every,
                 sys_path=tuple(os.path.abspath(path) for path in sys.path),
             )
         )
@@ -240,24 +260,22 @@ class _Pool:
             process.last_words = [*process.last_words[-19:], line]
             sys.stderr.write(line.decode(errors="replace"))
 
-    def _stop(self, process: _Process) -> None:
+    def _dismiss(self, process: _Process) -> None:
         assert process.process.stdin is not None
         process.stopping = True
         process.process.stdin.close()
         process.process.wait()
+        del self._busy[process.number]
 
-    def _bury(self, process: _Process) -> tuple[_Process | None, list[events.AnyEvent]]:
+    def _bury(self, process: _Process) -> Generator[events.AnyEvent]:
         """A worker has died: try its trials again on a new one, or give them up."""
         code = process.process.wait()
-        cause = (
-            f"the worker was killed by {signal.Signals(-code).name}"
-            if code < 0
-            else f"the worker ended with {code}"
-        )
+        ended = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         last_words = b"".join(process.last_words).decode(errors="replace")
-        if not self._ever_ready and process.job is None:
-            raise WorkerError(f"{cause} before it was ready:\n{last_words}")
-        told: list[events.AnyEvent] = []
+        if process.job is None:
+            self._stillborn += 1
+            if self._stillborn == MAX_ATTEMPTS:
+                raise WorkerError(f"the worker {ended} before it was ready:\n{last_words}")
         retry = []
         for trial in process.job or ():
             if trial.id not in process.unfinished:
@@ -266,9 +284,9 @@ class _Pool:
             if self._attempts[trial.id] < MAX_ATTEMPTS:
                 retry.append(trial)
             else:
-                reason = f"{cause}, {MAX_ATTEMPTS} times"
-                told.append(events.Failed(trial_id=trial.id, reason=reason, traceback=last_words))
+                reason = f"the worker {ended}, {MAX_ATTEMPTS} times"
+                yield events.Failed(trial_id=trial.id, reason=reason, traceback=last_words)
         if retry:
             self._plan.again(tuple(retry))
-            told.append(events.Notice(text=f"{cause}; trying its trial again on a new one"))
-        return self._start(process.number), told
+            yield events.Notice(text=f"a worker {ended}; its trial is tried again on a new one")
+        self._busy[process.number] = self._start(process.number)

@@ -1,8 +1,8 @@
 """What happens while a study runs, and how workers and their parent tell each other: lines of JSON. No jax.
 
-The parent sends :class:`Setup` once, then :class:`Train` for each job, then closes the pipe. A worker sends
-:class:`Ready` once, then for each job :class:`Started`, :class:`EpochEnded`, and :class:`Finished` or
-:class:`Failed` for each of its trials, and :class:`Idle` at its end.
+The parent sends :class:`Setup` once, then :class:`Train` for each job or :class:`Stop`, then closes the
+pipe. A worker sends :class:`Ready` once, then for each job :class:`Started`, :class:`EpochEnded`, and
+:class:`Finished` or :class:`Failed` for each of its trials, and :class:`Idle` at its end.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Setup(Message):
     worker: int
     study_dir: str
     data_dir: str | None
-    device: str
+    checkpoint_every: int | None
     sys_path: tuple[str, ...]
 
 
@@ -41,6 +41,12 @@ class Train(Message):
 
     type: Literal["train"] = "train"
     trials: tuple[Trial, ...]
+
+
+class Stop(Message):
+    """Parent → worker: save the trial in hand after its epoch, and take no other."""
+
+    type: Literal["stop"] = "stop"
 
 
 class Ready(Message):
@@ -106,11 +112,11 @@ class Notice(Message):
     text: str
 
 
-Command = Annotated[Setup | Train, Field(discriminator="type")]
+Command = Annotated[Setup | Train | Stop, Field(discriminator="type")]
 Event = Annotated[
     Ready | Started | EpochEnded | Finished | Failed | Idle | Notice, Field(discriminator="type")
 ]
-_commands: TypeAdapter[Setup | Train] = TypeAdapter(Command)
+_commands: TypeAdapter[Setup | Train | Stop] = TypeAdapter(Command)
 _events: TypeAdapter[Ready | Started | EpochEnded | Finished | Failed | Idle | Notice] = TypeAdapter(Event)
 AnyEvent = Ready | Started | EpochEnded | Finished | Failed | Idle | Notice
 
@@ -120,7 +126,7 @@ def encode(message: Message) -> bytes:
     return message.model_dump_json().encode() + b"\n"
 
 
-def decode_command(line: bytes) -> Setup | Train:
+def decode_command(line: bytes) -> Setup | Train | Stop:
     """Read a line that the parent sent."""
     return _commands.validate_json(line)
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
@@ -20,6 +23,7 @@ from dlbench.spec import StudySpec, Trial, digest
 from dlbench.store import FILE_NAME, Store
 
 RUNS = Path("runs")
+_UNFINISHED = (TrialStatus.WAITING, TrialStatus.RUNNING)
 DEVICES = ("auto", "cpu", "gpu", "tpu", "metal")
 #: Lanes that a program takes on an accelerator, at most, unless told; always a power of two.
 AUTO_LANES = 64
@@ -161,7 +165,8 @@ def run(
     data_dir: str | None = None,
     command: Sequence[str] = (),
     on_event: Observer | None = None,
-    retry_failed: bool = True,
+    retry_failed: bool = False,
+    checkpoint_every: int | None = None,
 ) -> StudyResult:
     """Train what a study's folder does not hold yet, and return all of it.
 
@@ -175,8 +180,11 @@ def run(
         command: the command line to record.
         on_event: called with the :class:`Plan`, then with every event.
         retry_failed: whether trials that failed before are tried again.
+        checkpoint_every: epochs between saved states of a trial, from which an interrupted one goes on; once a
+            minute unless given.
 
     Raises:
+        KeyboardInterrupt: the process got SIGINT or SIGTERM; what was done is kept, and calling again goes on.
         InputError: a value breaks a rule.
         DataError: a data set is absent or damaged.
         StoreError: the folder cannot be used.
@@ -184,6 +192,8 @@ def run(
     """
     start = time.perf_counter()
     planned = plan(study, out=out, workers=workers, lanes=lanes, device=device, data_dir=data_dir)
+    if checkpoint_every is not None and checkpoint_every < 1:
+        raise SpecError(f"--checkpoint-every must be a positive number of epochs; got {checkpoint_every!r}")
     tell = on_event or (lambda event: None)
     tell(planned)
     skipped = planned.done if retry_failed else planned.done | planned.failed
@@ -191,23 +201,56 @@ def run(
     folder = planned.folder
     if todo or not (folder / FILE_NAME).exists():
         _make_folder(folder)
-        with Store(folder, write=True, kind=study.kind) as store:
+        with Store(folder, write=True, kind=study.kind) as store, _interruptible() as stopping:
             store.add(planned.trials)
-            _train(store, planned, todo, list(command), tell)
+            place = engine.Place(
+                folder, planned.device, min(planned.workers, len(todo)), data_dir, checkpoint_every
+            )
+            happening = engine.run(grids.programs(todo), place, stopping)
+            _record(store, planned, list(command), happening, tell)
+            left = [trial for trial in todo if store.statuses()[trial.id] in _UNFINISHED]
+            if stopping.is_set() and left:
+                raise KeyboardInterrupt
     with Store(folder) as store:
         trials = tuple(store.results([trial.id for trial in planned.trials]))
     return StudyResult(study, trials, folder, time.perf_counter() - start)
 
 
-def _train(store: Store, planned: Plan, todo: list[Trial], command: list[str], tell: Observer) -> None:
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """An event that the first SIGINT or SIGTERM sets; the second interrupts at once."""
+    stopping = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopping
+        return
+
+    def handle(number: int, frame: object) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _record(
+    store: Store,
+    planned: Plan,
+    command: list[str],
+    happening: Generator[events.AnyEvent],
+    tell: Observer,
+) -> None:
+    """Write down what happens, as it happens."""
     from dlbench.writers import TensorBoardWriter
 
-    trials = {trial.id: trial for trial in todo}
+    trials = {trial.id: trial for trial in planned.trials}
     record = manifest.describe(command, planned.study, planned.trials, planned.workers)
     writer = TensorBoardWriter(store.folder / "tensorboard")
-    place = engine.Place(store.folder, planned.device, min(planned.workers, len(todo)), planned.data_dir)
     recorded = False
-    happening = engine.run(grids.programs(todo), place)
     try:
         for event in happening:
             match event:

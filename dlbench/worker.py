@@ -15,7 +15,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,38 +23,24 @@ import jax.numpy as jnp
 import numpy as np
 from clu import parameter_overview
 
-from dlbench import checkpoint, data, events, train
+from dlbench import checkpoint, data, events, resume, train
 from dlbench.augment import augment
 from dlbench.errors import InputError
 from dlbench.losses import CRITERIA
 from dlbench.metrics import classification_metrics
+from dlbench.programs import Program, Split, compile_program, inputs_of, lane_of, stack
 from dlbench.results import Epoch, TrialStatus, convergence_epoch, history_digest
 from dlbench.spec import Trial, json_number
 
 #: Labels the draws of the augmented test images; the same for every trial.
 AUGMENTED_TEST_SEED = 0
+#: Seconds between saved states of a trial where nobody asked for a number of epochs.
+SAVE_AFTER_S = 60.0
 Emit = Callable[[events.AnyEvent], None]
 
 
-@dataclass(frozen=True)
-class Program:
-    """The compiled functions that the trials of one program share."""
-
-    init: Callable[..., Any]
-    train_epoch: Callable[..., Any]
-    validate: Callable[..., Any]
-    predict: Callable[..., Any]
-
-
-@dataclass(frozen=True)
-class Split:
-    """A data set on the device, divided for training."""
-
-    arrays: train.Data
-    test_images: jax.Array
-    test_labels: np.ndarray[Any, Any]
-    num_classes: int
-    digest: str
+class Interrupted(Exception):  # noqa: N818
+    """The parent wants to end."""
 
 
 class Worker:
@@ -65,11 +50,17 @@ class Worker:
         number: the worker's number in its study.
         study_dir: the study's folder.
         data_dir: where the user's data sets lie.
+        checkpoint_every: epochs between saved states of a trial; once a minute unless given.
         emit: called with each event.
     """
 
-    def __init__(self, number: int, study_dir: Path, data_dir: str | None, emit: Emit) -> None:
+    def __init__(
+        self, number: int, study_dir: Path, data_dir: str | None, checkpoint_every: int | None, emit: Emit
+    ) -> None:
         self.number, self.study_dir, self.data_dir, self.emit = number, study_dir, data_dir, emit
+        self.checkpoint_every = checkpoint_every
+        #: Set to have the trial in hand saved after its epoch and left.
+        self.stopping = threading.Event()
         self._splits: dict[object, Split] = {}
         self._programs: dict[object, Program] = {}
 
@@ -78,6 +69,8 @@ class Worker:
         self.emit(events.Started(worker=self.number, trial_ids=tuple(trial.id for trial in trials)))
         try:
             self._train(trials)
+        except Interrupted:
+            pass  # its state is kept; the trial goes on another time
         except Exception as error:
             text = traceback.format_exc()
             for trial in trials:
@@ -86,10 +79,12 @@ class Worker:
         self.emit(events.Idle(worker=self.number))
 
     def _train(self, trials: Sequence[Trial]) -> None:
-        clock = _Clock()
+        clock = Clock()
         lanes = trials[0].lanes
         split = self._split(trials[0])
-        inputs = _stack([_inputs(trial) for trial in [*trials, *[trials[-1]] * (lanes - len(trials))]], lanes)
+        inputs = stack(
+            [inputs_of(trial) for trial in [*trials, *[trials[-1]] * (lanes - len(trials))]], lanes
+        )
         clock.lap("io")
         program = self._program(trials[0], split, *inputs)
         clock.lap("compile")
@@ -99,12 +94,12 @@ class Worker:
         clock.lap("eval")
         outcomes = []
         for lane, trial in enumerate(trials):
-            own = jax.device_get(_lane(state, lane, lanes))
+            own = jax.device_get(lane_of(state, lane, lanes))
             outcome = self._outcome(trial, split, histories[lane], own)
             if histories[lane][-1].is_finite:
-                outcome |= self._test(trial, split, own, _lane(logits, lane, lanes))
+                outcome |= self._test(trial, split, own, lane_of(logits, lane, lanes))
                 if moved is not None:
-                    hits = _lane(moved, lane, lanes).argmax(axis=1) == split.test_labels
+                    hits = lane_of(moved, lane, lanes).argmax(axis=1) == split.test_labels
                     outcome["test_accuracy_augmented"] = float(hits.mean())
             outcomes.append(outcome)
         clock.lap("io")
@@ -115,14 +110,23 @@ class Worker:
             self.emit(
                 events.Finished(trial_id=trial.id, status=status, outcome=outcome, history=tuple(history))
             )
+            resume.forget(self._folder(trial))
 
     def _epochs(
-        self, trials: Sequence[Trial], program: Program, split: Split, inputs: Any, clock: _Clock
+        self, trials: Sequence[Trial], program: Program, split: Split, inputs: Any, clock: Clock
     ) -> tuple[train.TrainState, list[list[Epoch]]]:
-        """Train until the last epoch, or until every lane has diverged."""
+        """Train until the last epoch, or until every lane has diverged.
+
+        Raises:
+            Interrupted: the parent wants to end; the state is kept.
+        """
         state = program.init(split.arrays, *inputs)
-        histories: list[list[Epoch]] = [[] for _ in trials]
-        for number in range(1, trials[0].spec.num_epochs + 1):
+        state, histories = self._restored(trials, state, clock)
+        saved = time.monotonic()
+        for number in range(max(map(len, histories)) + 1, trials[0].spec.num_epochs + 1):
+            if self.stopping.is_set():
+                self._save(trials, state, histories, clock)
+                raise Interrupted
             trained = program.train_epoch(state, split.arrays, *inputs)
             state, loss, accuracy = jax.block_until_ready(trained)
             clock.lap("train")
@@ -134,10 +138,52 @@ class Worker:
                 histories[lane].append(Epoch(*map(float, figures[lane])))
                 values = histories[lane][-1]
                 self.emit(events.EpochEnded(trial_id=trials[lane].id, number=number, values=values))
-            clock.lap("io")
             if not any(histories[lane][-1].is_finite for lane in alive):
                 break
+            if number < trials[0].spec.num_epochs and self._is_due(number, saved):
+                self._save(trials, state, histories, clock)
+                saved = time.monotonic()
+            clock.lap("io")
         return state, histories
+
+    def _is_due(self, number: int, saved: float) -> bool:
+        if self.checkpoint_every is None:
+            return time.monotonic() - saved > SAVE_AFTER_S
+        return number % self.checkpoint_every == 0
+
+    def _save(
+        self, trials: Sequence[Trial], state: train.TrainState, histories: list[list[Epoch]], clock: Clock
+    ) -> None:
+        for lane, trial in enumerate(trials):
+            own = jax.device_get(lane_of(state, lane, trial.lanes))
+            spent = {kind: seconds / len(trials) for kind, seconds in clock.spent.items()}
+            resume.save(self._folder(trial), trial, resume.Progress(own, tuple(histories[lane]), spent))
+
+    def _restored(
+        self, trials: Sequence[Trial], state: train.TrainState, clock: Clock
+    ) -> tuple[train.TrainState, list[list[Epoch]]]:
+        """Where these trials were interrupted, if all of them were, after the same epoch; else their beginning."""
+        lanes = trials[0].lanes
+        example = lane_of(state, 0, lanes)
+
+        def warn(text: str) -> None:
+            self.emit(events.Notice(text=text))
+
+        found = [resume.restore(self._folder(trial), trial, example, warn) for trial in trials]
+        kept = [progress for progress in found if progress is not None]
+        if len(kept) < len(trials) or len({int(progress.state.epoch) for progress in kept}) > 1:
+            return state, [[] for _ in trials]
+        for trial, progress in zip(trials, kept, strict=True):
+            for number, values in enumerate(progress.history, start=1):
+                self.emit(events.EpochEnded(trial_id=trial.id, number=number, values=values))
+            for kind, seconds in progress.spent.items():
+                clock.spent[kind] += seconds
+        padded = [*kept, *[kept[-1]] * (lanes - len(kept))]
+        restored = jax.tree.map(jnp.asarray, stack([progress.state for progress in padded], lanes))
+        return restored, [list(progress.history) for progress in kept]
+
+    def _folder(self, trial: Trial) -> Path:
+        return self.study_dir / "trials" / trial.id
 
     def _outcome(
         self, trial: Trial, split: Split, history: list[Epoch], state: train.TrainState
@@ -164,7 +210,7 @@ class Worker:
         self, trial: Trial, split: Split, state: train.TrainState, logits: np.ndarray[Any, Any]
     ) -> dict[str, Any]:
         """Figures on the test images, and the trial's files: checkpoint, predictions."""
-        folder = self.study_dir / "trials" / trial.id
+        folder = self._folder(trial)
         folder.mkdir(parents=True, exist_ok=True)
         checkpoint.save_best(folder, trial, split.num_classes, state.best_params, state.best_batch_stats)
         np.save(folder / "test_logits.npy", logits)
@@ -216,88 +262,7 @@ class Worker:
         return self._programs[key]
 
 
-def compile_program(
-    static: train.Static, split: Split, keys: train.Keys, hyper: train.Hyper, trial: Trial
-) -> Program:
-    """Compile what a trial runs, before any of it runs, so that compiling and training are timed apart."""
-    lanes = trial.lanes > 1
-
-    def build(
-        function: Callable[..., Any], axes: Sequence[int | None], *arguments: Any, **options: Any
-    ) -> Any:
-        mapped = jax.vmap(function, in_axes=tuple(axes)) if lanes else function
-        return jax.jit(mapped).lower(*arguments).compile(compiler_options=options or None)
-
-    def initialise(data: train.Data, keys: train.Keys, hyper: train.Hyper) -> train.TrainState:
-        return train.init(static, data, keys, hyper)
-
-    def train_epoch(state: Any, data: train.Data, keys: train.Keys, hyper: train.Hyper) -> Any:
-        return train.train_epoch(static, state, data, keys, hyper)
-
-    def validate(state: Any, data: train.Data) -> Any:
-        return train.validate(static, state, data)
-
-    def predict(params: Any, batch_stats: Any, images: jax.Array) -> Any:
-        return train.predict(static, params, batch_stats, images)
-
-    check_model(static.model, split, trial)
-    fast = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
-    init = build(initialise, (None, 0, 0), split.arrays, keys, hyper, **fast)
-    state = init.out_info
-    return Program(
-        init=init,
-        train_epoch=build(train_epoch, (0, None, 0, 0), state, split.arrays, keys, hyper),
-        validate=build(validate, (0, None), state, split.arrays),
-        predict=build(predict, (0, 0, None), state.best_params, state.best_batch_stats, split.test_images),
-    )
-
-
-def check_model(model: Any, split: Split, trial: Trial) -> None:
-    """Trace a model on one image and refuse it if it does not answer with one logit a class.
-
-    Raises:
-        InputError: naming the model, what it returned and what was expected.
-    """
-    images = jax.ShapeDtypeStruct((2, *split.arrays.train_images.shape[1:]), jnp.float32)
-    keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
-    logits, variables = jax.eval_shape(lambda x: model.init_with_output(keys, x), images)
-    expected = (2, split.num_classes)
-    if getattr(logits, "shape", None) != expected:
-        raise InputError(
-            f"model {trial.spec.model!r} returned {getattr(logits, 'shape', type(logits).__name__)} for images "
-            f"{images.shape}; expected logits of shape {expected}: one a class"
-        )
-    unknown = set(variables) - {"params", "batch_stats"}
-    if unknown:
-        raise InputError(
-            f"model {trial.spec.model!r} keeps {', '.join(sorted(unknown))}; only 'params' and 'batch_stats' "
-            "are trained, saved and restored"
-        )
-
-
-def _inputs(trial: Trial) -> tuple[train.Keys, train.Hyper]:
-    """Keys and hyper-parameters of a trial; the purposes that do not vary keep seed 0."""
-    spec = trial.spec
-    varied = train.purpose_keys(jax.random.key(spec.seed))
-    fixed = train.purpose_keys(jax.random.key(0))
-    keys = train.Keys(
-        *(
-            ours if spec.vary in ("all", purpose) else theirs
-            for purpose, ours, theirs in zip(train.Keys._fields, varied, fixed, strict=True)
-        )
-    )
-    return keys, train.Hyper(jnp.float32(spec.learning_rate), jnp.float32(spec.weight_decay))
-
-
-def _lane(tree: Any, lane: int, lanes: int) -> Any:
-    return tree if lanes == 1 else jax.tree.map(lambda leaf: leaf[lane], tree)
-
-
-def _stack(inputs: list[Any], lanes: int) -> Any:
-    return inputs[0] if lanes == 1 else jax.tree.map(lambda *leaves: jnp.stack(leaves), *inputs)
-
-
-class _Clock:
+class Clock:
     """Seconds spent by kind, from lap to lap."""
 
     def __init__(self) -> None:
@@ -305,6 +270,7 @@ class _Clock:
         self._last = time.perf_counter()
 
     def lap(self, kind: str) -> None:
+        """The time since the last lap was spent on this."""
         now = time.perf_counter()
         self.spent[kind] += now - self._last
         self._last = now
@@ -334,10 +300,11 @@ def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
 
     def listen() -> None:
         for line in commands:
+            if isinstance(events.decode_command(line), events.Stop):
+                worker.stopping.set()
             lines.put(line)
         os._exit(0)
 
-    threading.Thread(target=listen, daemon=True).start()
     lock = threading.Lock()
 
     def emit(event: events.AnyEvent) -> None:
@@ -348,16 +315,17 @@ def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
             except BrokenPipeError:
                 os._exit(0)
 
-    setup = events.decode_command(lines.get())
+    setup = events.decode_command(commands.readline())
     if not isinstance(setup, events.Setup) or setup.version != events.PROTOCOL_VERSION:
         raise InputError("the parent speaks another version of the protocol; use one dlbench throughout")
     sys.path.extend(path for path in setup.sys_path if path not in sys.path)
-    worker = Worker(setup.worker, Path(setup.study_dir), setup.data_dir, emit)
+    worker = Worker(setup.worker, Path(setup.study_dir), setup.data_dir, setup.checkpoint_every, emit)
+    threading.Thread(target=listen, daemon=True).start()
     emit(events.Ready(worker=setup.worker, environment=environment()))
     while True:
         command = events.decode_command(lines.get())
-        assert isinstance(command, events.Train)
-        worker.run(command.trials)
+        if isinstance(command, events.Train) and not worker.stopping.is_set():
+            worker.run(command.trials)
 
 
 def main() -> None:
@@ -365,7 +333,7 @@ def main() -> None:
     if sys.argv[1:] == ["--environment"]:
         json.dump(environment(), sys.stdout)
         return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     serve(sys.stdin.buffer, answers)

@@ -103,6 +103,13 @@ class StudyOptions:
     lanes: Annotated[
         str, _option("--lanes", HOW, "Trials vmapped together, on accelerators [auto].", metavar="N|auto")
     ] = "auto"
+    checkpoint_every: Annotated[
+        str | None,
+        _option("--checkpoint-every", HOW, "Epochs between saved states of a trial [a minute].", metavar="N"),
+    ] = None
+    retry_failed: Annotated[
+        bool, _option("--retry-failed", HOW, "Try trials again that failed in this study.")
+    ] = False
     yes: Annotated[bool, _option("--yes", HOW, "Start long studies without asking.")] = False
     dry_run: Annotated[
         bool, _option("--dry-run", HOW, "Check and show what would be trained; write nothing.")
@@ -155,6 +162,19 @@ class StudyOptions:
             "device": self.device,
             "data_dir": self.data_dir,
         }
+
+    def persistence(self) -> dict[str, Any]:
+        """What to do about interruptions and failures, as :func:`dlbench.study.run` takes it.
+
+        Raises:
+            InputError: no number of epochs.
+        """
+        every = None if self.checkpoint_every is None else _whole(self.checkpoint_every)
+        if every is not None and (not isinstance(every, int) or every < 1):
+            raise InputError(
+                f"--checkpoint-every must be a positive number of epochs; got {self.checkpoint_every!r}"
+            )
+        return {"checkpoint_every": every, "retry_failed": self.retry_failed}
 
 
 def _whole(text: str) -> int | str:

@@ -208,6 +208,7 @@ def _perform(study: StudySpec, options: StudyOptions, settings: dict[str, Any]) 
     from dlbench import render, report
     from dlbench import study as library
 
+    persistence = options.persistence()
     planned = _planned(study, options, settings)
     if options.dry_run:
         return _show_plan(planned, options)
@@ -216,7 +217,7 @@ def _perform(study: StudySpec, options: StudyOptions, settings: dict[str, Any]) 
     progress = render.StudyProgress(options.quiet)
     try:
         with progress:
-            result = library.run(study, **settings, command=command, on_event=progress)
+            result = library.run(study, **settings, **persistence, command=command, on_event=progress)
     except KeyboardInterrupt:
         render.message(
             f"Interrupted: {progress.finished} of {len(planned.trials)} trials are done and kept in "

@@ -1,0 +1,165 @@
+"""Trials that are interrupted go on where they were, to the same bits; damaged states are survived."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from conftest import SMALL
+
+import dlbench
+from dlbench import events, resume
+from dlbench.results import TrialStatus
+
+LONG = SMALL | {"num_epochs": 6}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dlbench.TrialResult:
+    return dlbench.run(dlbench.grid(**LONG), out=tmp_path_factory.mktemp("whole") / "s").trials[0]
+
+
+def interrupted_after(epoch: int, folder: Path) -> None:
+    """Train, with the state saved after every epoch, and kill the worker for good after this one."""
+
+    def stop(event: object) -> None:
+        if isinstance(event, events.EpochEnded) and event.number == epoch + 1:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        dlbench.run(dlbench.grid(**LONG), out=folder, workers=1, checkpoint_every=1, on_event=stop)
+
+
+def go_on(folder: Path) -> tuple[dlbench.TrialResult, list[object]]:
+    seen: list[object] = []
+    result = dlbench.run(dlbench.grid(**LONG), out=folder, workers=1, on_event=seen.append)
+    return result.trials[0], seen
+
+
+def steps(folder: Path) -> list[Path]:
+    (trial,) = (folder / "trials").iterdir()
+    return sorted((trial / resume.STATE).iterdir())
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 4])
+def test_an_interrupted_trial_goes_on_to_the_same_bits(
+    epoch: int, uninterrupted: dlbench.TrialResult, tmp_path: Path
+) -> None:
+    interrupted_after(epoch, tmp_path / "s")
+    assert epoch in [int(path.name) for path in steps(tmp_path / "s")]
+    trial, _ = go_on(tmp_path / "s")
+    assert trial.params_sha256 == uninterrupted.params_sha256
+    assert trial.history == uninterrupted.history
+    assert trial.best_params_sha256 == uninterrupted.best_params_sha256
+    assert not (trial.folder / resume.STATE).exists()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "torn", "missing", "half-deleted", "foreign"])
+def test_a_damaged_state_is_passed_over_and_reported(
+    damage: str, uninterrupted: dlbench.TrialResult, tmp_path: Path
+) -> None:
+    interrupted_after(3, tmp_path / "s")
+    newest = steps(tmp_path / "s")[-1]
+    if damage == "missing":
+        shutil.rmtree(newest.parent)
+    elif damage == "half-deleted":
+        shutil.rmtree(newest / "state")
+    elif damage == "foreign":
+        about = next(path for path in (newest / "about").iterdir() if path.name == "metadata")
+        about.write_text(about.read_text().replace(uninterrupted.id, "0" * 16))
+    else:
+        for path in (newest / "state").rglob("*"):
+            if path.is_file():
+                path.write_bytes(
+                    path.read_bytes()[: path.stat().st_size // 2] if damage == "truncated" else b""
+                )
+    trial, seen = go_on(tmp_path / "s")
+    assert trial.params_sha256 == uninterrupted.params_sha256
+    notices = [event.text for event in seen if isinstance(event, events.Notice)]
+    assert len(notices) == (damage != "missing")
+    assert all("is damaged and passed over" in notice for notice in notices)
+
+
+def test_ctrl_c_keeps_what_is_done_and_the_command_again_goes_on(
+    uninterrupted: dlbench.TrialResult, tmp_path: Path
+) -> None:
+    code = textwrap.dedent(
+        f"""
+        import sys, dlbench
+        study = dlbench.grid(seed=[0, 1, 2, 3], **{LONG!r})
+        dlbench.run(study, workers=2, out={str(tmp_path / "s")!r},
+                    on_event=lambda event: print(type(event).__name__, flush=True))
+        """
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        next(line for line in process.stdout if line.startswith("EpochEnded"))
+        start = time.monotonic()
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=20)
+        assert time.monotonic() - start < 5
+        assert "KeyboardInterrupt" in stderr
+    stored = dlbench.open_study(tmp_path / "s")
+    assert any(trial.status is not TrialStatus.COMPLETE for trial in stored)
+    done = dlbench.run(dlbench.grid(seed=[0, 1, 2, 3], **LONG), out=tmp_path / "s", workers=2)
+    assert [trial.status for trial in done] == [TrialStatus.COMPLETE] * 4
+    assert done.trials[0].params_sha256 == uninterrupted.params_sha256
+
+
+def test_a_trial_whose_worker_always_dies_fails_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: dlbench.TrialResult
+) -> None:
+    (tmp_path / "deadly.py").write_text(
+        textwrap.dedent(
+            """
+            import os, signal
+            import flax.linen as nn
+
+            class Deadly(nn.Module):
+                num_classes: int = 10
+
+                @nn.compact
+                def __call__(self, x):
+                    os.kill(os.getpid(), signal.SIGKILL)
+            """
+        )
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    study = dlbench.grid(model=["deadly:Deadly", "baseline"], **LONG)
+    deadly, fine = dlbench.run(study, out=tmp_path / "s", workers=1)
+    assert deadly.status is TrialStatus.FAILED
+    assert "killed by SIGKILL, 3 times" in deadly.error
+    assert fine.params_sha256 == uninterrupted.params_sha256
+    started: list[object] = []
+    again = dlbench.run(study, out=tmp_path / "s", on_event=started.append)
+    assert len(started) == 1, "what failed is tried again only when that is asked for"
+    assert again.failed == [again.trials[0]]
+
+
+def test_no_process_is_left_when_a_run_is_abandoned(tmp_path: Path) -> None:
+    before = threading.active_count()
+
+    def stop(event: object) -> None:
+        if isinstance(event, events.Started):
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        dlbench.run(dlbench.grid(**LONG), out=tmp_path / "s", workers=2, on_event=stop)
+    end = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < end:
+        time.sleep(0.05)
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    assert [
+        child for child in children if "dlbench.worker" in Path(f"/proc/{child}/cmdline").read_text()
+    ] == []
