@@ -203,10 +203,16 @@ class Store:
             histories.setdefault(trial_id, []).append(epoch)
         return histories
 
+    def integrity(self) -> list[str]:
+        """What SQLite finds wrong with the file."""
+        with self._explained():
+            found = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check")]
+        return [] if found == ["ok"] else found
+
     def statuses(self) -> dict[str, TrialStatus]:
         """Where each trial stands, by id."""
         with self._explained():
-            rows = self._db.execute("SELECT id, status FROM trials")
+            rows = self._db.execute("SELECT id, status FROM trials ORDER BY position")
             return {trial_id: TrialStatus(status) for trial_id, status in rows}
 
     def counts(self) -> dict[TrialStatus, int]:

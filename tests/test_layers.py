@@ -23,7 +23,7 @@ LEVELS = [
     {"resume"},
     {"worker"},
     {"engine"},
-    {"study"},
+    {"study", "replay", "audit"},
     {"config", "report"},
     {"render"},
     {"cli"},
@@ -32,7 +32,7 @@ LEVELS = [
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 #: What a parent process may import: jax stays out of it.
 JAX_FREE = ("errors", "spec", "registry", "grids", "stats", "data", "results", "events", "writers", "store",
-            "manifest", "engine", "study", "config", "report", "render", "cli")  # fmt: skip
+            "manifest", "engine", "study", "replay", "audit", "config", "report", "render", "cli")  # fmt: skip
 
 
 def module_of(path: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from dlbench.cli import queries, studies
+from dlbench.cli import checks, queries, studies
 from dlbench.cli.options import ManyValuesCommand
 from dlbench.errors import DlbenchError
 
@@ -85,6 +85,7 @@ _add(
     "dlbench results",
     "dlbench results grid-0123456789 --sort -test_accuracy --filter model=Baseline 'lr<0.01'",
 )
+_add("replay", checks.replay, "dlbench replay compare-archs-0123456789 04bf2983689ac098")
 _add("info", queries.info, "dlbench info --json")
 app.add_typer(data_app, name="data")
 data_app.callback()(queries.data)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from dlbench.cli.checks import check
 from dlbench.cli.options import Values, takes
 from dlbench.cli.studies import show_failures, study_folder, to_json
 from dlbench.errors import InputError, UnknownNameError, WorkerError
@@ -44,10 +45,13 @@ class ResultsOptions:
         Literal["table", "markdown", "csv", "json"], typer.Option("--format", help="How to print.")
     ] = "table"
     as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False
+    check: Annotated[
+        bool, typer.Option("--check", help="Check the study's integrity; exit code 1 if it is damaged.")
+    ] = False
 
 
 @takes(ResultsOptions)
-def results(options: ResultsOptions) -> None:
+def results(options: ResultsOptions) -> int:
     """List the studies below runs/, or show one.
 
     Its trials can be filtered and sorted.
@@ -57,16 +61,20 @@ def results(options: ResultsOptions) -> None:
 
     style = "json" if options.as_json else options.format
     if options.study is None:
-        if options.sort or options.filter:
-            raise InputError("--sort and --filter need a study: dlbench results STUDY --sort test_accuracy")
+        if options.sort or options.filter or options.check:
+            raise InputError(
+                "--sort, --filter and --check need a study: dlbench results STUDY --sort test_accuracy"
+            )
         studies = list_studies()
         if not studies and style == "table":
             render.message(f"There are no studies in {RUNS.absolute()}; 'dlbench compare-archs' makes one.")
-            return
+            return 0
         table = report.studies_table(studies)
         listed = [dict(zip((c.key for c in table.columns), row, strict=True)) for row in table.rows]
         _print(style, table, [table], {"studies": listed})
-        return
+        return 0
+    if options.check:
+        return check(study_folder(options.study))
     result = open_study(study_folder(options.study))
     keeps = [_condition(text) for text in options.filter or ()]
     trials = tuple(trial for trial in result.trials if all(keep(trial) for keep in keeps))
@@ -76,6 +84,7 @@ def results(options: ResultsOptions) -> None:
     result = dataclasses.replace(result, spec=spec, trials=trials)
     _print(style, report.records_table(trials), _report(result, bool(options.sort)), result.to_dict())
     show_failures(result)
+    return 0
 
 
 def _report(result: StudyResult, keep_order: bool) -> list[Any]:

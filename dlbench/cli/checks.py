@@ -1,0 +1,71 @@
+"""The commands that verify: replay, and what results --check prints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dlbench.cli.options import takes
+from dlbench.cli.studies import study_folder, to_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayOptions:
+    """The flags of ``replay``."""
+
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or its name below runs/.")]
+    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's id, or its beginning.")]
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="NAME", help="A model of your own that the trial may run."),
+    ] = None
+    data_dir: Annotated[
+        str | None, typer.Option("--data-dir", metavar="DIR", help="Folder of original data files.")
+    ] = None
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
+
+
+@takes(ReplayOptions)
+def replay(options: ReplayOptions) -> int:
+    """Train a recorded trial again and compare every bit.
+
+    Exit code 0: identical; 1: different.
+    """
+    from dlbench import registry, render
+    from dlbench.replay import replay as again
+
+    if options.model:
+        registry.resolve_model(options.model)
+    with render.waiting("training the trial again", quiet=options.as_json):
+        done = again(study_folder(options.study), options.trial, options.data_dir)
+    if options.as_json:
+        record: dict[str, Any] = {
+            "trial": done.recorded.id,
+            "identical": done.identical,
+            "results": [vars(difference) for difference in done.results],
+            "environment": [vars(difference) for difference in done.environment],
+        }
+        render.text(to_json(record))
+        return 0 if done.identical else 1
+    lines = [f"{'IDENTICAL' if done.identical else 'DIFFERENT'}: trial {done.recorded.id}"]
+    if done.identical:
+        lines.append(f"parameters {done.again.params_sha256}, history {done.again.history_sha256}")
+    else:
+        lines.append(f"first difference: {done.results[0]} ({len(done.results)} in all)")
+    changed = [f"  {difference}" for difference in done.environment]
+    lines.append("\n".join(["environment, changed:", *changed]) if changed else "environment: unchanged")
+    render.text("\n".join(lines))
+    return 0 if done.identical else 1
+
+
+def check(folder: Path) -> int:
+    """Print what is wrong with a study."""
+    from dlbench import render
+    from dlbench.audit import audit
+
+    problems = audit(folder)
+    render.text("\n".join(problems) if problems else f"{folder} is whole")
+    return 1 if problems else 0

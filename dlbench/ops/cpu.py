@@ -1,0 +1,338 @@
+"""Convolution and pooling on a CPU: the forms XLA has fast kernels for, a cache-sized chunk of images at a time.
+
+XLA's CPU compiler has a fast convolution only for the canonical form: ``NHWC`` images, an ``HWIO`` kernel, no
+reversed window, no groups, more than 16 channels on one side. The convolutions that automatic differentiation
+makes are not in it and run up to 100 times slower; here both gradients are written out as canonical
+convolutions of transposed arrays. The kernels gather the patches of all images at once, so that large batches
+leave the cache: :func:`_chunks` and :func:`_sum_chunks` loop over images.
+
+A pooled convolution never keeps the gradient of its full-size image: it remembers which of its four positions
+won each window (one byte), spreads the gradient from that, and drops it. Under ``vmap`` every lane runs as it
+would alone, one after the other: nothing is faster, and no bit changes.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.custom_batching import sequential_vmap
+
+from dlbench.ops import winograd
+from dlbench.ops.windows import Activation, Pads, pick, windows
+
+_CHUNK_FLOATS = 512 * 1024  # patches handled at once: 2 MiB, what one core's share of cache holds
+_FEW_CHANNELS = 4  # up to here an image's patches are gathered by hand
+
+Pair = tuple[Array, Array]
+
+
+# One convolution --------------------------------------------------------------------------------------------
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def conv2d(x: Array, kernel: Array, pads: Pads) -> Array:
+    """``[N, H, W, C_in]`` and ``[kh, kw, C_in, C_out]`` to ``[N, H_out, W_out, C_out]``."""
+
+    def alone(x: Array, kernel: Array) -> Array:
+        y: Array = _chunks(lambda x: _conv(x, kernel, pads), _size(x, kernel, pads), x)
+        return y
+
+    y: Array = sequential_vmap(alone)(x, kernel)
+    return y
+
+
+def _conv2d_fwd(x: Array, kernel: Array, pads: Pads) -> tuple[Array, Pair]:
+    return conv2d(x, kernel, pads), (x, kernel)
+
+
+def _conv2d_bwd(pads: Pads, saved: Pair, g: Array) -> Pair:
+    def alone(x: Array, kernel: Array, g: Array) -> Pair:
+        return _sum_chunks(lambda x, g: _conv_vjp(x, kernel, pads, g), _size(x, kernel, pads), x, g)
+
+    gradients: Pair = sequential_vmap(alone)(*saved, g)
+    return gradients
+
+
+conv2d.defvjp(_conv2d_fwd, _conv2d_bwd)
+
+
+def _conv(x: Array, kernel: Array, pads: Pads) -> Array:
+    if winograd.suits(x.shape, kernel.shape, pads):
+        return winograd.conv(x, kernel, pads)
+    if max(kernel.shape[2:]) <= 16 and kernel.shape[2] <= _FEW_CHANNELS:
+        wider = jnp.pad(kernel, ((0, 0), (0, 0), (0, 0), (0, 32 - kernel.shape[3])))
+        return _canonical(x, wider, pads)[..., : kernel.shape[3]]
+    return _canonical(x, kernel, pads)
+
+
+def _conv_vjp(x: Array, kernel: Array, pads: Pads, dy: Array) -> Pair:
+    """The gradients with respect to the images and to the kernel."""
+    if winograd.suits(x.shape, kernel.shape, pads):
+        return winograd.conv_vjp(x, kernel, pads, dy)
+    kh, kw = kernel.shape[:2]
+    (top, bottom), (left, right) = pads
+    turned = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+    dx = _canonical(dy, turned, ((kh - 1 - top, kh - 1 - bottom), (kw - 1 - left, kw - 1 - right)))
+    dk = _canonical(x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3), pads)
+    return dx, dk.transpose(1, 2, 0, 3)
+
+
+def _canonical(x: Array, kernel: Array, pads: Pads) -> Array:
+    # Behind the barrier XLA cannot fold a transpose or a reversal into the convolution, which would take it out
+    # of the canonical form: 30 times slower.
+    x, kernel = lax.optimization_barrier((x, kernel))
+    return lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+# A convolution whose output is pooled -----------------------------------------------------------------------
+
+
+class _Full:
+    """The convolution's output as it is, ``[N, H, W, C]``."""
+
+    @staticmethod
+    def conv(x: Array, kernel: Array, pads: Pads) -> Array:
+        return _conv(x, kernel, pads)
+
+    windows = staticmethod(windows)
+
+    @staticmethod
+    def spread(winner: Array, g: Array, size: tuple[int, int]) -> Array:
+        """Put each window's gradient at the position that won; ``size`` is the convolution's height and width."""
+        (n, h, w, c), positions = g.shape, jnp.arange(4, dtype=jnp.int8).reshape(2, 1, 2, 1)
+        dy = jnp.where(winner[:, :, None, :, None] == positions, g[:, :, None, :, None], 0)
+        odd = ((0, 0), (0, size[0] - 2 * h), (0, size[1] - 2 * w), (0, 0))
+        return jnp.pad(dy.reshape(n, 2 * h, 2 * w, c), odd)
+
+    @staticmethod
+    def vjp(x: Array, kernel: Array, pads: Pads, dy: Array) -> Pair:
+        return _conv_vjp(x, kernel, pads, dy)
+
+
+class _Stem:
+    """The first layer's form: few channels in, even output. ``[N, H / 2, W / 2, 4 * C]``, positions side by side.
+
+    All four positions of a window see the same (kh + 1) x (kw + 1) pixels: one product of those patches with a
+    matrix that holds the kernel four times, shifted. Two to four times faster than a product per position.
+    """
+
+    @staticmethod
+    def patches(x: Array, kernel: Array, pads: Pads) -> Array:
+        """``[N, H / 2, W / 2, (kh + 1) * (kw + 1) * C_in]``."""
+        kh, kw = kernel.shape[:2]
+        x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+        n, h, w, c = x.shape
+        x = (
+            x.reshape(n, h // 2, 2, w // 2, 2, c)
+            .transpose(0, 1, 3, 2, 4, 5)
+            .reshape(n, h // 2, w // 2, 4 * c)
+        )
+        rows, columns = (h - kh + 1) // 2, (w - kw + 1) // 2
+        shifts = [(i, j) for i in range((kh + 1) // 2) for j in range((kw + 1) // 2)]
+        return jnp.concatenate([x[:, i : i + rows, j : j + columns] for i, j in shifts], axis=-1)
+
+    @staticmethod
+    def matrix(kernel: Array) -> Array:
+        """``[(kh + 1) * (kw + 1) * C_in, 4 * C_out]``, the rows in the order of the patches."""
+        kh, kw, c, _ = kernel.shape
+        shifted = [jnp.pad(kernel, ((p, 1 - p), (q, 1 - q), (0, 0), (0, 0))) for p in (0, 1) for q in (0, 1)]
+        four = jnp.concatenate(shifted, axis=-1).reshape((kh + 1) // 2, 2, (kw + 1) // 2, 2, c, -1)
+        return four.transpose(0, 2, 1, 3, 4, 5).reshape((kh + 1) * (kw + 1) * c, -1)
+
+    @classmethod
+    def conv(cls, x: Array, kernel: Array, pads: Pads) -> Array:
+        return cls.patches(x, kernel, pads) @ cls.matrix(kernel)
+
+    @staticmethod
+    def windows(y: Array) -> list[Array]:
+        return jnp.split(y, 4, axis=-1)
+
+    @staticmethod
+    def spread(winner: Array, g: Array, size: tuple[int, int]) -> Array:
+        return jnp.concatenate([jnp.where(winner == position, g, 0) for position in range(4)], axis=-1)
+
+    @classmethod
+    def vjp(cls, x: Array, kernel: Array, pads: Pads, dy: Array) -> Pair:
+        patches, gather_vjp = jax.vjp(lambda x: cls.patches(x, kernel, pads), x)
+        matrix, fold = jax.vjp(cls.matrix, kernel)
+        dm = patches.reshape(-1, matrix.shape[0]).T @ dy.reshape(-1, matrix.shape[1])
+        return gather_vjp(dy @ matrix.T)[0], fold(dm)[0]
+
+
+def _form(x: Array, kernel: Array, pads: Pads) -> type[_Full] | type[_Stem]:
+    kh, kw, c_in, _ = kernel.shape
+    even = all(n % 2 == 0 for n in _output(x, kernel, pads))
+    return _Stem if c_in <= _FEW_CHANNELS and kh % 2 == kw % 2 == 1 and even else _Full
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def conv_pool(x: Array, kernel: Array, bias: Array, pads: Pads, activation: Activation | None) -> Array:
+    """``[N, H_out // 2, W_out // 2, C_out]``; see :func:`dlbench.ops.conv_pool`."""
+    return _conv_pool_fwd(x, kernel, bias, pads, activation)[0]
+
+
+def _conv_pool_fwd(
+    x: Array, kernel: Array, bias: Array, pads: Pads, activation: Activation | None
+) -> tuple[Array, tuple[Array, Array, Array]]:
+    form = _form(x, kernel, pads)
+
+    def alone(x: Array, kernel: Array, bias: Array) -> Pair:
+        def chunk(x: Array) -> Pair:
+            value, winner = pick(form.windows(form.conv(x, kernel, pads)), bias, activation)
+            return value + bias, winner
+
+        pair: Pair = _chunks(chunk, _size(x, kernel, pads), x)
+        return pair
+
+    pooled, winner = sequential_vmap(alone)(x, kernel, bias)
+    return pooled, (x, kernel, winner)
+
+
+def _conv_pool_bwd(
+    pads: Pads, activation: Activation | None, saved: tuple[Array, Array, Array], g: Array
+) -> tuple[Array, Array, Array]:
+    form = _form(saved[0], saved[1], pads)
+
+    def alone(x: Array, kernel: Array, winner: Array, g: Array) -> Pair:
+        size = _output(x, kernel, pads)
+
+        def chunk(x: Array, winner: Array, g: Array) -> Pair:
+            if form is _Full and winograd.suits(
+                x.shape, kernel.shape, pads
+            ):  # it reads the gradient many times
+                dy = lax.map(lambda one: form.spread(one[0][None], one[1][None], size)[0], (winner, g))
+            else:
+                dy = form.spread(winner, g, size)
+            return form.vjp(x, kernel, pads, dy)
+
+        return _sum_chunks(chunk, _size(x, kernel, pads), x, winner, g)
+
+    dx, dk = sequential_vmap(alone)(*saved, g)
+    return dx, dk, g.sum((0, 1, 2))
+
+
+conv_pool.defvjp(_conv_pool_fwd, _conv_pool_bwd)
+
+
+# Convolution, batch norm, pooling ---------------------------------------------------------------------------
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
+def conv_norm_pool(
+    x: Array,
+    kernel: Array,
+    scale: Array,
+    offset: Array,
+    pads: Pads,
+    epsilon: float,
+    activation: Activation | None,
+) -> tuple[Array, Array, Array]:
+    """The pooled images, and mean and variance of the convolution; see :func:`dlbench.ops.conv_norm_pool`."""
+    return _conv_norm_pool_fwd(x, kernel, scale, offset, pads, epsilon, activation)[0]
+
+
+def _conv_norm_pool_fwd(
+    x: Array,
+    kernel: Array,
+    scale: Array,
+    offset: Array,
+    pads: Pads,
+    epsilon: float,
+    activation: Activation | None,
+) -> tuple[tuple[Array, Array, Array], Any]:
+    form = _form(x, kernel, pads)
+
+    def alone(x: Array, kernel: Array, scale: Array, offset: Array) -> tuple[Array, ...]:
+        y = _chunks(lambda x: form.conv(x, kernel, pads), _size(x, kernel, pads), x)
+        by_channel = y.reshape(-1, kernel.shape[-1])
+        mean = by_channel.mean(0)
+        variance = jnp.square(by_channel - mean).mean(0)
+        factor = scale * lax.rsqrt(variance + epsilon)
+        shift = offset - mean * factor
+        value, winner = pick([part * factor for part in form.windows(y)], shift, activation)
+        return value + shift, mean, variance, y, winner
+
+    pooled, mean, variance, y, winner = sequential_vmap(alone)(x, kernel, scale, offset)
+    return (pooled, mean, variance), (x, kernel, scale, mean, variance, y, winner)
+
+
+def _conv_norm_pool_bwd(
+    pads: Pads,
+    epsilon: float,
+    activation: Activation | None,
+    saved: Any,
+    cotangents: tuple[Array, Array, Array],
+) -> tuple[Array, Array, Array, Array]:
+    form = _form(saved[0], saved[1], pads)
+
+    def alone(
+        x: Array, kernel: Array, scale: Array, mean: Array, variance: Array, y: Array, winner: Array, g: Array
+    ) -> tuple[Array, Array, Array, Array]:
+        count, channels = y.size // kernel.shape[-1], kernel.shape[-1]
+        inverse = lax.rsqrt(variance + epsilon)
+        parts = form.windows(y)
+        won = functools.reduce(lambda v, i: jnp.where(winner == i, parts[i], v), range(1, 4), parts[0])
+        d_offset = g.sum((0, 1, 2))
+        d_scale = (g * (won - mean)).sum((0, 1, 2)) * inverse
+        factor = scale * inverse
+        slope = factor * inverse * d_scale / count  # what every pixel's gradient loses through the statistics
+        level = factor * d_offset / count - mean * slope
+
+        def chunk(x: Array, y: Array, winner: Array, g: Array) -> Pair:
+            dense = (y.reshape(-1, channels) * slope + level).reshape(y.shape)
+            return form.vjp(
+                x, kernel, pads, form.spread(winner, g * factor, _output(x, kernel, pads)) - dense
+            )
+
+        return *_sum_chunks(chunk, _size(x, kernel, pads), x, y, winner, g), d_scale, d_offset
+
+    dx, dk, d_scale, d_offset = sequential_vmap(alone)(*saved, cotangents[0])
+    return dx, dk, d_scale, d_offset
+
+
+conv_norm_pool.defvjp(_conv_norm_pool_fwd, _conv_norm_pool_bwd)
+
+
+# Chunks -----------------------------------------------------------------------------------------------------
+
+
+def _output(x: Array, kernel: Array, pads: Pads) -> tuple[int, int]:
+    return tuple(x.shape[i + 1] + sum(pads[i]) - kernel.shape[i] + 1 for i in (0, 1))  # type: ignore[return-value]
+
+
+def _size(x: Array, kernel: Array, pads: Pads) -> int:
+    """Images per chunk: the largest divisor of the batch whose patches fit the cache."""
+    height, width = _output(x, kernel, pads)
+    per_image = height * width * kernel.shape[0] * kernel.shape[1] * kernel.shape[2]
+    most = max(1, _CHUNK_FLOATS // per_image)
+    return max(size for size in range(1, min(most, x.shape[0]) + 1) if x.shape[0] % size == 0)
+
+
+def _split(size: int, arrays: Sequence[Array]) -> tuple[Array, ...]:
+    return tuple(a.reshape(a.shape[0] // size, size, *a.shape[1:]) for a in arrays)
+
+
+def _chunks(f: Callable[..., Any], size: int, *arrays: Array) -> Any:
+    """``f`` of ``size`` images at a time, its results joined."""
+    if arrays[0].shape[0] == size:
+        return f(*arrays)
+    parts = lax.map(lambda part: f(*part), _split(size, arrays))
+    return jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:]), parts)
+
+
+def _sum_chunks(f: Callable[..., Pair], size: int, *arrays: Array) -> Pair:
+    """Likewise for a pair: the first results are joined, the second summed."""
+    if arrays[0].shape[0] == size:
+        return f(*arrays)
+
+    def step(total: Array, part: tuple[Array, ...]) -> Pair:
+        joined, addend = f(*part)
+        return total + addend, joined
+
+    parts = _split(size, arrays)
+    zero = jax.eval_shape(f, *(part[0] for part in parts))[1]
+    total, joined = lax.scan(step, jnp.zeros(zero.shape, zero.dtype), parts)
+    return joined.reshape(-1, *joined.shape[2:]), total

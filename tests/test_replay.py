@@ -1,0 +1,85 @@
+"""Any recorded trial can be trained again and compared; a damaged study is noticed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dlbench
+from dlbench.audit import audit
+
+
+@pytest.fixture
+def copy(small_result: dlbench.StudyResult, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(small_result.folder, tmp_path / "copy"))
+
+
+def change(folder: Path, statement: str, *values: object) -> None:
+    with sqlite3.connect(folder / "study.sqlite") as db:
+        assert db.execute(statement, values).rowcount == 1
+
+
+def dlbench_command(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dlbench", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_trial_is_replayed_to_the_last_bit(small_result: dlbench.StudyResult) -> None:
+    trial = small_result.trials[2]
+    done = dlbench_command("replay", small_result.folder, trial.id[:6])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"IDENTICAL: trial {trial.id}\n")
+    assert trial.params_sha256 in done.stdout
+    assert "environment: unchanged" in done.stdout
+
+
+def test_a_difference_is_named_with_epoch_quantity_and_size(
+    copy: Path, small_result: dlbench.StudyResult
+) -> None:
+    trial = small_result.trials[0]
+    change(copy, "UPDATE epochs SET val_loss = val_loss + 0.5 WHERE trial_id = ? AND epoch = 2", trial.id)
+    change(copy, "UPDATE manifests SET manifest = replace(manifest, ?, ?)", '"jax":"', '"jax":"0.')
+    done = dlbench_command("replay", copy, trial.id, "--json")
+    assert done.returncode == 1
+    said = json.loads(done.stdout)
+    assert not said["identical"]
+    assert said["results"][0]["where"] == "epoch 2, val_loss"
+    assert said["results"][0]["recorded"] - said["results"][0]["now"] == pytest.approx(0.5)
+    assert "packages.jax" in [difference["where"] for difference in said["environment"]]
+
+
+def test_what_cannot_be_replayed_is_said(small_result: dlbench.StudyResult) -> None:
+    for words, said in (
+        ((small_result.folder, "zzz"), "no trial begins with 'zzz'"),
+        ((small_result.folder / "nowhere", "a"), "nowhere"),
+    ):
+        done = dlbench_command("replay", *words)
+        assert done.returncode == 2
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_whole_study_passes_the_check(small_result: dlbench.StudyResult) -> None:
+    done = dlbench_command("results", small_result.folder, "--check")
+    assert (done.returncode, done.stdout) == (0, f"{small_result.folder} is whole\n")
+
+
+def test_damage_is_found(copy: Path, small_result: dlbench.StudyResult) -> None:
+    first, second, third, fourth = (trial.id for trial in small_result)
+    change(copy, "UPDATE epochs SET train_loss = 1 WHERE trial_id = ? AND epoch = 1", first)
+    shutil.rmtree(copy / "trials" / second / "best")
+    change(copy, "UPDATE trials SET trial = replace(trial, '0.01', '0.02') WHERE id = ?", third)
+    (copy / "trials" / "stray").mkdir()
+    problems = "\n".join(audit(copy))
+    assert f"trial {first}: its history is not the one that was recorded" in problems
+    assert f"trial {second}: {copy / 'trials' / second / 'best'} is missing" in problems
+    assert f"trial {third}: its specification has the id" in problems
+    assert "stray belongs to no trial" in problems
+    assert fourth not in problems
+    assert dlbench_command("results", copy, "--check").returncode == 1
