@@ -73,9 +73,9 @@ def test_convolution_and_pool_match_loops_in_float64(x_shape, k_shape, padding):
     @jax.jit
     def outputs(x, kernel, bias):
         return (
-            ops.conv2d(x, kernel, bias, padding=padding, lowering="im2col"),
-            ops.conv_pool(x, kernel, bias, padding=padding, lowering="im2col"),
-            ops.max_positions(ops.conv_positions(x, kernel, bias, padding=padding, lowering="im2col")),
+            ops.conv2d(x, kernel, bias, padding=padding, lowering="cpu"),
+            ops.conv_pool(x, kernel, bias, padding=padding, lowering="cpu"),
+            ops.max_positions(ops.conv_positions(x, kernel, bias, padding=padding, lowering="cpu")),
         )
 
     full, pooled, from_positions = outputs(x, kernel, bias)
@@ -97,7 +97,7 @@ def test_gradients_match_lax(x_shape, k_shape, padding):
     @jax.jit
     def gradients(x, kernel, bias):
         return [
-            [jax.grad(f, (0, 1, 2))(x, kernel, bias, how) for f in (conv, pool)] for how in ("im2col", "lax")
+            [jax.grad(f, (0, 1, 2))(x, kernel, bias, how) for f in (conv, pool)] for how in ("cpu", "lax")
         ]
 
     ours, lax_ones = gradients(x, kernel, bias)
@@ -123,7 +123,7 @@ def test_pool_gives_the_first_maximum_the_gradient(shape, levels, seed):
     np.testing.assert_array_equal(dx, numpy_max_pool_gradient(x, g))
 
 
-@pytest.mark.parametrize("lowering", ["im2col", "lax"])
+@pytest.mark.parametrize("lowering", ["cpu", "lax"])
 def test_conv_pool_sends_tied_gradients_to_the_first_position(lowering):
     """On a blank image every window is a tie; only the kernel taps seen from the first position count."""
     x = np.zeros((1, 4, 4, 1), np.float32)
@@ -143,7 +143,7 @@ def test_lanes_under_vmap_match_each_alone():
     x, kernel, bias = arrays(3, (3, 2, 8, 8, 2), (3, 3, 3, 2, 4), (3, 4))
 
     def value(x, kernel, bias):
-        return jnp.sin(ops.conv_pool(x, kernel, bias, padding="SAME", lowering="im2col")).sum()
+        return jnp.sin(ops.conv_pool(x, kernel, bias, padding="SAME", lowering="cpu")).sum()
 
     gradient = jax.value_and_grad(value, (0, 1, 2))
     lanes = jax.jit(jax.vmap(gradient))(x, kernel, bias)
@@ -171,7 +171,7 @@ def test_the_flax_hook_leaves_groups_and_dilation_to_lax():
 
 def test_on_a_cpu_no_convolution_reaches_xla():
     x, kernel = arrays(6, (1, 6, 6, 1), (3, 3, 1, 2))
-    for lowering, seen in [(None, jax.default_backend() != "cpu"), ("im2col", False), ("lax", True)]:
+    for lowering, seen in [(None, jax.default_backend() != "cpu"), ("cpu", False), ("lax", True)]:
         jaxpr = jax.make_jaxpr(lambda *a, how=lowering: ops.conv_pool(*a, padding="SAME", lowering=how))(
             x, kernel
         )

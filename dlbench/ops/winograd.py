@@ -79,7 +79,8 @@ def _kernel_rows(kernel: Array) -> list[Array]:
 
 
 def _combine(weights: np.ndarray, arrays: Sequence[Array]) -> Array:
-    terms = [a if w == 1 else np.float32(w) * a for w, a in zip(weights, arrays, strict=True) if w != 0]
+    pairs = [(w, a) for w, a in zip(weights, arrays, strict=True) if w != 0]
+    terms = [a if w == 1 else jnp.asarray(w, a.dtype) * a for w, a in pairs]
     total = terms[0]
     for term in terms[1:]:
         total = total + term
