@@ -112,8 +112,9 @@ def test_shifts_are_whole_pixels_up_to_a_tenth():
     # As torchvision has it, round(U(-2, 2)): the outermost values are half as likely as the others.
     down = [np.mean(shifts[:, 0] == value) for value in (-2, -1, 0, 1, 2)]
     np.testing.assert_allclose(down, [0.125, 0.25, 0.25, 0.25, 0.125], atol=0.03)
-    for other in (shifts[:, 1], angles):
-        assert abs(np.corrcoef(shifts[:, 0], other)[0, 1]) < 0.06
+    one_stream = shifts.ravel()[:4000]  # where draws from one key would meet again
+    for a, b in [(shifts[:, 0], shifts[:, 1]), (shifts[:, 0], angles), (one_stream, angles)]:
+        assert abs(np.corrcoef(a, b)[0, 1]) < 0.08
 
 
 def test_every_image_and_every_key_draws_anew():
