@@ -90,12 +90,13 @@ class Finished(Message):
 
 
 class Failed(Message):
-    """Worker → parent, or the engine's own: a trial could not be trained."""
+    """Worker → parent, or the engine's own: a trial could not be trained; ``disk``: for want of a disk to write."""
 
     type: Literal["failed"] = "failed"
     trial_id: str
     reason: str
     traceback: str = ""
+    disk: bool = False
 
 
 class Idle(Message):

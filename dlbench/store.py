@@ -1,14 +1,20 @@
 """A study's results in SQLite. Only the parent process writes; every event is one transaction. No jax.
 
 Tables: ``meta`` (schema version, kind), ``trials`` (one row each, figures as JSON), ``epochs`` (the history)
-and ``manifests`` (the recorded environment of every session that worked on the study).
+and ``manifests`` (the recorded environment of every session that worked on the study). Each row of a trial has
+a checksum, and its history has one among its figures, so that damage is found, not reported as a result.
+
+Schema versions: 1, without checksums; 2. An older store is read as it is, and brought up to date when it is
+next written.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import math
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,11 +25,13 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from dlbench.errors import StoreError
-from dlbench.results import Epoch, TrialResult, TrialStatus
-from dlbench.spec import Trial, canonical_json, json_number
+from dlbench.results import Epoch, TrialResult, TrialStatus, history_digest
+from dlbench.spec import Trial, canonical_json, digest, json_number
 
 FILE_NAME = "study.sqlite"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+#: Seconds to wait for somebody else who holds the database.
+PATIENCE_S = 10.0
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -36,7 +44,8 @@ CREATE TABLE trials (
     outcome TEXT NOT NULL DEFAULT '{}',
     error TEXT,
     started_at TEXT,
-    finished_at TEXT
+    finished_at TEXT,
+    checksum TEXT
 );
 CREATE TABLE epochs (
     trial_id TEXT NOT NULL REFERENCES trials (id),
@@ -60,29 +69,31 @@ class Store:
         StoreError: there is none, it is damaged, of a newer version, not writable, or in use.
     """
 
+    _version: int
+
     def __init__(self, folder: Path, write: bool = False, kind: str = "grid") -> None:
         self.folder = folder
         self.path = folder / FILE_NAME
         self._lock: IO[str] | None = None
         if not write and not self.path.is_file():
             raise StoreError(f"{folder} holds no study ({FILE_NAME} is not there)")
-        with self._explained():
+        with explained(folder):
             if write:
                 self._lock = _locked(folder)
-            mode = "rwc" if write else "ro"
-            self._db = sqlite3.connect(
-                f"file:{_quoted(self.path)}?mode={mode}", uri=True, timeout=10, isolation_level=None
-            )
+            self._db = _connected(self.path, write)
             if write:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=NORMAL")
                 self._create(kind)
-            self._check_version()
+            elif _is_empty(self._db):
+                raise StoreError(f"{folder} holds no study yet: it was interrupted before it began")
+            self._version = self._known_version()
+            if write and self._version < SCHEMA_VERSION:
+                self._migrate()
 
     def _create(self, kind: str) -> None:
         with self._transaction():
-            tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if tables == 0:
+            if _is_empty(self._db):
                 for statement in _SCHEMA.split(";"):
                     self._db.execute(statement)
                 self._db.executemany(
@@ -90,23 +101,42 @@ class Store:
                     [("schema_version", str(SCHEMA_VERSION)), ("kind", kind), ("created_at", _now())],
                 )
 
-    def _check_version(self) -> None:
+    def _known_version(self) -> int:
         version = int(self.meta("schema_version"))
         if version > SCHEMA_VERSION:
             raise StoreError(
                 f"{self.path} has schema version {version}; this dlbench knows up to {SCHEMA_VERSION}: "
                 "upgrade dlbench, or use another folder"
             )
+        if version < 1:
+            raise StoreError(f"{self.path} is damaged: there is no schema version {version}")
+        return version
+
+    def _migrate(self) -> None:
+        """Bring a store of version 1 up to date."""
+        with self._transaction():
+            self._db.execute("ALTER TABLE trials ADD COLUMN checksum TEXT")
+            self._version = SCHEMA_VERSION
+            for (trial_id,) in self._db.execute("SELECT id FROM trials").fetchall():
+                self._seal(trial_id)
+            self._db.execute("UPDATE meta SET value = ? WHERE key = 'schema_version'", (str(SCHEMA_VERSION),))
 
     def meta(self, key: str) -> str:
         """A fact about the study: "kind", "created_at", "schema_version"."""
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        with explained(self.folder):
+            row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         if row is None:
             raise StoreError(f"{self.path} is damaged: it does not say its {key}")
         return str(row[0])
 
     def add(self, trials: Sequence[Trial]) -> None:
-        """Make sure that these trials are there; those that were left running are waiting again."""
+        """Make sure that these trials are there; those that were left running are waiting again.
+
+        Raises:
+            StoreError: a row is not what was recorded.
+        """
+        if damaged := self.damaged():
+            raise self._damage(damaged[0], "its row is not what was recorded")
         with self._transaction():
             start = self._db.execute("SELECT coalesce(max(position) + 1, 0) FROM trials").fetchone()[0]
             self._db.executemany(
@@ -119,6 +149,10 @@ class Store:
             self._db.execute(
                 "UPDATE trials SET status = ? WHERE status = ?", (TrialStatus.WAITING, TrialStatus.RUNNING)
             )
+            for (trial_id,) in self._db.execute(
+                "SELECT id FROM trials WHERE status = ?", (TrialStatus.WAITING,)
+            ).fetchall():
+                self._seal(trial_id)
 
     def add_manifest(self, manifest: dict[str, Any]) -> None:
         """Record the environment of a session."""
@@ -127,7 +161,8 @@ class Store:
 
     def manifests(self) -> list[dict[str, Any]]:
         """The recorded environments, oldest first."""
-        return [json.loads(row[0]) for row in self._db.execute("SELECT manifest FROM manifests")]
+        with explained(self.folder):
+            return [json.loads(row[0]) for row in self._db.execute("SELECT manifest FROM manifests")]
 
     def start(self, trial_ids: Iterable[str]) -> None:
         """These trials are being trained, from their first epoch."""
@@ -135,10 +170,11 @@ class Store:
             for trial_id in trial_ids:
                 self._db.execute("DELETE FROM epochs WHERE trial_id = ?", (trial_id,))
                 self._db.execute(
-                    "UPDATE trials SET status = ?, attempts = attempts + 1, started_at = ?, error = NULL "
-                    "WHERE id = ?",
+                    "UPDATE trials SET status = ?, attempts = attempts + 1, started_at = ?, error = NULL, "
+                    "outcome = '{}', finished_at = NULL WHERE id = ?",
                     (TrialStatus.RUNNING, _now(), trial_id),
                 )
+                self._seal(trial_id)
 
     def epoch(self, trial_id: str, number: int, epoch: Epoch) -> None:
         """One more epoch of a running trial."""
@@ -162,6 +198,20 @@ class Store:
                 "UPDATE trials SET status = ?, outcome = ?, error = ?, finished_at = ? WHERE id = ?",
                 (status, canonical_json(outcome or {}), error, _now(), trial_id),
             )
+            self._seal(trial_id)
+
+    def _seal(self, trial_id: str) -> None:
+        """Record the checksum of a row that has changed."""
+        row = self._db.execute(f"SELECT {_SEALED} FROM trials WHERE id = ?", (trial_id,)).fetchone()
+        self._db.execute("UPDATE trials SET checksum = ? WHERE id = ?", (_checksum(row), trial_id))
+
+    def damaged(self) -> list[str]:
+        """The trials whose rows are not what was recorded."""
+        if self._version < 2:
+            return []
+        with explained(self.folder):
+            rows = self._db.execute(f"SELECT checksum, {_SEALED} FROM trials ORDER BY position")
+            return [str(row[0]) for checksum, *row in rows if checksum != _checksum(row)]
 
     def _put_epoch(self, trial_id: str, number: int, epoch: Epoch) -> None:
         self._db.execute(
@@ -169,14 +219,22 @@ class Store:
             (trial_id, number, *map(json_number, epoch)),
         )
 
-    def results(self, ids: Sequence[str] | None = None, history: bool = True) -> list[TrialResult]:
+    def results(
+        self, ids: Sequence[str] | None = None, history: bool = True, verify: bool = True
+    ) -> list[TrialResult]:
         """The trials, in the order given, or all in the order they were added.
 
         Args:
             ids: which ones; all unless given.
             history: whether to read the epochs too.
+            verify: whether to compare checksums.
+
+        Raises:
+            StoreError: one of them is missing, unreadable or not what was recorded.
         """
-        with self._explained():
+        if verify and (damaged := self.damaged()):
+            raise self._damage(damaged[0], "its row is not what was recorded")
+        with explained(self.folder):
             epochs = self._histories() if history else {}
             rows = self._db.execute("SELECT id, trial, status, outcome, error FROM trials ORDER BY position")
             found = {
@@ -190,7 +248,23 @@ class Store:
                 )
                 for row in rows
             }
-        return list(found.values()) if ids is None else [found[trial_id] for trial_id in ids]
+            for trial_id, trial in found.items():
+                recorded = trial.history_sha256
+                if verify and history and recorded and recorded != history_digest(list(trial.history)):
+                    raise self._damage(trial_id, "its history is not what was recorded")
+        if ids is None:
+            return list(found.values())
+        missing = [trial_id for trial_id in ids if trial_id not in found]
+        if missing:
+            raise self._damage(missing[0], "it is missing")
+        return [found[trial_id] for trial_id in ids]
+
+    def _damage(self, trial_id: str, what: str) -> StoreError:
+        return StoreError(
+            f"the study in {self.folder} is damaged at trial {trial_id}: {what}; "
+            f"'dlbench results {self.folder} --check' lists all the damage. Restore {FILE_NAME} from a copy, or "
+            "train in another folder"
+        )
 
     def _histories(self) -> dict[str, list[Epoch]]:
         histories: dict[str, list[Epoch]] = {}
@@ -205,13 +279,13 @@ class Store:
 
     def integrity(self) -> list[str]:
         """What SQLite finds wrong with the file."""
-        with self._explained():
+        with explained(self.folder):
             found = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check")]
         return [] if found == ["ok"] else found
 
     def statuses(self) -> dict[str, TrialStatus]:
         """Where each trial stands, by id."""
-        with self._explained():
+        with explained(self.folder):
             rows = self._db.execute("SELECT id, status FROM trials ORDER BY position")
             return {trial_id: TrialStatus(status) for trial_id, status in rows}
 
@@ -235,21 +309,95 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._explained():
+        with explained(self.folder):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # a full disk ends it by itself
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
+
+#: What the checksum of a row is taken of.
+_SEALED = "id, trial, status, outcome, error, attempts, started_at, finished_at, position"
+
+
+def _checksum(row: Sequence[Any]) -> str:
+    return digest([str(value) if isinstance(value, bytes) else value for value in row])
+
+
+#: What can be done, by words of the problem.
+_REMEDIES = {
+    "locked": "another program holds it; close that, then give the same command again",
+    "full": "free some space, then give the same command again: what is done is kept",
+    "No space left": "free some space, then give the same command again: what is done is kept",
+    "quota": "free some space, then give the same command again: what is done is kept",
+    "readonly": "make the folder writable, or choose another --out",
+    "Read-only": "make the folder writable, or choose another --out",
+    "Permission": "make the folder writable, or choose another --out",
+    "unable to open": "make the folder writable, or choose another --out",
+    "too long": "choose a shorter --out",
+    "disk I/O": "check the disk, then give the same command again",
+}
+
+
+@contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Turn what goes wrong with files and databases into one message.
+
+    Raises:
+        StoreError: naming the study, the problem and what can be done.
+    """
+    try:
+        yield
+    except (sqlite3.Error, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        problem = " ".join(str(error).split())
+        known = (remedy for words, remedy in _REMEDIES.items() if words in problem)
+        remedy = next(known, "it is damaged: restore it from a copy, or train in another folder")
+        raise StoreError(f"the study in {folder} cannot be used: {problem}; {remedy}") from error
+
+
+def is_out_of_room(error: BaseException) -> bool:
+    """Whether a disk that is full or cannot be written is the reason, which is no fault of a trial."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return True
+    if any(words in str(error) for words in ("No space left", "quota exceeded", "Read-only file system")):
+        return True
+    cause = error.__cause__ or error.__context__
+    return cause is not None and is_out_of_room(cause)
+
+
+def holds_study(folder: Path) -> bool:
+    """Whether a folder holds a study that has begun: a process killed at once leaves an empty database.
+
+    Raises:
+        StoreError: what is there cannot be read.
+    """
+    path = folder / FILE_NAME
+    with explained(folder):
+        if not path.is_file():
+            return False
+        db = _connected(path, write=False)
         try:
-            yield
-        except (sqlite3.Error, OSError, ValueError) as error:
-            raise StoreError(f"the study in {self.folder} cannot be used: {error}") from error
+            return not _is_empty(db)
+        finally:
+            db.close()
+
+
+def _is_empty(db: sqlite3.Connection) -> bool:
+    return bool(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0)
+
+
+def _connected(path: Path, write: bool) -> sqlite3.Connection:
+    options = "mode=rwc" if write else "mode=ro"
+    wal = path.with_name(path.name + "-wal")
+    if not write and not os.access(path.parent, os.W_OK) and not (wal.is_file() and wal.stat().st_size):
+        options = "immutable=1"  # on a medium that nobody can write, SQLite could not make its shared memory
+    return sqlite3.connect(
+        f"file:{_quoted(path)}?{options}", uri=True, timeout=PATIENCE_S, isolation_level=None
+    )
 
 
 def _locked(folder: Path) -> IO[str]:

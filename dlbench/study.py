@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -20,7 +21,7 @@ from dlbench.errors import InputError, SpecError, StoreError
 from dlbench.grids import Program
 from dlbench.results import Epoch, StudyResult, TrialStatus
 from dlbench.spec import StudySpec, Trial, digest
-from dlbench.store import FILE_NAME, Store
+from dlbench.store import FILE_NAME, Store, explained, holds_study
 
 RUNS = Path("runs")
 _UNFINISHED = (TrialStatus.WAITING, TrialStatus.RUNNING)
@@ -74,12 +75,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class StudySummary:
-    """A line in the list of studies."""
+    """A line in the list of studies; of one that cannot be read, only its folder and the ``problem`` are known."""
 
     folder: Path
     kind: str
-    created_at: datetime
+    created_at: datetime | None
     counts: dict[TrialStatus, int]
+    problem: str | None = None
 
     @property
     def name(self) -> str:
@@ -196,18 +198,23 @@ def run(
         raise SpecError(f"--checkpoint-every must be a positive number of epochs; got {checkpoint_every!r}")
     tell = on_event or (lambda event: None)
     tell(planned)
-    skipped = planned.done if retry_failed else planned.done | planned.failed
-    todo = [trial for trial in planned.trials if trial.id not in skipped]
+    final = (TrialStatus.COMPLETE, TrialStatus.DIVERGED, *(() if retry_failed else (TrialStatus.FAILED,)))
+
+    def missing(statuses: dict[str, TrialStatus]) -> list[Trial]:
+        return [trial for trial in planned.trials if statuses.get(trial.id) not in final]
+
     folder = planned.folder
-    if todo or not (folder / FILE_NAME).exists():
+    if missing(_statuses(folder)) or not (folder / FILE_NAME).exists():
         _make_folder(folder)
         with Store(folder, write=True, kind=study.kind) as store, _interruptible() as stopping:
             store.add(planned.trials)
+            todo = missing(store.statuses())  # another process may have been here since the plan was made
             place = engine.Place(
                 folder, planned.device, min(planned.workers, len(todo)), data_dir, checkpoint_every
             )
-            happening = engine.run(grids.programs(todo), place, stopping)
-            _record(store, planned, list(command), happening, tell)
+            if todo:
+                happening = engine.run(grids.programs(todo), place, stopping)
+                _record(store, planned, list(command), happening, tell)
             left = [trial for trial in todo if store.statuses()[trial.id] in _UNFINISHED]
             if stopping.is_set() and left:
                 raise KeyboardInterrupt
@@ -251,31 +258,46 @@ def _record(
     record = manifest.describe(command, planned.study, planned.trials, planned.workers)
     writer = TensorBoardWriter(store.folder / "tensorboard")
     recorded = False
+
+    def note(event: events.AnyEvent) -> None:
+        nonlocal recorded
+        match event:
+            case events.Ready() if not recorded:
+                store.add_manifest(record | {"device": event.environment})
+                manifest.write(store.folder, record | {"device": event.environment})
+                recorded = True
+            case events.Started():
+                store.start(event.trial_ids)
+                for trial_id in event.trial_ids:
+                    writer.start(trials[trial_id])
+            case events.EpochEnded():
+                store.epoch(event.trial_id, event.number, event.epoch)
+                writer.epoch(event.trial_id, event.number, event.epoch)
+            case events.Finished():
+                history = [Epoch(*values) for values in event.history]
+                writer.finish(trials[event.trial_id], event.outcome)
+                store.finish(event.trial_id, event.status, event.outcome, history)
+            case events.Failed(disk=True):
+                raise StoreError(
+                    f"the disk under {store.folder} refuses to be written: {event.reason}; free some space or make "
+                    "it writable, then give the same command again: what is done is kept"
+                )
+            case events.Failed():
+                error = f"{event.reason}\n\n{event.traceback}".strip()
+                store.finish(event.trial_id, TrialStatus.FAILED, error=error)
+
     try:
         for event in happening:
-            match event:
-                case events.Ready() if not recorded:
-                    store.add_manifest(record | {"device": event.environment})
-                    manifest.write(store.folder, record | {"device": event.environment})
-                    recorded = True
-                case events.Started():
-                    store.start(event.trial_ids)
-                    for trial_id in event.trial_ids:
-                        writer.start(trials[trial_id])
-                case events.EpochEnded():
-                    store.epoch(event.trial_id, event.number, event.epoch)
-                    writer.epoch(event.trial_id, event.number, event.epoch)
-                case events.Finished():
-                    history = [Epoch(*values) for values in event.history]
-                    writer.finish(trials[event.trial_id], event.outcome)
-                    store.finish(event.trial_id, event.status, event.outcome, history)
-                case events.Failed():
-                    error = f"{event.reason}\n\n{event.traceback}".strip()
-                    store.finish(event.trial_id, TrialStatus.FAILED, error=error)
+            try:
+                note(event)
+            except OSError:
+                with explained(store.folder):
+                    raise
             tell(event)
     finally:
         happening.close()
-        writer.close()
+        with contextlib.suppress(OSError):
+            writer.close()
 
 
 def open_study(folder: Path | str) -> StudyResult:
@@ -284,27 +306,38 @@ def open_study(folder: Path | str) -> StudyResult:
     Raises:
         StoreError: it holds none, or a damaged one.
     """
-    with Store(Path(folder)) as store:
+    with Store(Path(folder)) as store, explained(Path(folder)):
         trials = tuple(store.results())
         kind: Any = store.meta("kind")
-    return StudyResult(StudySpec(kind=kind, trials=tuple(t.trial.spec for t in trials)), trials, Path(folder))
+        spec = StudySpec(kind=kind, trials=tuple(t.trial.spec for t in trials))
+    return StudyResult(spec, trials, Path(folder))
 
 
 def list_studies(root: Path = RUNS) -> list[StudySummary]:
-    """The studies in a folder, oldest first."""
-    found = []
-    for path in root.glob(f"*/{FILE_NAME}"):
-        with Store(path.parent) as store:
+    """The studies in a folder, oldest first, after those that cannot be read."""
+    return sorted(
+        map(_summary, sorted(path.parent for path in root.glob(f"*/{FILE_NAME}"))),
+        key=lambda summary: summary.created_at.timestamp() if summary.created_at else 0,
+    )
+
+
+def _summary(folder: Path) -> StudySummary:
+    try:
+        with Store(folder) as store, explained(folder):
             created = datetime.fromisoformat(store.meta("created_at"))
-            found.append(StudySummary(path.parent, store.meta("kind"), created, store.counts()))
-    return sorted(found, key=lambda summary: summary.created_at)
+            return StudySummary(folder, store.meta("kind"), created, store.counts())
+    except StoreError as error:
+        return StudySummary(folder, "unreadable", None, {}, str(error))
 
 
 def _statuses(folder: Path) -> dict[str, TrialStatus]:
-    if (folder / FILE_NAME).is_file():
-        with Store(folder) as store:
-            return store.statuses()
-    if folder.is_dir() and any(path.name != ".lock" for path in folder.iterdir()):
+    with explained(folder):
+        if holds_study(folder):
+            with Store(folder) as store:
+                return store.statuses()
+        left = [".lock", *(FILE_NAME + end for end in ("", "-wal", "-shm", "-journal"))]
+        foreign = folder.is_dir() and any(path.name not in left for path in folder.iterdir())
+    if foreign:
         raise StoreError(f"{folder} exists and holds no study; choose another --out, or an empty folder")
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"{folder} is a file; choose another --out")

@@ -31,6 +31,7 @@ from dlbench.metrics import classification_metrics
 from dlbench.programs import Program, Split, compile_program, inputs_of, lane_of, stack
 from dlbench.results import Epoch, TrialStatus, convergence_epoch, history_digest
 from dlbench.spec import Trial, json_number
+from dlbench.store import is_out_of_room
 
 #: Labels the draws of the augmented test images; the same for every trial.
 AUGMENTED_TEST_SEED = 0
@@ -75,7 +76,8 @@ class Worker:
             text = traceback.format_exc()
             for trial in trials:
                 reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-                self.emit(events.Failed(trial_id=trial.id, reason=reason, traceback=text))
+                disk = is_out_of_room(error)
+                self.emit(events.Failed(trial_id=trial.id, reason=reason, traceback=text, disk=disk))
         self.emit(events.Idle(worker=self.number))
 
     def _train(self, trials: Sequence[Trial]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +31,10 @@ _FINAL = {
 
 
 class TensorBoardWriter:
-    """Writes the event files of a study's trials.
+    """Writes the event files of a study's trials, each event at once.
+
+    tensorboardX's own SummaryWriter hands them to a thread, which dies of a full disk and then blocks its caller
+    for ever.
 
     Args:
         folder: the study's TensorBoard folder; each trial has one of its own below it.
@@ -40,37 +45,51 @@ class TensorBoardWriter:
         self._open: dict[str, Any] = {}
 
     def start(self, trial: Trial) -> None:
-        """Begin a trial; what an interrupted attempt wrote goes."""
+        """Begin a trial; what an interrupted attempt wrote goes.
+
+        Raises:
+            OSError: as from every method: the files cannot be written.
+        """
         with _without_torch():
-            from tensorboardX import SummaryWriter
-        path = self.folder / f"{registry.label(trial.spec.model)}-{trial.id}"
+            from tensorboardX.event_file_writer import EventsWriter
+        label = re.sub(r"[^A-Za-z0-9_-]", "_", registry.label(trial.spec.model))[:100]
+        path = self.folder / f"{label}-{trial.id}"
         shutil.rmtree(path, ignore_errors=True)
-        self._open[trial.id] = SummaryWriter(str(path))
+        path.mkdir(parents=True)
+        self._open[trial.id] = EventsWriter(str(path / "events"))
 
     def epoch(self, trial_id: str, number: int, epoch: Epoch) -> None:
         """One more point on each curve, at the epoch's number, counted from 1; none where it is not finite."""
-        writer = self._open[trial_id]
-        for name, tag in _TAGS.items():
-            if math.isfinite(value := getattr(epoch, name)):
-                writer.add_scalar(tag, value, number)
+        values = {tag: getattr(epoch, name) for name, tag in _TAGS.items()}
+        self._scalars(trial_id, {tag: value for tag, value in values.items() if math.isfinite(value)}, number)
 
     def finish(self, trial: Trial, outcome: dict[str, Any]) -> None:
         """Final figures and hyper-parameters; the file is complete after this."""
         from tensorboardX.summary import hparams
 
-        writer = self._open.pop(trial.id)
         figures = {tag: outcome[name] for name, tag in _FINAL.items() if outcome.get(name) is not None}
-        for tag, value in figures.items():
-            writer.add_scalar(tag, value, trial.spec.num_epochs)
+        self._scalars(trial.id, figures, trial.spec.num_epochs)
         for summary in hparams(_hyper_parameters(trial), figures):
-            writer.file_writer.add_summary(summary)
-        writer.close()
+            self._write(trial.id, summary)
+        self._open.pop(trial.id).close()
 
     def close(self) -> None:
         """Close whatever is still open."""
-        for writer in self._open.values():
-            writer.close()
-        self._open.clear()
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def _scalars(self, trial_id: str, values: dict[str, float], step: int) -> None:
+        from tensorboardX.summary import scalar
+
+        for tag, value in values.items():
+            self._write(trial_id, scalar(tag, value), step)
+
+    def _write(self, trial_id: str, summary: Any, step: int = 0) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        writer = self._open[trial_id]
+        writer.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+        writer.flush()
 
 
 def _hyper_parameters(trial: Trial) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from dlbench.results import TrialResult, TrialStatus
 from dlbench.spec import STATIC_FIELDS
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from dlbench.data import Available, DatasetInfo
     from dlbench.study import Plan, StudySummary
 
@@ -82,7 +84,7 @@ def studies_table(studies: Sequence[StudySummary]) -> Table:
     columns = (
         Column("name", "study", left=True),
         Column("kind", "kind", left=True),
-        Column("created_at", "created", lambda time: f"{time.astimezone():%Y-%m-%d %H:%M}", left=True),
+        Column("created_at", "created", _local_time, left=True),
         Column("trials", "trials", thousands),
         *(Column(status.lower(), status.lower(), thousands) for status in TrialStatus),
     )
@@ -91,12 +93,16 @@ def studies_table(studies: Sequence[StudySummary]) -> Table:
             study.name,
             study.kind,
             study.created_at,
-            sum(study.counts.values()),
+            None if study.problem else sum(study.counts.values()),
             *(study.counts.get(status) for status in TrialStatus),
         )
         for study in studies
     )
-    return Table("Studies", columns, rows)
+    return Table("Studies", columns, rows, "\n".join(study.problem for study in studies if study.problem))
+
+
+def _local_time(time: datetime) -> str:
+    return f"{time.astimezone():%Y-%m-%d %H:%M}"
 
 
 def datasets_table(datasets: Sequence[Available]) -> Table:
