@@ -10,12 +10,14 @@ next written.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
 import math
 import os
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -82,7 +84,7 @@ class Store:
                 self._lock = _locked(folder)
             self._db = _connected(self.path, write)
             if write:
-                self._db.execute("PRAGMA journal_mode=WAL")
+                _use_wal(self._db)
                 self._db.execute("PRAGMA synchronous=NORMAL")
                 self._create(kind)
             elif _is_empty(self._db):
@@ -294,7 +296,11 @@ class Store:
         return dict(Counter(self.statuses().values()))
 
     def close(self) -> None:
-        """Close the file and let another writer in."""
+        """Close the file and let another writer in; one file is left, which readers add nothing to."""
+        if self._lock is not None:
+            with contextlib.suppress(sqlite3.Error):  # somebody reads, or the disk is full: it stays in WAL mode
+                self._db.execute("PRAGMA busy_timeout=0")
+                self._db.execute("PRAGMA journal_mode=DELETE")
         self._db.close()
         if self._lock is not None:
             self._lock.close()
@@ -411,6 +417,19 @@ def _locked(folder: Path) -> IO[str]:
             f"another process is working on the study in {folder}; wait for it, or choose another --out"
         ) from None
     return lock
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """Let readers in while this process writes. SQLite itself does not wait to change this."""
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+        time.sleep(0.05)
 
 
 def _quoted(path: Path) -> str:

@@ -1,0 +1,201 @@
+"""SIGKILL at any moment, of anything: the same command again ends with the bytes of a run that was never killed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SMALL
+
+import dlbench
+from dlbench.audit import audit
+from dlbench.spec import FLAGS
+from dlbench.store import FILE_NAME, Store
+
+TINY = [f"{FLAGS[name]}={value}" for name, value in SMALL.items()]
+COMMAND = ["grid", "--lr=1e-3,1e-2", "--seeds=2", "--name=s", "--json", *TINY]
+TARGETS = ("parent", "worker", "group")
+Rows = dict[str, tuple[Any, ...]]
+
+
+def dlbench_command(*words: str, cwd: Path) -> subprocess.Popen[bytes]:
+    """A command that leads a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "dlbench", *words],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def timeless(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of a trial without what differs from run to run: times, and who did it."""
+    dropped = [name for name in record if name.endswith("_time_s")] + ["images_per_s", "worker"]
+    return {name: value for name, value in record.items() if name not in dropped}
+
+
+def printed(out: bytes) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(out)
+    record["study"].pop("wall_time_s")
+    return {**record, "trials": [timeless(trial) for trial in record["trials"]]}
+
+
+def table(cwd: Path) -> list[dict[str, Any]]:
+    out, _ = dlbench_command("results", "s", "--format", "csv", cwd=cwd).communicate()
+    return [timeless(row) for row in csv.DictReader(io.StringIO(out.decode()))]
+
+
+def finished(folder: Path) -> Rows:
+    """The rows of the trials that have ended."""
+    path = folder / FILE_NAME
+    if not path.is_file():
+        return {}
+    db = sqlite3.connect(path)
+    try:
+        rows = db.execute("SELECT * FROM trials WHERE finished_at IS NOT NULL").fetchall()
+    except sqlite3.OperationalError:  # killed before the tables were made
+        return {}
+    finally:
+        db.close()
+    return {row[0]: row for row in rows}
+
+
+def children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task")
+    if not tasks.exists():
+        return []
+    found: list[int] = []
+    for task in tasks.iterdir():
+        try:
+            found += map(int, (task / "children").read_text().split())
+        except OSError:
+            continue
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@dataclass
+class Reference:
+    """The run that was never killed."""
+
+    folder: Path
+    printed: dict[str, Any]
+    table: list[dict[str, Any]]
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory, small_result: dlbench.StudyResult) -> Reference:
+    if not Path(f"/proc/{os.getpid()}/task").exists():
+        pytest.skip("needs /proc to find processes")
+    cwd = tmp_path_factory.mktemp("reference")
+    start = time.monotonic()
+    process = dlbench_command(*COMMAND, "--workers=2", cwd=cwd)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err.decode()
+    return Reference(cwd / "runs" / "s", printed(out), table(cwd), time.monotonic() - start)
+
+
+@dataclass
+class Tally:
+    """What a sweep has seen."""
+
+    kills: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TARGETS, 0))
+    kept: int = 0
+    studies: int = 0
+
+
+def kill(process: subprocess.Popen[bytes], target: str, chance: random.Random) -> bool:
+    """Kill something; whether there was anything to kill."""
+    workers = children(process.pid)
+    if process.poll() is not None or (target == "worker" and not workers):
+        return False
+    if target == "worker":
+        victim = chance.choice(workers)
+        try:
+            os.kill(victim, signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        return True
+    if target == "group":
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+    process.communicate(timeout=60)  # ends when nobody holds the pipes any more: no worker is left
+    end = time.monotonic() + 10
+    while any(map(alive, workers)):
+        assert time.monotonic() < end, f"orphans: {workers}"
+        time.sleep(0.02)
+    return True
+
+
+def sweep(cwd: Path, reference: Reference, targets: list[str], chance: random.Random, tally: Tally) -> None:
+    """One study, killed at random moments, then left to end; it must be the one that was never killed."""
+    folder = cwd / "runs" / "s"
+    words = [*COMMAND, f"--workers={chance.choice((1, 2))}"]
+    if chance.random() < 0.5:
+        words.append("--checkpoint-every=1")
+    kept: Rows = {}
+    code: int | None = None
+    for target in targets:
+        process = dlbench_command(*words, cwd=cwd)
+        time.sleep(chance.uniform(0, 1.1 * reference.seconds))
+        struck = kill(process, target, chance)
+        tally.kills[target] += struck
+        if target == "worker" or not struck:
+            _, err = process.communicate(timeout=120)
+            assert process.returncode == 0, err.decode()
+        now = finished(folder)
+        assert kept.items() <= now.items(), "what had ended is as it was"
+        kept = now
+    process = dlbench_command(*words, cwd=cwd)
+    out, err = process.communicate(timeout=120)
+    code = process.returncode
+    assert code == 0, err.decode()
+    assert kept.items() <= finished(folder).items()
+    assert printed(out) == reference.printed
+    assert table(cwd) == reference.table
+    assert audit(folder) == []
+    with Store(folder) as store:
+        assert {str(status) for status in store.statuses().values()} == {"COMPLETE"}
+    names = {path.name for trial in (folder / "trials").iterdir() for path in trial.iterdir()}
+    assert names == {"best", "test_logits.npy"}, "nothing half-written is left"
+    assert {path.name for path in folder.iterdir()} == {path.name for path in reference.folder.iterdir()}
+    for trial in (folder / "tensorboard").iterdir():
+        assert len(list(trial.iterdir())) == 1
+    tally.kept += len(kept)
+    tally.studies += 1
+
+
+def test_a_study_killed_three_times_ends_as_if_it_never_was(tmp_path: Path, reference: Reference) -> None:
+    sweep(tmp_path, reference, ["group", "worker", "parent"], random.Random(1), Tally())
+
+
+@pytest.mark.slow
+def test_a_hundred_kills(tmp_path: Path, reference: Reference) -> None:
+    seed = int(os.environ.get("DLBENCH_KILL_SEED", "0"))
+    chance, tally = random.Random(seed), Tally()
+    while sum(tally.kills.values()) < 100:
+        cwd = tmp_path / str(tally.studies)
+        cwd.mkdir()
+        sweep(cwd, reference, chance.choices(TARGETS, weights=(2, 1, 2), k=5), chance, tally)
+    print(tally)
