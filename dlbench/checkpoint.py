@@ -6,7 +6,7 @@ import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import flax.linen as nn
 import jax
@@ -17,9 +17,6 @@ from numpy.typing import NDArray
 from dlbench import models, registry, train
 from dlbench.errors import StoreError
 from dlbench.spec import Trial
-
-if TYPE_CHECKING:
-    from dlbench.results import TrialResult
 
 BEST = "best"
 
@@ -95,7 +92,15 @@ def save_best(folder: Path, trial: Trial, num_classes: int, params: Any, batch_s
         )
 
 
-def load(trial: TrialResult | Path | str) -> LoadedModel:
+class HasFolder(Protocol):
+    """A trial's result, or whatever else knows the folder that a trial left."""
+
+    @property
+    def folder(self) -> Path:
+        """The trial's folder."""
+
+
+def load(trial: HasFolder | Path | str) -> LoadedModel:
     """Read a trial's model and its best parameters.
 
     Args:

@@ -20,7 +20,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dlbench import events
+from dlbench import devices, events
 from dlbench.data import cache_root
 from dlbench.errors import WorkerError
 from dlbench.grids import COMPILE_S, Program, cost_s
@@ -222,7 +222,7 @@ class _Pool:
         environ = dict(os.environ)
         configure(environ, self._place.device)
         if self._place.device == "gpu" and self._place.workers > 1:
-            environ["CUDA_VISIBLE_DEVICES"] = str(number)
+            environ["CUDA_VISIBLE_DEVICES"] = devices.gpus()[number]
         popen = subprocess.Popen(
             [sys.executable, "-P", "-m", "dlbench.worker"],
             stdin=subprocess.PIPE,

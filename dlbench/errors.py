@@ -17,7 +17,20 @@ A message names the rule, the value, the place and the remedy.
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = 100
+_repr.maxlevel = 2
+
+
+def shown(value: object) -> str:
+    """A value as messages name it: never long, whatever a stranger's file nests or repeats."""
+    try:
+        return _repr.repr(value)
+    except ValueError:  # Python refuses to write numbers of thousands of digits
+        return "a number too long to write"
 
 
 class DlbenchError(Exception):
@@ -47,10 +60,10 @@ class UnknownNameError(InputError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = list(known)
-        near = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=1, cutoff=0.5)
+        near = difflib.get_close_matches(name.lower()[:200], [n.lower() for n in names], n=1, cutoff=0.5)
         nearest = next((n for n in names if near and n.lower() == near[0]), None)
         hint = f" Did you mean {nearest!r}?" if nearest else ""
-        super().__init__(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")
+        super().__init__(f"unknown {kind} {shown(name)}.{hint} Known: {', '.join(names)}.")
         self.kind, self.name, self.nearest = kind, name, nearest
 
 

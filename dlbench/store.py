@@ -11,13 +11,9 @@ next written.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
 import math
-import os
 import sqlite3
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,14 +22,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from dlbench.database import connected, explained, is_empty, locked, use_wal
 from dlbench.errors import StoreError
 from dlbench.results import Epoch, TrialResult, TrialStatus, history_digest
 from dlbench.spec import Trial, canonical_json, digest, json_number
 
 FILE_NAME = "study.sqlite"
 SCHEMA_VERSION = 2
-#: Seconds to wait for somebody else who holds the database.
-PATIENCE_S = 10.0
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -81,13 +76,13 @@ class Store:
             raise StoreError(f"{folder} holds no study ({FILE_NAME} is not there)")
         with explained(folder):
             if write:
-                self._lock = _locked(folder)
-            self._db = _connected(self.path, write)
+                self._lock = locked(folder)
+            self._db = connected(self.path, write)
             if write:
-                _use_wal(self._db)
+                use_wal(self._db)
                 self._db.execute("PRAGMA synchronous=NORMAL")
                 self._create(kind)
-            elif _is_empty(self._db):
+            elif is_empty(self._db):
                 raise StoreError(f"{folder} holds no study yet: it was interrupted before it began")
             self._version = self._known_version()
             if write and self._version < SCHEMA_VERSION:
@@ -95,7 +90,7 @@ class Store:
 
     def _create(self, kind: str) -> None:
         with self._transaction():
-            if _is_empty(self._db):
+            if is_empty(self._db):
                 for statement in _SCHEMA.split(";"):
                     self._db.execute(statement)
                 self._db.executemany(
@@ -298,7 +293,9 @@ class Store:
     def close(self) -> None:
         """Close the file and let another writer in; one file is left, which readers add nothing to."""
         if self._lock is not None:
-            with contextlib.suppress(sqlite3.Error):  # somebody reads, or the disk is full: it stays in WAL mode
+            with contextlib.suppress(
+                sqlite3.Error
+            ):  # somebody reads, or the disk is full: it stays in WAL mode
                 self._db.execute("PRAGMA busy_timeout=0")
                 self._db.execute("PRAGMA journal_mode=DELETE")
         self._db.close()
@@ -334,47 +331,6 @@ def _checksum(row: Sequence[Any]) -> str:
     return digest([str(value) if isinstance(value, bytes) else value for value in row])
 
 
-#: What can be done, by words of the problem.
-_REMEDIES = {
-    "locked": "another program holds it; close that, then give the same command again",
-    "full": "free some space, then give the same command again: what is done is kept",
-    "No space left": "free some space, then give the same command again: what is done is kept",
-    "quota": "free some space, then give the same command again: what is done is kept",
-    "readonly": "make the folder writable, or choose another --out",
-    "Read-only": "make the folder writable, or choose another --out",
-    "Permission": "make the folder writable, or choose another --out",
-    "unable to open": "make the folder writable, or choose another --out",
-    "too long": "choose a shorter --out",
-    "disk I/O": "check the disk, then give the same command again",
-}
-
-
-@contextmanager
-def explained(folder: Path) -> Iterator[None]:
-    """Turn what goes wrong with files and databases into one message.
-
-    Raises:
-        StoreError: naming the study, the problem and what can be done.
-    """
-    try:
-        yield
-    except (sqlite3.Error, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
-        problem = " ".join(str(error).split())
-        known = (remedy for words, remedy in _REMEDIES.items() if words in problem)
-        remedy = next(known, "it is damaged: restore it from a copy, or train in another folder")
-        raise StoreError(f"the study in {folder} cannot be used: {problem}; {remedy}") from error
-
-
-def is_out_of_room(error: BaseException) -> bool:
-    """Whether a disk that is full or cannot be written is the reason, which is no fault of a trial."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        return True
-    if any(words in str(error) for words in ("No space left", "quota exceeded", "Read-only file system")):
-        return True
-    cause = error.__cause__ or error.__context__
-    return cause is not None and is_out_of_room(cause)
-
-
 def holds_study(folder: Path) -> bool:
     """Whether a folder holds a study that has begun: a process killed at once leaves an empty database.
 
@@ -385,57 +341,11 @@ def holds_study(folder: Path) -> bool:
     with explained(folder):
         if not path.is_file():
             return False
-        db = _connected(path, write=False)
+        db = connected(path, write=False)
         try:
-            return not _is_empty(db)
+            return not is_empty(db)
         finally:
             db.close()
-
-
-def _is_empty(db: sqlite3.Connection) -> bool:
-    return bool(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0)
-
-
-def _connected(path: Path, write: bool) -> sqlite3.Connection:
-    options = "mode=rwc" if write else "mode=ro"
-    wal = path.with_name(path.name + "-wal")
-    if not write and not os.access(path.parent, os.W_OK) and not (wal.is_file() and wal.stat().st_size):
-        options = "immutable=1"  # on a medium that nobody can write, SQLite could not make its shared memory
-    return sqlite3.connect(
-        f"file:{_quoted(path)}?{options}", uri=True, timeout=PATIENCE_S, isolation_level=None
-    )
-
-
-def _locked(folder: Path) -> IO[str]:
-    """Hold the study's lock; the system lets go of it when this process ends, however it ends."""
-    lock = open(folder / ".lock", "a")  # noqa: SIM115
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise StoreError(
-            f"another process is working on the study in {folder}; wait for it, or choose another --out"
-        ) from None
-    return lock
-
-
-def _use_wal(db: sqlite3.Connection) -> None:
-    """Let readers in while this process writes. SQLite itself does not wait to change this."""
-    end = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > end:
-                raise
-        time.sleep(0.05)
-
-
-def _quoted(path: Path) -> str:
-    from urllib.parse import quote
-
-    return quote(str(path.absolute()))
 
 
 def _now() -> str:

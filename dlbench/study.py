@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 from types import FunctionType
 from typing import Any, Literal
 
-from dlbench import data, engine, events, grids, manifest, registry
-from dlbench.errors import InputError, SpecError, StoreError
+from dlbench import data, devices, engine, events, grids, manifest, registry
+from dlbench.database import explained
+from dlbench.errors import SpecError, StoreError
 from dlbench.grids import Program
-from dlbench.results import Epoch, StudyResult, TrialStatus
+from dlbench.recording import interruptible, record
+from dlbench.results import StudyResult, TrialStatus
 from dlbench.spec import StudySpec, Trial, digest
-from dlbench.store import FILE_NAME, Store, explained, holds_study
+from dlbench.store import FILE_NAME, Store, holds_study
 
 RUNS = Path("runs")
 _UNFINISHED = (TrialStatus.WAITING, TrialStatus.RUNNING)
-DEVICES = ("auto", "cpu", "gpu", "tpu", "metal")
-#: Lanes that a program takes on an accelerator, at most, unless told; always a power of two.
-AUTO_LANES = 64
-_PLUGINS = {"gpu": ("jax-cuda12-plugin", "jax-cuda13-plugin"), "tpu": ("libtpu",), "metal": ("jax-mps",)}
 
 Observer = Callable[["Plan | events.AnyEvent"], None]
 
@@ -142,8 +134,8 @@ def plan(
         raise SpecError("the study has no trial; give every field at least one value")
     for spec in study.trials:
         registry.check_trusted(spec.model)
-    backend = _device(device)
-    per_program = _lanes(lanes, backend)
+    backend = devices.device(device)
+    per_program = devices.lanes(lanes, backend)
     trials = tuple(grids.resolve(study, lambda name: data.info(name, data_dir), per_program))
     name = f"{study.kind}-{digest([trial.id for trial in trials])[:10]}"
     folder = Path(out) if out is not None else RUNS / name
@@ -153,7 +145,7 @@ def plan(
     failed = frozenset(i for i in wanted & statuses.keys() if statuses[i] is TrialStatus.FAILED)
     left = len(wanted) - len(done)
     return Plan(
-        study, trials, folder, _workers(workers, backend, study, left), backend, data_dir, done, failed
+        study, trials, folder, devices.workers(workers, backend, study, left), backend, data_dir, done, failed
     )
 
 
@@ -206,98 +198,23 @@ def run(
     folder = planned.folder
     if missing(_statuses(folder)) or not (folder / FILE_NAME).exists():
         _make_folder(folder)
-        with Store(folder, write=True, kind=study.kind) as store, _interruptible() as stopping:
+        with Store(folder, write=True, kind=study.kind) as store, interruptible() as stopping:
             store.add(planned.trials)
             todo = missing(store.statuses())  # another process may have been here since the plan was made
             place = engine.Place(
                 folder, planned.device, min(planned.workers, len(todo)), data_dir, checkpoint_every
             )
             if todo:
-                happening = engine.run(grids.programs(todo), place, stopping)
-                _record(store, planned, list(command), happening, tell)
+                known = {trial.id: trial for trial in planned.trials}
+                described = manifest.describe(command, study, planned.trials, planned.workers)
+                described["split_digests"] = _split_digests(planned)
+                record(store, known, described, engine.run(grids.programs(todo), place, stopping), tell)
             left = [trial for trial in todo if store.statuses()[trial.id] in _UNFINISHED]
             if stopping.is_set() and left:
                 raise KeyboardInterrupt
     with Store(folder) as store:
         trials = tuple(store.results([trial.id for trial in planned.trials]))
     return StudyResult(study, trials, folder, time.perf_counter() - start)
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets; the second interrupts at once."""
-    stopping = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopping
-        return
-
-    def handle(number: int, frame: object) -> None:
-        if stopping.is_set():
-            raise KeyboardInterrupt
-        stopping.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopping
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _record(
-    store: Store,
-    planned: Plan,
-    command: list[str],
-    happening: Generator[events.AnyEvent],
-    tell: Observer,
-) -> None:
-    """Write down what happens, as it happens."""
-    from dlbench.writers import TensorBoardWriter
-
-    trials = {trial.id: trial for trial in planned.trials}
-    record = manifest.describe(command, planned.study, planned.trials, planned.workers)
-    writer = TensorBoardWriter(store.folder / "tensorboard")
-    recorded = False
-
-    def note(event: events.AnyEvent) -> None:
-        nonlocal recorded
-        match event:
-            case events.Ready() if not recorded:
-                store.add_manifest(record | {"device": event.environment})
-                manifest.write(store.folder, record | {"device": event.environment})
-                recorded = True
-            case events.Started():
-                store.start(event.trial_ids)
-                for trial_id in event.trial_ids:
-                    writer.start(trials[trial_id])
-            case events.EpochEnded():
-                store.epoch(event.trial_id, event.number, event.epoch)
-                writer.epoch(event.trial_id, event.number, event.epoch)
-            case events.Finished():
-                history = [Epoch(*values) for values in event.history]
-                writer.finish(trials[event.trial_id], event.outcome)
-                store.finish(event.trial_id, event.status, event.outcome, history)
-            case events.Failed(disk=True):
-                raise StoreError(
-                    f"the disk under {store.folder} refuses to be written: {event.reason}; free some space or make "
-                    "it writable, then give the same command again: what is done is kept"
-                )
-            case events.Failed():
-                error = f"{event.reason}\n\n{event.traceback}".strip()
-                store.finish(event.trial_id, TrialStatus.FAILED, error=error)
-
-    try:
-        for event in happening:
-            try:
-                note(event)
-            except OSError:
-                with explained(store.folder):
-                    raise
-            tell(event)
-    finally:
-        happening.close()
-        with contextlib.suppress(OSError):
-            writer.close()
 
 
 def open_study(folder: Path | str) -> StudyResult:
@@ -330,6 +247,19 @@ def _summary(folder: Path) -> StudySummary:
         return StudySummary(folder, "unreadable", None, {}, str(error))
 
 
+def _split_digests(planned: Plan) -> dict[str, str]:
+    """The digests of the study's splits, by what determines them."""
+    splits = {}
+    for trial in planned.trials:
+        spec = trial.spec
+        assert spec.val_size is not None
+        name = f"{spec.dataset} {spec.train_size}/{spec.val_size} split seed {spec.split_seed}"
+        if name not in splits:
+            labels = data.load(spec.dataset, planned.data_dir).train_labels
+            splits[name] = data.make_split(labels, spec.train_size, spec.val_size, spec.split_seed).digest
+    return splits
+
+
 def _statuses(folder: Path) -> dict[str, TrialStatus]:
     with explained(folder):
         if holds_study(folder):
@@ -351,55 +281,3 @@ def _make_folder(folder: Path) -> None:
         raise StoreError(
             f"the folder {folder} cannot be made: {error.strerror}; choose another --out"
         ) from None
-
-
-def _device(asked: str) -> str:
-    if asked not in DEVICES:
-        raise SpecError(f"--device must be one of {', '.join(DEVICES)}; got {asked!r}")
-    installed = [device for device, packages in _PLUGINS.items() if any(map(_is_installed, packages))]
-    if asked == "auto":
-        return installed[0] if installed else "cpu"
-    if asked != "cpu" and asked not in installed:
-        extra = {"gpu": "cuda"}.get(asked, asked)
-        raise SpecError(
-            f"--device {asked} needs jax's plug-in for it, which is not installed; "
-            f"pip install 'dlbench[{extra}]', or take --device cpu"
-        )
-    return asked
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def _lanes(asked: int | str, device: str) -> Callable[[int], int]:
-    if asked == "auto":
-        return (lambda count: 1) if device == "cpu" else (lambda count: min(AUTO_LANES, _power_of_two(count)))
-    if not isinstance(asked, int) or isinstance(asked, bool) or not 1 <= asked <= 4096:
-        raise SpecError(f"--lanes must be 'auto' or a number from 1 to 4096; got {asked!r}")
-    return lambda count: asked
-
-
-def _power_of_two(count: int) -> int:
-    return 1 << (count - 1).bit_length()
-
-
-def _workers(asked: int | None, device: str, study: StudySpec, left: int) -> int:
-    at_home = [spec.model for spec in study.trials if spec.model.startswith("__main__:")]
-    if asked is None:
-        if at_home:
-            return 0
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return max(1, min(cores if device == "cpu" else 1, left))
-    if isinstance(asked, bool) or not isinstance(asked, int) or not 0 <= asked <= 1024:
-        raise SpecError(f"--workers must be a number from 0 to 1024; got {asked!r}")
-    if asked and at_home:
-        raise InputError(
-            f"the model {registry.label(at_home[0])!r} is defined in the main script or notebook, where worker "
-            "processes cannot import it; move it to a module, or train in this process with workers=0"
-        )
-    return asked

@@ -25,13 +25,13 @@ from clu import parameter_overview
 
 from dlbench import checkpoint, data, events, resume, train
 from dlbench.augment import augment
+from dlbench.database import is_out_of_room
 from dlbench.errors import InputError
 from dlbench.losses import CRITERIA
 from dlbench.metrics import classification_metrics
 from dlbench.programs import Program, Split, compile_program, inputs_of, lane_of, stack
 from dlbench.results import Epoch, TrialStatus, convergence_epoch, history_digest
 from dlbench.spec import Trial, json_number
-from dlbench.store import is_out_of_room
 
 #: Labels the draws of the augmented test images; the same for every trial.
 AUGMENTED_TEST_SEED = 0

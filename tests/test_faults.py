@@ -180,14 +180,14 @@ def test_a_locked_store_is_waited_for_and_then_said(
 ) -> None:
     folder = copied(small_result, tmp_path / "s")
     trial = study.plan(dlbench.grid(seed=9, **SMALL)).trials[0]
-    monkeypatch.setattr(store, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(database, "PATIENCE_S", 0.3)
     other = held(folder, 60)
     assert digests(study.open_study(folder)) == digests(small_result), "reading needs no lock"
     with pytest.raises(StoreError, match="another program holds it; close that"):
         Store(folder, write=True)
     other.kill()
     other.wait()
-    monkeypatch.setattr(store, "PATIENCE_S", 20)
+    monkeypatch.setattr(database, "PATIENCE_S", 20)
     other = held(folder, 0.5)
     with Store(folder, write=True) as opened:
         opened.add([trial])
@@ -202,7 +202,7 @@ def test_a_store_locked_in_the_middle_of_a_run_loses_nothing(
     small_result: dlbench.StudyResult,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(database, "PATIENCE_S", 0.3)
     others: list[subprocess.Popen[str]] = []
 
     def lock(event: object) -> None:

@@ -15,15 +15,16 @@ PACKAGE = Path(dlbench.__file__).parent
 #: Imports go strictly downward; a package counts as one module.
 LEVELS = [
     {"errors"},
-    {"spec", "registry"},
-    {"grids", "ops", "losses", "optimizers", "augment", "stats", "data", "results"},
+    {"spec", "registry", "database"},
+    {"grids", "ops", "losses", "optimizers", "augment", "stats", "data", "results", "devices"},
     {"models", "metrics", "events"},
     {"train"},
     {"checkpoint", "programs", "writers", "store", "manifest"},
     {"resume"},
     {"worker"},
     {"engine"},
-    {"study", "replay", "audit"},
+    {"recording", "replay", "audit"},
+    {"study"},
     {"config", "report"},
     {"render"},
     {"cli"},
@@ -31,8 +32,29 @@ LEVELS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 #: What a parent process may import: jax stays out of it.
-JAX_FREE = ("errors", "spec", "registry", "grids", "stats", "data", "results", "events", "writers", "store",
-            "manifest", "engine", "study", "replay", "audit", "config", "report", "render", "cli")  # fmt: skip
+JAX_FREE = (
+    "errors",
+    "spec",
+    "registry",
+    "grids",
+    "stats",
+    "data",
+    "results",
+    "events",
+    "writers",
+    "store",
+    "manifest",
+    "engine",
+    "study",
+    "replay",
+    "audit",
+    "recording",
+    "devices",
+    "config",
+    "report",
+    "render",
+    "cli",
+)
 
 
 def module_of(path: Path) -> str:

@@ -1,0 +1,106 @@
+"""Open an SQLite file safely, and say plainly what is wrong where that fails. No jax."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from dlbench.errors import StoreError
+
+#: Seconds to wait for somebody else who holds the database.
+PATIENCE_S = 10.0
+
+#: What can be done, by words of the problem.
+_REMEDIES = {
+    "locked": "another program holds it; close that, then give the same command again",
+    "full": "free some space, then give the same command again: what is done is kept",
+    "No space left": "free some space, then give the same command again: what is done is kept",
+    "quota": "free some space, then give the same command again: what is done is kept",
+    "readonly": "make the folder writable, or choose another --out",
+    "Read-only": "make the folder writable, or choose another --out",
+    "Permission": "make the folder writable, or choose another --out",
+    "unable to open": "make the folder writable, or choose another --out",
+    "too long": "choose a shorter --out",
+    "disk I/O": "check the disk, then give the same command again",
+}
+
+
+@contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Turn what goes wrong with files and databases into one message.
+
+    Raises:
+        StoreError: naming the study, the problem and what can be done.
+    """
+    try:
+        yield
+    except (sqlite3.Error, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        problem = " ".join(str(error).split())
+        known = (remedy for words, remedy in _REMEDIES.items() if words in problem)
+        remedy = next(known, "it is damaged: restore it from a copy, or train in another folder")
+        raise StoreError(f"the study in {folder} cannot be used: {problem}; {remedy}") from error
+
+
+def is_out_of_room(error: BaseException) -> bool:
+    """Whether a disk that is full or cannot be written is the reason, which is no fault of a trial."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return True
+    if any(words in str(error) for words in ("No space left", "quota exceeded", "Read-only file system")):
+        return True
+    cause = error.__cause__ or error.__context__
+    return cause is not None and is_out_of_room(cause)
+
+
+def is_empty(db: sqlite3.Connection) -> bool:
+    """Whether nothing was ever written to it."""
+    return bool(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0)
+
+
+def connected(path: Path, write: bool) -> sqlite3.Connection:
+    """Open a database; for reading, on a medium that cannot be written, too."""
+    options = "mode=rwc" if write else "mode=ro"
+    wal = path.with_name(path.name + "-wal")
+    if not write and not os.access(path.parent, os.W_OK) and not (wal.is_file() and wal.stat().st_size):
+        options = "immutable=1"  # on a medium that nobody can write, SQLite could not make its shared memory
+    return sqlite3.connect(
+        f"file:{_quoted(path)}?{options}", uri=True, timeout=PATIENCE_S, isolation_level=None
+    )
+
+
+def locked(folder: Path) -> IO[str]:
+    """Hold the study's lock; the system lets go of it when this process ends, however it ends."""
+    lock = open(folder / ".lock", "a")  # noqa: SIM115
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise StoreError(
+            f"another process is working on the study in {folder}; wait for it, or choose another --out"
+        ) from None
+    return lock
+
+
+def use_wal(db: sqlite3.Connection) -> None:
+    """Let readers in while this process writes. SQLite itself does not wait to change this."""
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+        time.sleep(0.05)
+
+
+def _quoted(path: Path) -> str:
+    from urllib.parse import quote
+
+    return quote(str(path.absolute()))
