@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import dlbench
-from dlbench import events, store, study
+from dlbench import database, events, study
 from dlbench.errors import StoreError
 from dlbench.results import TrialStatus
 from dlbench.store import FILE_NAME, SCHEMA_VERSION, Store
