@@ -13,6 +13,7 @@ from dlbench import losses, models, train
 
 HYPER = train.Hyper(np.float32(0.02))
 TRACES = 0
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 class Linear(nn.Module):
@@ -55,6 +56,11 @@ def noise(count, seed=0):
     generator = np.random.default_rng(seed)
     images = generator.integers(0, 256, (count, 4, 4, 1), dtype=np.uint8)
     return images, generator.integers(0, 4, count).astype(np.int32)
+
+
+def larger(images):
+    """4x4 to 8x8 pixels, enough for two poolings."""
+    return np.kron(images, np.ones((1, 2, 2, 1), np.uint8))
 
 
 SEPARABLE = make_data(*quadrants(90), *quadrants(50, seed=1))
@@ -105,10 +111,10 @@ def all_random():
     """An epoch in which all four keys matter: a small network with dropout and augmentation, as a function."""
     model = models.ExperimentalCNN(num_classes=4, batch_norm=True, dropout_rate=0.5)
     static = train.Static(model, 4, transform="augmented")
-    images, labels = quadrants(10)
-    data = make_data(np.kron(images, np.ones((1, 2, 2, 1), np.uint8)), labels)
+    images, labels = quadrants(12)
+    data = make_data(larger(images), labels)
 
-    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    @quick_jit
     def run(keys, learning_rate, weight_decay, epoch):
         hyper = train.Hyper(learning_rate, weight_decay)
         state = train.init(static, data, keys, hyper)._replace(epoch=epoch)
@@ -290,7 +296,7 @@ def test_the_best_parameters_have_the_best_accuracy():
 
 def test_evaluation_is_the_mean_over_images():
     """Over all of them and no padding, whatever the chunk."""
-    for count in (1, 99, 100, 101):
+    for count in (99, 101):
         images, labels = quadrants(count)
         params = {
             "Dense_0": {"kernel": np.eye(16, 4, dtype=np.float32), "bias": np.arange(4, dtype=np.float32)}
@@ -310,14 +316,19 @@ def test_evaluation_is_the_mean_over_images():
 @pytest.fixture(scope="module")
 def lanes():
     """Four lanes, the second of which diverges, and each of them alone."""
-    static = train.Static(Hidden(), 16, "sgd")
+    static = train.Static(models.ExperimentalCNN(num_classes=4), 30, "sgd")
+    data = SEPARABLE._replace(
+        train_images=larger(SEPARABLE.train_images), val_images=larger(SEPARABLE.val_images)
+    )
     keys = jnp.stack([jax.random.key(seed) for seed in range(4)])
     hyper = train.Hyper(np.array([0.01, 1e20, 0.1, 0.03], np.float32), np.array([0, 0, 0.1, 1], np.float32))
-    together = jax.jit(jax.vmap(lambda key, hyper: train.fit(static, SEPARABLE, key, hyper, 3)))(keys, hyper)
-    alone = [
-        train.fit(static, SEPARABLE, keys[lane], train.Hyper(*(h[lane] for h in hyper)), 3)
-        for lane in range(4)
-    ]
+
+    def fit(key, hyper):
+        return train.fit(static, data, key, hyper, 2)
+
+    together = quick_jit(jax.vmap(fit))(keys, hyper)
+    fit_alone = quick_jit(fit)
+    alone = [fit_alone(keys[lane], train.Hyper(*(h[lane] for h in hyper))) for lane in range(4)]
     return jax.device_get(together), jax.device_get(alone)
 
 
@@ -333,7 +344,7 @@ def test_a_lane_agrees_with_the_trial_alone(lanes):
     (state, metrics), alone = lanes
     for lane in (0, 2, 3):
         single_state, single_metrics = alone[lane]
-        # float32 sums in another order, over 18 steps: losses near 1, weights near 0.3
+        # float32 sums in another order, over 6 steps: losses near 1, weights near 0.3
         np.testing.assert_allclose(metrics.train_loss[lane], single_metrics.train_loss, rtol=1e-4)
         np.testing.assert_allclose(metrics.val_accuracy[lane], single_metrics.val_accuracy, atol=0.021)
         for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(single_state.params), strict=True):
