@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from numpy.typing import NDArray
 
 from dlbench import models, registry, train
-from dlbench.errors import StoreError
+from dlbench.errors import DlbenchError, InputError, StoreError
 from dlbench.spec import Trial
 
 BEST = "best"
@@ -61,7 +61,15 @@ def make_model(trial: Trial, num_classes: int) -> nn.Module:
     arguments = dict(trial.spec.model_args)
     if trial.spec.dropout is not None:
         arguments["dropout_rate"] = trial.spec.dropout
-    return models.create(trial.spec.model, num_classes=num_classes, **arguments)
+    try:
+        return models.create(trial.spec.model, num_classes=num_classes, **arguments)
+    except (DlbenchError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(
+            f"model {trial.spec.model!r} raised {type(error).__name__} when it was made: {error}; expected a "
+            f"flax.linen.Module from num_classes={num_classes} and {arguments or 'nothing else'}"
+        ) from error
 
 
 def static_part(model: nn.Module, trial: Trial) -> train.Static:

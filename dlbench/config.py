@@ -26,11 +26,14 @@ from typing import Any, Literal, cast, get_args
 import yaml
 
 from dlbench import grids
-from dlbench.errors import ConfigError, InputError
+from dlbench.errors import ConfigError, InputError, shown
 from dlbench.spec import TrialSpec
 
 Kind = Literal["train", "grid", "compare-archs"]
 ALIASES = {"lr": "learning_rate", "epochs": "num_epochs", "seeds": "seed"}
+
+#: More is no study; and what never ends can be named as a file, too.
+MAX_CHARACTERS = 1_000_000
 
 _FIELDS = (*TrialSpec.model_fields, *ALIASES)
 _KEYS = ("description", "kind", "grids", *_FIELDS)
@@ -45,12 +48,14 @@ class Config:
         kind: the kind of study.
         description: what it is for, in words.
         grids: values by field of each grid; the study is all of them.
+        places: file and line where each field is first given.
     """
 
     path: Path
     kind: Kind
     description: str
     grids: tuple[Mapping[str, list[Any]], ...]
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -73,11 +78,11 @@ def read(path: Path) -> Config:
     kind = reader.scalar(top.others.get("kind"), "grid")
     if kind not in get_args(Kind):
         raise reader.error(
-            top.others["kind"], f"kind must be one of {', '.join(get_args(Kind))}; got {kind!r}"
+            top.others["kind"], f"kind must be one of {', '.join(get_args(Kind))}; got {shown(kind)}"
         )
     grids = [{**top.values, **part} for part in reader.grids(top.others.get("grids"))]
     description = reader.scalar(top.others.get("description"), "")
-    return Config(path, cast(Kind, kind), str(description), tuple(grids) or (top.values,))
+    return Config(path, cast(Kind, kind), str(description), tuple(grids) or (top.values,), reader.places)
 
 
 class _Reader:
@@ -85,19 +90,30 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.places: dict[str, str] = {}
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            with path.open(encoding="utf-8") as file:
+                text = file.read(MAX_CHARACTERS + 1)
+        except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
             raise ConfigError(f"the configuration file {path} cannot be read: {reason}") from None
+        if len(text) > MAX_CHARACTERS:
+            raise ConfigError(f"the configuration file {path} is longer than {MAX_CHARACTERS:,} characters")
         try:
             self._loader = yaml.SafeLoader(text)
             self._root = self._loader.get_single_node()
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise ConfigError(f"{path}:{line}: this is no YAML: {error.problem}") from None
+        except yaml.reader.ReaderError as error:
+            line = text.count("\n", 0, error.position) + 1
+            raise ConfigError(
+                f"{path}:{line}: this is no YAML: the character {error.character:#x} is not allowed"
+            ) from None
         except yaml.YAMLError as error:
             raise ConfigError(f"{path}: this is no YAML: {error}") from None
+        except RecursionError:
+            raise ConfigError(f"{path}: this is no study: it nests lists or mappings too deeply") from None
 
     def root(self) -> yaml.Node:
         if self._root is None:
@@ -127,21 +143,22 @@ class _Reader:
     def section(self, node: yaml.Node, keys: tuple[str, ...]) -> _Section:
         """Read one mapping: each key known and given once, each value possible."""
         if not isinstance(node, yaml.MappingNode):
-            raise self.error(node, f"'key: value' is needed here; got {_shown(self._value(node))}")
+            raise self.error(node, f"'key: value' is needed here; got {shown(self._value(node))}")
         section = _Section()
         lines: dict[str, str] = {}
         for key_node, value_node in node.value:
-            key = str(self._value(key_node))
+            key = self._value(key_node) if isinstance(key_node, yaml.ScalarNode) else None
             if key not in keys:
-                near = difflib.get_close_matches(key, keys, n=1)
+                near = difflib.get_close_matches(str(key)[:200], keys, n=1)
                 hint = f" Did you mean {near[0]!r}?" if near else ""
-                raise self.error(key_node, f"unknown key {key!r}.{hint} Known: {', '.join(keys)}.")
+                raise self.error(key_node, f"unknown key {shown(key)}.{hint} Known: {', '.join(keys)}.")
             name = ALIASES.get(key, key)
             if name in lines:
                 raise self.error(key_node, f"{key!r} is given already at {lines[name]}; keep one of them")
             lines[name] = self.place(key_node)
             if key in _FIELDS:
                 section.values[name] = self._values(key, name, value_node)
+                self.places.setdefault(name, self.place(value_node))
             else:
                 section.others[key] = value_node
         return section
@@ -151,7 +168,7 @@ class _Reader:
             count = self._value(node)
             if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= grids.MAX_TRIALS:
                 rule = f"a whole number from 1 to {grids.MAX_TRIALS}, or a list"
-                raise self.error(node, f"seeds must be {rule}; got {count!r}")
+                raise self.error(node, f"seeds must be {rule}; got {shown(count)}")
             return list(range(count))
         items = node.value if isinstance(node, yaml.SequenceNode) else [node]
         values = [self._value(item) for item in items]
@@ -169,10 +186,5 @@ class _Reader:
     def _value(self, node: yaml.Node) -> Any:
         try:
             return self._loader.construct_object(node, deep=True)
-        except (yaml.YAMLError, ValueError, TypeError):
+        except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
             raise self.error(node, "this value cannot be read") from None
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

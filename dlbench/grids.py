@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from dlbench import registry
-from dlbench.errors import SpecError
+from dlbench.errors import SpecError, shown
 from dlbench.spec import FLAGS, StudySpec, Trial, TrialSpec, make_trial_spec
 
 #: More trials than this are refused: a slip of the keyboard, not a study.
@@ -68,7 +68,7 @@ def expand(
         column = next((n for n, v in columns.items() if _repeats(n, v)), "?")
         raise SpecError(
             f"{where + ': ' if where else ''}{FLAGS.get(column, column)} names a value twice: "
-            f"{', '.join(map(str, columns[column]))}; name each once"
+            f"{_listed(columns[column])}; name each once"
             if column in columns
             else f"{count - len(trials)} trials of the grid are the same as others; name each value once"
         )
@@ -93,6 +93,10 @@ def _values(name: str, value: Any, where: str) -> Sequence[Any]:
 def values_of(value: Any) -> list[Any]:
     """One value, or the values of an iterable; text and mappings are one value."""
     return [value] if isinstance(value, str | Mapping) or not isinstance(value, Iterable) else list(value)
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return ", ".join(map(shown, values[:8])) + (", ..." if len(values) > 8 else "")
 
 
 def _repeats(name: str, values: Sequence[Any]) -> bool:
@@ -182,6 +186,21 @@ def cost_s(trial: Trial) -> float:
     images = spec.num_epochs * (spec.train_size + spec.val_size / 3)
     small_batch = 1 + 4 / spec.batch_size
     return images * _IMAGE_S.get(spec.model, _DEFAULT_IMAGE_S) * small_batch
+
+
+#: Parameters of the models, on 28x28 grey images; of others, a guess that is rather too high.
+_PARAMETERS = {"Baseline": 206_922, "Stabilized": 207_018, "High-Vision": 215_370, "Modernist": 206_922}
+_DEFAULT_PARAMETERS = 1_199_882
+
+
+def disk_bytes(trials: Iterable[Trial], workers: int) -> int:
+    """Estimated bytes that a study writes: checkpoints, curves, predictions, and the states of trials in hand."""
+    kept, in_hand = 0, [0]
+    for trial in trials:
+        parameters = 4 * _PARAMETERS.get(trial.spec.model, _DEFAULT_PARAMETERS)
+        kept += parameters + 100_000 + 500 * trial.spec.num_epochs
+        in_hand.append(parameters * trial.lanes * 4 * 3)  # with the optimizer's and the best; three at once
+    return kept + max(1, workers) * max(in_hand)
 
 
 def estimate_s(trials: Sequence[Trial], workers: int) -> float:

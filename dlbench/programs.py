@@ -80,17 +80,24 @@ def check_model(model: Any, split: Split, trial: Trial) -> None:
     """
     images = jax.ShapeDtypeStruct((2, *split.arrays.train_images.shape[1:]), jnp.float32)
     keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
-    logits, variables = jax.eval_shape(lambda x: model.init_with_output(keys, x), images)
     expected = (2, split.num_classes)
-    if getattr(logits, "shape", None) != expected:
-        raise InputError(
-            f"model {trial.spec.model!r} returned {getattr(logits, 'shape', type(logits).__name__)} for images "
-            f"{images.shape}; expected logits of shape {expected}: one a class"
-        )
+    name = f"model {trial.spec.model!r}"
+    wanted = f"expected float logits of shape {expected}, one a class, for images float32 {images.shape}"
+    try:
+        logits, variables = jax.eval_shape(lambda x: model.init_with_output(keys, x), images)
+    except Exception as error:
+        said = (str(error).splitlines() or [""])[0]
+        raise InputError(f"{name} raised {type(error).__name__}: {said}; {wanted}") from error
+    dtype = getattr(logits, "dtype", None)
+    if dtype is None or logits.shape != expected or not jnp.issubdtype(dtype, jnp.floating):
+        found = type(logits).__name__ if dtype is None else f"{dtype.name} {logits.shape}"
+        raise InputError(f"{name} returned {found}; {wanted}")
+    if not jax.tree.leaves(variables.get("params")):
+        raise InputError(f"{name} has no parameters to train; expected a flax module with some in 'params'")
     unknown = set(variables) - {"params", "batch_stats"}
     if unknown:
         raise InputError(
-            f"model {trial.spec.model!r} keeps {', '.join(sorted(unknown))}; only 'params' and 'batch_stats' "
+            f"{name} keeps {', '.join(sorted(unknown))}; only 'params' and 'batch_stats' "
             "are trained, saved and restored"
         )
 

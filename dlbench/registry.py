@@ -18,7 +18,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dlbench.errors import InputError, UnknownNameError
+from dlbench.errors import InputError, UnknownNameError, shown
 
 #: Canonical name → reference of the five built-in networks, and of the two families they come from.
 BUILT_IN = {
@@ -87,7 +87,9 @@ def resolve_model(name: str) -> str:
             _named.add(reference)
             return reference
     if ":" in name:
-        raise InputError(f"model {name!r} is not of the form package.module:Attribute")
+        raise InputError(
+            f"--model takes a known name or the form package.module:Attribute; got {shown(name)}"
+        )
     raise UnknownNameError("model", name, model_names())
 
 
@@ -125,6 +127,10 @@ def import_model(reference: str) -> Callable[..., Any]:
             f"model {reference!r}: there is no module {module_name!r} on the path of {sys.executable}; "
             "install it, or start in the folder that holds it"
         ) from None
+    except Exception as error:
+        raise InputError(
+            f"model {reference!r}: importing {module_name!r} raised {type(error).__name__}: {error}"
+        ) from error
     for part in attribute.split("."):
         if not hasattr(found, part):
             raise InputError(f"model {reference!r}: module {module_name!r} has no attribute {attribute!r}")

@@ -13,9 +13,9 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from dlbench.errors import SpecError
+from dlbench.errors import SpecError, shown
 
 #: Raised whenever a change of the code changes the numbers a trial yields.
 NUMERICS_VERSION = 1
@@ -38,10 +38,28 @@ def _number(value: object) -> object:
 
 
 def _arguments(value: object) -> object:
-    return tuple(sorted(value.items())) if isinstance(value, Mapping) else value
+    if not isinstance(value, Mapping):
+        return value
+    if not all(isinstance(name, str) for name in value):
+        raise ValueError("arguments by name")
+    for name, argument in value.items():
+        if not isinstance(argument, bool | int | float | str):
+            raise ValueError(
+                f"arguments by name, each one number, text or truth value ({shown(name)} is not)"
+            )
+        if isinstance(argument, float) and not math.isfinite(argument):
+            raise ValueError(f"arguments by name, every number of them finite ({shown(name)} is not)")
+    return tuple(sorted(value.items()))
 
 
-Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+def _float32(value: float) -> float:
+    """Refuse what training, in float32, would take for zero; and make one zero of two."""
+    if 0 < abs(value) < 1e-37:
+        raise ValueError("0, or at least 1e-37 to be told from 0 in float32")
+    return value + 0.0
+
+
+Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False), AfterValidator(_float32)]
 Whole = Annotated[int, BeforeValidator(_number)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -117,10 +135,10 @@ def _explain(error: ValidationError, where: str) -> str:
     field = str(problem["loc"][0]) if problem["loc"] else "?"
     place = f"{where}: " if where else ""
     if problem["type"] == "extra_forbidden":
-        return f"{place}unknown field {field!r}. Known: {', '.join(TrialSpec.model_fields)}."
-    shown = f"{field} ({FLAGS[field]})" if field in FLAGS else field
+        return f"{place}unknown field {shown(field)}. Known: {', '.join(TrialSpec.model_fields)}."
+    name = f"{field} ({FLAGS[field]})" if field in FLAGS else field
     rule = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
-    return f"{place}{shown} must be {rule}; got {problem['input']!r}."
+    return f"{place}{name} must be {rule}; got {shown(problem['input'])}."
 
 
 class Trial(BaseModel):

@@ -17,6 +17,8 @@ from dlbench.errors import DlbenchError
 
 #: Set to 1, this shows the traceback of an internal error.
 DEBUG_VARIABLE = "DLBENCH_DEBUG"
+#: Characters of a message, at most.
+_LONGEST = 4000
 
 
 def _example(*lines: str) -> str:
@@ -137,7 +139,7 @@ def _main(args: list[str]) -> int:
 
 def _complain(error: DlbenchError | typer.TyperException) -> int:
     if isinstance(error, DlbenchError):
-        _print_error(str(error))
+        _print_error(str(error), one_line=error.exit_code == 2)
         return error.exit_code
     context = getattr(error, "ctx", None)
     where = f". See '{context.command_path} --help'" if context else ""
@@ -145,8 +147,14 @@ def _complain(error: DlbenchError | typer.TyperException) -> int:
     return error.exit_code
 
 
-def _print_error(text: str) -> None:
-    print(f"Error: {text}", file=sys.stderr)
+def _print_error(text: str, one_line: bool = True) -> None:
+    """Print a message; what it quotes can neither break the line nor speak to the terminal, nor go on for pages."""
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    kept = "" if one_line else "\n\t"
+    print(
+        "Error: " + "".join(c if c.isprintable() or c in kept else repr(c)[1:-1] for c in text),
+        file=sys.stderr,
+    )
 
 
 def _warn(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 import typer
 from typer.core import TyperCommand
 
-from dlbench.errors import InputError
+from dlbench.errors import InputError, shown
 
 WHAT, DATA, HOW, OUTPUT = "What to train", "Data and chance", "How to run it", "Output"
 
@@ -135,10 +135,12 @@ class StudyOptions:
         given = {name: values for name in DEFAULTS if (values := getattr(self, name))}
         if self.seeds is not None:
             if "seed" in given:
-                raise InputError(f"--seeds {self.seeds} and --seed both name the seeds; give one of them")
+                raise InputError(
+                    f"--seeds {self.seeds[:100]} and --seed both name the seeds; give one of them"
+                )
             count = _whole(self.seeds)
             if not isinstance(count, int) or not 1 <= count <= MAX_SEEDS:
-                raise InputError(f"--seeds must be a number from 1 to {MAX_SEEDS:,}; got {self.seeds!r}")
+                raise InputError(f"--seeds must be a number from 1 to {MAX_SEEDS:,}; got {shown(self.seeds)}")
             given["seed"] = range(count)
         return given
 
@@ -148,6 +150,8 @@ class StudyOptions:
         Raises:
             InputError: two flags for one thing, or a name that is a path.
         """
+        for flag in ("--out", "--name", "--data-dir", "--config", "target"):
+            _check_path(flag, getattr(self, flag.removeprefix("--").replace("-", "_"), None))
         if self.out and self.name:
             raise InputError(
                 f"--out {self.out} and --name {self.name} both name the folder; give one of them"
@@ -172,9 +176,21 @@ class StudyOptions:
         every = None if self.checkpoint_every is None else _whole(self.checkpoint_every)
         if every is not None and (not isinstance(every, int) or every < 1):
             raise InputError(
-                f"--checkpoint-every must be a positive number of epochs; got {self.checkpoint_every!r}"
+                f"--checkpoint-every must be a positive number of epochs; got {shown(self.checkpoint_every)}"
             )
         return {"checkpoint_every": every, "retry_failed": self.retry_failed}
+
+
+def _check_path(flag: str, text: str | None) -> None:
+    """Refuse what no file can be called, or nobody could read in a message."""
+    if text is None:
+        return
+    if not text.strip():
+        raise InputError(f"{flag} is empty; name a file or folder, or leave it out")
+    if not text.isprintable():
+        raise InputError(f"{flag} must be printable text; got {text[:100]!r}")
+    if len(text.encode()) > 4000 or any(len(part.encode()) > 255 for part in Path(text).parts):
+        raise InputError(f"{flag} is longer than file names can be; got {text[:100]!r}...")
 
 
 def _whole(text: str) -> int | str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,6 +85,7 @@ def plan(options: TargetOptions) -> int:
 
     Trials, programs, estimated time, and what is done already. Writes nothing.
     """
+    options.persistence()
     study, settings = _target(options)
     return _show_plan(_planned(study, options, settings), options)
 
@@ -132,6 +135,7 @@ def study_folder(name: str) -> Path:
 def _study(options: StudyOptions, kind: Kind) -> StudySpec:
     from dlbench import config
 
+    options.settings()  # what is wrong with them is said before any file is read
     return _expand(config.read(Path(options.config)) if options.config else None, kind, options)
 
 
@@ -149,7 +153,16 @@ def _expand(read: Config | None, kind: Kind, options: StudyOptions) -> StudySpec
             )
         axes = [_first(axes[0])]
     with _flags_named():
-        study = union([expand(part, kind) for part in axes])
+        parts = [expand(part, kind) for part in axes]
+    study = union(parts)
+    repeated = sum(len(part.trials) for part in parts) - len(study.trials)
+    if repeated:
+        from dlbench import render
+        from dlbench.report import count
+
+        render.message(
+            f"Warning: {count(repeated, 'trial')} of one grid are in another too; each is trained once"
+        )
     if kind == "compare-archs" and len(study.axes.get("model", ())) < 2:
         name = study.trials[0].model
         raise InputError(f"compare-archs needs two models or more; got --model {name}. See 'dlbench train'")
@@ -163,9 +176,10 @@ def _first(axes: dict[str, Any]) -> dict[str, Any]:
 
     for name, values in axes.items():
         if len(values) > 1:
-            shown = " ".join(map(str, values[:5])) + (" ..." if len(values) > 5 else "")
+            listed = " ".join(str(value)[:100] for value in values[:5]) + (" ..." if len(values) > 5 else "")
             render.message(
-                f"Warning: one trial takes one value, so of {FLAGS.get(name, name)} {shown} it is {values[0]}; "
+                f"Warning: one trial takes one value, so of {FLAGS.get(name, name)} {listed} it is "
+                f"{str(values[0])[:100]}; "
                 "'dlbench grid' trains them all"
             )
     return {name: values[:1] for name, values in axes.items()}
@@ -175,8 +189,25 @@ def _planned(study: StudySpec, options: StudyOptions, settings: dict[str, Any]) 
     from dlbench import render
     from dlbench import study as library
 
-    with render.waiting("checking the study and its data", options.quiet), _flags_named():
-        return library.plan(study, **settings)
+    try:
+        with render.waiting("checking the study and its data", options.quiet), _flags_named():
+            return library.plan(study, **settings)
+    except InputError as error:
+        raise InputError(_place(options, str(error)) + str(error)) from None
+
+
+def _place(options: StudyOptions, text: str) -> str:
+    """The place in the study's file that a message about a flag means, if it is there that its value comes from."""
+    from dlbench import config
+    from dlbench.spec import FLAGS
+
+    file = options.config or getattr(options, "target", None)
+    if not file or not Path(file).is_file():
+        return ""
+    places = config.read(Path(file)).places
+    named = re.findall(r"--[a-z-]+", text)
+    meant = [name for flag in named for name in places if FLAGS.get(name) == flag]
+    return next((f"{places[name]}: " for name in meant if name not in options.fields_given()), "")
 
 
 @contextmanager
@@ -233,16 +264,25 @@ def _perform(study: StudySpec, options: StudyOptions, settings: dict[str, Any]) 
 
 
 def _confirm(planned: Plan, yes: bool) -> None:
-    """Ask before a long study.
+    """Ask before a study that takes long, or more of the disk than there is.
 
     Raises:
         InputError: there is nobody to ask.
     """
+    from dlbench.grids import disk_bytes
     from dlbench.report import count, duration
 
-    if yes or planned.estimate_s <= LONG_S:
+    estimates = []
+    if planned.estimate_s > LONG_S:
+        estimates.append(f"take about {duration(planned.estimate_s)}")
+    place = planned.folder.absolute()
+    place = next(folder for folder in (place, *place.parents) if folder.exists())
+    needed, free = disk_bytes(planned.missing, planned.workers), shutil.disk_usage(place).free
+    if planned.missing and needed > free:
+        estimates.append(f"write about {needed / 1e6:,.0f} MB where {free / 1e6:,.0f} MB are free ({place})")
+    if yes or not estimates:
         return
-    about = f"{count(len(planned.missing), 'trial')} would take about {duration(planned.estimate_s)}"
+    about = f"{count(len(planned.missing), 'trial')} would {' and '.join(estimates)}"
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise InputError(f"{about}; add --yes to start, or take values away")
     if not typer.confirm(f"{about}. Start?", err=True):
