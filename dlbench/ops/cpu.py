@@ -10,8 +10,8 @@ A pooled convolution never keeps the gradient of its full-size image: it remembe
 won each window (one byte), spreads the gradient from that, and drops it. Under ``vmap`` the lanes run one after
 the other through the kernels each would use alone; the grouped convolutions of plain ``vmap`` are slow.
 
-Measured (one core, whole training steps): 1.7 to 3 times faster than im2col products with the gradients that
-automatic differentiation finds, and half the time to compile.
+Measured (one core, whole training steps): 1.6 to 4 times faster than im2col products with the gradients that
+automatic differentiation finds, and less to compile.
 """
 
 import functools
