@@ -25,6 +25,8 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 #: Activations that never decrease: they commute with max pooling, so that pooling can come first.
 _MONOTONE = ("relu", "leaky_relu", "elu")
 
+BATCH_NORM_EPSILON = 1e-5
+
 Initializer = Callable[..., jax.Array]
 
 
@@ -73,23 +75,30 @@ class ConvBlock(nn.Module):
         kernel = self.param("kernel", start, (side, side, channels, self.features))
         bias = self.param("bias", start, (self.features,))
         act = ACTIVATIONS[self.activation]
-        conv = functools.partial(ops.conv2d, x, kernel, bias, padding=self.padding)
+        norm = BatchNorm(self.features, name="norm") if self.batch_norm else None
         if not self.pool:
-            return act(self._norm(conv(), train))
-        if not self.batch_norm and self.activation in _MONOTONE:
-            return act(ops.conv_pool(x, kernel, bias, padding=self.padding))
+            y = ops.conv2d(x, kernel, bias, padding=self.padding)
+            return act(y if norm is None else norm(y, train))
+        pool = functools.partial(
+            ops.conv_pool, x, padding=self.padding, activation=None if self.activation in _MONOTONE else act
+        )
+        if norm is None:
+            return act(pool(kernel, bias))
+        if not train:  # an affine map that the convolution can do on the way
+            factor, offset = norm.running()
+            return act(pool(kernel * factor, bias * factor + offset))
+        pooled, mean, variance = ops.conv_norm_pool(
+            x,
+            kernel,
+            norm.scale,
+            norm.bias,
+            padding=self.padding,
+            epsilon=BATCH_NORM_EPSILON,
+            activation=None if self.activation in _MONOTONE else act,
+        )
         lost = side - 1 if self.padding == "VALID" else 0
-        if (x.shape[1] - lost) % 2 or (
-            x.shape[2] - lost
-        ) % 2:  # batch norm counts the pixels that pooling drops
-            return ops.max_pool2(act(self._norm(conv(), train)))
-        positions = self._norm(ops.conv_positions(x, kernel, bias, padding=self.padding), train)
-        if self.activation in _MONOTONE:
-            return act(ops.max_positions(positions))
-        return ops.max_positions(act(positions))
-
-    def _norm(self, y: jax.Array, train: bool) -> jax.Array:
-        return BatchNorm(name="norm")(y, train) if self.batch_norm else y
+        norm.record(mean + bias, variance, x.shape[0] * (x.shape[1] - lost) * (x.shape[2] - lost))
+        return act(pooled)
 
 
 class BatchNorm(nn.Module):
@@ -99,26 +108,37 @@ class BatchNorm(nn.Module):
     batch is normalised by its biased one. References: Ioffe and Szegedy, 2015; PyTorch's documentation.
     """
 
-    @nn.compact
+    features: int
+
+    def setup(self) -> None:
+        """Declare scale, bias and running statistics, [features] each."""
+        shape = (self.features,)
+        self.scale = self.param("scale", nn.initializers.ones, shape)
+        self.bias = self.param("bias", nn.initializers.zeros, shape)
+        self.mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        self.var = self.variable("batch_stats", "var", jnp.ones, shape)
+
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Normalise [..., C] over all axes but the last."""
-        shape = (x.shape[-1],)
-        scale = self.param("scale", nn.initializers.ones, shape)
-        bias = self.param("bias", nn.initializers.zeros, shape)
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
-        running_var = self.variable("batch_stats", "var", jnp.ones, shape)
-        if train:
-            axes = tuple(range(x.ndim - 1))
-            mean = x.mean(axes)
-            var = jnp.square(x - mean).mean(axes)
-            if not self.is_initializing():
-                count = x.size // x.shape[-1]
-                running_mean.value = 0.9 * running_mean.value + 0.1 * mean
-                running_var.value = 0.9 * running_var.value + 0.1 * var * (count / max(count - 1, 1))
-        else:
-            mean, var = running_mean.value, running_var.value
-        factor = scale * jax.lax.rsqrt(var + 1e-5)
-        return x * factor + (bias - mean * factor)
+        """Normalise [..., features] over all axes but the last."""
+        if not train:
+            factor, offset = self.running()
+            return x * factor + offset
+        axes = tuple(range(x.ndim - 1))
+        mean = x.mean(axes)
+        variance = jnp.square(x - mean).mean(axes)
+        self.record(mean, variance, x.size // x.shape[-1])
+        return (x - mean) * (self.scale * jax.lax.rsqrt(variance + BATCH_NORM_EPSILON)) + self.bias
+
+    def running(self) -> tuple[jax.Array, jax.Array]:
+        """What evaluation multiplies by and adds, [features] each."""
+        factor = self.scale * jax.lax.rsqrt(self.var.value + BATCH_NORM_EPSILON)
+        return factor, self.bias - self.mean.value * factor
+
+    def record(self, mean: jax.Array, variance: jax.Array, count: int) -> None:
+        """Move the running statistics towards those of a batch, whose variance is biased, of so many values."""
+        if not self.is_initializing():
+            self.mean.value = 0.9 * self.mean.value + 0.1 * mean
+            self.var.value = 0.9 * self.var.value + 0.1 * variance * (count / max(count - 1, 1))
 
 
 class SimpleCNN(nn.Module):

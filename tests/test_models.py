@@ -203,7 +203,7 @@ def test_weights_and_biases_start_uniform(name):
 
 
 def test_batch_norm_starts_as_the_identity():
-    variables = models.BatchNorm().init(jax.random.key(0), jnp.ones((2, 3)), train=True)
+    variables = models.BatchNorm(3).init(jax.random.key(0), jnp.ones((2, 3)), train=True)
     np.testing.assert_array_equal(variables["params"]["scale"], np.ones(3))
     np.testing.assert_array_equal(variables["params"]["bias"], np.zeros(3))
     np.testing.assert_array_equal(variables["batch_stats"]["mean"], np.zeros(3))
@@ -270,14 +270,14 @@ def test_batch_norm_in_evaluation_uses_and_keeps_the_running_statistics():
         "params": {"scale": np.array([2, 1, 1], np.float32), "bias": np.array([0, 1, 0], np.float32)},
         "batch_stats": {"mean": mean, "var": var},
     }
-    ours, updated = models.BatchNorm().apply(variables, x, train=False, mutable=["batch_stats"])
+    ours, updated = models.BatchNorm(3).apply(variables, x, train=False, mutable=["batch_stats"])
     np.testing.assert_allclose(ours, (x - mean) / np.sqrt(var + 1e-5) * [2, 1, 1] + [0, 1, 0], rtol=1e-5)
     np.testing.assert_array_equal(updated["batch_stats"]["var"], var)
 
 
 def test_batch_norm_of_one_value_stays_finite():
-    variables = models.BatchNorm().init(jax.random.key(0), jnp.ones((1, 3)), train=True)
-    _, updated = models.BatchNorm().apply(variables, jnp.ones((1, 3)), train=True, mutable=["batch_stats"])
+    variables = models.BatchNorm(3).init(jax.random.key(0), jnp.ones((1, 3)), train=True)
+    _, updated = models.BatchNorm(3).apply(variables, jnp.ones((1, 3)), train=True, mutable=["batch_stats"])
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(updated))
 
 
