@@ -16,11 +16,20 @@ import jax.numpy as jnp
 from dlbench import ops, registry
 from dlbench.errors import InputError
 
+
+def gelu(x: jax.Array) -> jax.Array:
+    """Exact GELU, x Φ(x), written with erf as PyTorch does; by erfc it takes twice the time on a CPU.
+
+    Reference: Hendrycks and Gimpel, "Gaussian error linear units", 2016.
+    """
+    return x * (0.5 * (1.0 + jax.lax.erf(x * 0.5**0.5)))
+
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
     "leaky_relu": functools.partial(nn.leaky_relu, negative_slope=0.01),
     "elu": nn.elu,
-    "gelu": functools.partial(nn.gelu, approximate=False),
+    "gelu": gelu,
 }
 #: Activations that never decrease: they commute with max pooling, so that pooling can come first.
 _MONOTONE = ("relu", "leaky_relu", "elu")
