@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from numpy.typing import NDArray
 
-from dlbench import models, registry, train
+from dlbench import files, models, registry, train
 from dlbench.errors import DlbenchError, InputError, StoreError
 from dlbench.spec import Trial
 
@@ -91,7 +90,7 @@ def save_best(folder: Path, trial: Trial, num_classes: int, params: Any, batch_s
         batch_stats: pytree of arrays, possibly empty.
     """
     path = (folder / BEST).absolute()
-    shutil.rmtree(path, ignore_errors=True)
+    files.remove(path)
     state = {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})}
     about = {"trial": trial.model_dump(mode="json"), "num_classes": num_classes}
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:

@@ -136,12 +136,14 @@ class _Reader:
     def grids(self, node: yaml.Node | None) -> list[dict[str, list[Any]]]:
         if node is None:
             return []
+        self._untagged(node)
         if not isinstance(node, yaml.SequenceNode) or not node.value:
             raise self.error(node, "grids must be a list of mappings, such as '- {optimizer: sgd, lr: 0.1}'")
         return [self.section(part, _FIELDS).values for part in node.value]
 
     def section(self, node: yaml.Node, keys: tuple[str, ...]) -> _Section:
         """Read one mapping: each key known and given once, each value possible."""
+        self._untagged(node)
         if not isinstance(node, yaml.MappingNode):
             raise self.error(node, f"'key: value' is needed here; got {shown(self._value(node))}")
         section = _Section()
@@ -170,12 +172,22 @@ class _Reader:
                 rule = f"a whole number from 1 to {grids.MAX_TRIALS}, or a list"
                 raise self.error(node, f"seeds must be {rule}; got {shown(count)}")
             return list(range(count))
+        self._untagged(node)
         items = node.value if isinstance(node, yaml.SequenceNode) else [node]
         values = [self._value(item) for item in items]
         for item, value in zip(items, values, strict=True):
             self._check(item, name, [value])
         self._check(node, name, values)
         return values
+
+    def _untagged(self, node: yaml.Node) -> None:
+        """Lists and mappings are read as they stand; a tag would ask for something else."""
+        usual: dict[type[yaml.Node], str] = {
+            yaml.SequenceNode: "tag:yaml.org,2002:seq",
+            yaml.MappingNode: "tag:yaml.org,2002:map",
+        }
+        if node.tag != usual.get(type(node), node.tag):
+            raise self.error(node, f"the tag {shown(node.tag)} has no place here; leave it out")
 
     def _check(self, node: yaml.Node, name: str, values: list[Any]) -> None:
         try:

@@ -33,6 +33,20 @@ def shown(value: object) -> str:
         return "a number too long to write"
 
 
+def printable(text: str, kept: str = "") -> str:
+    """Text that can neither break its line nor speak to the terminal.
+
+    Args:
+        text: what somebody may have chosen.
+        kept: control characters that may stay.
+    """
+    return (
+        text
+        if text.isprintable()
+        else "".join(c if c.isprintable() or c in kept else repr(c)[1:-1] for c in text)
+    )
+
+
 class DlbenchError(Exception):
     """Base of every error that dlbench raises on purpose."""
 

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from dlbench import files
 from dlbench.spec import StudySpec, Trial
 
 PACKAGES = (
@@ -116,7 +117,5 @@ def _git() -> dict[str, Any] | None:
 
 def write(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write ``manifest.json``, whole or not at all."""
-    path = folder / "manifest.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(manifest, indent=2) + "\n")
-    temporary.replace(path)
+    text = json.dumps(manifest, indent=2) + "\n"
+    files.write_whole(folder / "manifest.json", lambda file: file.write(text.encode()))

@@ -20,6 +20,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from dlbench import events, grids
+from dlbench.errors import printable
 from dlbench.report import Report, Table, count, duration, percent
 
 if TYPE_CHECKING:
@@ -42,9 +43,9 @@ def show(report: Report) -> None:
                 console.print(Text(part.title, style="bold"))
             console.print(_table(part))
             if part.caption:
-                console.print(Text(part.caption, style="dim"))
+                console.print(Text(printable(part.caption, "\n"), style="dim"))
         else:
-            console.print(Text(part))
+            console.print(Text(printable(part, "\n")))
 
 
 def text(data: str) -> None:
@@ -54,7 +55,7 @@ def text(data: str) -> None:
 
 def message(words: str) -> None:
     """Print a message to standard error."""
-    _console(sys.stderr).print(Text(words))
+    _console(sys.stderr).print(Text(printable(words, "\n\t")))
 
 
 def waiting(words: str, quiet: bool = False) -> AbstractContextManager[object]:

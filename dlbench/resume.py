@@ -6,7 +6,6 @@ passed over: the one before it, or the trial's beginning, gives the same bits.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from dlbench import files
 from dlbench.checkpoint import tree_digest
 from dlbench.results import Epoch
 from dlbench.spec import Trial
@@ -49,6 +49,7 @@ def save(folder: Path, trial: Trial, progress: Progress) -> None:
         "history": [list(map(_hex, epoch)) for epoch in progress.history],
         "spent": progress.spent,
     }
+    files.refuse_links(folder / STATE)
     with _manager(folder) as manager:
         manager.save(
             len(progress.history),
@@ -81,7 +82,7 @@ def restore(folder: Path, trial: Trial, example: TrainState, warn: Callable[[str
 
 def forget(folder: Path) -> None:
     """Remove the states of a trial that has ended."""
-    shutil.rmtree(folder / STATE, ignore_errors=True)
+    files.remove(folder / STATE)
 
 
 def _read(path: Path, trial: Trial, example: TrainState) -> Progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,12 +11,12 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, Literal
 
-from dlbench import data, devices, engine, events, grids, manifest, registry
+from dlbench import data, devices, engine, events, files, grids, manifest, registry
 from dlbench.database import explained
 from dlbench.errors import SpecError, StoreError
 from dlbench.grids import Program
 from dlbench.recording import interruptible, record
-from dlbench.results import StudyResult, TrialStatus
+from dlbench.results import StudyResult, TrialResult, TrialStatus
 from dlbench.spec import StudySpec, Trial, digest
 from dlbench.store import FILE_NAME, Store, holds_study
 
@@ -214,7 +215,17 @@ def run(
                 raise KeyboardInterrupt
     with Store(folder) as store:
         trials = tuple(store.results([trial.id for trial in planned.trials]))
+    _tidy(trials)
     return StudyResult(study, trials, folder, time.perf_counter() - start)
+
+
+def _tidy(trials: Sequence[TrialResult]) -> None:
+    """Remove what a process that was killed as its trial ended has left of it."""
+    for folder in (trial.folder for trial in trials if trial.status.is_finished):
+        if not folder.parent.is_symlink() and not folder.is_symlink():
+            for path in (*folder.glob("state"), *folder.glob("*-tmp*"), *folder.glob(".*.new")):
+                with contextlib.suppress(OSError):
+                    files.remove(path)
 
 
 def open_study(folder: Path | str) -> StudyResult:

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from clu import parameter_overview
 
-from dlbench import checkpoint, data, events, resume, train
+from dlbench import checkpoint, data, events, files, resume, train
 from dlbench.augment import augment
 from dlbench.database import is_out_of_room
 from dlbench.errors import InputError
@@ -185,7 +185,9 @@ class Worker:
         return restored, [list(progress.history) for progress in kept]
 
     def _folder(self, trial: Trial) -> Path:
-        return self.study_dir / "trials" / trial.id
+        folder = self.study_dir / "trials" / trial.id
+        files.refuse_links(folder.parent, folder)
+        return folder
 
     def _outcome(
         self, trial: Trial, split: Split, history: list[Epoch], state: train.TrainState
@@ -215,7 +217,7 @@ class Worker:
         folder = self._folder(trial)
         folder.mkdir(parents=True, exist_ok=True)
         checkpoint.save_best(folder, trial, split.num_classes, state.best_params, state.best_batch_stats)
-        np.save(folder / "test_logits.npy", logits)
+        files.write_whole(folder / "test_logits.npy", lambda file: np.save(file, logits, allow_pickle=False))
         loss = CRITERIA[trial.spec.criterion](jnp.asarray(logits), jnp.asarray(split.test_labels)).mean()
         return {"test_loss": json_number(float(loss)), **classification_metrics(logits, split.test_labels)}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dlbench import registry
+from dlbench import files, registry
 from dlbench.results import Epoch
 from dlbench.spec import Trial
 
@@ -54,7 +53,8 @@ class TensorBoardWriter:
             from tensorboardX.event_file_writer import EventsWriter
         label = re.sub(r"[^A-Za-z0-9_-]", "_", registry.label(trial.spec.model))[:100]
         path = self.folder / f"{label}-{trial.id}"
-        shutil.rmtree(path, ignore_errors=True)
+        files.refuse_links(self.folder)
+        files.remove(path)
         path.mkdir(parents=True)
         self._open[trial.id] = EventsWriter(str(path / "events"))
 

@@ -15,7 +15,7 @@ PACKAGE = Path(dlbench.__file__).parent
 #: Imports go strictly downward; a package counts as one module.
 LEVELS = [
     {"errors"},
-    {"spec", "registry", "database"},
+    {"spec", "registry", "database", "files"},
     {"grids", "ops", "losses", "optimizers", "augment", "stats", "data", "results", "devices"},
     {"models", "metrics", "events"},
     {"train"},
@@ -41,6 +41,7 @@ JAX_FREE = (
     "data",
     "results",
     "events",
+    "files",
     "writers",
     "store",
     "manifest",

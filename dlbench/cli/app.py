@@ -13,7 +13,7 @@ import typer
 
 from dlbench.cli import checks, queries, studies
 from dlbench.cli.options import ManyValuesCommand
-from dlbench.errors import DlbenchError
+from dlbench.errors import DlbenchError, printable
 
 #: Set to 1, this shows the traceback of an internal error.
 DEBUG_VARIABLE = "DLBENCH_DEBUG"
@@ -150,11 +150,7 @@ def _complain(error: DlbenchError | typer.TyperException) -> int:
 def _print_error(text: str, one_line: bool = True) -> None:
     """Print a message; what it quotes can neither break the line nor speak to the terminal, nor go on for pages."""
     text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-    kept = "" if one_line else "\n\t"
-    print(
-        "Error: " + "".join(c if c.isprintable() or c in kept else repr(c)[1:-1] for c in text),
-        file=sys.stderr,
-    )
+    print(f"Error: {printable(text, '' if one_line else chr(10))}", file=sys.stderr)
 
 
 def _warn(message: Warning | str, *_: Any, **__: Any) -> None:

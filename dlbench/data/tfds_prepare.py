@@ -157,8 +157,8 @@ def _write_arrays(builder: Any, known: PublicSet, out: Path, *, shuffled: bool) 
         order = _original_order(split, count) if shuffled else range(count)
         for place, example in zip(order, examples, strict=True):
             images[place], labels[place] = example["image"], example["label"]
-        np.save(out / f"{split}_images.npy", images)
-        np.save(out / f"{split}_labels.npy", labels)
+        np.save(out / f"{split}_images.npy", images, allow_pickle=False)
+        np.save(out / f"{split}_labels.npy", labels, allow_pickle=False)
 
 
 def _original_order(split: str, count: int) -> list[int]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlbench import registry
+from dlbench.errors import printable
 from dlbench.spec import FLAGS
 from dlbench.stats import Interval
 
@@ -54,7 +55,7 @@ class Table:
         """The cells as they are shown; "-" where there is no value."""
         return [
             [
-                "-" if value is None else column.text(value)
+                "-" if value is None else printable(column.text(value))
                 for column, value in zip(self.columns, row, strict=True)
             ]
             for row in self.rows
@@ -64,9 +65,11 @@ class Table:
         """A Markdown table."""
         lines = [[column.title for column in self.columns]]
         lines.append([":--" if column.left else "--:" for column in self.columns])
-        lines += [[text.replace("|", "\\|") for text in row] for row in self.texts()]
+        lines += [[_escaped(text).replace("|", "\\|") for text in row] for row in self.texts()]
         body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return "\n\n".join(part for part in (self.title and f"**{self.title}**", body, self.caption) if part)
+        return "\n\n".join(
+            part for part in (self.title and f"**{self.title}**", body, _escaped(self.caption)) if part
+        )
 
     def to_csv(self) -> str:
         """Raw values under their keys; empty where there is none, JSON where there are several."""
@@ -83,7 +86,12 @@ Report = list[Table | str]
 
 def to_markdown(report: Report) -> str:
     """A report as Markdown."""
-    return "\n\n".join(part if isinstance(part, str) else part.to_markdown() for part in report)
+    return "\n\n".join(_escaped(part) if isinstance(part, str) else part.to_markdown() for part in report)
+
+
+def _escaped(text: str) -> str:
+    """Text without HTML: what begins a tag is shown as itself."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def percent(value: float) -> str:
@@ -139,12 +147,12 @@ def field_title(name: str) -> str:
 def setting(name: str, value: Any) -> str:
     """A field's value as its user would write it."""
     if name == "model":
-        return registry.label(value)
+        return printable(registry.label(value))
     if name == "model_args":
-        return " ".join(f"{key}={argument}" for key, argument in value) or "-"
+        return printable(" ".join(f"{key}={argument}" for key, argument in value)) or "-"
     if value is None:
         return "model's own"
-    short = f"{value:g}" if isinstance(value, float) else str(value)
+    short = f"{value:g}" if isinstance(value, float) else printable(str(value))
     return short if not isinstance(value, float) or float(short) == value else repr(value)
 
 

@@ -1,0 +1,48 @@
+"""Files and folders inside a study, which may come from a stranger: nothing is written or removed through a link."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from dlbench.errors import StoreError
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder and what it holds; of a symbolic link, only the link."""
+    if path.is_symlink():
+        path.unlink()
+    elif path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file, whole or not at all, replacing what is there; a symbolic link is replaced, not followed.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+        write(file)
+    new.replace(path)
+
+
+def refuse_links(*paths: Path) -> None:
+    """Make sure that what is written or removed below these lies in the study.
+
+    Raises:
+        StoreError: one of them is a symbolic link.
+    """
+    for path in paths:
+        if path.is_symlink():
+            raise StoreError(
+                f"{path} is a symbolic link, and inside a study nothing is written or removed through one; put the "
+                "folder itself there, or link the whole study"
+            )
