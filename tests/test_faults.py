@@ -111,9 +111,13 @@ def test_a_read_only_folder_can_be_read_and_nothing_else(
     disk.change("size=8m")
     folder = copied(small_result, disk.path / "s")
     (disk.path / "empty").mkdir()
+    db = sqlite3.connect(copied(small_result, disk.path / "killed") / FILE_NAME)
+    db.execute("PRAGMA journal_mode=WAL")  # as a process leaves it that is killed
+    db.close()
     disk.change("ro")
     assert digests(study.open_study(folder)) == digests(small_result)
-    assert [summary.problem for summary in study.list_studies(disk.path)] == [None]
+    assert [summary.problem for summary in study.list_studies(disk.path)] == [None] * 2
+    assert digests(study.open_study(disk.path / "killed")) == digests(small_result)
     assert digests(dlbench.run(small_study, out=folder)) == digests(small_result), "nothing is left to train"
     more = dlbench.grid(seed=5, **SMALL)
     for out in (folder, disk.path / "empty", disk.path / "new"):
