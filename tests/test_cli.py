@@ -80,19 +80,14 @@ def python(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
 # Starting.
 
 
-def test_help_imports_nothing_heavy_and_is_quick() -> None:
+def test_help_imports_nothing_heavy() -> None:
     code = "import sys; sys.argv = ['dlbench', 'grid', '--help']\nfrom dlbench.cli import main\ntry: main()\nfinally: "
     code += (
         "print({'jax', 'numpy', 'scipy', 'pandas', 'rich', 'dlbench.spec'} & {*sys.modules}, file=sys.stderr)"
     )
-    best = float("inf")
-    for _ in range(3):
-        start = time.perf_counter()
-        done = python("-c", code)
-        best = min(best, time.perf_counter() - start)
-        assert (done.returncode, done.stderr.strip()) == (0, "set()")
-        assert "dlbench grid --lr 1e-3 1e-2" in done.stdout
-    assert best < 0.5
+    done = python("-c", code)
+    assert (done.returncode, done.stderr.strip()) == (0, "set()")
+    assert "dlbench grid --lr 1e-3 1e-2" in done.stdout
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

@@ -107,7 +107,7 @@ def test_an_unknown_name_lists_the_known_and_the_nearest():
         ("math:pi", {}, "is no class or function"),
         ("math:nothing", {}, "no attribute 'nothing'"),
         ("no_such_module_here:Net", {}, "no module 'no_such_module_here'"),
-        ("bad name:Net", {}, "not of the form package.module:Attribute"),
+        ("bad name:Net", {}, "the form package.module:Attribute"),
     ],
 )
 def test_wrong_arguments(name, arguments, message):
