@@ -295,7 +295,7 @@ def test_a_model_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert fine.num_params == 784 * 16 + 16 + 160 + 10
     assert fine.load().test_accuracy() == fine.test_accuracy
     assert few.status is TrialStatus.FAILED
-    assert "expected logits of shape (2, 10)" in few.error
+    assert "expected float logits of shape (2, 10)" in few.error
     assert "not today" in raises.error
     before = fine.id
     source = tmp_path / "mymodels.py"
