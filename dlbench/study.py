@@ -17,7 +17,7 @@ from dlbench.errors import SpecError, StoreError
 from dlbench.grids import Program
 from dlbench.recording import interruptible, record
 from dlbench.results import StudyResult, TrialResult, TrialStatus
-from dlbench.spec import StudySpec, Trial, digest
+from dlbench.spec import StudySpec, Trial, TrialSpec, digest
 from dlbench.store import FILE_NAME, Store, holds_study
 
 RUNS = Path("runs")
@@ -133,8 +133,7 @@ def plan(
     """
     if not study.trials:
         raise SpecError("the study has no trial; give every field at least one value")
-    for spec in study.trials:
-        registry.check_trusted(spec.model)
+    study = study.model_copy(update={"trials": tuple(map(_named, study.trials))})
     backend = devices.device(device)
     per_program = devices.lanes(lanes, backend)
     trials = tuple(grids.resolve(study, lambda name: data.info(name, data_dir), per_program))
@@ -148,6 +147,14 @@ def plan(
     return Plan(
         study, trials, folder, devices.workers(workers, backend, study, left), backend, data_dir, done, failed
     )
+
+
+def _named(spec: TrialSpec) -> TrialSpec:
+    """The same trial, its model by its reference; code outside dlbench only if this process has named it."""
+    if ":" in spec.model:
+        registry.check_trusted(spec.model)
+        return spec
+    return spec.model_copy(update={"model": registry.resolve_model(spec.model)})
 
 
 def run(

@@ -145,6 +145,11 @@ def test_a_trial_whose_worker_always_dies_fails_and_the_others_go_on(
     again = dlbench.run(study, out=tmp_path / "s", on_event=started.append)
     assert len(started) == 1, "what failed is tried again only when that is asked for"
     assert again.failed == [again.trials[0]]
+    once_more = dlbench.run(study, out=tmp_path / "s", retry_failed=True, on_event=started.append)
+    assert deadly.id in [
+        trial_id for event in started if isinstance(event, events.Started) for trial_id in event.trial_ids
+    ]
+    assert once_more.trials[1] == fine
 
 
 def test_no_process_is_left_when_a_run_is_abandoned(tmp_path: Path) -> None:

@@ -309,6 +309,12 @@ def test_foreign_code_named_by_a_stored_study_alone_is_not_run(tmp_path: Path) -
         dlbench.run(dlbench.StudySpec(trials=(spec,)), out=tmp_path / "s")
 
 
+def test_a_study_written_by_hand_may_name_models_as_people_do() -> None:
+    by_hand = dlbench.StudySpec(trials=(dlbench.TrialSpec(model="high_vision", **SMALL),))
+    by_grid = dlbench.grid(model="High-Vision", **SMALL)
+    assert dlbench.plan(by_hand).trials == dlbench.plan(by_grid).trials
+
+
 def test_a_data_set_of_ones_own(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     labels = draw.integers(0, 2, 220)

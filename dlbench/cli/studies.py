@@ -297,7 +297,7 @@ def show_failures(result: StudyResult) -> None:
     if not result.failed:
         return
     failed = count(len(result.failed), "trial")
-    lines = [f"{failed} failed; 'dlbench run {result.folder}' tries again:"]
+    lines = [f"{failed} failed; 'dlbench run {result.folder} --retry-failed' tries again:"]
     for trial in result.failed:
         reason = (trial.error or "unknown").splitlines()[0]
         lines.append(f"  {trial.id}  {trial.trial.spec.model} seed {trial.seed}: {reason}")
