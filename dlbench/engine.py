@@ -270,6 +270,9 @@ class _Pool:
     def _bury(self, process: _Process) -> Generator[events.AnyEvent]:
         """A worker has died: try its trials again on a new one, or give them up."""
         code = process.process.wait()
+        if self._stopping.is_set():
+            del self._busy[process.number]
+            return
         ended = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         last_words = b"".join(process.last_words).decode(errors="replace")
         if process.job is None:
