@@ -90,8 +90,8 @@ def count(kind: str) -> int:
 
 
 def gpus() -> list[str]:
-    """The GPUs that this process may use, as ``CUDA_VISIBLE_KINDS`` names them."""
-    visible = os.environ.get("CUDA_VISIBLE_KINDS")
+    """The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name.strip() for name in visible.split(",") if name.strip()]
     try:
