@@ -15,8 +15,9 @@ import json
 import math
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,7 @@ from typing import IO, Any, Self
 
 from dlbench.database import connected, explained, is_empty, locked, use_wal
 from dlbench.errors import StoreError
+from dlbench.grids import program_of
 from dlbench.results import Epoch, TrialResult, TrialStatus, history_digest
 from dlbench.spec import Trial, canonical_json, digest, json_number
 
@@ -151,6 +153,19 @@ class Store:
             ).fetchall():
                 self._seal(trial_id)
 
+    def spend(self, times: Mapping[str, float]) -> None:
+        """Record what the workers have spent so far, in seconds by kind, in place of what was recorded."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO meta VALUES ('times', ?)", (canonical_json(dict(times)),)
+            )
+
+    def times(self) -> dict[str, float]:
+        """Seconds that workers have spent, by kind; nothing where that was not recorded."""
+        with explained(self.folder):
+            row = self._db.execute("SELECT value FROM meta WHERE key = 'times'").fetchone()
+            return {kind: float(seconds) for kind, seconds in json.loads(row[0]).items()} if row else {}
+
     def add_manifest(self, manifest: dict[str, Any]) -> None:
         """Record the environment of a session."""
         with self._transaction():
@@ -249,6 +264,7 @@ class Store:
                 recorded = trial.history_sha256
                 if verify and history and recorded and recorded != history_digest(list(trial.history)):
                     raise self._damage(trial_id, "its history is not what was recorded")
+        found = {trial.id: trial for trial in _sharing_compilation(list(found.values()))}
         if ids is None:
             return list(found.values())
         missing = [trial_id for trial_id in ids if trial_id not in found]
@@ -321,6 +337,27 @@ class Store:
                 if self._db.in_transaction:  # a full disk ends it by itself
                     self._db.execute("ROLLBACK")
                 raise
+
+
+def _sharing_compilation(trials: list[TrialResult]) -> list[TrialResult]:
+    """Divide what compiling a program took among the trials that ran it; recorded is which of them met it first."""
+    programs: dict[object, list[TrialResult]] = {}
+    for result in trials:
+        if result.outcome:
+            programs.setdefault(program_of(result.trial), []).append(result)
+    times: dict[str, dict[str, float]] = {}
+    for members in programs.values():
+        spent = [float(member.outcome.get("compile_time_s") or 0.0) for member in members]
+        for member in members:
+            alone = member.outcome.get("compile_time_alone_s")
+            times[member.id] = {
+                "compile_time_s": sum(spent) / len(spent),
+                "compile_time_alone_s": max(spent) if alone is None else alone,
+            }
+    return [
+        replace(result, outcome={**result.outcome, **times[result.id]}) if result.outcome else result
+        for result in trials
+    ]
 
 
 #: What the checksum of a row is taken of.
