@@ -17,7 +17,6 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -248,23 +247,26 @@ class Store:
             raise self._damage(damaged[0], "its row is not what was recorded")
         with explained(self.folder):
             epochs = self._histories() if history else {}
-            rows = self._db.execute("SELECT id, trial, status, outcome, error FROM trials ORDER BY position")
+            query = "SELECT id, trial, status, outcome, error FROM trials ORDER BY position"
+            rows = self._db.execute(query).fetchall()
+            trials = {row[0]: Trial.model_validate_json(row[1]) for row in rows}
+            outcomes = {row[0]: json.loads(row[3]) for row in rows}
+            for trial_id, outcome in outcomes.items():
+                recorded = outcome.get("history_sha256") if verify and history else None
+                if recorded and recorded != history_digest(epochs.get(trial_id, [])):
+                    raise self._damage(trial_id, "its history is not what was recorded")
+            _share_compilation(trials, outcomes)
             found = {
-                row[0]: TrialResult(
-                    trial=Trial.model_validate_json(row[1]),
-                    status=TrialStatus(row[2]),
-                    outcome=json.loads(row[3]),
-                    history=tuple(epochs.get(row[0], ())),
-                    error=row[4],
+                trial_id: TrialResult(
+                    trial=trials[trial_id],
+                    status=TrialStatus(status),
+                    outcome=outcomes[trial_id],
+                    history=tuple(epochs.get(trial_id, ())),
+                    error=error,
                     study_dir=self.folder,
                 )
-                for row in rows
+                for trial_id, _, status, _, error in rows
             }
-            for trial_id, trial in found.items():
-                recorded = trial.history_sha256
-                if verify and history and recorded and recorded != history_digest(list(trial.history)):
-                    raise self._damage(trial_id, "its history is not what was recorded")
-        found = {trial.id: trial for trial in _sharing_compilation(list(found.values()))}
         if ids is None:
             return list(found.values())
         missing = [trial_id for trial_id in ids if trial_id not in found]
@@ -339,25 +341,18 @@ class Store:
                 raise
 
 
-def _sharing_compilation(trials: list[TrialResult]) -> list[TrialResult]:
+def _share_compilation(trials: Mapping[str, Trial], outcomes: Mapping[str, dict[str, Any]]) -> None:
     """Divide what compiling a program took among the trials that ran it; recorded is which of them met it first."""
-    programs: dict[object, list[TrialResult]] = {}
-    for result in trials:
-        if result.outcome:
-            programs.setdefault(program_of(result.trial), []).append(result)
-    times: dict[str, dict[str, float]] = {}
+    programs: dict[object, list[dict[str, Any]]] = {}
+    for trial_id, outcome in outcomes.items():
+        if outcome:
+            programs.setdefault(program_of(trials[trial_id]), []).append(outcome)
     for members in programs.values():
-        spent = [float(member.outcome.get("compile_time_s") or 0.0) for member in members]
-        for member in members:
-            alone = member.outcome.get("compile_time_alone_s")
-            times[member.id] = {
-                "compile_time_s": sum(spent) / len(spent),
-                "compile_time_alone_s": max(spent) if alone is None else alone,
-            }
-    return [
-        replace(result, outcome={**result.outcome, **times[result.id]}) if result.outcome else result
-        for result in trials
-    ]
+        spent = [float(outcome.get("compile_time_s") or 0.0) for outcome in members]
+        share, longest = sum(spent) / len(spent), max(spent)
+        for outcome in members:
+            outcome["compile_time_s"] = share
+            outcome.setdefault("compile_time_alone_s", longest)
 
 
 #: What the checksum of a row is taken of.
