@@ -7,6 +7,7 @@ determines its result; the environment it ran in is recorded beside it, not in t
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -158,7 +159,7 @@ class Trial(BaseModel):
     model_digest: str = ""
     lanes: int = 1
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """Digest (16 hexadecimal digits) of everything that determines the result."""
         return digest({"numerics": NUMERICS_VERSION, **self.model_dump()})[:16]

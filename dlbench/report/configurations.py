@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -45,8 +46,8 @@ class Configuration:
 
     def mean(self, figure: str) -> float | None:
         """The mean alone."""
-        interval = self.interval(figure)
-        return None if interval is None else interval.estimate
+        values = [value for trial in self.complete if (value := getattr(trial, figure)) is not None]
+        return statistics.mean(values) if values else None
 
     def by_seed(self, figure: str) -> dict[tuple[int, int], float]:
         """A figure by seed and split."""

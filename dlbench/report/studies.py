@@ -46,7 +46,7 @@ def study_report(result: StudyResult) -> Report:
         parts = _single(result.trials[0])
     else:
         parts = _grid(result.trials)
-    return [*parts, *_left_out(result.trials), _where(result)]
+    return [*parts, *_left_out(result.trials), *_times(result), _where(result)]
 
 
 def trial_table(trials: Sequence[TrialResult], title: str = "Trials") -> Table:
@@ -89,6 +89,7 @@ def _single(trial: TrialResult) -> Report:
         ("parameters", trial.num_params, thousands),
         ("training time", trial.train_time_s, duration),
         ("compile time", trial.compile_time_s, duration),
+        ("compile time, the program alone", trial.compile_time_alone_s, duration),
         ("evaluation time", trial.eval_time_s, duration),
         ("images per second", trial.images_per_s, lambda value: f"{value:,.0f}"),
         ("status", trial.status, lambda status: str(status).lower()),
@@ -246,6 +247,25 @@ def _left_out(trials: Sequence[TrialResult]) -> list[str]:
         if tally
         else []
     )
+
+
+def _times(result: StudyResult) -> list[str]:
+    """What the workers' time went into."""
+    whole = sum(result.times.values())
+    if not whole:
+        return []
+    shares = ", ".join(f"{result.times.get(kind, 0.0) / whole:.0%} {name}" for kind, name in _WORDS.items())
+    return [f"Workers' time, {duration(whole)}: {shares.replace('%', ' %')}."]
+
+
+#: The kinds of time, in the words of a report.
+_WORDS = {
+    "train": "training",
+    "eval": "evaluation",
+    "compile": "compiling",
+    "io": "I/O",
+    "wait": "waiting and start-up",
+}
 
 
 def _where(result: StudyResult) -> str:
