@@ -26,7 +26,7 @@ LEVELS = [
     {"recording", "replay", "audit"},
     {"study"},
     {"config", "report"},
-    {"render"},
+    {"render", "figures"},
     {"cli"},
     {"__main__", "__init__"},
 ]
@@ -53,6 +53,7 @@ JAX_FREE = (
     "devices",
     "config",
     "report",
+    "figures",
     "render",
     "cli",
 )
