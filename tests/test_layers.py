@@ -17,7 +17,7 @@ LEVELS = [
     {"errors"},
     {"spec", "registry", "database", "files"},
     {"grids", "ops", "losses", "optimizers", "augment", "stats", "data", "results", "devices"},
-    {"models", "metrics", "events"},
+    {"models", "metrics", "events", "claims"},
     {"train"},
     {"checkpoint", "programs", "writers", "store", "manifest"},
     {"resume"},
@@ -27,6 +27,7 @@ LEVELS = [
     {"study"},
     {"config", "report"},
     {"render", "figures"},
+    {"exports"},
     {"cli"},
     {"__main__", "__init__"},
 ]
@@ -54,6 +55,8 @@ JAX_FREE = (
     "config",
     "report",
     "figures",
+    "claims",
+    "exports",
     "render",
     "cli",
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -64,8 +63,8 @@ class Configuration:
         accuracy = self.mean("best_val_accuracy")
         if accuracy is None:
             return math.inf, math.inf
-        losses = [trial.history[trial.best_epoch - 1].val_loss for trial in self.complete]
-        return -accuracy, statistics.fmean(losses)
+        loss = self.mean("best_val_loss")
+        return -accuracy, math.inf if loss is None else loss
 
     def label(self, axes: Iterable[str]) -> str:
         """What tells it from the others."""

@@ -41,7 +41,12 @@ MAX_RANKED = 50
 
 
 def study_report(result: StudyResult) -> Report:
-    """What a study's command prints: by kind."""
+    """What a study's command prints: what was found, and where it lies."""
+    return [*findings(result), *([_where(result)] if result.trials else [])]
+
+
+def findings(result: StudyResult) -> Report:
+    """What was found, by the kind of study."""
     if not result.trials:
         return ["No trials."]
     if result.spec.kind == "compare-archs":
@@ -50,7 +55,7 @@ def study_report(result: StudyResult) -> Report:
         parts = _single(result.trials[0])
     else:
         parts = _grid(result.trials)
-    return [*parts, *_left_out(result.trials), _where(result)]
+    return [*parts, *_left_out(result.trials)]
 
 
 def trial_table(trials: Sequence[TrialResult], title: str = "Trials") -> Table:
@@ -201,7 +206,7 @@ def _rivals(groups: Sequence[Configuration]) -> str:
     if any(len(group.complete) < 2 for group in groups):
         return "One seed cannot say how much of its lead is chance; --seeds 5 can."
     if len(groups) > MAX_RANKED:
-        return ""
+        return f"More than {MAX_RANKED} configurations are not ranked: it is not shown to be the best."
     measured = {str(i): group.by_seed("best_val_accuracy") for i, group in enumerate(groups)}
     pairs = [pair for pair in ranking(measured).comparisons if "0" in (pair.a, pair.b)]
     settled = sum(pair.supported for pair in pairs)
