@@ -210,10 +210,12 @@ def _rivals(groups: Sequence[Configuration]) -> str:
     measured = {str(i): group.by_seed("best_val_accuracy") for i, group in enumerate(groups)}
     pairs = [pair for pair in ranking(measured).comparisons if "0" in (pair.a, pair.b)]
     settled = sum(pair.supported for pair in pairs)
-    amount = "all" if settled == len(pairs) else settled or "none"
+    test = "(paired t tests, Holm's correction, 5 %)"
+    if settled == len(pairs):
+        return f"These seeds tell all of the other {len(pairs)} from it {test}."
     return (
-        f"Of the other {len(pairs)}, these seeds tell {amount} from it "
-        "(paired t tests, Holm's correction, 5 %)."
+        f"It is not shown to be the best: of the other {len(pairs)}, these seeds tell {settled or 'none'} from it "
+        f"{test}."
     )
 
 
