@@ -11,6 +11,12 @@ A file says what the flags say::
     grids:                  # optional: each is merged over the rest, and the study is all of them
       - {optimizer: adam}
       - {optimizer: sgd, lr: [1e-2, 1e-1]}
+    claims:                 # optional: what is expected, said before it is tried
+      - says: Batch normalisation gains half a point
+        better: {model: Stabilized}     # or varies: {...}, of the variation between seeds
+        than: {model: Baseline}
+        figure: test_accuracy           # unless given; on a side, for that side alone
+        points: 0.5                     # optional
 
 Every value is checked where it stands: errors name file and line.
 """
@@ -26,8 +32,9 @@ from typing import Any, Literal, cast, get_args
 import yaml
 
 from dlbench import grids
+from dlbench.claims import MEASURES, Claim, Selection
 from dlbench.errors import ConfigError, InputError, shown
-from dlbench.spec import TrialSpec
+from dlbench.spec import TrialSpec, make_trial_spec
 
 Kind = Literal["train", "grid", "compare-archs"]
 ALIASES = {"lr": "learning_rate", "epochs": "num_epochs", "seeds": "seed"}
@@ -36,7 +43,9 @@ ALIASES = {"lr": "learning_rate", "epochs": "num_epochs", "seeds": "seed"}
 MAX_CHARACTERS = 1_000_000
 
 _FIELDS = (*TrialSpec.model_fields, *ALIASES)
-_KEYS = ("description", "kind", "grids", *_FIELDS)
+_KEYS = ("description", "kind", "grids", "claims", *_FIELDS)
+_CLAIM_KEYS = ("says", "better", "varies", "than", "figure", "points")
+_SIDE_KEYS = ("figure", *(name for name in _FIELDS if name != "seeds"))
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,8 @@ class Config:
         description: what it is for, in words.
         grids: values by field of each grid; the study is all of them.
         places: file and line where each field is first given.
+        claims: what it says of its trials beforehand.
+        text: the file.
     """
 
     path: Path
@@ -56,6 +67,8 @@ class Config:
     description: str
     grids: tuple[Mapping[str, list[Any]], ...]
     places: Mapping[str, str] = field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
+    text: str = ""
 
 
 @dataclass
@@ -72,9 +85,9 @@ def read(path: Path) -> Config:
     Raises:
         ConfigError: it cannot be read, or something in it breaks a rule; with file and line.
     """
-    reader = _Reader(path)
-    root = reader.root()
-    top = reader.section(root, _KEYS)
+    text = _text(path)
+    reader = _Reader(path, text)
+    top = reader.section(reader.root(), _KEYS)
     kind = reader.scalar(top.others.get("kind"), "grid")
     if kind not in get_args(Kind):
         raise reader.error(
@@ -82,23 +95,44 @@ def read(path: Path) -> Config:
         )
     grids = [{**top.values, **part} for part in reader.grids(top.others.get("grids"))]
     description = reader.scalar(top.others.get("description"), "")
-    return Config(path, cast(Kind, kind), str(description), tuple(grids) or (top.values,), reader.places)
+    claims = reader.claims(top.others.get("claims"))
+    parts = tuple(grids) or (top.values,)
+    return Config(path, cast(Kind, kind), str(description), parts, reader.places, claims, text)
+
+
+def read_claims(text: str, path: Path) -> tuple[str, tuple[Claim, ...]]:
+    """The description and the claims of a file's text; what it would train is not looked at, and no code runs.
+
+    Args:
+        text: the file.
+        path: its name, for errors.
+
+    Raises:
+        ConfigError: something in them breaks a rule; with file and line.
+    """
+    reader = _Reader(path, text)
+    top = reader.section(reader.root(), _KEYS, values=False)
+    return str(reader.scalar(top.others.get("description"), "")), reader.claims(top.others.get("claims"))
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_CHARACTERS + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        raise ConfigError(f"the configuration file {path} cannot be read: {reason}") from None
+    if len(text) > MAX_CHARACTERS:
+        raise ConfigError(f"the configuration file {path} is longer than {MAX_CHARACTERS:,} characters")
+    return text
 
 
 class _Reader:
     """Walks the nodes of a YAML document, which know their lines."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, text: str) -> None:
         self.path = path
         self.places: dict[str, str] = {}
-        try:
-            with path.open(encoding="utf-8") as file:
-                text = file.read(MAX_CHARACTERS + 1)
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
-            raise ConfigError(f"the configuration file {path} cannot be read: {reason}") from None
-        if len(text) > MAX_CHARACTERS:
-            raise ConfigError(f"the configuration file {path} is longer than {MAX_CHARACTERS:,} characters")
         try:
             self._loader = yaml.SafeLoader(text)
             self._root = self._loader.get_single_node()
@@ -141,8 +175,58 @@ class _Reader:
             raise self.error(node, "grids must be a list of mappings, such as '- {optimizer: sgd, lr: 0.1}'")
         return [self.section(part, _FIELDS).values for part in node.value]
 
-    def section(self, node: yaml.Node, keys: tuple[str, ...]) -> _Section:
-        """Read one mapping: each key known and given once, each value possible."""
+    def claims(self, node: yaml.Node | None) -> tuple[Claim, ...]:
+        if node is None:
+            return ()
+        self._untagged(node)
+        if not isinstance(node, yaml.SequenceNode) or not node.value:
+            raise self.error(
+                node, "claims must be a list of mappings, each with says, better (or varies) and than"
+            )
+        return tuple(map(self._claim, node.value))
+
+    def _claim(self, node: yaml.Node) -> Claim:
+        given = self.section(node, _CLAIM_KEYS).others
+        if len({"better", "varies"} & given.keys()) != 1 or not {"says", "than"} <= given.keys():
+            raise self.error(node, "a claim has says, than, and either better or varies")
+        says, spread = self.scalar(given["says"], ""), "varies" in given
+        if not isinstance(says, str) or not says.strip():
+            raise self.error(given["says"], f"says must be a sentence; got {shown(says)}")
+        figure = self._figure(given.get("figure"), "test_accuracy")
+        first = self._side(given["varies" if spread else "better"], figure)
+        second = self._side(given["than"], figure)
+        if MEASURES[first.figure] != MEASURES[second.figure]:
+            raise self.error(given["than"], f"{first.figure} and {second.figure} cannot be compared")
+        points = self.scalar(given.get("points"), None)
+        if points is not None and (spread or isinstance(points, bool) or not isinstance(points, int | float)):
+            problem = "varies states no difference; leave points out" if spread else "points must be a number"
+            raise self.error(given["points"], f"{problem}; got {shown(points)}")
+        return Claim(" ".join(says.split()), first, second, spread, points)
+
+    def _side(self, node: yaml.Node, figure: str) -> Selection:
+        side = self.section(node, _SIDE_KEYS, trained=False)
+        fields = tuple((name, tuple(values)) for name, values in side.values.items())
+        if not fields:
+            raise self.error(node, "this selects every trial; name a field, such as {model: Baseline}")
+        return Selection(fields, self._figure(side.others.get("figure"), figure), self.place(node))
+
+    def _figure(self, node: yaml.Node | None, default: str) -> str:
+        figure = self.scalar(node, default)
+        if node is not None and figure not in MEASURES:
+            raise self.error(node, f"figure must be one of {', '.join(MEASURES)}; got {shown(figure)}")
+        return str(figure)
+
+    def section(
+        self, node: yaml.Node, keys: tuple[str, ...], *, values: bool = True, trained: bool = True
+    ) -> _Section:
+        """Read one mapping: each key known and given once, each value possible.
+
+        Args:
+            node: the mapping.
+            keys: those it may have.
+            values: whether to read the fields of trials.
+            trained: whether they are those of trials to train; else no model is looked up.
+        """
         self._untagged(node)
         if not isinstance(node, yaml.MappingNode):
             raise self.error(node, f"'key: value' is needed here; got {shown(self._value(node))}")
@@ -158,14 +242,15 @@ class _Reader:
             if name in lines:
                 raise self.error(key_node, f"{key!r} is given already at {lines[name]}; keep one of them")
             lines[name] = self.place(key_node)
-            if key in _FIELDS:
-                section.values[name] = self._values(key, name, value_node)
-                self.places.setdefault(name, self.place(value_node))
-            else:
+            if key in _FIELDS and values:
+                section.values[name] = self._values(key, name, value_node, trained)
+                if trained:
+                    self.places.setdefault(name, self.place(value_node))
+            elif key not in _FIELDS:
                 section.others[key] = value_node
         return section
 
-    def _values(self, key: str, name: str, node: yaml.Node) -> list[Any]:
+    def _values(self, key: str, name: str, node: yaml.Node, trained: bool) -> list[Any]:
         if key == "seeds" and isinstance(node, yaml.ScalarNode):
             count = self._value(node)
             if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= grids.MAX_TRIALS:
@@ -175,6 +260,10 @@ class _Reader:
         self._untagged(node)
         items = node.value if isinstance(node, yaml.SequenceNode) else [node]
         values = [self._value(item) for item in items]
+        if not trained:
+            if not items:
+                raise self.error(node, f"{key} has no value; give at least one")
+            return [self._checked(item, name, value) for item, value in zip(items, values, strict=True)]
         for item, value in zip(items, values, strict=True):
             self._check(item, name, [value])
         self._check(node, name, values)
@@ -188,6 +277,13 @@ class _Reader:
         }
         if node.tag != usual.get(type(node), node.tag):
             raise self.error(node, f"the tag {shown(node.tag)} has no place here; leave it out")
+
+    def _checked(self, node: yaml.Node, name: str, value: Any) -> Any:
+        """A value as a trial would have it; a model's name as it is."""
+        try:
+            return getattr(make_trial_spec({name: value}), name)
+        except InputError as error:
+            raise self.error(node, str(error)) from None
 
     def _check(self, node: yaml.Node, name: str, values: list[Any]) -> None:
         try:

@@ -43,7 +43,7 @@ _VARIABLES = (
 
 
 def describe(
-    command: Sequence[str], study: StudySpec, trials: Sequence[Trial], workers: int
+    command: Sequence[str], study: StudySpec, trials: Sequence[Trial], workers: int, config: str = ""
 ) -> dict[str, Any]:
     """Everything known before the first worker is up.
 
@@ -52,6 +52,7 @@ def describe(
         study: the study as asked for.
         trials: its trials, resolved.
         workers: how many processes train.
+        config: the text of the file that the study comes from, if it comes from one.
     """
     return {
         "command": list(command),
@@ -63,6 +64,7 @@ def describe(
         "lanes": sorted({trial.lanes for trial in trials}),
         "data_digests": {trial.spec.dataset: trial.data_digest for trial in trials},
         "workers": workers,
+        "config": config,
         **environment(),
     }
 

@@ -97,6 +97,13 @@ class TrialResult:
         assert self.study_dir is not None
         return self.study_dir / "trials" / self.id
 
+    @property
+    def best_val_loss(self) -> float | None:
+        """The validation loss of the epoch whose parameters are tested."""
+        if self.best_epoch and self.history:
+            return json_number(self.history[self.best_epoch - 1].val_loss)
+        return self.outcome.get("best_val_loss")
+
     def __repr__(self) -> str:
         accuracy = "" if self.test_accuracy is None else f", test_accuracy={self.test_accuracy:.4f}"
         return f"TrialResult({self.id}, {self.trial.spec.model}, {self.status}{accuracy})"
@@ -117,8 +124,9 @@ class TrialResult:
             "model_args": dict(self.trial.spec.model_args),
             "lanes": self.trial.lanes,
             "data_digest": self.trial.data_digest,
+            "model_digest": self.trial.model_digest,
             "status": str(self.status),
-            **{name: self.outcome.get(name) for name in OUTCOME_FIELDS},
+            **{name: getattr(self, name) for name in OUTCOME_FIELDS},
             "error": self.error,
         }
         if history:
@@ -143,6 +151,7 @@ class TrialResult:
 OUTCOME_FIELDS = (
     "num_params",
     "best_val_accuracy",
+    "best_val_loss",
     "best_epoch",
     "convergence_epoch",
     "diverged_epoch",
@@ -215,7 +224,8 @@ class StudyResult:
             raise ValueError("no trial of this study completed, so none is the best")
 
         def merit(trial: TrialResult) -> tuple[float, float]:
-            return (-trial.best_val_accuracy, trial.history[trial.best_epoch - 1].val_loss)
+            loss = trial.best_val_loss
+            return (-trial.best_val_accuracy, math.inf if loss is None else loss)
 
         return min(self.complete, key=merit)
 

@@ -72,6 +72,7 @@ class TrialSpec(BaseModel):
     10,000) for validation and all the rest for training. ``learning_rate`` and ``weight_decay`` are
     dimensionless. ``dropout`` of ``None`` keeps the model's own rate. ``vary`` names the one source of
     randomness that follows ``seed`` while the others keep seed 0 ("all": every one follows it).
+    ``test_augmented`` has the trial tested on augmented test images too, as every augmented trial is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -84,6 +85,7 @@ class TrialSpec(BaseModel):
     val_size: Annotated[Whole, Field(ge=1)] | None = None
     split_seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] = 0
     transform: Literal["standard", "augmented"] = "standard"
+    test_augmented: bool = False
     criterion: Literal["cross_entropy", "manual"] = "cross_entropy"
     optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: Annotated[Finite, Field(gt=0, le=1e6)] = 1e-3
@@ -100,8 +102,10 @@ class TrialSpec(BaseModel):
 
 
 #: An array inside the program: trials that differ in these alone share it. The loop over epochs is outside.
-DYNAMIC_FIELDS = ("learning_rate", "weight_decay", "seed", "vary", "num_epochs")
+DYNAMIC_FIELDS = ("learning_rate", "weight_decay", "seed", "vary", "num_epochs", "test_augmented")
 STATIC_FIELDS = tuple(name for name in TrialSpec.model_fields if name not in DYNAMIC_FIELDS)
+#: Fields that came later: at their defaults they are left out of a trial's id, which stays what it was.
+LATER_FIELDS = ("test_augmented",)
 
 #: The names that users see where they are shorter than the field's.
 FLAGS = {
@@ -162,7 +166,11 @@ class Trial(BaseModel):
     @functools.cached_property
     def id(self) -> str:
         """Digest (16 hexadecimal digits) of everything that determines the result."""
-        return digest({"numerics": NUMERICS_VERSION, **self.model_dump()})[:16]
+        record = self.model_dump()
+        for name in LATER_FIELDS:
+            if record["spec"][name] == TrialSpec.model_fields[name].default:
+                del record["spec"][name]
+        return digest({"numerics": NUMERICS_VERSION, **record})[:16]
 
 
 class StudySpec(BaseModel):

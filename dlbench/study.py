@@ -166,6 +166,7 @@ def run(
     device: str = "auto",
     data_dir: str | None = None,
     command: Sequence[str] = (),
+    config: str = "",
     on_event: Observer | None = None,
     retry_failed: bool = False,
     checkpoint_every: int | None = None,
@@ -180,6 +181,7 @@ def run(
         device: where to train.
         data_dir: where data sets lie.
         command: the command line to record.
+        config: the text of the file that the study comes from, to record; its claims travel with the study.
         on_event: called with the :class:`Plan`, then with every event.
         retry_failed: whether trials that failed before are tried again.
         checkpoint_every: epochs between saved states of a trial, from which an interrupted one goes on; once a
@@ -214,7 +216,7 @@ def run(
             )
             if todo:
                 known = {trial.id: trial for trial in planned.trials}
-                described = manifest.describe(command, study, planned.trials, planned.workers)
+                described = manifest.describe(command, study, planned.trials, planned.workers, config)
                 described["split_digests"] = _split_digests(planned)
                 happening = engine.run(grids.programs(todo), place, stopping)
                 record(store, known, described, happening, tell, max(place.workers, 1), start)

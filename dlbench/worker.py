@@ -104,7 +104,7 @@ class Worker:
         clock.lap("compile")
         state, histories = self._epochs(trials, program, split, inputs, clock)
         logits = np.asarray(program.predict(state.best_params, state.best_batch_stats, split.test_images))
-        moved = self._augmented_logits(trials[0], program, state, split)
+        moved = self._augmented_logits(trials, program, state, split)
         clock.lap("eval")
         outcomes = []
         for lane, trial in enumerate(trials):
@@ -112,7 +112,7 @@ class Worker:
             outcome = self._outcome(trial, split, histories[lane], own)
             if histories[lane][-1].is_finite:
                 outcome |= self._test(trial, split, own, lane_of(logits, lane, lanes))
-                if moved is not None:
+                if moved is not None and _tests_augmented(trial):
                     hits = lane_of(moved, lane, lanes).argmax(axis=1) == split.test_labels
                     outcome["test_accuracy_augmented"] = float(hits.mean())
             outcomes.append(outcome)
@@ -236,9 +236,9 @@ class Worker:
         return {"test_loss": json_number(float(loss)), **classification_metrics(logits, split.test_labels)}
 
     def _augmented_logits(
-        self, trial: Trial, program: Program, state: train.TrainState, split: Split
+        self, trials: Sequence[Trial], program: Program, state: train.TrainState, split: Split
     ) -> np.ndarray[Any, Any] | None:
-        if trial.spec.transform != "augmented":
+        if not any(map(_tests_augmented, trials)):
             return None
         images = jax.jit(augment)(split.test_images, jax.random.key(AUGMENTED_TEST_SEED))
         return np.asarray(program.predict(state.best_params, state.best_batch_stats, images))
@@ -278,6 +278,10 @@ class Worker:
         if key not in self._programs:
             self._programs[key] = compile_program(static, split, keys, hyper, trial, self._executables)
         return self._programs[key]
+
+
+def _tests_augmented(trial: Trial) -> bool:
+    return trial.spec.test_augmented or trial.spec.transform == "augmented"
 
 
 class Clock:

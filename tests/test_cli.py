@@ -33,6 +33,7 @@ COMMANDS = (
     "run",
     "plan",
     "results",
+    "report",
     "info",
     "data",
     "data show",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dlbench import config, grids
+from dlbench import claims, config, grids
 from dlbench.errors import ConfigError
 
 
@@ -103,5 +103,7 @@ def test_the_files_of_the_project_can_be_read() -> None:
     for file in files:
         found = config.read(file)
         studies: list[Any] = [grids.expand(part, found.kind) for part in found.grids]
-        assert grids.union(studies).trials
-        assert file.read_text().startswith(f"# dlbench run configs/{file.name}\n"), "headed by its command"
+        assert found.description
+        claims.check(found.claims, grids.union(studies).trials)
+        first = file.read_text().splitlines()[0].removeprefix("# DLBENCH_DATA_DIR=~/data ").removeprefix("# ")
+        assert first == f"dlbench run configs/{file.name} --name {file.stem}", "headed by its command"

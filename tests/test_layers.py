@@ -17,7 +17,7 @@ LEVELS = [
     {"errors"},
     {"spec", "registry", "database", "files"},
     {"grids", "ops", "losses", "optimizers", "augment", "stats", "data", "results", "devices"},
-    {"models", "metrics", "events"},
+    {"models", "metrics", "events", "claims"},
     {"train"},
     {"checkpoint", "programs", "writers", "store", "manifest"},
     {"resume"},
@@ -26,7 +26,8 @@ LEVELS = [
     {"recording", "replay", "audit"},
     {"study"},
     {"config", "report"},
-    {"render"},
+    {"render", "figures"},
+    {"exports"},
     {"cli"},
     {"__main__", "__init__"},
 ]
@@ -53,6 +54,9 @@ JAX_FREE = (
     "devices",
     "config",
     "report",
+    "figures",
+    "claims",
+    "exports",
     "render",
     "cli",
 )

@@ -34,6 +34,53 @@ def nan_equal(a: float, b: float) -> bool:
     return a == b or (math.isnan(a) and math.isnan(b))
 
 
+class TestStdInterval:
+    def test_published_factors(self) -> None:
+        # Tables of the chi-square distribution: 2.700 and 19.023 with 9 degrees of freedom
+        sample = [value / statistics.stdev(SLEEP_1) for value in SLEEP_1]
+        interval = stats.std_interval(sample)
+        assert interval.estimate == pytest.approx(1)
+        assert (interval.low, interval.high) == pytest.approx(
+            (math.sqrt(9 / 19.023), math.sqrt(9 / 2.700)), rel=1e-4
+        )
+        assert (interval.n, interval.method) == (10, "chi-square")
+
+    def test_covers_as_often_as_it_says(self) -> None:
+        draw = np.random.default_rng(0)
+        intervals = [stats.std_interval(draw.normal(5, 2, 6), 0.9) for _ in range(2000)]
+        assert np.mean([i.low <= 2 <= i.high for i in intervals]) == pytest.approx(0.9, abs=0.025)
+
+    def test_one_value_and_equal_values(self) -> None:
+        assert math.isnan(stats.std_interval([1.0]).estimate)
+        assert math.isnan(stats.std_interval([1.0]).high)
+        equal = stats.std_interval([2.0, 2.0])
+        assert (equal.estimate, equal.low, equal.high) == (0, 0, 0)
+
+
+class TestSpreadComparison:
+    @settings(deadline=None)
+    @given(st.lists(st.tuples(VALUES, VALUES), min_size=3, max_size=12))
+    def test_is_brown_forsythe_with_welchs_degrees_of_freedom(self, pairs: list[tuple[float, float]]) -> None:
+        a, b = ([pair[i] for pair in pairs] for i in (0, 1))
+        deviations = [np.abs(np.array(x) - np.median(x)) for x in (a, b)]
+        assume(min(np.std(x) for x in deviations) > 1e-3)
+        compared = stats.spread_comparison(a, b)
+        expected = scipy.stats.ttest_ind(*deviations, equal_var=False)
+        assert compared.p_value == pytest.approx(expected.pvalue, rel=1e-6)
+        # In groups of one size its statistic is that of scipy's Brown-Forsythe test.
+        assert expected.statistic**2 == pytest.approx(
+            scipy.stats.levene(a, b, center="median").statistic, rel=1e-6, abs=1e-9
+        )
+        assert compared.test == "brown-forsythe"
+        assert (compared.difference.estimate > 0) == (deviations[0].mean() > deviations[1].mean())
+
+    def test_sees_a_spread_and_no_shift(self) -> None:
+        draw = np.random.default_rng(1)
+        narrow, wide = draw.normal(0, 1, 30), draw.normal(0, 4, 30)
+        assert stats.spread_comparison(wide, narrow).p_value < 1e-4
+        assert stats.spread_comparison(narrow + 100, narrow).p_value == pytest.approx(1)
+
+
 class TestMeanInterval:
     def test_student_sleep(self) -> None:
         # R: t.test(extra ~ group, data = sleep, paired = TRUE), its mean and confidence interval

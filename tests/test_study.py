@@ -189,6 +189,20 @@ def test_augmented_trials_report_both_accuracies(tmp_path: Path) -> None:
     assert trial.test_accuracy_augmented != trial.test_accuracy
 
 
+def test_trials_are_tested_on_augmented_images_where_asked(tmp_path: Path) -> None:
+    trials = dlbench.grid(test_augmented=[False, True], seed=[0, 1], **SMALL).trials
+    clean, asked, clean_1, asked_1 = dlbench.run(
+        dlbench.StudySpec(trials=(trials[0], trials[2], trials[1], trials[3])), out=tmp_path / "s"
+    )
+    assert len(dlbench.plan(dlbench.StudySpec(trials=trials)).programs) == 1
+    assert clean.test_accuracy_augmented is None
+    assert clean_1.test_accuracy_augmented is None
+    assert asked.test_accuracy_augmented not in (None, asked.test_accuracy)
+    assert asked_1.test_accuracy_augmented is not None
+    assert asked.params_sha256 == clean.params_sha256
+    assert asked.id != clean.id
+
+
 def test_a_killed_worker_is_replaced_and_its_trial_tried_again(
     small_result: dlbench.StudyResult, small_study: dlbench.StudySpec, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from dlbench.cli import checks, queries, studies
+from dlbench.cli import checks, queries, reports, studies
 from dlbench.cli.options import ManyValuesCommand
 from dlbench.errors import DlbenchError, printable
 
@@ -86,6 +86,12 @@ _add(
     queries.results,
     "dlbench results",
     "dlbench results grid-0123456789 --sort -test_accuracy --filter model=Baseline 'lr<0.01'",
+)
+_add(
+    "report",
+    reports.report,
+    "dlbench report compare-archs-0123456789",
+    "dlbench report experiments/0* --markdown benchmarks.md --html experiments/benchmarks.html",
 )
 _add("replay", checks.replay, "dlbench replay compare-archs-0123456789 04bf2983689ac098")
 _add("info", queries.info, "dlbench info --json")

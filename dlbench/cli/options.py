@@ -8,7 +8,7 @@ import inspect
 import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
@@ -30,6 +30,7 @@ DEFAULTS = {
     "num_epochs": "5",
     "dropout": "the model's own",
     "transform": "standard",
+    "test_augmented": "no",
     "criterion": "cross_entropy",
     "dataset": "mnist5k",
     "train_size": "all that validation leaves",
@@ -55,7 +56,7 @@ def _option(flag: str, panel: str, text: str, **more: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyOptions:
-    """The flags of ``train``, ``grid`` and ``compare-archs``; the first sixteen are the fields of a trial."""
+    """The flags of ``train``, ``grid`` and ``compare-archs``; the first seventeen are the fields of a trial."""
 
     model: Annotated[
         Values, _values("--model", WHAT, "NAME...", "Models by name, or MODULE:ATTRIBUTE of your own.")
@@ -72,6 +73,9 @@ class StudyOptions:
     transform: Annotated[
         Values, _values("--transform", WHAT, "NAME...", "standard, augmented (rotated and shifted).")
     ] = None
+    test_augmented: Annotated[
+        bool, _option("--test-augmented", WHAT, "Test on augmented test images too.")
+    ] = False
     criterion: Annotated[Values, _values("--criterion", WHAT, "NAME...", "cross_entropy, manual.")] = None
     dataset: Annotated[
         Values, _values("--dataset", DATA, "NAME...", "Data sets; 'dlbench data' lists them.")
@@ -133,6 +137,8 @@ class StudyOptions:
             InputError: two flags for one thing, or no number of seeds.
         """
         given = {name: values for name in DEFAULTS if (values := getattr(self, name))}
+        if self.test_augmented:
+            given["test_augmented"] = [True]
         if self.seeds is not None:
             if "seed" in given:
                 raise InputError(
@@ -242,7 +248,7 @@ def takes(
                 inspect.Parameter(
                     field.name,
                     inspect.Parameter.KEYWORD_ONLY,
-                    default=field.default,
+                    default=inspect.Parameter.empty if field.default is MISSING else field.default,
                     annotation=hints[field.name],
                 )
             )

@@ -46,7 +46,7 @@ LONG_S = 2 * 3600.0
 @takes(StudyOptions, DEFAULTS)
 def train(options: StudyOptions) -> int:
     """Train one trial and test it."""
-    return _perform(_study(options, "train"), options, options.settings())
+    return _perform(*_study(options, "train"), options, options.settings())
 
 
 @takes(StudyOptions, DEFAULTS)
@@ -55,7 +55,7 @@ def grid(options: StudyOptions) -> int:
 
     Flags take several values: --lr 1e-3 1e-2, --lr 1e-3,1e-2, or --lr 1e-3 --lr 1e-2.
     """
-    return _perform(_study(options, "grid"), options, options.settings())
+    return _perform(*_study(options, "grid"), options, options.settings())
 
 
 @takes(StudyOptions, _COMPARE_SHOWN)
@@ -64,7 +64,7 @@ def compare_archs(options: StudyOptions) -> int:
 
     All are trained alike, each with several seeds.
     """
-    return _perform(_study(options, "compare-archs"), options, options.settings())
+    return _perform(*_study(options, "compare-archs"), options, options.settings())
 
 
 @takes(TargetOptions)
@@ -75,8 +75,8 @@ def run(options: TargetOptions) -> int:
     """
     if not (options.target or options.config):
         raise InputError("run needs the file of a study, or the folder of one: dlbench run CONFIG.yaml")
-    study, settings = _target(options)
-    return _perform(study, options, settings)
+    study, settings, config = _target(options)
+    return _perform(study, config, options, settings)
 
 
 @takes(TargetOptions, DEFAULTS)
@@ -86,12 +86,12 @@ def plan(options: TargetOptions) -> int:
     Trials, programs, estimated time, and what is done already. Writes nothing.
     """
     options.persistence()
-    study, settings = _target(options)
+    study, settings, _ = _target(options)
     return _show_plan(_planned(study, options, settings), options)
 
 
-def _target(options: TargetOptions) -> tuple[StudySpec, dict[str, Any]]:
-    """The study that a file or folder holds, and how to run it."""
+def _target(options: TargetOptions) -> tuple[StudySpec, dict[str, Any], str]:
+    """The study that a file or folder holds, how to run it, and the file's text."""
     from dlbench import config
     from dlbench.registry import resolve_model
     from dlbench.spec import FLAGS
@@ -102,10 +102,10 @@ def _target(options: TargetOptions) -> tuple[StudySpec, dict[str, Any]]:
         raise InputError(f"{options.target} and --config {options.config} both name the study; give one")
     file = options.target or options.config
     if file is None:
-        return _study(options, "grid"), settings
+        return _study(options, "grid")[0], settings, ""
     if Path(file).is_file() or Path(file).suffix in (".yaml", ".yml"):
         read = config.read(Path(file))
-        return _expand(read, read.kind, options), settings
+        return _expand(read, read.kind, options), settings, read.text
     for name in options.model or ():
         resolve_model(name)  # naming a model of one's own says that its code may run
     given = [FLAGS[name] for name in options.fields_given() if name != "model"]
@@ -113,7 +113,7 @@ def _target(options: TargetOptions) -> tuple[StudySpec, dict[str, Any]]:
     if given:
         raise InputError(f"{file} holds a study already, which {given[0]} cannot change; leave it out")
     folder = study_folder(file)
-    return open_study(folder).spec, settings | {"out": folder}
+    return open_study(folder).spec, settings | {"out": folder}, ""
 
 
 def study_folder(name: str) -> Path:
@@ -132,15 +132,18 @@ def study_folder(name: str) -> Path:
     raise UnknownNameError("study", name, known or ["none yet"])
 
 
-def _study(options: StudyOptions, kind: Kind) -> StudySpec:
+def _study(options: StudyOptions, kind: Kind) -> tuple[StudySpec, str]:
+    """The study that the flags ask for, and the text of the file that they override."""
     from dlbench import config
 
     options.settings()  # what is wrong with them is said before any file is read
-    return _expand(config.read(Path(options.config)) if options.config else None, kind, options)
+    read = config.read(Path(options.config)) if options.config else None
+    return _expand(read, kind, options), read.text if read else ""
 
 
 def _expand(read: Config | None, kind: Kind, options: StudyOptions) -> StudySpec:
     """Merge the command's defaults, the file and the flags, the later over the earlier."""
+    from dlbench import claims
     from dlbench.grids import expand, union
 
     defaults = COMPARE_DEFAULTS if kind == "compare-archs" else {}
@@ -155,6 +158,9 @@ def _expand(read: Config | None, kind: Kind, options: StudyOptions) -> StudySpec
     with _flags_named():
         parts = [expand(part, kind) for part in axes]
     study = union(parts)
+    if read and read.claims:  # they are about the file's own trials, whatever the flags leave of them
+        own = union([expand({**defaults, **part}, kind) for part in read.grids])
+        claims.check(read.claims, own.trials)
     repeated = sum(len(part.trials) for part in parts) - len(study.trials)
     if repeated:
         from dlbench import render
@@ -230,7 +236,7 @@ def _show_plan(planned: Plan, options: StudyOptions) -> int:
     return 0
 
 
-def _perform(study: StudySpec, options: StudyOptions, settings: dict[str, Any]) -> int:
+def _perform(study: StudySpec, config: str, options: StudyOptions, settings: dict[str, Any]) -> int:
     """Run a study and print its report.
 
     Returns:
@@ -248,7 +254,9 @@ def _perform(study: StudySpec, options: StudyOptions, settings: dict[str, Any]) 
     progress = render.StudyProgress(options.quiet)
     try:
         with progress:
-            result = library.run(study, **settings, **persistence, command=command, on_event=progress)
+            result = library.run(
+                study, **settings, **persistence, command=command, config=config, on_event=progress
+            )
     except KeyboardInterrupt:
         render.message(
             f"Interrupted: {progress.finished} of {len(planned.trials)} trials are done and kept in "

@@ -9,6 +9,10 @@ percent where they are shown; "±" is half the width of a 95 % interval.
 | `configurations` | trials that repeat one another with other seeds |
 | `studies` | the reports of one trial and of a grid |
 | `comparison` | the report of a comparison of architectures |
+| `verdicts` | pre-registered claims, and what the trials say of them |
+| `protocols` | two protocols side by side; spread between seeds by source |
+| `histories` | the curves of every configuration |
+| `document` | a report of studies in Markdown |
 | `listings` | trials in full, plans, studies, data sets, the machine |
 """
 
@@ -21,23 +25,29 @@ from dlbench.report.listings import (
     records_table,
     studies_table,
 )
-from dlbench.report.studies import BEST_FIRST, study_report, trial_table
+from dlbench.report.protocols import protocol_report, spread_report
+from dlbench.report.studies import BEST_FIRST, findings, study_report, trial_table
 from dlbench.report.tables import Column, Report, Table, count, duration, percent, to_markdown
+from dlbench.report.verdicts import claims_report
 
 __all__ = [
     "BEST_FIRST",
     "Column",
     "Report",
     "Table",
+    "claims_report",
     "count",
     "data_report",
     "datasets_table",
     "duration",
+    "findings",
     "info_report",
     "percent",
     "plan_record",
     "plan_report",
+    "protocol_report",
     "records_table",
+    "spread_report",
     "studies_table",
     "study_report",
     "to_markdown",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
-from dlbench.report.configurations import Configuration, axes_of, common, configurations, tally
+from dlbench.report.configurations import axes_of, common, configurations, labelled, tally
 from dlbench.report.tables import Column, Report, Table, count, listed, percent, plus_minus, tenth, thousands
 from dlbench.results import TrialResult
 from dlbench.stats import MAX_SEEDS, PairwiseComparison, Ranking, ranking, seeds_needed
@@ -14,7 +13,7 @@ from dlbench.stats import MAX_SEEDS, PairwiseComparison, Ranking, ranking, seeds
 def comparison_report(trials: Sequence[TrialResult]) -> Report:
     """A row a model, by mean test accuracy over seeds, and what may be concluded from it."""
     axes = axes_of(trials)
-    groups = _by_label(configurations(trials), axes)
+    groups = labelled(configurations(trials), axes)
     measured = {label: group.by_seed("test_accuracy") for label, group in groups.items() if group.complete}
     ranked = ranking(measured) if measured else None
     entries = {entry.name: entry for entry in ranked.entries} if ranked else {}
@@ -51,16 +50,6 @@ def comparison_report(trials: Sequence[TrialResult]) -> Report:
     if ranked is None:
         return [table, "No trial completed, so nothing can be compared."]
     return [table, *(_verdict(ranked) if judged else _no_verdict(len(entries)))]
-
-
-def _by_label(groups: Sequence[Configuration], axes: Sequence[str]) -> dict[str, Configuration]:
-    """Two models of one name from different modules are told apart by their modules."""
-    times = Counter(group.label(axes) for group in groups)
-    return {
-        label if times[label] == 1 else f"{label} ({group.spec.model})": group
-        for group in groups
-        for label in [group.label(axes)]
-    }
 
 
 def _no_verdict(compared: int) -> list[str]:

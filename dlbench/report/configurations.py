@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dlbench.report.tables import Column, field_title, phrase, setting
 from dlbench.results import TrialResult, TrialStatus
@@ -13,6 +16,8 @@ from dlbench.stats import Interval, mean_interval
 
 #: Trials that differ in these alone repeat one configuration.
 REPLICATES = ("seed", "split_seed")
+#: Axes of heat maps.
+NUMERIC = ("learning_rate", "weight_decay", "batch_size", "num_epochs", "dropout", "train_size")
 #: What a caption says even where it is the default.
 _ALWAYS = (
     "model",
@@ -53,6 +58,15 @@ class Configuration:
         """A figure by seed and split."""
         return {(trial.seed, trial.split_seed): getattr(trial, figure) for trial in self.complete}
 
+    @property
+    def merit(self) -> tuple[float, float]:
+        """Sorts as :meth:`StudyResult.best` chooses: by accuracy, then by loss, on validation images."""
+        accuracy = self.mean("best_val_accuracy")
+        if accuracy is None:
+            return math.inf, math.inf
+        loss = self.mean("best_val_loss")
+        return -accuracy, math.inf if loss is None else loss
+
     def label(self, axes: Iterable[str]) -> str:
         """What tells it from the others."""
         return ", ".join(phrase(name, getattr(self.spec, name)) for name in axes) or setting(
@@ -69,6 +83,17 @@ def configurations(trials: Iterable[TrialResult]) -> list[Configuration]:
     return [Configuration(spec, tuple(group)) for spec, group in groups.items()]
 
 
+def labelled(groups: Iterable[Configuration], axes: Sequence[str]) -> dict[str, Configuration]:
+    """Configurations by label; two models of one name from different modules are told apart by their modules."""
+    groups = list(groups)
+    times = Counter(group.label(axes) for group in groups)
+    return {
+        label if times[label] == 1 else f"{label} ({group.spec.model})": group
+        for group in groups
+        for label in [group.label(axes)]
+    }
+
+
 def axes_of(trials: Sequence[TrialResult], without: Sequence[str] = REPLICATES) -> list[str]:
     """The fields that take more than one value."""
     specs = [trial.trial.spec for trial in trials]
@@ -82,6 +107,50 @@ def common(trials: Sequence[TrialResult]) -> str:
     fixed = [(name, getattr(spec, name)) for name in TrialSpec.model_fields if name not in varied]
     usual = TrialSpec()
     return ", ".join(phrase(n, value) for n, value in fixed if n in _ALWAYS or value != getattr(usual, n))
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Configurations over two numeric axes, all else equal.
+
+    Attributes:
+        label: what they have in common and other planes do not; "" for the only one.
+        down: the field whose values go down.
+        across: the field whose values go across.
+        cells: the configurations by those values.
+    """
+
+    label: str
+    down: str
+    across: str
+    cells: dict[tuple[Any, Any], Configuration]
+
+    @property
+    def downs(self) -> list[Any]:
+        """The values that go down, in order; a model's own comes first."""
+        return _in_order(first for first, _ in self.cells)
+
+    @property
+    def acrosses(self) -> list[Any]:
+        """The values that go across, in order."""
+        return _in_order(second for _, second in self.cells)
+
+
+def _in_order(values: Iterable[Any]) -> list[Any]:
+    return sorted(set(values), key=lambda value: -1.0 if value is None else value)
+
+
+def planes(groups: Iterable[Configuration], axes: Sequence[str]) -> list[Plane]:
+    """One for each combination of the other axes, if exactly two are numeric."""
+    numeric = [name for name in NUMERIC if name in axes]
+    if len(numeric) != 2:
+        return []
+    found: dict[str, Plane] = {}
+    for group in groups:
+        label = ", ".join(phrase(name, getattr(group.spec, name)) for name in axes if name not in numeric)
+        plane = found.setdefault(label, Plane(label, numeric[0], numeric[1], {}))
+        plane.cells[getattr(group.spec, plane.down), getattr(group.spec, plane.across)] = group
+    return list(found.values())
 
 
 def field_column(name: str) -> Column:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from dlbench.report.comparison import comparison_report
-from dlbench.report.configurations import Configuration, axes_of, common, configurations, field_column, tally
+from dlbench.report.configurations import (
+    Configuration,
+    Plane,
+    axes_of,
+    common,
+    configurations,
+    field_column,
+    planes,
+    tally,
+)
 from dlbench.report.tables import (
     Column,
     Report,
@@ -18,7 +25,6 @@ from dlbench.report.tables import (
     field_title,
     listed,
     percent,
-    phrase,
     plus_minus,
     setting,
     tenth,
@@ -30,14 +36,17 @@ from dlbench.stats import mean_interval, ranking
 
 #: The title of the table that a grid of single trials ends with.
 BEST_FIRST = "Trials, best first"
-#: Axes of heat maps.
-NUMERIC = ("learning_rate", "weight_decay", "batch_size", "num_epochs", "dropout", "train_size")
 #: More configurations than this are not ranked: no number of seeds settles thousands of comparisons.
 MAX_RANKED = 50
 
 
 def study_report(result: StudyResult) -> Report:
-    """What a study's command prints: by kind."""
+    """What a study's command prints: what was found, and where it lies."""
+    return [*findings(result), *([*_times(result), _where(result)] if result.trials else [])]
+
+
+def findings(result: StudyResult) -> Report:
+    """What was found, by the kind of study."""
     if not result.trials:
         return ["No trials."]
     if result.spec.kind == "compare-archs":
@@ -46,7 +55,7 @@ def study_report(result: StudyResult) -> Report:
         parts = _single(result.trials[0])
     else:
         parts = _grid(result.trials)
-    return [*parts, *_left_out(result.trials), *_times(result), _where(result)]
+    return [*parts, *_left_out(result.trials)]
 
 
 def trial_table(trials: Sequence[TrialResult], title: str = "Trials") -> Table:
@@ -119,21 +128,12 @@ def _four(value: float) -> str:
 
 
 def _grid(trials: Sequence[TrialResult]) -> Report:
-    groups = sorted(configurations(trials), key=_merit)
+    groups = sorted(configurations(trials), key=lambda group: group.merit)
     if all(len(group.trials) == 1 for group in groups):
         table = trial_table([group.trials[0] for group in groups], BEST_FIRST)
     else:
         table = _configuration_table(groups, trials)
-    return [table, *_heat_maps(groups, trials), *_best(groups, trials)]
-
-
-def _merit(group: Configuration) -> tuple[float, float]:
-    """Sorts as :meth:`StudyResult.best` chooses: by accuracy, then by loss, on validation images."""
-    accuracy = group.mean("best_val_accuracy")
-    if accuracy is None:
-        return math.inf, math.inf
-    losses = [trial.history[trial.best_epoch - 1].val_loss for trial in group.complete]
-    return -accuracy, statistics.fmean(losses)
+    return [table, *map(_heat_map, planes(groups, axes_of(trials))), *_best(groups, trials)]
 
 
 def _configuration_table(groups: Sequence[Configuration], trials: Sequence[TrialResult]) -> Table:
@@ -165,29 +165,15 @@ def _value(group: Configuration, name: str) -> Any:
     return getattr(group.spec, name)
 
 
-def _heat_maps(groups: Sequence[Configuration], trials: Sequence[TrialResult]) -> list[Table]:
-    """Validation accuracy over two numeric axes, once for each combination of the others."""
-    axes = axes_of(trials)
-    numeric = [name for name in NUMERIC if name in axes]
-    if len(numeric) != 2:
-        return []
-    others = [name for name in axes if name not in numeric]
-    by_others: dict[str, list[Configuration]] = {}
-    for group in groups:
-        by_others.setdefault(", ".join(phrase(n, _value(group, n)) for n in others), []).append(group)
-    return [_heat_map(label, members, *numeric) for label, members in by_others.items()]
-
-
-def _heat_map(label: str, groups: Sequence[Configuration], down: str, across: str) -> Table:
-    cells = {(_value(g, down), _value(g, across)): g.mean("best_val_accuracy") for g in groups}
-    downs, acrosses = (
-        sorted(set(values), key=lambda v: -1.0 if v is None else v) for values in zip(*cells, strict=True)
-    )
+def _heat_map(plane: Plane) -> Table:
+    """Validation accuracy over two numeric axes."""
+    down, across = plane.down, plane.across
     columns = [Column(down, f"{field_title(down)} \\ {field_title(across)}", lambda v: setting(down, v))]
-    columns += [Column(f"{across}={value}", setting(across, value), percent) for value in acrosses]
-    rows = tuple((first, *(cells.get((first, second)) for second in acrosses)) for first in downs)
+    columns += [Column(f"{across}={value}", setting(across, value), percent) for value in plane.acrosses]
+    means = {place: group.mean("best_val_accuracy") for place, group in plane.cells.items()}
+    rows = tuple((first, *(means.get((first, second)) for second in plane.acrosses)) for first in plane.downs)
     title = f"Validation accuracy %, {field_title(down)} by {field_title(across)}"
-    return Table(f"{title}: {label}" if label else title, tuple(columns), rows, heat=True)
+    return Table(f"{title}: {plane.label}" if plane.label else title, tuple(columns), rows, heat=True)
 
 
 def _best(groups: Sequence[Configuration], trials: Sequence[TrialResult]) -> list[str]:
@@ -221,14 +207,16 @@ def _rivals(groups: Sequence[Configuration]) -> str:
     if any(len(group.complete) < 2 for group in groups):
         return "One seed cannot say how much of its lead is chance; --seeds 5 can."
     if len(groups) > MAX_RANKED:
-        return ""
+        return f"More than {MAX_RANKED} configurations are not ranked: it is not shown to be the best."
     measured = {str(i): group.by_seed("best_val_accuracy") for i, group in enumerate(groups)}
     pairs = [pair for pair in ranking(measured).comparisons if "0" in (pair.a, pair.b)]
     settled = sum(pair.supported for pair in pairs)
-    amount = "all" if settled == len(pairs) else settled or "none"
+    test = "(paired t tests, Holm's correction, 5 %)"
+    if settled == len(pairs):
+        return f"These seeds tell all of the other {len(pairs)} from it {test}."
     return (
-        f"Of the other {len(pairs)}, these seeds tell {amount} from it "
-        "(paired t tests, Holm's correction, 5 %)."
+        f"It is not shown to be the best: of the other {len(pairs)}, these seeds tell {settled or 'none'} from it "
+        f"{test}."
     )
 
 

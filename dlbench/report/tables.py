@@ -65,10 +65,10 @@ class Table:
         """A Markdown table."""
         lines = [[column.title for column in self.columns]]
         lines.append([":--" if column.left else "--:" for column in self.columns])
-        lines += [[_escaped(text).replace("|", "\\|") for text in row] for row in self.texts()]
+        lines += [[escaped(text).replace("|", "\\|") for text in row] for row in self.texts()]
         body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return "\n\n".join(
-            part for part in (self.title and f"**{self.title}**", body, _escaped(self.caption)) if part
+            part for part in (self.title and f"**{self.title}**", body, escaped(self.caption)) if part
         )
 
     def to_csv(self) -> str:
@@ -86,10 +86,13 @@ Report = list[Table | str]
 
 def to_markdown(report: Report) -> str:
     """A report as Markdown."""
-    return "\n\n".join(_escaped(part) if isinstance(part, str) else part.to_markdown() for part in report)
+    return "\n\n".join(
+        escaped(part).replace("\n  ", "\n- ") if isinstance(part, str) else part.to_markdown()
+        for part in report
+    )
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Text without HTML: what begins a tag is shown as itself."""
     return text.replace("&", "&amp;").replace("<", "&lt;")
 

@@ -19,9 +19,17 @@ from dlbench.stats.intervals import (
     bootstrap_interval,
     interquartile_mean,
     mean_interval,
+    std_interval,
     wilson_interval,
 )
-from dlbench.stats.pairs import Comparison, McNemar, mcnemar, paired_comparison, welch_comparison
+from dlbench.stats.pairs import (
+    Comparison,
+    McNemar,
+    mcnemar,
+    paired_comparison,
+    spread_comparison,
+    welch_comparison,
+)
 from dlbench.stats.planning import MAX_SEEDS, seeds_needed, sequential_alpha
 from dlbench.stats.rankings import (
     Groups,
@@ -56,6 +64,8 @@ __all__ = [
     "seeds_needed",
     "selection_estimate",
     "sequential_alpha",
+    "spread_comparison",
+    "std_interval",
     "welch_comparison",
     "wilson_interval",
 ]

@@ -61,6 +61,34 @@ def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval
     return Interval(mean, low, high, "Student t", n, std, confidence)
 
 
+def std_interval(values: Iterable[float], confidence: float = 0.95) -> Interval:
+    """Standard deviation with its chi-square interval, std · √((n-1) / χ²(n-1, (1 ± confidence)/2)).
+
+    Its coverage is exact for normal values only, and heavy tails spoil it however many values there are. One
+    value has no standard deviation: all is `nan`. Equal values give 0 with width 0.
+
+    Args:
+        values: one number per seed.
+        confidence: coverage, in (0, 1).
+
+    Raises:
+        InputError: no values, a value that is not finite, or a confidence outside (0, 1).
+
+    References:
+        Snedecor and Cochran (1989), "Statistical Methods", 8th edition.
+    """
+    import scipy.stats
+
+    check_fraction("confidence", confidence)
+    sample = finite(values)
+    std, df = sample_std(sample), len(sample) - 1
+    high, low = (
+        std * math.sqrt(df / float(scipy.stats.chi2.ppf((1 + sign * confidence) / 2, df))) if df else math.nan
+        for sign in (-1, 1)
+    )
+    return Interval(std, low, high, "chi-square", len(sample), std, confidence)
+
+
 def bootstrap_interval(
     values: Iterable[float],
     statistic: Literal["mean", "iqm", "median"] | Callable[[NDArray[Any]], float] = "mean",

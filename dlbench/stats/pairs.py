@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections import Counter
@@ -28,7 +29,7 @@ class Comparison:
         effect_size: standardised mean difference with Hedges' small-sample correction (Cohen's d_z for
             pairs); `nan` without spread or with fewer than two degrees of freedom.
         probability_of_superiority: how often a value of A exceeds one of B, ties counting half, in [0, 1].
-        test: "t", "wilcoxon" or "welch".
+        test: "t", "wilcoxon", "welch" or "brown-forsythe".
     """
 
     difference: Interval
@@ -159,6 +160,33 @@ def welch_comparison(a: Iterable[float], b: Iterable[float], confidence: float =
         probability_of_superiority=statistics.mean(_win(x, y) for x in xs for y in ys),
         test="welch",
     )
+
+
+def spread_comparison(a: Iterable[float], b: Iterable[float], confidence: float = 0.95) -> Comparison:
+    """Compare how much two independent groups vary: the Brown-Forsythe test, by Welch's t.
+
+    The absolute deviations of each group from its own median are compared as `welch_comparison` compares
+    values; the difference is that of their means, in the units of the values. Medians make it robust where
+    values are not normal, and Welch's degrees of freedom where the deviations themselves vary unequally.
+
+    Args:
+        a: values of A.
+        b: values of B.
+        confidence: coverage of the interval, in (0, 1).
+
+    Raises:
+        InputError: a group without values, a value that is not finite, or a confidence outside (0, 1).
+
+    References:
+        Brown and Forsythe (1974), "Robust tests for the equality of variances", JASA 69(346).
+    """
+    xs, ys = (_deviations(finite(values)) for values in (a, b))
+    return dataclasses.replace(welch_comparison(xs, ys, confidence), test="brown-forsythe")
+
+
+def _deviations(sample: list[float]) -> list[float]:
+    middle = statistics.median(sample)
+    return [abs(value - middle) for value in sample]
 
 
 def mcnemar(correct_a: Iterable[bool], correct_b: Iterable[bool]) -> McNemar:

@@ -1,0 +1,136 @@
+"""The command that reports: studies as text for git, as one document and as one page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dlbench.cli.options import takes
+from dlbench.cli.studies import study_folder
+from dlbench.errors import InputError, StoreError
+
+if TYPE_CHECKING:
+    from dlbench.exports import Export
+
+OUT = "report"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """The flags of ``report``."""
+
+    studies: Annotated[
+        list[str],
+        typer.Argument(metavar="STUDY...", help="Studies (folders, or names below runs/), or exported ones."),
+    ]
+    out: Annotated[
+        str, typer.Option("--out", metavar="DIR", help="Where studies are exported to, each in DIR/NAME.")
+    ] = OUT
+    markdown: Annotated[
+        str | None,
+        typer.Option("--markdown", metavar="FILE", help="The document [DIR/report.md].", show_default=False),
+    ] = None
+    html: Annotated[
+        str | None,
+        typer.Option("--html", metavar="FILE", help="The page [DIR/report.html].", show_default=False),
+    ] = None
+
+
+@takes(ReportOptions)
+def report(options: ReportOptions) -> None:
+    """Report studies: tables, claims and figures, as text, Markdown and one HTML page.
+
+    Studies are exported as text and figures, small enough for git; exported ones are read as they are, so that
+    the same report can be made from git alone, to the last byte.
+    """
+    from dlbench import render
+    from dlbench.report.document import to_document
+    from dlbench.report.page import to_html
+
+    out = Path(options.out)
+    markdown = Path(options.markdown) if options.markdown else out / "report.md"
+    page = Path(options.html) if options.html else out / "report.html"
+    for path in (markdown, page):
+        _refuse_foreign(path)
+    exported = _exported(options.studies, out)
+    sections = [each.section() for each in exported]
+    pages = [section.page for section in sections if section.page is not None]
+    if not pages:
+        raise InputError(f"{', '.join(options.studies)}: these are notes alone; name a study that has trials")
+    _write(markdown, to_document(_title(markdown), sections, markdown.parent))
+    _write(page, _marked(to_html(_title(page), pages)))
+    render.text(
+        "\n".join(
+            map(str, [*(each.folder for each in exported if each.folder.parent == out), markdown, page])
+        )
+    )
+
+
+def _exported(names: list[str], out: Path) -> list[Export]:
+    """The studies named, exported where they are not yet.
+
+    Raises:
+        InputError: two of them have one name.
+    """
+    from dlbench import exports, render
+    from dlbench.store import FILE_NAME
+
+    folders = [
+        Path(name)
+        if exports.is_export(Path(name)) and not (Path(name) / FILE_NAME).is_file()
+        else study_folder(name)
+        for name in names
+    ]
+    places = [out / folder.resolve().name for folder in folders]
+    if twice := next((place for place in places if places.count(place) > 1), None):
+        raise InputError(f"two studies are called {twice.name}; report them apart, or rename one")
+    with render.waiting("drawing"):
+        return [
+            exports.export(folder, place) if (folder / FILE_NAME).is_file() else exports.read(folder)
+            for folder, place in zip(folders, places, strict=True)
+        ]
+
+
+def _title(path: Path) -> str:
+    words = path.stem.replace("-", " ").replace("_", " ")
+    return words[:1].upper() + words[1:]
+
+
+def _marked(text: str) -> str:
+    """HTML with the marker after its first line, which declares what it is."""
+    from dlbench.report.document import MARKER
+
+    first, _, rest = text.partition("\n")
+    return f"{first}\n{MARKER}\n{rest}"
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Make sure that only what dlbench has written is replaced.
+
+    Raises:
+        InputError: the file is somebody else's.
+    """
+    from dlbench.report.document import MARKER
+
+    if not path.exists():
+        return
+    try:
+        with path.open("rb") as file:
+            start = file.read(500)
+    except OSError as error:
+        raise InputError(f"{path} cannot be replaced: {error.strerror}; name another file") from None
+    if MARKER.encode() not in start:
+        raise InputError(f"{path} was not written by 'dlbench report'; move it away, or name another file")
+
+
+def _write(path: Path, text: str) -> None:
+    from dlbench import files
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_whole(path, lambda file: file.write(text.encode()))
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror}; name another file") from None

@@ -1,0 +1,41 @@
+"""The curves of a study as a table: every configuration's epochs, over its seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from typing import Any
+
+from dlbench.report.configurations import Configuration, axes_of, configurations
+from dlbench.report.tables import Column, Table
+from dlbench.results import Epoch, TrialResult
+from dlbench.stats import mean_interval
+
+
+def history_table(trials: Sequence[TrialResult]) -> Table:
+    """One row a configuration and epoch: number of seeds, mean and 95 % interval of the four curves.
+
+    Completed trials only. ``trial`` is the id of the configuration's first trial.
+    """
+    axes = axes_of(trials)
+    bounds = [f"{name}_{part}" for name in Epoch._fields for part in ("mean", "low", "high")]
+    columns = tuple(Column(key, key) for key in ("trial", *axes, "epoch", "seeds", *bounds))
+    return Table("", columns, tuple(row for group in configurations(trials) for row in _rows(group, axes)))
+
+
+def _rows(group: Configuration, axes: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    label = (group.trials[0].id, *(getattr(group.spec, name) for name in axes))
+    for number, epochs in enumerate(zip_longest(*(trial.history for trial in group.complete)), start=1):
+        present = [epoch for epoch in epochs if epoch is not None]
+        figures = [figure for values in zip(*present, strict=True) for figure in _bounds(values)]
+        yield (*label, number, len(present), *figures)
+
+
+def _bounds(values: Sequence[float]) -> list[float | None]:
+    """Mean, lower and upper bound; ``None`` where there is none."""
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return [None, None, None]
+    interval = mean_interval(finite)
+    return [None if math.isnan(v) else v for v in (interval.estimate, interval.low, interval.high)]

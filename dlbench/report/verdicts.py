@@ -1,0 +1,85 @@
+"""What the trials of a study say of the claims that were made before it was run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from dlbench.claims import ALPHA, Claim, Judgement, Verdict, judge
+from dlbench.report.tables import Column, Report, Table, count, listed
+from dlbench.results import TrialResult
+
+#: Decimals of a difference, by its unit.
+_DECIMALS = {"points": 2, "nats": 4, "s": 2, "epochs": 1, "images/s": 0}
+#: Trials named on each side of a claim.
+_NAMED = 2
+
+CAPTION = (
+    "Difference: of the means, positive where it favours the claim, with its 95 % interval; of claims on variation, "
+    "of the mean distances from the median (Brown-Forsythe test). Effect size: in standard deviations of that "
+    "difference (Hedges). p: after Holm's correction over all claims of the study. Supported or reversed: "
+    f"p ≤ {ALPHA:g}, in the claim's direction or against it. 'dlbench replay STUDY TRIAL' trains a trial again."
+)
+
+
+def claims_report(claims: Sequence[Claim], trials: Sequence[TrialResult]) -> Report:
+    """A row a claim, and how many the trials support; nothing where nothing was claimed."""
+    if not claims:
+        return []
+    judged = judge(claims, trials)
+    columns = (
+        Column("claim", "claim", left=True),
+        Column("verdict", "verdict", left=True),
+        Column("claimed", "claimed", _amount),
+        Column("difference", "difference [95 %]", _difference),
+        Column("counts", "seeds"),
+        Column("effect_size", "effect size", lambda value: f"{value:.2f}"),
+        Column("p_adjusted", "p", lambda value: f"{value:.2g}"),
+        Column("trials", "trials", left=True),
+    )
+    rows = tuple(map(_row, judged))
+    tally = [
+        f"{number} {'is' if number == 1 else 'are'} {verdict}"
+        for verdict in Verdict
+        if (number := sum(each.verdict is verdict for each in judged))
+    ]
+    return [Table("Claims", columns, rows, CAPTION), f"Of {count(len(judged), 'claim')}, {listed(tally)}."]
+
+
+def _row(judged: Judgement) -> tuple[Any, ...]:
+    claim, found = judged.claim, judged.comparison
+    unit, factor = claim.measure.unit, claim.measure.factor
+    measured = judged.verdict is not Verdict.UNMEASURED
+    first, second = judged.counts
+    ids = [" ".join(side[:_NAMED]) for side in judged.trial_ids if side]
+    difference = None
+    if found is not None:
+        bounds = (found.difference.estimate, found.difference.low, found.difference.high)
+        difference = (*(factor * value for value in bounds), unit)
+    return (
+        f"“{claim.says}”",
+        str(judged.verdict),
+        None if claim.points is None else (claim.points, unit),
+        difference,
+        None if found is None else str(found.n) if _paired(judged) else f"{first} and {second}",
+        None if found is None or math.isnan(found.effect_size) else found.effect_size,
+        judged.p_adjusted if measured else None,
+        "; ".join(ids) or None,
+    )
+
+
+def _paired(judged: Judgement) -> bool:
+    return judged.comparison is not None and judged.comparison.test in ("t", "wilcoxon")
+
+
+def _amount(value: tuple[float, str]) -> str:
+    amount, unit = value
+    return f"{amount:+.{_DECIMALS[unit]}f} {unit}"
+
+
+def _difference(value: tuple[float, float, float, str]) -> str:
+    estimate, low, high, unit = value
+    places = _DECIMALS[unit]
+    bounds = "" if math.isnan(low) else f" [{low:+.{places}f}, {high:+.{places}f}]"
+    return f"{estimate:+.{places}f} {unit}{bounds}"
