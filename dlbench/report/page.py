@@ -148,9 +148,7 @@ def _study(number: int, study: StudyPage) -> dict[str, Any]:
         "summary": [_paragraph(part) for part in study.report if isinstance(part, str)],
         "tables": [_table(table) for table in tables if table.rows],
         "trials": _table(study.trials),
-        "figures": [
-            {"about": figure, "source": _image(study.figures_dir, figure)} for figure in study.figures
-        ],
+        "figures": [_figure(study.figures_dir, figure) for figure in study.figures],
         "manifest": _table(facts_table("Manifest", tuple(_flat(study.manifest)))),
         "commands": [printable(command, "\n") for command in study.commands],
     }
@@ -212,6 +210,15 @@ def _shades(table: Table) -> list[list[int | None]]:
         return None if value is None else max(0, min(int((value - low) / width * _SHADES), _SHADES - 1))
 
     return [[None, *map(shade, row[1:])] for row in table.rows]
+
+
+def _figure(folder: Path, figure: Figure) -> dict[str, str]:
+    return {
+        "source": _image(folder, figure),
+        "title": printable(figure.title),
+        "alt": printable(figure.alt),
+        "caption": printable(figure.caption),
+    }
 
 
 def _image(folder: Path, figure: Figure) -> str:
