@@ -36,7 +36,14 @@ def page_of(result: StudyResult, folder: Path, **changes: Any) -> StudyPage:
         trials=report.trial_table(result.trials),
         figures=read_figures(folder),
         figures_dir=folder,
-        manifest={"packages": {"jax": "0.10.2"}, "seeds": [0, 1], "git": None, "cores": 2, "long": "x" * 300},
+        manifest={
+            "command": ["dlbench", "a b"],
+            "packages": {"jax": "0.10.2"},
+            "seeds": [0, 1],
+            "git": None,
+            "cores": 2,
+            "long": "x" * 300,
+        },
         commands=COMMANDS,
     )
     return replace(page, **changes)
@@ -159,6 +166,7 @@ def test_the_page_is_made_of_the_reports_tables_and_sentences(pages: list[StudyP
     assert 'data-value="1199882.0">1,199,882<' in text or ">1,199,882<" in text
     assert ">packages.jax</th>" in text
     assert ">0.10.2</td>" in text
+    assert ">dlbench 'a b'</td>" in text
     assert text.index("Summary</h2>") < text.index("Results</h2>") < text.index("Trials</h2>")
 
 

@@ -258,11 +258,13 @@ def seeds(view: View) -> list[Drawing]:
     shown = dict(list(view.near.items())[:MAX_ROWS])
     if all(len(group.complete) < 2 for group in shown.values()):
         return []
-    figure = canvas(WIDE * 0.85, 0.8 + 0.31 * len(shown))
+    names = [wrapped(label, 34) for label in shown]
+    lines = 1 + max(name.count("\n") for name in names)
+    figure = canvas(WIDE * 0.85, 0.8 + len(names) * max(0.31, 0.05 + 0.14 * lines))
     axes = figure.subplots()
     for row, group in enumerate(shown.values()):
         _strip(axes, row, group, view.measure)
-    axes.set_yticks(range(len(shown)), [wrapped(label, 30) for label in shown])
+    axes.set_yticks(range(len(shown)), names)
     axes.set_ylim(len(shown) - 0.45, -0.55)
     axes.set_xlabel(f"{view.measured} (%)")
     axes.grid(False, axis="y")
@@ -273,12 +275,12 @@ def seeds(view: View) -> list[Drawing]:
 
 def _strip(axes: Axes, row: int, group: Configuration, measure: str) -> None:
     values = [100 * value for _, value in sorted(group.by_seed(measure).items())]
-    step = 0.44 / max(1, len(values) - 1)
+    step = 0.26 / max(1, len(values) - 1)
     interval = group.interval(measure)
     assert interval is not None
     axes.plot(
         values,
-        [row - 0.22 + step * number if len(values) > 1 else row for number in range(len(values))],
+        [row - 0.28 + step * number for number in range(len(values))],
         "o",
         color="#56B4E9",
         markeredgecolor="#0072B2",
@@ -288,7 +290,7 @@ def _strip(axes: Axes, row: int, group: Configuration, measure: str) -> None:
     )
     axes.errorbar(
         100 * interval.estimate,
-        row,
+        row + 0.2,
         xerr=bars([interval], 100),
         color="black",
         marker="D",

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -237,6 +238,8 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _flat(inner, f"{name}.{key}" if name else str(key))
+    elif name == "command":
+        yield name, shlex.join(map(str, value))
     elif isinstance(value, list | tuple) and not any(isinstance(item, Mapping | list) for item in value):
         yield name, ", ".join(map(str, value))
     else:
