@@ -23,6 +23,13 @@ from dlbench.report.page import Figure, StudyPage, read_figures, to_html
 from dlbench.results import StudyResult
 
 COMMANDS = ("dlbench compare-archs --seeds 4", "dlbench replay 'a study' 0123456789abcdef")
+MANIFEST = {
+    "command": ["dlbench", "a b"],
+    "packages": {"jax": "0.10.2"},
+    "seeds": [0, 1],
+    "git": None,
+    "long": "x" * 300,
+}
 EVIL = "<script>alert(1)</script> \"' & \x1b[31m"
 
 
@@ -36,14 +43,7 @@ def page_of(result: StudyResult, folder: Path, **changes: Any) -> StudyPage:
         trials=report.trial_table(result.trials),
         figures=read_figures(folder),
         figures_dir=folder,
-        manifest={
-            "command": ["dlbench", "a b"],
-            "packages": {"jax": "0.10.2"},
-            "seeds": [0, 1],
-            "git": None,
-            "cores": 2,
-            "long": "x" * 300,
-        },
+        manifest=MANIFEST,
         commands=COMMANDS,
     )
     return replace(page, **changes)

@@ -260,12 +260,12 @@ def seeds(view: View) -> list[Drawing]:
         return []
     names = [wrapped(label, 34) for label in shown]
     lines = 1 + max(name.count("\n") for name in names)
-    figure = canvas(WIDE * 0.85, 0.8 + len(names) * max(0.31, 0.05 + 0.14 * lines))
+    figure = canvas(WIDE * 0.85, 0.8 + len(names) * max(0.34, 0.05 + 0.14 * lines))
     axes = figure.subplots()
     for row, group in enumerate(shown.values()):
         _strip(axes, row, group, view.measure)
     axes.set_yticks(range(len(shown)), names)
-    axes.set_ylim(len(shown) - 0.45, -0.55)
+    axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xlabel(f"{view.measured} (%)")
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
