@@ -174,6 +174,26 @@ def test_captions_and_alternative_texts_say_what_is_seen(tmp_path: Path) -> None
     assert "parameters" in compared["cost"].alt
 
 
+def test_a_setting_at_which_every_trial_diverged_stays_on_the_map(tmp_path: Path) -> None:
+    result = made_up(learning_rate=[1e-3, 1e-2, 1], batch_size=[8, 16])
+    with canvas.style():
+        (drawing,) = accuracies.heat_map(canvas.View(result))
+    axes = drawing.canvas.axes[0]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["0.001", "0.01", "1"]
+    assert [text.get_text() for text in axes.texts][-2:] == ["-", "-"]
+    assert not any(text.get_text() == "-" for text in axes.texts[:-2])
+
+
+def test_names_are_shown_as_they_are(tmp_path: Path) -> None:
+    models = ["mine:_Net", "mine:_Other"]
+    result = made_up("compare-archs", model=models, model_args=[{"how": "$x$ \\frac{"}, {}], seed=[0, 1])
+    assert "seeds" in drawn(result, tmp_path)
+    with canvas.style():
+        (drawing,) = curves.learning_curves(canvas.View(result))
+    (legend,) = drawing.canvas.legends
+    assert len(legend.get_texts()) == 4
+
+
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     found = drawn(made_up("compare-archs", model=["baseline", "simplecnn"]), tmp_path)
     assert "One seed, so there is no interval." in found["learning-curves"].caption

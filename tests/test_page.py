@@ -222,7 +222,6 @@ def open_page(file: Path) -> Iterator[Open]:
         def opened(width: int = 1280, **options: Any) -> Any:
             context = browser.new_context(viewport={"width": width, "height": 800}, **options)
             page = context.new_page()
-            page.set_default_timeout(10_000)
             page.on("console", lambda message: complaints.append(message.text))
             page.on("pageerror", lambda error: complaints.append(str(error)))
             page.on(
