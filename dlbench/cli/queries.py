@@ -82,7 +82,9 @@ def results(options: ResultsOptions) -> int:
         trials = tuple(_sorted(trials, options.sort))
     spec = result.spec.model_copy(update={"trials": tuple(trial.trial.spec for trial in trials)})
     result = dataclasses.replace(result, spec=spec, trials=trials)
-    _print(style, report.records_table(trials), _report(result, bool(options.sort)), result.to_dict())
+    _print(
+        style, report.records_table(trials), _report(result, bool(options.sort)), report.study_record(result)
+    )
     show_failures(result)
     return 0
 

@@ -9,9 +9,11 @@ percent where they are shown; "±" is half the width of a 95 % interval.
 | `configurations` | trials that repeat one another with other seeds |
 | `studies` | the reports of one trial and of a grid |
 | `comparison` | the report of a comparison of architectures |
+| `outlook` | how many seeds would probably settle what is open |
 | `listings` | trials in full, plans, studies, data sets, the machine |
 """
 
+from dlbench.report.comparison import winner
 from dlbench.report.listings import (
     data_report,
     datasets_table,
@@ -19,9 +21,10 @@ from dlbench.report.listings import (
     plan_record,
     plan_report,
     records_table,
+    schedule_in_words,
     studies_table,
 )
-from dlbench.report.studies import BEST_FIRST, study_report, trial_table
+from dlbench.report.studies import BEST_FIRST, study_record, study_report, trial_table
 from dlbench.report.tables import Column, Report, Table, count, duration, percent, to_markdown
 
 __all__ = [
@@ -38,8 +41,11 @@ __all__ = [
     "plan_record",
     "plan_report",
     "records_table",
+    "schedule_in_words",
     "studies_table",
+    "study_record",
     "study_report",
     "to_markdown",
     "trial_table",
+    "winner",
 ]

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dlbench.report.comparison import comparison_report
+from dlbench.report.comparison import comparison_record, comparison_report
 from dlbench.report.configurations import Configuration, axes_of, common, configurations, field_column, tally
 from dlbench.report.tables import (
     Column,
@@ -41,12 +41,18 @@ def study_report(result: StudyResult) -> Report:
     if not result.trials:
         return ["No trials."]
     if result.spec.kind == "compare-archs":
-        parts = comparison_report(result.trials)
+        parts = comparison_report(result)
     elif len(result.trials) == 1:
         parts = _single(result.trials[0])
     else:
         parts = _grid(result.trials)
     return [*parts, *_left_out(result.trials), _where(result)]
+
+
+def study_record(result: StudyResult) -> dict[str, Any]:
+    """The same for ``--json``: of a comparison, with what may be concluded."""
+    compared = {"comparison": comparison_record(result)} if result.spec.kind == "compare-archs" else {}
+    return {**result.to_dict(), **compared}
 
 
 def trial_table(trials: Sequence[TrialResult], title: str = "Trials") -> Table:
