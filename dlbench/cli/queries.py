@@ -90,11 +90,11 @@ def results(options: ResultsOptions) -> int:
 
 
 def _report(result: StudyResult, keep_order: bool) -> list[Any]:
-    """The study's report, and its trials one by one: best first or in the order asked for."""
+    """The study's report, and its trials one by one: by accuracy or in the order asked for."""
     from dlbench import report
 
     said = report.study_report(result)
-    best_first = [part for part in said if getattr(part, "title", "") == report.BEST_FIRST]
+    best_first = [part for part in said if getattr(part, "title", "") == report.BY_ACCURACY]
     if not result.trials or (best_first and not keep_order):
         return said
     return [report.trial_table(result.trials), *(part for part in said if part not in best_first)]

@@ -9,6 +9,7 @@ percent where they are shown; "±" is half the width of a 95 % interval.
 | `configurations` | trials that repeat one another with other seeds |
 | `studies` | the reports of one trial and of a grid |
 | `comparison` | the report of a comparison of architectures |
+| `selection` | the configuration that a grid chose, and what that choice is worth |
 | `outlook` | how many seeds would probably settle what is open |
 | `listings` | trials in full, plans, studies, data sets, the machine |
 """
@@ -24,11 +25,11 @@ from dlbench.report.listings import (
     schedule_in_words,
     studies_table,
 )
-from dlbench.report.studies import BEST_FIRST, study_record, study_report, trial_table
+from dlbench.report.studies import BY_ACCURACY, study_record, study_report, trial_table
 from dlbench.report.tables import Column, Report, Table, count, duration, percent, to_markdown
 
 __all__ = [
-    "BEST_FIRST",
+    "BY_ACCURACY",
     "Column",
     "Report",
     "Table",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from dlbench.stats import MAX_SEEDS, PairwiseComparison, Ranking, seeds_needed
@@ -22,11 +23,10 @@ def seeds_to_settle(
     for other in others:
         pair = next(pair for pair in ranked.comparisons if {pair.a, pair.b} == {first, other})
         difference = pair.comparison.difference
-        if pair.supported or is_unpaired(pair):
+        std = difference.std * (math.sqrt(2) if is_unpaired(pair) else 1)  # of differences, were they paired
+        if pair.supported or math.isnan(std):
             continue
-        seeds = seeds_needed(
-            difference.estimate, difference.std, ranked.alpha, num_comparisons=len(ranked.comparisons)
-        )
+        seeds = seeds_needed(difference.estimate, std, ranked.alpha, num_comparisons=len(ranked.comparisons))
         both = called.get(first, first), called.get(other, other)
         if seeds is None:
             needed.append(f"no number tells {both[0]} from {both[1]}, equal on average")

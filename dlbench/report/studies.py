@@ -9,6 +9,7 @@ from typing import Any
 
 from dlbench.report.comparison import comparison_record, comparison_report
 from dlbench.report.configurations import Configuration, axes_of, common, configurations, field_column, tally
+from dlbench.report.selection import selection
 from dlbench.report.tables import (
     Column,
     Report,
@@ -26,14 +27,11 @@ from dlbench.report.tables import (
     within,
 )
 from dlbench.results import StudyResult, TrialResult, TrialStatus
-from dlbench.stats import mean_interval, ranking
 
 #: The title of the table that a grid of single trials ends with.
-BEST_FIRST = "Trials, best first"
+BY_ACCURACY = "Trials by validation accuracy"
 #: Axes of heat maps.
 NUMERIC = ("learning_rate", "weight_decay", "batch_size", "num_epochs", "dropout", "train_size")
-#: More configurations than this are not ranked: no number of seeds settles thousands of comparisons.
-MAX_RANKED = 50
 
 
 def study_report(result: StudyResult) -> Report:
@@ -126,10 +124,10 @@ def _four(value: float) -> str:
 def _grid(trials: Sequence[TrialResult]) -> Report:
     groups = sorted(configurations(trials), key=_merit)
     if all(len(group.trials) == 1 for group in groups):
-        table = trial_table([group.trials[0] for group in groups], BEST_FIRST)
+        table = trial_table([group.trials[0] for group in groups], BY_ACCURACY)
     else:
         table = _configuration_table(groups, trials)
-    return [table, *_heat_maps(groups, trials), *_best(groups, trials)]
+    return [table, *_heat_maps(groups, trials), *selection(groups, trials)]
 
 
 def _merit(group: Configuration) -> tuple[float, float]:
@@ -163,7 +161,7 @@ def _configuration_table(groups: Sequence[Configuration], trials: Sequence[Trial
         for group in groups
     )
     caption = f"{common(trials)}. Means over seeds ± their 95 % Student t intervals."
-    return Table("Configurations, best first", columns, rows, caption)
+    return Table("Configurations by validation accuracy", columns, rows, caption)
 
 
 def _value(group: Configuration, name: str) -> Any:
@@ -193,48 +191,6 @@ def _heat_map(label: str, groups: Sequence[Configuration], down: str, across: st
     rows = tuple((first, *(cells.get((first, second)) for second in acrosses)) for first in downs)
     title = f"Validation accuracy %, {field_title(down)} by {field_title(across)}"
     return Table(f"{title}: {label}" if label else title, tuple(columns), rows, heat=True)
-
-
-def _best(groups: Sequence[Configuration], trials: Sequence[TrialResult]) -> list[str]:
-    """The configuration chosen by validation accuracy, and how much that choice is worth."""
-    groups = [group for group in groups if group.complete]
-    if not groups:
-        return ["No trial completed, so none is the best."]
-    best, seeds = groups[0], len(groups[0].complete)
-    if seeds == 1:
-        (trial,) = best.complete
-        tested = within(_figure(trial, "test_accuracy"))
-        figures = f"{percent(trial.best_val_accuracy)} %; test accuracy {tested} %"
-    else:
-        validation, test = (
-            plus_minus(mean_interval(best.by_seed(figure).values()))
-            for figure in ("best_val_accuracy", "test_accuracy")
-        )
-        figures = f"{validation} % over {seeds} seeds; test accuracy {test} %"
-    said = [f"Highest validation accuracy: {best.label(axes_of(trials))} ({figures})."]
-    if len(groups) > 1:
-        caution = (
-            f"It was chosen from {len(groups):,} by that accuracy, which therefore flatters it; "
-            "the test images took no part in the choice."
-        )
-        said.append(f"{caution} {_rivals(groups)}".rstrip())
-    return said
-
-
-def _rivals(groups: Sequence[Configuration]) -> str:
-    """How many configurations the seeds can tell from the first one."""
-    if any(len(group.complete) < 2 for group in groups):
-        return "One seed cannot say how much of its lead is chance; --seeds 5 can."
-    if len(groups) > MAX_RANKED:
-        return ""
-    measured = {str(i): group.by_seed("best_val_accuracy") for i, group in enumerate(groups)}
-    pairs = [pair for pair in ranking(measured).comparisons if "0" in (pair.a, pair.b)]
-    settled = sum(pair.supported for pair in pairs)
-    amount = "all" if settled == len(pairs) else settled or "none"
-    return (
-        f"Of the other {len(pairs)}, these seeds tell {amount} from it "
-        "(paired t tests, Holm's correction, 5 %)."
-    )
 
 
 # What every report ends with.
