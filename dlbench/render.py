@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
@@ -19,9 +20,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from dlbench import events, grids
+from dlbench import drawing, events, grids
 from dlbench.errors import printable
-from dlbench.report import Report, Table, count, duration, percent
+from dlbench.report import Plot, Table, count, duration, percent
 
 if TYPE_CHECKING:
     from dlbench.study import Plan
@@ -29,16 +30,20 @@ if TYPE_CHECKING:
 #: Without a terminal, nothing is wrapped; lines of progress come at most this often.
 _WIDE = 10_000
 _QUIET_S = 20.0
+#: Plots are at most this wide, and exactly this without a terminal.
+_PLOT_WIDTH = 100
 _SHADES = ("grey15", "grey23", "dark_green", "green4", "green3")
 
 
-def show(report: Report) -> None:
+def show(report: Sequence[Table | Plot | str]) -> None:
     """Print a report to standard output."""
     console = _console(sys.stdout)
     for number, part in enumerate(report):
         if number:
             console.print()
-        if isinstance(part, Table):
+        if isinstance(part, Plot):
+            _show_plot(console, part)
+        elif isinstance(part, Table):
             if part.title:
                 console.print(Text(part.title, style="bold"))
             console.print(_table(part))
@@ -46,6 +51,14 @@ def show(report: Report) -> None:
                 console.print(Text(printable(part.caption, "\n"), style="dim"))
         else:
             console.print(Text(printable(part, "\n")))
+
+
+def _show_plot(console: Console, plot: Plot) -> None:
+    console.print(Text(plot.title, style="bold"))
+    width = min(console.width, _PLOT_WIDTH)
+    console.print(Text.from_ansi(drawing.draw(plot, width, colours=bool(console.color_system))))
+    if plot.caption:
+        console.print(Text(plot.caption, style="dim"))
 
 
 def text(data: str) -> None:

@@ -26,7 +26,8 @@ LEVELS = [
     {"recording", "replay", "audit"},
     {"study"},
     {"config", "report"},
-    {"render", "sequential"},
+    {"drawing", "sequential"},
+    {"render"},
     {"cli"},
     {"__main__", "__init__"},
 ]
@@ -55,6 +56,7 @@ JAX_FREE = (
     "devices",
     "config",
     "report",
+    "drawing",
     "render",
     "cli",
 )

@@ -86,6 +86,7 @@ _add(
     "results",
     queries.results,
     "dlbench results",
+    "dlbench results grid-0123456789 --plot",
     "dlbench results grid-0123456789 --sort -test_accuracy --filter model=Baseline 'lr<0.01'",
 )
 _add("replay", checks.replay, "dlbench replay compare-archs-0123456789 04bf2983689ac098")

@@ -45,6 +45,9 @@ class ResultsOptions:
         Literal["table", "markdown", "csv", "json"], typer.Option("--format", help="How to print.")
     ] = "table"
     as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Draw learning curves and heat maps instead of tables.")
+    ] = False
     check: Annotated[
         bool, typer.Option("--check", help="Check the study's integrity; exit code 1 if it is damaged.")
     ] = False
@@ -61,9 +64,9 @@ def results(options: ResultsOptions) -> int:
 
     style = "json" if options.as_json else options.format
     if options.study is None:
-        if options.sort or options.filter or options.check:
+        if options.sort or options.filter or options.plot or options.check:
             raise InputError(
-                "--sort, --filter and --check need a study: dlbench results STUDY --sort test_accuracy"
+                "--sort, --filter, --plot and --check need a study: dlbench results STUDY --sort test_accuracy"
             )
         studies = list_studies()
         if not studies and style == "table":
@@ -73,6 +76,8 @@ def results(options: ResultsOptions) -> int:
         listed = [dict(zip((c.key for c in table.columns), row, strict=True)) for row in table.rows]
         _print(style, table, [table], {"studies": listed})
         return 0
+    if options.plot and style != "table":
+        raise InputError(f"--plot draws in the terminal, not as {style}; give one of the two")
     if options.check:
         return check(study_folder(options.study))
     result = open_study(study_folder(options.study))
@@ -82,6 +87,9 @@ def results(options: ResultsOptions) -> int:
         trials = tuple(_sorted(trials, options.sort))
     spec = result.spec.model_copy(update={"trials": tuple(trial.trial.spec for trial in trials)})
     result = dataclasses.replace(result, spec=spec, trials=trials)
+    if options.plot:
+        render.show(report.plots_report(result))
+        return 0
     _print(
         style, report.records_table(trials), _report(result, bool(options.sort)), report.study_record(result)
     )

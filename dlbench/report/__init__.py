@@ -11,6 +11,7 @@ percent where they are shown; "±" is half the width of a 95 % interval.
 | `comparison` | the report of a comparison of architectures |
 | `selection` | the configuration that a grid chose, and what that choice is worth |
 | `outlook` | how many seeds would probably settle what is open |
+| `plots` | learning curves |
 | `listings` | trials in full, plans, studies, data sets, the machine |
 """
 
@@ -25,12 +26,14 @@ from dlbench.report.listings import (
     schedule_in_words,
     studies_table,
 )
+from dlbench.report.plots import Plot, plots_report
 from dlbench.report.studies import BY_ACCURACY, study_record, study_report, trial_table
 from dlbench.report.tables import Column, Report, Table, count, duration, percent, to_markdown
 
 __all__ = [
     "BY_ACCURACY",
     "Column",
+    "Plot",
     "Report",
     "Table",
     "count",
@@ -41,6 +44,7 @@ __all__ = [
     "percent",
     "plan_record",
     "plan_report",
+    "plots_report",
     "records_table",
     "schedule_in_words",
     "studies_table",

@@ -127,7 +127,7 @@ def _grid(trials: Sequence[TrialResult]) -> Report:
         table = trial_table([group.trials[0] for group in groups], BY_ACCURACY)
     else:
         table = _configuration_table(groups, trials)
-    return [table, *_heat_maps(groups, trials), *selection(groups, trials)]
+    return [table, *heat_maps(trials), *selection(groups, trials)]
 
 
 def _merit(group: Configuration) -> tuple[float, float]:
@@ -168,9 +168,9 @@ def _value(group: Configuration, name: str) -> Any:
     return getattr(group.spec, name)
 
 
-def _heat_maps(groups: Sequence[Configuration], trials: Sequence[TrialResult]) -> list[Table]:
-    """Validation accuracy over two numeric axes, once for each combination of the others."""
-    axes = axes_of(trials)
+def heat_maps(trials: Sequence[TrialResult]) -> list[Table]:
+    """Validation accuracy over two numeric axes, once for each combination of the others; that of the highest first."""
+    groups, axes = sorted(configurations(trials), key=_merit), axes_of(trials)
     numeric = [name for name in NUMERIC if name in axes]
     if len(numeric) != 2:
         return []
