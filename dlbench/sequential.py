@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 from dlbench import events
@@ -26,7 +27,7 @@ def run_until_separated(
     study: StudySpec,
     max_seeds: int | None = None,
     *,
-    out: str | None = None,
+    out: Path | str | None = None,
     workers: int | None = None,
     lanes: int | Literal["auto"] = "auto",
     device: str = "auto",
@@ -103,7 +104,7 @@ def grown(study: StudySpec, max_seeds: int | None = None) -> StudySpec:
 def plan(
     study: StudySpec,
     *,
-    out: str | None = None,
+    out: Path | str | None = None,
     workers: int | None = None,
     lanes: int | Literal["auto"] = "auto",
     device: str = "auto",

@@ -122,7 +122,10 @@ class StudyOptions:
         None
     )
     as_json: Annotated[
-        bool, _option("--json", OUTPUT, "Print one JSON object with 'study' and 'trials'.")
+        bool,
+        _option(
+            "--json", OUTPUT, "Print one JSON object with 'study', 'trials' and, of models, 'comparison'."
+        ),
     ] = False
     quiet: Annotated[bool, _option("--quiet", OUTPUT, "No progress, no messages.")] = False
 

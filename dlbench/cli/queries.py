@@ -100,8 +100,11 @@ def results(options: ResultsOptions) -> int:
 def _report(result: StudyResult, keep_order: bool) -> list[Any]:
     """The study's report, and its trials one by one: by accuracy or in the order asked for."""
     from dlbench import report
+    from dlbench.answers import correct_answers
 
     said = report.study_report(result)
+    if result.spec.kind == "compare-archs":
+        said[-1:-1] = report.same_images_report(result, correct_answers(result.complete))
     best_first = [part for part in said if getattr(part, "title", "") == report.BY_ACCURACY]
     if not result.trials or (best_first and not keep_order):
         return said

@@ -11,6 +11,7 @@ percent where they are shown; "±" is half the width of a 95 % interval.
 | `comparison` | the report of a comparison of architectures |
 | `selection` | the configuration that a grid chose, and what that choice is worth |
 | `outlook` | how many seeds would probably settle what is open |
+| `same_images` | McNemar's test of networks on the same test images |
 | `plots` | learning curves |
 | `listings` | trials in full, plans, studies, data sets, the machine |
 """
@@ -27,6 +28,7 @@ from dlbench.report.listings import (
     studies_table,
 )
 from dlbench.report.plots import Plot, plots_report
+from dlbench.report.same_images import same_images_report
 from dlbench.report.studies import BY_ACCURACY, study_record, study_report, trial_table
 from dlbench.report.tables import Column, Report, Table, count, duration, percent, to_markdown
 
@@ -46,6 +48,7 @@ __all__ = [
     "plan_report",
     "plots_report",
     "records_table",
+    "same_images_report",
     "schedule_in_words",
     "studies_table",
     "study_record",

@@ -70,6 +70,13 @@ def _judge(result: StudyResult) -> _Judged:
     return _Judged(trials, groups, ranked, look)
 
 
+def compared(result: StudyResult) -> dict[str, list[TrialResult]]:
+    """The completed trials that are judged, by model, in the order of the ranking; none where nothing is."""
+    judged = _judge(result)
+    entries = judged.ranked.entries if judged.ranked else ()
+    return {entry.name: judged.groups[entry.name].complete for entry in entries}
+
+
 def winner(result: StudyResult) -> str | None:
     """The model that the data tell from each of the others, at the level that the study's look allows."""
     judged = _judge(result)
