@@ -274,6 +274,19 @@ def test_a_comparison_announces_no_winner_that_they_do_not() -> None:
     assert "Seeds that would probably settle it: " in said
 
 
+def test_a_model_that_never_completed_is_named_beside_the_winner() -> None:
+    accuracy = {"Baseline": 0.9, "Stabilized": 0.95}
+    found = study(
+        lambda spec: accuracy[spec.model] + spec.seed / 1000 if spec.model in accuracy else None,
+        "compare-archs",
+        model=["baseline", "stabilized", "modernist"],
+        seed=range(6),
+    )
+    said = words(report.study_report(found))
+    assert "Stabilized is better than each of the others." in said
+    assert "In no comparison, for want of a completed trial: Modernist." in said
+
+
 def test_the_interval_of_a_difference_has_the_sign_of_the_sentence() -> None:
     def accuracy(spec: TrialSpec) -> float:
         return 0.90 + spec.seed / 1000 if spec.model == "Baseline" else 0.95

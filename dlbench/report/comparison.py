@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,7 +169,13 @@ def _conclusions(result: StudyResult, judged: _Judged) -> list[str]:
         return ["No trial completed, so nothing can be compared."]
     if not judged.is_conclusive:
         return _no_verdict(len(ranked.entries))
-    return [*_looks_taken(result, judged), *_verdict(ranked, judged.look)]
+    return [*_looks_taken(result, judged), *_verdict(ranked, judged.look), *_without_result(judged.groups)]
+
+
+def _without_result(groups: Mapping[str, Configuration]) -> list[str]:
+    """The models that no comparison could take in."""
+    without = [label for label, group in groups.items() if not group.complete]
+    return [f"In no comparison, for want of a completed trial: {listed(without)}."] if without else []
 
 
 def _looks_taken(result: StudyResult, judged: _Judged) -> list[str]:
