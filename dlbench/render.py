@@ -194,7 +194,7 @@ class StudyProgress:
         self._whole = {trial.id: trial.spec.num_epochs for trial in plan.missing}
         self._cost = {trial.id: grids.cost_s(trial) / trial.spec.num_epochs for trial in plan.missing}
         if self._bar is not None:
-            self._bar.update(self._task, completed=0, total=sum(map(grids.cost_s, plan.missing)))
+            self._bar.reset(self._task, total=sum(map(grids.cost_s, plan.missing)))
         elif not self._quiet and plan.missing:
             self._console.print(
                 f"{count(len(plan.missing), 'trial')} to train, about {duration(plan.estimate_s)}; {plan.folder}"
