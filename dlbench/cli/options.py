@@ -210,7 +210,7 @@ class CompareOptions(StudyOptions):
         _option(
             "--until-separated",
             HOW,
-            "Add seeds until the first model is told from each other, or --max-seeds end.",
+            "Add seeds until the first model is told from all others, at most --max-seeds.",
         ),
     ] = False
     max_seeds: Annotated[
