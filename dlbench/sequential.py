@@ -69,7 +69,7 @@ def run_until_separated(
     seeds = [spec.seed for spec in study.trials]
     tell(events.Notice(text=schedule_in_words(study.looks)))
     for look in (Look(number, study.looks) for number in range(1, len(study.looks) + 1)):
-        result = studies.execute(
+        result = studies.run_planned(
             planned.part(seeds_at(look, seeds)),
             command=command,
             on_event=on_event,

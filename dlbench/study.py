@@ -207,7 +207,7 @@ def run(
         WorkerError: workers cannot be started.
     """
     planned = plan(study, out=out, workers=workers, lanes=lanes, device=device, data_dir=data_dir)
-    return execute(
+    return run_planned(
         planned,
         command=command,
         on_event=on_event,
@@ -216,7 +216,7 @@ def run(
     )
 
 
-def execute(
+def run_planned(
     planned: Plan,
     *,
     command: Sequence[str] = (),
