@@ -73,6 +73,7 @@ _add(
     studies.compare_archs,
     "dlbench compare-archs",
     "dlbench compare-archs --model baseline stabilized --seeds 10",
+    "dlbench compare-archs --until-separated --max-seeds 20",
 )
 _add("run", studies.run, "dlbench run configs/00-quick.yaml --epochs 2")
 _add(
@@ -85,6 +86,7 @@ _add(
     "results",
     queries.results,
     "dlbench results",
+    "dlbench results grid-0123456789 --plot",
     "dlbench results grid-0123456789 --sort -test_accuracy --filter model=Baseline 'lr<0.01'",
 )
 _add(
