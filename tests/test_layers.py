@@ -26,7 +26,7 @@ LEVELS = [
     {"recording", "replay", "audit"},
     {"study"},
     {"config", "report"},
-    {"render", "figures"},
+    {"render", "figures", "bench"},
     {"exports"},
     {"cli"},
     {"__main__", "__init__"},
@@ -58,6 +58,13 @@ JAX_FREE = (
     "claims",
     "exports",
     "render",
+    "bench",
+    "bench.measure",
+    "bench.steps",
+    "bench.commands",
+    "bench.scaling",
+    "bench.tables",
+    "bench.charts",
     "cli",
 )
 
