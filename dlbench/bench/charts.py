@@ -10,9 +10,11 @@ from typing import Any
 from dlbench.bench.rounds import quartiles
 from dlbench.bench.steps import COMPARED
 from dlbench.errors import InputError
+from dlbench.report import count
 
 _SUFFIXES = (".svg", ".png", ".pdf")
 _AXES = {"trials": "trials", "batch_size": "batch size", "images": "images", "parameters": "parameters"}
+_NAMES = {"dlbench": "dlbench", "torch": "PyTorch", "flax": "plain Flax"}
 
 
 def check(path: Path) -> None:
@@ -54,8 +56,11 @@ def _steps(figure: Any, record: dict[str, Any]) -> None:
         cases = [case for case in record["cases"] if case["model"] == model]
         for side in cases[0]["sides"]:
             points = [quartiles(_best(case["sides"][side]["samples"])) for case in cases]
-            _line(axes, [case["batch_size"] for case in cases], points, side)
+            _line(axes, [case["batch_size"] for case in cases], points, _NAMES[side])
         axes.set(title=model, xlabel="batch size", xscale="log", yscale="log")
+        sizes = [case["batch_size"] for case in cases]
+        axes.set_xticks(sizes, sizes)
+        axes.set_xticks([], minor=True)
     first = figure.axes[0]
     first.set_ylabel(f"training images a second, {record['cores']} cores")
     first.legend()
@@ -95,7 +100,10 @@ def _scaling(figure: Any, record: dict[str, Any]) -> None:
         for workers in dict.fromkeys(point["workers"] for point in points):
             chosen = [point for point in points if point["workers"] == workers]
             triples = [(point["median_s"], point["low_s"], point["high_s"]) for point in chosen]
-            _line(axes, [point["value"] for point in chosen], triples, f"{workers} workers")
+            _line(axes, [point["value"] for point in chosen], triples, count(workers, "worker"))
         seconds = "wall clock, s" if axis == "trials" else "training, s"
         axes.set(xlabel=title, ylabel=seconds, xscale="log", yscale="log")
+        values = sorted({point["value"] for point in points})
+        axes.set_xticks(values, [f"{value:,}" for value in values], rotation=30)
+        axes.set_xticks([], minor=True)
     figure.axes[0].legend()

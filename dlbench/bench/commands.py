@@ -52,7 +52,7 @@ class Work:
 
     def flags(self) -> list[str]:
         """The command line after ``dlbench``."""
-        words = [self.command]
+        words = [self.command, "--device", "cpu"]
         for name, value in self.axes.items():
             words += [_FLAGS[name], *map(str, grids.values_of(value))]
         return words

@@ -36,8 +36,7 @@ def _number(text: str) -> Any:
 def steps_report(record: dict[str, Any]) -> Report:
     """Images a second and what they cost, and the references beside them."""
     cases, cores = record["cases"], record["cores"]
-    report: Report = [_rates(cases, cores), _costs(cases)]
-    return report + [_compared(cases, side, cores) for side in cases[0]["ratios"]]
+    return [_rates(cases, cores), _costs(cases), *(_compared(cases, s, cores) for s in cases[0]["ratios"])]
 
 
 def _case(case: dict[str, Any]) -> tuple[Any, ...]:
@@ -59,19 +58,18 @@ def _rates(cases: Sequence[dict[str, Any]], cores: int) -> Table:
         Column("evaluation", "evaluation, one alone", _RATE),
         Column("share_of_peak", "of peak %", lambda share: f"{100 * share:.0f}"),
     )
-    rows = []
+    names = ("training_one_process_a_core", "training_one_thread", "evaluation_one_thread")
+    rows, peaks = [], []
     for case in cases:
         samples = case["sides"]["dlbench"]["samples"]
-        names = ("training_one_process_a_core", "training_one_thread", "evaluation_one_thread")
+        peaks += samples["peak_flops"]
         rows.append((*_case(case), *(quartiles(samples[name]) for name in names), case["share_of_peak"]))
-    peak = statistics.median(
-        value for case in cases for value in case["sides"]["dlbench"]["samples"]["peak_flops"]
-    )
+    peak, rounds = statistics.median(peaks), len(peaks) // len(cases)
     return Table(
         "Images a second",
         columns,
         tuple(rows),
-        f"Medians [quartiles] of {count(len(samples[names[0]]), 'round')}; a worker is a process with one thread. Of "
+        f"Medians [quartiles] of {count(rounds, 'round')}; a worker is a process with one thread. Of "
         f"peak: counted by hand, one worker alone, of what a float32 matrix product reaches on one core "
         f"({peak / 1e9:,.0f} GFLOP/s).",
     )
@@ -140,7 +138,7 @@ def _compared(cases: Sequence[dict[str, Any]], side: str, cores: int) -> Table:
 def _short(setting: str, cores: int) -> str:
     if setting.endswith("all_threads"):
         return count(cores, "thread")
-    return count(cores, "process").replace("processs", "processes") if "a_core" in setting else "1 thread"
+    return f"{cores} process{'es' * (cores > 1)}" if setting.endswith("a_core") else "1 thread"
 
 
 def commands_report(record: dict[str, Any]) -> Report:

@@ -35,7 +35,7 @@ class BenchOptions:
     what: Annotated[
         Literal["steps", "grid", "archs", "trial", "scaling"],
         typer.Argument(
-            metavar="[steps|grid|archs|trial|scaling]",
+            metavar="WHAT",
             help="steps: training step by step; grid, archs, trial: whole commands; scaling: cost against size.",
         ),
     ] = "steps"
