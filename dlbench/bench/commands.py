@@ -28,6 +28,8 @@ from dlbench.bench.rounds import ratio
 from dlbench.bench.steps import MODELS, MODULES, Tell
 from dlbench.errors import WorkerError
 
+#: What tells the trials of one command apart.
+_NAMES = ("model", "optimizer", "learning_rate", "batch_size", "weight_decay")
 COLD, WARM = "dlbench, empty cache", "dlbench, warm cache"
 
 
@@ -46,9 +48,8 @@ class Work:
     @property
     def trials(self) -> list[dict[str, Any]]:
         """Its trials, by field; those with the smallest batches, which take longest, first."""
-        names = ("model", "optimizer", "learning_rate", "batch_size", "weight_decay")
-        product = itertools.product(*(grids.values_of(self.axes.get(name, 0.0)) for name in names))
-        return sorted((dict(zip(names, one, strict=True)) for one in product), key=lambda t: t["batch_size"])
+        product = itertools.product(*(grids.values_of(self.axes.get(name, 0.0)) for name in _NAMES))
+        return sorted((dict(zip(_NAMES, one, strict=True)) for one in product), key=lambda t: t["batch_size"])
 
     def flags(self) -> list[str]:
         """The command line after ``dlbench``."""
@@ -122,12 +123,21 @@ class Contender:
         wall_s: seconds from start to end of the process, one a round.
         train_s: seconds of training and evaluation that it reports itself, summed over trials.
         val_accuracy: best validation accuracy, mean over trials, one a round.
+        trials: the trials of each round, with seconds of training and evaluation and the best accuracy.
     """
 
     name: str
     wall_s: list[float] = field(default_factory=list)
     train_s: list[float] = field(default_factory=list)
     val_accuracy: list[float] = field(default_factory=list)
+    trials: list[list[dict[str, Any]]] = field(default_factory=list)
+
+    def add(self, wall_s: float, trials: list[dict[str, Any]]) -> None:
+        """Take a round in."""
+        self.wall_s.append(wall_s)
+        self.train_s.append(math.fsum(one["train_s"] for one in trials))
+        self.val_accuracy.append(statistics.mean(one["val_accuracy"] for one in trials))
+        self.trials.append(trials)
 
 
 def run(work: Work, against: Sequence[str], repeats: int, tell: Tell) -> dict[str, Any]:
@@ -194,30 +204,36 @@ def _time_ours(contender: Contender, work: Work, place: Path) -> None:
         "--yes",
     ]
     environ = dict(os.environ) | {"JAX_COMPILATION_CACHE_DIR": str(place / "xla")}
-    trials = _time(contender, command, environ)["trials"]
-    contender.train_s.append(math.fsum(t["train_time_s"] + t["eval_time_s"] for t in trials))
-    contender.val_accuracy.append(statistics.mean(t["best_val_accuracy"] or 0.0 for t in trials))
+    wall_s, found = _time(contender.name, command, environ)
+    trials = [
+        {
+            **{name: one[name] for name in _NAMES},
+            "val_accuracy": one["best_val_accuracy"] or 0.0,
+            "train_s": one["train_time_s"] + one["eval_time_s"],
+        }
+        for one in found["trials"]
+    ]
+    contender.add(wall_s, trials)
 
 
 def _time_torch(contender: Contender, todo: dict[str, Any], place: Path) -> None:
     file = place / "study.json"
     file.write_text(json.dumps(todo))
     command = [sys.executable, "-P", "-m", "dlbench.bench.torch_trials", str(file)]
-    trials = _time(contender, command, environment(todo["threads"], place))["trials"]
-    contender.train_s.append(math.fsum(t["train_s"] for t in trials))
-    contender.val_accuracy.append(statistics.mean(t["val_accuracy"] for t in trials))
+    wall_s, found = _time(contender.name, command, environment(todo["threads"], place))
+    pairs = zip(todo["trials"], found["trials"], strict=True)
+    contender.add(wall_s, [{name: one[name] for name in _NAMES} | result for one, result in pairs])
 
 
-def _time(contender: Contender, command: list[str], environ: dict[str, str]) -> Any:
+def _time(name: str, command: list[str], environ: dict[str, str]) -> tuple[float, Any]:
+    """Seconds from start to end of a process, and the JSON that it prints."""
     with tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
         done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, stderr=errors, check=False)
-        contender.wall_s.append(time.perf_counter() - start)
+        wall_s = time.perf_counter() - start
         if done.returncode:
-            raise WorkerError(
-                f"{contender.name} ended with exit code {done.returncode}:\n{last_words(errors)}"
-            )
-    return json.loads(done.stdout)
+            raise WorkerError(f"{name} ended with exit code {done.returncode}:\n{last_words(errors)}")
+    return wall_s, json.loads(done.stdout)
 
 
 def _torch_studies(

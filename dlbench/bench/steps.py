@@ -116,8 +116,9 @@ class Team:
             self._prepare(self._wide)
 
     def _start_torch(self) -> None:
+        with Subject(MODULES[self.side], 1, self._cache) as tuner:  # what it tries counts in nobody's memory
+            variant = tuner.ask("tune", **self._arguments)
         self._busy = [self._subject() for _ in range(devices.count("cpu"))]
-        variant = self._busy[0].ask("tune", **self._arguments)
         self.facts["variant"] = _named(variant)
         for subject in self._busy:
             self._prepare(subject, variant=variant)
