@@ -128,7 +128,7 @@ def test_the_count_by_hand() -> None:
 
 @pytest.mark.parametrize("name", steps.MODELS)
 def test_plain_flax_computes_the_same(name: str) -> None:
-    images = np.random.default_rng(0).uniform(-1, 1, (2, 28, 28, 1)).astype(np.float32)
+    images = np.random.default_rng(0).uniform(-9, 9, (2, 28, 28, 1)).astype(np.float32)
     mine, plain = models.create(name), flax_reference.create(name)
     variables = quick(mine.init)(jax.random.key(0), images)
     params, stats = {}, {}
@@ -144,7 +144,7 @@ def test_plain_flax_computes_the_same(name: str) -> None:
     np.testing.assert_allclose(
         quick(plain.apply)({"params": params, "batch_stats": stats}, images),
         quick(mine.apply)(variables, images),
-        atol=1e-5,
+        atol=2e-5,
     )
 
 
@@ -158,8 +158,7 @@ def test_the_tuned_loop_trains(variant: int) -> None:
     chosen = torch_reference.VARIANTS[variant]
     x, y = torch_reference.tensors(digits.train_images[:256], digits.train_labels[:256], chosen)
     net = chosen.place(torch_reference.make_torch("Stabilized"))
-    how = {"fused": True} if chosen.fused else {"foreach": True}
-    tx = torch_reference.make_optimizer(net, "adam", 1e-3, implementation=how)
+    tx = torch_reference.make_optimizer(net, "adam", 1e-3, variant=chosen)
     losses = [torch_reference.tuned_epoch(net, tx, x, y, 20)[0] for _ in range(3)]
     loss, accuracy = torch_reference.tuned_evaluation(net, x, y)
     assert losses[0] > losses[1] > losses[2] > loss
@@ -246,7 +245,10 @@ def test_a_real_run(bench: Any, tmp_path: Path) -> None:
         (["--model", "basline"], "'basline'. Did you mean 'Baseline'?"),
         (["--batch-size", "0"], "--batch-size must be a number from 1 to 1,000; got '0'"),
         (["--repeats", "many"], "--repeats must be a number from 1 to 1,000; got 'many'"),
-        (["--epochs", "3"], "bench steps takes no --epochs; bench grid and archs and trial does"),
+        (
+            ["--epochs", "3"],
+            "bench steps takes no --epochs; leave it out, or take bench grid or archs or trial",
+        ),
         (["scaling", "--against", "torch"], "bench scaling compares with nothing"),
         (["grid", "--against", "flax"], "--against 'flax'. Known: torch, original."),
         (["trial", "--model", "baseline", "simplecnn"], "takes one --model; got Baseline, SimpleCNN"),

@@ -27,6 +27,7 @@ from dlbench.bench.measure import Subject, environment, last_words
 from dlbench.bench.rounds import ratio
 from dlbench.bench.steps import MODELS, MODULES, Tell
 from dlbench.errors import WorkerError
+from dlbench.spec import FLAGS
 
 #: What tells the trials of one command apart.
 _NAMES = ("model", "optimizer", "learning_rate", "batch_size", "weight_decay")
@@ -55,23 +56,8 @@ class Work:
         """The command line after ``dlbench``."""
         words = [self.command, "--device", "cpu"]
         for name, value in self.axes.items():
-            words += [_FLAGS[name], *map(str, grids.values_of(value))]
+            words += [FLAGS[name], *map(str, grids.values_of(value))]
         return words
-
-
-_FLAGS = {
-    "model": "--model",
-    "optimizer": "--optimizer",
-    "learning_rate": "--lr",
-    "batch_size": "--batch-size",
-    "weight_decay": "--weight-decay",
-    "decay_mode": "--decay-mode",
-    "num_epochs": "--epochs",
-    "dataset": "--dataset",
-    "train_size": "--train-size",
-    "val_size": "--val-size",
-    "seed": "--seed",
-}
 
 
 def grid(num_epochs: int) -> Work:

@@ -94,15 +94,10 @@ VARIANTS = tuple(Variant(last, fused) for last in (False, True) for fused in (Fa
 
 
 def make_optimizer(
-    net: Any,
-    optimizer: str,
-    learning_rate: float,
-    weight_decay: float = 0.0,
-    *,
-    implementation: dict[str, bool] | None = None,
+    net: Any, optimizer: str, learning_rate: float, weight_decay: float = 0.0, variant: Variant | None = None
 ) -> Any:
-    """Adam, or SGD with momentum 0.9; L2 decay. The implementation is PyTorch's choice unless given."""
-    how = implementation or {}
+    """Adam, or SGD with momentum 0.9; L2 decay. The implementation is PyTorch's choice without a variant."""
+    how = {} if variant is None else {"fused": True} if variant.fused else {"foreach": True}
     if optimizer == "adam":
         return torch.optim.Adam(net.parameters(), learning_rate, weight_decay=weight_decay, **how)
     return torch.optim.SGD(net.parameters(), learning_rate, momentum=0.9, weight_decay=weight_decay, **how)

@@ -90,8 +90,7 @@ class Network:
 
 def _make(model: str, optimizer: str, variant: Variant) -> tuple[Any, Any]:
     net = variant.place(make_torch(model))
-    how = {"fused": True} if variant.fused else {"foreach": True}
-    return net, make_optimizer(net, optimizer, 1e-3, implementation=how)
+    return net, make_optimizer(net, optimizer, 1e-3, variant=variant)
 
 
 def _timed(run: tuple[Any, ...]) -> float:

@@ -53,10 +53,7 @@ def _tuned(
 ) -> Iterator[float]:
     variant = Variant(*trial["variant"])
     net = variant.place(make_torch(trial["model"]))
-    how = {"fused": True} if variant.fused else {"foreach": True}
-    tx = make_optimizer(
-        net, trial["optimizer"], trial["learning_rate"], trial["weight_decay"], implementation=how
-    )
+    tx = make_optimizer(net, trial["optimizer"], trial["learning_rate"], trial["weight_decay"], variant)
     images, labels, val_images, val_labels = arrays
     training, validation = tensors(images, labels, variant), tensors(val_images, val_labels, variant)
     for _ in range(study["num_epochs"]):

@@ -108,9 +108,8 @@ def _measure(options: BenchOptions, against: Sequence[str], repeats: int, tell: 
         tell(tables.announcement("scaling", scaling.estimate_s(extent)))
         return scaling.run(extent, tell)
     if options.what == "steps":
-        sizes = [
-            _number("--batch-size", text, 0) for text in options.batch_size or map(str, steps.BATCH_SIZES)
-        ]
+        texts = options.batch_size or map(str, steps.BATCH_SIZES)
+        sizes = dict.fromkeys(_number("--batch-size", text, 0) for text in texts)
         cases = [
             steps.Case(model, size, options.optimizer or "sgd")
             for model in _models(options.model or steps.MODELS)
@@ -136,7 +135,9 @@ def _check_flags(options: BenchOptions) -> None:
         if getattr(options, name) is not None and name not in _FLAGS[options.what]:
             flag = "--" + name.replace("_", "-")
             takes_it = [what for what, flags in _FLAGS.items() if name in flags]
-            raise InputError(f"bench {options.what} takes no {flag}; bench {' and '.join(takes_it)} does")
+            raise InputError(
+                f"bench {options.what} takes no {flag}; leave it out, or take bench {' or '.join(takes_it)}"
+            )
 
 
 def _against(options: BenchOptions) -> list[str]:
