@@ -48,7 +48,7 @@ class Network:
         static = checkpoint.static_part(self._make(model), trial)
         self._arrays, self._inputs = arrays, inputs_of(trial)
         start = time.perf_counter()
-        self._program = compile_program(static, split, *self._inputs, trial)
+        self._program = compile_program(static, split, *self._inputs, trial, {})
         compile_s = time.perf_counter() - start
         self._state = jax.block_until_ready(self._program.init(arrays, *self._inputs))
         self._one = _compile_one(static.model, self._state, arrays)
