@@ -34,6 +34,7 @@ COMMANDS = (
     "plan",
     "results",
     "report",
+    "bench",
     "info",
     "data",
     "data show",

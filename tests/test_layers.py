@@ -27,7 +27,7 @@ LEVELS = [
     {"study"},
     {"config", "report"},
     {"drawing", "sequential"},
-    {"render", "figures"},
+    {"render", "figures", "bench"},
     {"exports"},
     {"cli"},
     {"__main__", "__init__"},
@@ -63,6 +63,13 @@ JAX_FREE = (
     "exports",
     "drawing",
     "render",
+    "bench",
+    "bench.measure",
+    "bench.steps",
+    "bench.commands",
+    "bench.scaling",
+    "bench.tables",
+    "bench.charts",
     "cli",
 )
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from dlbench.cli import checks, queries, reports, studies
+from dlbench.cli import bench, checks, queries, reports, studies
 from dlbench.cli.options import ManyValuesCommand
 from dlbench.errors import DlbenchError, printable
 
@@ -96,6 +96,12 @@ _add(
     "dlbench report experiments/0* --markdown benchmarks.md --html experiments/benchmarks.html",
 )
 _add("replay", checks.replay, "dlbench replay compare-archs-0123456789 04bf2983689ac098")
+_add(
+    "bench",
+    bench.bench,
+    "dlbench bench --against torch --chart steps.svg",
+    "dlbench bench grid --against torch original",
+)
 _add("info", queries.info, "dlbench info --json")
 app.add_typer(data_app, name="data")
 data_app.callback()(queries.data)

@@ -160,7 +160,7 @@ class StudyOptions:
             InputError: two flags for one thing, or a name that is a path.
         """
         for flag in ("--out", "--name", "--data-dir", "--config", "target"):
-            _check_path(flag, getattr(self, flag.removeprefix("--").replace("-", "_"), None))
+            check_path(flag, getattr(self, flag.removeprefix("--").replace("-", "_"), None))
         if self.out and self.name:
             raise InputError(
                 f"--out {self.out} and --name {self.name} both name the folder; give one of them"
@@ -190,7 +190,7 @@ class StudyOptions:
         return {"checkpoint_every": every, "retry_failed": self.retry_failed}
 
 
-def _check_path(flag: str, text: str | None) -> None:
+def check_path(flag: str, text: str | None) -> None:
     """Refuse what no file can be called, or nobody could read in a message."""
     if text is None:
         return
