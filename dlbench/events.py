@@ -15,7 +15,7 @@ from dlbench.results import Epoch, TrialStatus
 from dlbench.spec import Trial
 
 #: Raised with every change of the messages; both sides must agree.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 class Message(BaseModel):

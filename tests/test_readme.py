@@ -36,8 +36,11 @@ def test_the_table_of_commands_is_the_commands() -> None:
 def test_every_file_and_flag_it_names_exists() -> None:
     for target in re.findall(r"\]\(([^)]+)\)", README):
         assert (Path(__file__).parent.parent / target).exists(), target
-    help_text = subprocess.run(
-        [sys.executable, "-m", "dlbench", "grid", "--help"], capture_output=True, text=True, check=True
-    ).stdout
+    help_text = "".join(
+        subprocess.run(
+            [sys.executable, "-m", "dlbench", command, "--help"], capture_output=True, text=True, check=True
+        ).stdout
+        for command in ("grid", "report")
+    )
     for flag in set(re.findall(r"(?<![-\w])(--[a-z][a-z-]*)", README)) - {"--help", "--version", "--logdir"}:
         assert flag in help_text, flag
