@@ -207,7 +207,7 @@ def test_claims_are_read(tmp_path: Path) -> None:
     assert second.second.figure == "best_val_accuracy"
     assert found.text == text
     assert config.read_claims(text, Path("x.yaml"))[1][0].says == first.says
-    assert "model" not in found.places, "what a claim names is not what is trained"
+    assert "vary" not in found.places, "what a claim names is not what is trained"
 
 
 def test_reading_claims_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
