@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -82,6 +87,9 @@ def static_part(model: nn.Module, trial: Trial) -> train.Static:
 def save_best(folder: Path, trial: Trial, num_classes: int, params: Any, batch_stats: Any) -> None:
     """Write a trial's best parameters, replacing what an interrupted attempt left.
 
+    Orbax writes the first of each kind. Its layout, whose arrays lie as raw bytes in files of their own, is
+    then filled in again for the trials that follow, at a tenth of the time that orbax takes.
+
     Args:
         folder: the trial's folder.
         trial: the trial.
@@ -90,13 +98,89 @@ def save_best(folder: Path, trial: Trial, num_classes: int, params: Any, batch_s
         batch_stats: pytree of arrays, possibly empty.
     """
     path = (folder / BEST).absolute()
-    files.remove(path)
     state = {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})}
+    arrays = {_PATH.join(keys): np.ascontiguousarray(leaf) for keys, leaf in _flat(state)}
     about = {"trial": trial.model_dump(mode="json"), "num_classes": num_classes}
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    kind = tuple((name, array.shape, array.dtype.str) for name, array in arrays.items())
+    if kind not in _layouts:
+        files.remove(path)
+        _write(path, state, about)
+        if layout := _layout(path, arrays, about):
+            _layouts[kind] = path, layout
+        return
+    written_at, layout = _layouts[kind]
+    new = folder / f".{BEST}.new"
+    files.remove(new)
+    for name, part in layout.items():
+        (new / name).parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(part, str):
+            (new / name).write_bytes(arrays[part].data if arrays[part].ndim else arrays[part].tobytes())
+        elif part is None:
+            (new / name).write_bytes(_json_bytes(about))
+        else:
+            (new / name).write_bytes(part.replace(os.fsencode(written_at), os.fsencode(path)))
+    files.remove(path)
+    new.rename(path)
+
+
+#: Layouts of the checkpoints that this process has written, by the shapes they hold: for each file the name of
+#: the array in it, nothing for what is said of the trial, or bytes that are the same for all.
+_Layout = dict[str, str | bytes | None]
+_layouts: dict[object, tuple[Path, _Layout]] = {}
+_PATH = "."
+
+
+def _write(path: Path, state: Any, about: dict[str, Any]) -> None:
+    """One checkpoint by orbax; arrays as raw bytes."""
+    state_handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_compression=False)
+    handler = ocp.CompositeCheckpointHandler(state=state_handler, about=ocp.JsonCheckpointHandler())
+    with _quiet(), ocp.Checkpointer(handler) as checkpointer:
         checkpointer.save(
             path, args=ocp.args.Composite(state=ocp.args.PyTreeSave(state), about=ocp.args.JsonSave(about))
         )
+
+
+def _layout(path: Path, arrays: dict[str, NDArray[Any]], about: dict[str, Any]) -> _Layout | None:
+    """How a checkpoint that orbax wrote is laid out; nothing unless every array is found in it byte for byte."""
+    layout: _Layout = {}
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            name, content = str(file.relative_to(path)), file.read_bytes()
+            array = arrays.get(file.parent.name)
+            if array is not None and not file.name.startswith("."):
+                layout[name] = file.parent.name
+                if content != array.tobytes():
+                    return None
+            else:
+                layout[name] = None if content == _json_bytes(about) else content
+    held = [part for part in layout.values() if isinstance(part, str)]
+    whole = sorted(held) == sorted(arrays) and list(layout.values()).count(None) == 1
+    return layout if whole else None
+
+
+def _flat(tree: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The leaves of nested dictionaries, each with the keys that lead to it."""
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from _flat(value, (*before, key))
+    else:
+        yield before, tree
+
+
+def _json_bytes(about: dict[str, Any]) -> bytes:
+    return json.dumps(about).encode()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbax warns that there is nothing to merge where arrays lie in files of their own."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 class HasFolder(Protocol):

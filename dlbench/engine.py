@@ -20,7 +20,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dlbench import devices, events
+from dlbench import devices, events, files
 from dlbench.data import cache_root
 from dlbench.errors import WorkerError
 from dlbench.grids import COMPILE_S, Program, cost_s
@@ -30,6 +30,9 @@ from dlbench.spec import Trial
 MAX_ATTEMPTS = 3
 #: Seconds that workers have to save what they are doing when the study is interrupted.
 PATIENCE_S = 3.5
+#: The cache of compiled programs, and how much of it is kept when a study starts: those used longest ago go.
+COMPILED = "xla"
+CACHE_BYTES = 2**30
 #: Seconds between looks at whether the study is interrupted.
 _GLANCE_S = 0.1
 _PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu", "metal": "mps"}
@@ -69,6 +72,7 @@ def run(programs: Sequence[Program], place: Place, stopping: threading.Event) ->
         WorkerError: workers cannot be started.
     """
     plan = _Plan(programs)
+    files.trim(cache_root() / COMPILED, CACHE_BYTES)
     if place.workers == 0:
         yield from _in_process(plan, place, stopping)
     else:
@@ -121,12 +125,13 @@ def _cost(job: Job) -> float:
 
 
 def _in_process(plan: _Plan, place: Place, stopping: threading.Event) -> Generator[events.AnyEvent]:
+    started = time.monotonic()
     if not _backend_is_up():
         configure(os.environ, place.device)
     from dlbench.worker import Worker, environment
 
     happened: list[events.AnyEvent] = []
-    worker = Worker(0, place.study_dir, place.data_dir, place.checkpoint_every, happened.append)
+    worker = Worker(0, place.study_dir, place.data_dir, place.checkpoint_every, happened.append, started)
     worker.stopping = stopping
     yield events.Ready(worker=0, environment=environment())
     while not stopping.is_set() and (job := plan.next(0)):
@@ -148,7 +153,7 @@ def configure(environ: os._Environ[str] | dict[str, str], device: str) -> None:
     if device == "cpu":
         for name in ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             environ[name] = "1"
-    environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_root() / "xla"))
+    environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_root() / COMPILED))
     environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     environ.setdefault("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "none")
 
@@ -219,6 +224,7 @@ class _Pool:
                 process.send(events.Train(trials=process.job))
 
     def _start(self, number: int) -> _Process:
+        started = time.monotonic()
         environ = dict(os.environ)
         configure(environ, self._place.device)
         if self._place.device == "gpu" and self._place.workers > 1:
@@ -240,6 +246,7 @@ class _Pool:
                 data_dir=self._place.data_dir,
                 checkpoint_every=self._place.checkpoint_every,
                 sys_path=tuple(os.path.abspath(path) for path in sys.path),
+                started=started,
             )
         )
         return process

@@ -25,7 +25,7 @@ class Message(BaseModel):
 
 
 class Setup(Message):
-    """Parent → worker: where things are."""
+    """Parent → worker: where things are, and when (``time.monotonic``) the parent began to start it."""
 
     type: Literal["setup"] = "setup"
     version: int = PROTOCOL_VERSION
@@ -34,6 +34,7 @@ class Setup(Message):
     data_dir: str | None
     checkpoint_every: int | None
     sys_path: tuple[str, ...]
+    started: float | None = None
 
 
 class Train(Message):
@@ -100,10 +101,11 @@ class Failed(Message):
 
 
 class Idle(Message):
-    """Worker → parent: the job is done."""
+    """Worker → parent: the job is done; on what the worker has spent its life so far, in seconds by kind."""
 
     type: Literal["idle"] = "idle"
     worker: int
+    spent: dict[str, float]
 
 
 class Notice(Message):

@@ -223,7 +223,9 @@ def _trial(row: Mapping[str, str]) -> TrialResult:
         lanes=int(row["lanes"]),
     )
     if trial.id != row["id"]:
-        raise ValueError(f"its fields have the id {trial.id}, not {row['id']}")
+        raise ValueError(
+            f"its fields have the id {trial.id}, not {row['id']}: changed, or of a dlbench with other numerics"
+        )
     outcome = {name: _value(name, row[name]) for name in OUTCOME_FIELDS if row[name]}
     return TrialResult(trial, TrialStatus(row["status"]), outcome, error=row["error"] or None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
@@ -32,6 +33,26 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
         write(file)
     new.replace(path)
+
+
+def trim(folder: Path, limit_bytes: int) -> None:
+    """Make a cache small enough again: remove the files that were used longest ago; whatever fails is left.
+
+    jax can limit its cache of compiled programs itself, but then keeps a second file for each entry, and a process
+    that is killed between the two leaves a cache that nothing is added to any more.
+    """
+    found = []
+    for path in folder.glob("*"):
+        with contextlib.suppress(OSError):
+            status = path.lstat()
+            found.append((max(status.st_atime, status.st_mtime), status.st_size, path))
+    size = sum(each for _, each, _ in found)
+    for _, each, path in sorted(found):
+        if size <= limit_bytes:
+            return
+        with contextlib.suppress(OSError):
+            path.unlink()
+            size -= each
 
 
 def refuse_links(*paths: Path) -> None:

@@ -167,9 +167,13 @@ def programs(trials: Iterable[Trial]) -> list[Program]:
     """Group trials by equality of everything static, in order of appearance."""
     groups: dict[object, list[Trial]] = {}
     for trial in trials:
-        key = (trial.spec.static(), trial.data_digest, trial.model_digest, trial.lanes)
-        groups.setdefault(key, []).append(trial)
+        groups.setdefault(program_of(trial), []).append(trial)
     return [Program(tuple(group)) for group in groups.values()]
+
+
+def program_of(trial: Trial) -> tuple[object, ...]:
+    """Everything static of a trial: equal for the trials of one program."""
+    return trial.spec.static(), trial.data_digest, trial.model_digest, trial.lanes
 
 
 #: Seconds one core takes to train on an image, and to compile, measured; used until this machine is known.

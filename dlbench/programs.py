@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -17,12 +19,21 @@ from dlbench.spec import Trial
 
 @dataclass(frozen=True)
 class Program:
-    """The compiled functions that the trials of one program share."""
+    """The compiled functions that the trials of one program share; what compiling all of them took, in seconds."""
 
     init: Callable[..., Any]
     train_epoch: Callable[..., Any]
     validate: Callable[..., Any]
     predict: Callable[..., Any]
+    compile_s: float
+
+
+@dataclass(frozen=True)
+class Executable:
+    """A compiled function, and the seconds that it took to trace and compile."""
+
+    call: Any
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -37,38 +48,77 @@ class Split:
 
 
 def compile_program(
-    static: train.Static, split: Split, keys: train.Keys, hyper: train.Hyper, trial: Trial
+    static: train.Static,
+    split: Split,
+    keys: train.Keys,
+    hyper: train.Hyper,
+    trial: Trial,
+    done: dict[object, Executable],
 ) -> Program:
-    """Compile what a trial runs, before any of it runs, so that compiling and training are timed apart."""
-    lanes = trial.lanes > 1
+    """Compile what a trial runs, before any of it runs, so that compiling and training are timed apart.
+
+    Each function is given that part of the static part alone on which it depends, and is shared by programs that
+    agree in it: a batch size makes another epoch, but no other initialisation, validation or test.
+
+    Args:
+        static: the static part.
+        split: the data.
+        keys: the keys of one trial, or of as many as there are lanes.
+        hyper: its hyper-parameters, likewise.
+        trial: the trial.
+        done: what this process has compiled; grows.
+
+    Raises:
+        InputError: the model cannot be trained.
+    """
+    shapes = tuple((array.shape, array.dtype) for array in (*split.arrays, split.test_images))
+    used: list[Executable] = []
 
     def build(
-        function: Callable[..., Any], axes: Sequence[int | None], *arguments: Any, **options: Any
+        function: Callable[..., Any],
+        part: train.Static,
+        axes: Sequence[int | None],
+        *arguments: Any,
+        **options: Any,
     ) -> Any:
-        mapped = jax.vmap(function, in_axes=tuple(axes)) if lanes else function
-        return jax.jit(mapped).lower(*arguments).compile(compiler_options=options or None)
-
-    def initialise(data: train.Data, keys: train.Keys, hyper: train.Hyper) -> train.TrainState:
-        return train.init(static, data, keys, hyper)
-
-    def train_epoch(state: Any, data: train.Data, keys: train.Keys, hyper: train.Hyper) -> Any:
-        return train.train_epoch(static, state, data, keys, hyper)
-
-    def validate(state: Any, data: train.Data) -> Any:
-        return train.validate(static, state, data)
-
-    def predict(params: Any, batch_stats: Any, images: jax.Array) -> Any:
-        return train.predict(static, params, batch_stats, images)
+        key = (function, part, trial.model_digest, trial.lanes, shapes)
+        if key not in done:
+            start = time.monotonic()
+            bound = functools.wraps(function)(functools.partial(function, part))
+            mapped = jax.vmap(bound, in_axes=tuple(axes)) if trial.lanes > 1 else bound
+            call = jax.jit(mapped).lower(*arguments).compile(compiler_options=options or None)
+            done[key] = Executable(call, time.monotonic() - start)
+        used.append(done[key])
+        return done[key].call
 
     check_model(static.model, split, trial)
     fast = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
-    init = build(initialise, (None, 0, 0), split.arrays, keys, hyper, **fast)
+    by_model = train.Static(static.model)
+    by_optimizer = replace(by_model, optimizer=static.optimizer, decay_mode=static.decay_mode)
+    by_criterion = replace(by_model, criterion=static.criterion)
+    data = split.arrays
+    init = build(train.init, by_optimizer, (None, 0, 0), data, keys, hyper, **fast)
     state = init.out_info
+    lean = state._replace(opt_state=None)
+    validation = build(train.validate, by_criterion, (0, None), lean, data)
+
+    def validate(state: train.TrainState, data: train.Data) -> Any:
+        validated, loss, accuracy = validation(state._replace(opt_state=None), data)
+        return validated._replace(opt_state=state.opt_state), loss, accuracy
+
     return Program(
         init=init,
-        train_epoch=build(train_epoch, (0, None, 0, 0), state, split.arrays, keys, hyper),
-        validate=build(validate, (0, None), state, split.arrays),
-        predict=build(predict, (0, 0, None), state.best_params, state.best_batch_stats, split.test_images),
+        train_epoch=build(train.train_epoch, static, (0, None, 0, 0), state, data, keys, hyper),
+        validate=validate,
+        predict=build(
+            train.predict,
+            by_model,
+            (0, 0, None),
+            state.best_params,
+            state.best_batch_stats,
+            split.test_images,
+        ),
+        compile_s=sum(executable.seconds for executable in used),
     )
 
 
@@ -105,8 +155,7 @@ def check_model(model: Any, split: Split, trial: Trial) -> None:
 def inputs_of(trial: Trial) -> tuple[train.Keys, train.Hyper]:
     """Keys and hyper-parameters of a trial; the purposes that do not vary keep seed 0."""
     spec = trial.spec
-    varied = train.purpose_keys(jax.random.key(spec.seed))
-    fixed = train.purpose_keys(jax.random.key(0))
+    varied, fixed = _purpose_keys(spec.seed), _purpose_keys(0)
     keys = train.Keys(
         *(
             ours if spec.vary in ("all", purpose) else theirs
@@ -114,6 +163,15 @@ def inputs_of(trial: Trial) -> tuple[train.Keys, train.Hyper]:
         )
     )
     return keys, train.Hyper(jnp.float32(spec.learning_rate), jnp.float32(spec.weight_decay))
+
+
+@functools.cache
+def _derive() -> Callable[[jax.Array], train.Keys]:
+    return jax.jit(train.purpose_keys)
+
+
+def _purpose_keys(seed: int) -> train.Keys:
+    return _derive()(jax.random.key(seed))
 
 
 def lane_of(tree: Any, lane: int, lanes: int) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,9 +13,12 @@ from typing import Any
 from dlbench import events, manifest
 from dlbench.database import explained
 from dlbench.errors import StoreError
-from dlbench.results import Epoch, TrialStatus
+from dlbench.results import KINDS, Epoch, TrialStatus
 from dlbench.spec import Trial
 from dlbench.store import Store
+
+#: Seconds between records of what the workers have spent.
+_WRITE_AFTER_S = 1.0
 
 
 @contextmanager
@@ -38,12 +42,41 @@ def interruptible() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+class _Times:
+    """What the workers of a study spend, by kind: with their waiting it adds up to workers times wall clock."""
+
+    def __init__(self, before: dict[str, float], workers: int, since: float) -> None:
+        self._before, self._workers, self._since = before, workers, since
+        self._dead: list[dict[str, float]] = []
+        self._living: dict[int, dict[str, float]] = {}
+        self._written = since
+
+    def hear(self, event: events.Ready | events.Idle) -> bool:
+        """Take note; whether it is time to write the total down."""
+        if isinstance(event, events.Ready):
+            self._dead.append(self._living.pop(event.worker, {}))  # a new worker takes its place
+            return False
+        self._living[event.worker] = event.spent
+        due = time.monotonic() - self._written > _WRITE_AFTER_S
+        self._written = time.monotonic() if due else self._written
+        return due
+
+    def total(self) -> dict[str, float]:
+        """Seconds by kind, those of earlier commands included; what no worker has accounted for is waiting."""
+        lives = [*self._dead, *self._living.values()]
+        spent = {kind: sum(life.get(kind, 0.0) for life in lives) for kind in KINDS if kind != "wait"}
+        spent["wait"] = self._workers * (time.monotonic() - self._since) - sum(spent.values())
+        return {kind: self._before.get(kind, 0.0) + spent[kind] for kind in KINDS}
+
+
 def record(
     store: Store,
     trials: dict[str, Trial],
     described: dict[str, Any],
     happening: Generator[events.AnyEvent],
     tell: Callable[[events.AnyEvent], None],
+    workers: int,
+    since: float,
 ) -> None:
     """Write down every event, then pass it on.
 
@@ -53,6 +86,8 @@ def record(
         described: the manifest, to be completed by what the first worker runs on.
         happening: what happens.
         tell: called with each event, once it is written.
+        workers: how many train.
+        since: when (``time.monotonic``) the command began; the workers' waiting counts from there.
 
     Raises:
         StoreError: the disk refuses to be written.
@@ -61,6 +96,7 @@ def record(
 
     writer = TensorBoardWriter(store.folder / "tensorboard")
     recorded = False
+    times = _Times(store.times(), workers, since)
 
     def note(event: events.AnyEvent) -> None:
         nonlocal recorded
@@ -69,6 +105,8 @@ def record(
                 store.add_manifest(described | {"device": event.environment})
                 manifest.write(store.folder, described | {"device": event.environment})
                 recorded = True
+            case events.Ready() | events.Idle() if times.hear(event):
+                store.spend(times.total())
             case events.Started():
                 store.start(event.trial_ids)
                 for trial_id in event.trial_ids:
@@ -97,6 +135,7 @@ def record(
                 with explained(store.folder):
                     raise
             tell(event)
+        store.spend(times.total())
     finally:
         happening.close()
         with contextlib.suppress(OSError):

@@ -10,6 +10,7 @@ import math
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 #: Without a terminal, nothing is wrapped; lines of progress come at most this often.
 _WIDE = 10_000
+#: Rows that are drawn of a table; nobody reads thousands, which take seconds to draw.
+_LONG = 200
+_ALL = "'dlbench results STUDY --format csv'"
 _QUIET_S = 20.0
 _SHADES = ("grey15", "grey23", "dark_green", "green4", "green3")
 
@@ -41,7 +45,9 @@ def show(report: Report) -> None:
         if isinstance(part, Table):
             if part.title:
                 console.print(Text(part.title, style="bold"))
-            console.print(_table(part))
+            console.print(_table(replace(part, rows=part.rows[:_LONG])))
+            if len(part.rows) > _LONG:
+                console.print(Text(f"The first {_LONG:,} of {len(part.rows):,} rows; {_ALL} has them all."))
             if part.caption:
                 console.print(Text(printable(part.caption, "\n"), style="dim"))
         else:

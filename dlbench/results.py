@@ -33,6 +33,11 @@ class TrialStatus(StrEnum):
         return self in (TrialStatus.COMPLETE, TrialStatus.DIVERGED)
 
 
+#: What a worker spends its life on: each kind is a trial's ``KIND_time_s``, and together they are all of it.
+#: Waiting includes the worker's start.
+KINDS = ("compile", "train", "eval", "io", "wait")
+
+
 class Epoch(NamedTuple):
     """One epoch: losses in nats, accuracies in [0, 1]."""
 
@@ -163,7 +168,9 @@ OUTCOME_FIELDS = (
     "train_time_s",
     "eval_time_s",
     "compile_time_s",
+    "compile_time_alone_s",
     "io_time_s",
+    "wait_time_s",
     "images_per_s",
     "split_digest",
     "params_sha256",
@@ -177,12 +184,17 @@ OUTCOME_FIELDS = (
 
 @dataclass(frozen=True)
 class StudyResult:
-    """A study's trials in the order asked for, and where they are kept."""
+    """A study's trials in the order asked for, and where they are kept.
+
+    ``times``: seconds by kind (:data:`KINDS`) of all its workers, over all the commands that trained it; of one
+    command they add up to workers times the seconds it took. Trials that failed or were begun twice are in it.
+    """
 
     spec: StudySpec
     trials: tuple[TrialResult, ...]
     folder: Path
     wall_time_s: float = 0.0
+    times: Mapping[str, float] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[TrialResult]:
         return iter(self.trials)
@@ -233,6 +245,7 @@ class StudyResult:
                 "num_trials": len(self.trials),
                 "axes": {name: list(values) for name, values in self.spec.axes.items()},
                 "wall_time_s": self.wall_time_s,
+                **{f"{kind}_time_s": self.times.get(kind) for kind in KINDS},
             },
             "trials": [trial.to_dict() for trial in self.trials],
         }

@@ -15,7 +15,7 @@ import json
 import math
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import IO, Any, Self
 
 from dlbench.database import connected, explained, is_empty, locked, use_wal
 from dlbench.errors import StoreError
+from dlbench.grids import program_of
 from dlbench.results import Epoch, TrialResult, TrialStatus, history_digest
 from dlbench.spec import Trial, canonical_json, digest, json_number
 
@@ -151,6 +152,19 @@ class Store:
             ).fetchall():
                 self._seal(trial_id)
 
+    def spend(self, times: Mapping[str, float]) -> None:
+        """Record what the workers have spent so far, in seconds by kind, in place of what was recorded."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO meta VALUES ('times', ?)", (canonical_json(dict(times)),)
+            )
+
+    def times(self) -> dict[str, float]:
+        """Seconds that workers have spent, by kind; nothing where that was not recorded."""
+        with explained(self.folder):
+            row = self._db.execute("SELECT value FROM meta WHERE key = 'times'").fetchone()
+            return {kind: float(seconds) for kind, seconds in json.loads(row[0]).items()} if row else {}
+
     def add_manifest(self, manifest: dict[str, Any]) -> None:
         """Record the environment of a session."""
         with self._transaction():
@@ -233,22 +247,26 @@ class Store:
             raise self._damage(damaged[0], "its row is not what was recorded")
         with explained(self.folder):
             epochs = self._histories() if history else {}
-            rows = self._db.execute("SELECT id, trial, status, outcome, error FROM trials ORDER BY position")
+            query = "SELECT id, trial, status, outcome, error FROM trials ORDER BY position"
+            rows = self._db.execute(query).fetchall()
+            trials = {row[0]: Trial.model_validate_json(row[1]) for row in rows}
+            outcomes = {row[0]: json.loads(row[3]) for row in rows}
+            for trial_id, outcome in outcomes.items():
+                recorded = outcome.get("history_sha256") if verify and history else None
+                if recorded and recorded != history_digest(epochs.get(trial_id, [])):
+                    raise self._damage(trial_id, "its history is not what was recorded")
+            _share_compilation(trials, outcomes)
             found = {
-                row[0]: TrialResult(
-                    trial=Trial.model_validate_json(row[1]),
-                    status=TrialStatus(row[2]),
-                    outcome=json.loads(row[3]),
-                    history=tuple(epochs.get(row[0], ())),
-                    error=row[4],
+                trial_id: TrialResult(
+                    trial=trials[trial_id],
+                    status=TrialStatus(status),
+                    outcome=outcomes[trial_id],
+                    history=tuple(epochs.get(trial_id, ())),
+                    error=error,
                     study_dir=self.folder,
                 )
-                for row in rows
+                for trial_id, _, status, _, error in rows
             }
-            for trial_id, trial in found.items():
-                recorded = trial.history_sha256
-                if verify and history and recorded and recorded != history_digest(list(trial.history)):
-                    raise self._damage(trial_id, "its history is not what was recorded")
         if ids is None:
             return list(found.values())
         missing = [trial_id for trial_id in ids if trial_id not in found]
@@ -321,6 +339,20 @@ class Store:
                 if self._db.in_transaction:  # a full disk ends it by itself
                     self._db.execute("ROLLBACK")
                 raise
+
+
+def _share_compilation(trials: Mapping[str, Trial], outcomes: Mapping[str, dict[str, Any]]) -> None:
+    """Divide what compiling a program took among the trials that ran it; recorded is which of them met it first."""
+    programs: dict[object, list[dict[str, Any]]] = {}
+    for trial_id, outcome in outcomes.items():
+        if outcome:
+            programs.setdefault(program_of(trials[trial_id]), []).append(outcome)
+    for members in programs.values():
+        spent = [float(outcome.get("compile_time_s") or 0.0) for outcome in members]
+        share, longest = sum(spent) / len(spent), max(spent)
+        for outcome in members:
+            outcome["compile_time_s"] = share
+            outcome.setdefault("compile_time_alone_s", longest)
 
 
 #: What the checksum of a row is taken of.

@@ -194,7 +194,7 @@ def run(
         StoreError: the folder cannot be used.
         WorkerError: workers cannot be started.
     """
-    start = time.perf_counter()
+    start = time.monotonic()
     planned = plan(study, out=out, workers=workers, lanes=lanes, device=device, data_dir=data_dir)
     if checkpoint_every is not None and checkpoint_every < 1:
         raise SpecError(f"--checkpoint-every must be a positive number of epochs; got {checkpoint_every!r}")
@@ -218,14 +218,16 @@ def run(
                 known = {trial.id: trial for trial in planned.trials}
                 described = manifest.describe(command, study, planned.trials, planned.workers, config)
                 described["split_digests"] = _split_digests(planned)
-                record(store, known, described, engine.run(grids.programs(todo), place, stopping), tell)
+                happening = engine.run(grids.programs(todo), place, stopping)
+                record(store, known, described, happening, tell, max(place.workers, 1), start)
             left = [trial for trial in todo if store.statuses()[trial.id] in _UNFINISHED]
             if stopping.is_set() and left:
                 raise KeyboardInterrupt
     with Store(folder) as store:
         trials = tuple(store.results([trial.id for trial in planned.trials]))
+        times = store.times()
     _tidy(trials)
-    return StudyResult(study, trials, folder, time.perf_counter() - start)
+    return StudyResult(study, trials, folder, time.monotonic() - start, times)
 
 
 def _tidy(trials: Sequence[TrialResult]) -> None:
@@ -246,8 +248,9 @@ def open_study(folder: Path | str) -> StudyResult:
     with Store(Path(folder)) as store, explained(Path(folder)):
         trials = tuple(store.results())
         kind: Any = store.meta("kind")
+        times = store.times()
         spec = StudySpec(kind=kind, trials=tuple(t.trial.spec for t in trials))
-    return StudyResult(spec, trials, Path(folder))
+    return StudyResult(spec, trials, Path(folder), times=times)
 
 
 def list_studies(root: Path = RUNS) -> list[StudySummary]:

@@ -29,8 +29,8 @@ from dlbench.database import is_out_of_room
 from dlbench.errors import InputError
 from dlbench.losses import CRITERIA
 from dlbench.metrics import classification_metrics
-from dlbench.programs import Program, Split, compile_program, inputs_of, lane_of, stack
-from dlbench.results import Epoch, TrialStatus, convergence_epoch, history_digest
+from dlbench.programs import Executable, Program, Split, compile_program, inputs_of, lane_of, stack
+from dlbench.results import KINDS, Epoch, TrialStatus, convergence_epoch, history_digest
 from dlbench.spec import Trial, json_number
 
 #: Labels the draws of the augmented test images; the same for every trial.
@@ -53,20 +53,30 @@ class Worker:
         data_dir: where the user's data sets lie.
         checkpoint_every: epochs between saved states of a trial; once a minute unless given.
         emit: called with each event.
+        started: when (``time.monotonic``) the worker's life began; now unless given.
     """
 
     def __init__(
-        self, number: int, study_dir: Path, data_dir: str | None, checkpoint_every: int | None, emit: Emit
+        self,
+        number: int,
+        study_dir: Path,
+        data_dir: str | None,
+        checkpoint_every: int | None,
+        emit: Emit,
+        started: float | None = None,
     ) -> None:
+        self._clock = Clock(time.monotonic() if started is None else started)
         self.number, self.study_dir, self.data_dir, self.emit = number, study_dir, data_dir, emit
         self.checkpoint_every = checkpoint_every
         #: Set to have the trial in hand saved after its epoch and left.
         self.stopping = threading.Event()
         self._splits: dict[object, Split] = {}
         self._programs: dict[object, Program] = {}
+        self._executables: dict[object, Executable] = {}
 
     def run(self, trials: Sequence[Trial]) -> None:
         """Train trials that share a program and a number of epochs, one a lane; whatever happens, end with Idle."""
+        self._clock.lap("wait")
         self.emit(events.Started(worker=self.number, trial_ids=tuple(trial.id for trial in trials)))
         try:
             self._train(trials)
@@ -78,10 +88,12 @@ class Worker:
                 reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
                 disk = is_out_of_room(error)
                 self.emit(events.Failed(trial_id=trial.id, reason=reason, traceback=text, disk=disk))
-        self.emit(events.Idle(worker=self.number))
+            self._clock.take()
+        self._clock.lap("io")
+        self.emit(events.Idle(worker=self.number, spent=self._clock.life))
 
     def _train(self, trials: Sequence[Trial]) -> None:
-        clock = Clock()
+        clock = self._clock
         lanes = trials[0].lanes
         split = self._split(trials[0])
         inputs = stack(
@@ -105,8 +117,10 @@ class Worker:
                     outcome["test_accuracy_augmented"] = float(hits.mean())
             outcomes.append(outcome)
         clock.lap("io")
+        spent = clock.take()
         for trial, history, outcome in zip(trials, histories, outcomes, strict=True):
-            outcome |= {f"{kind}_time_s": spent / len(trials) for kind, spent in clock.spent.items()}
+            outcome |= {f"{kind}_time_s": seconds / len(trials) for kind, seconds in spent.items()}
+            outcome["compile_time_alone_s"] = program.compile_s
             outcome["images_per_s"] = len(history) * len(split.arrays.train_labels) / outcome["train_time_s"]
             status = TrialStatus.COMPLETE if history[-1].is_finite else TrialStatus.DIVERGED
             self.emit(
@@ -158,7 +172,7 @@ class Worker:
     ) -> None:
         for lane, trial in enumerate(trials):
             own = jax.device_get(lane_of(state, lane, trial.lanes))
-            spent = {kind: seconds / len(trials) for kind, seconds in clock.spent.items()}
+            spent = {kind: seconds / len(trials) for kind, seconds in clock.job.items()}
             resume.save(self._folder(trial), trial, resume.Progress(own, tuple(histories[lane]), spent))
 
     def _restored(
@@ -179,7 +193,7 @@ class Worker:
             for number, values in enumerate(progress.history, start=1):
                 self.emit(events.EpochEnded(trial_id=trial.id, number=number, values=values))
             for kind, seconds in progress.spent.items():
-                clock.spent[kind] += seconds
+                clock.job[kind] += seconds
         padded = [*kept, *[kept[-1]] * (lanes - len(kept))]
         restored = jax.tree.map(jnp.asarray, stack([progress.state for progress in padded], lanes))
         return restored, [list(progress.history) for progress in kept]
@@ -262,7 +276,7 @@ class Worker:
         shapes = tuple(array.shape for array in (*split.arrays, split.test_images))
         key = (static, trial.model_digest, trial.lanes, shapes)
         if key not in self._programs:
-            self._programs[key] = compile_program(static, split, keys, hyper, trial)
+            self._programs[key] = compile_program(static, split, keys, hyper, trial, self._executables)
         return self._programs[key]
 
 
@@ -271,17 +285,28 @@ def _tests_augmented(trial: Trial) -> bool:
 
 
 class Clock:
-    """Seconds spent by kind, from lap to lap."""
+    """Seconds by kind, from lap to lap: every moment of a worker's life is spent on something.
 
-    def __init__(self) -> None:
-        self.spent = {"io": 0.0, "compile": 0.0, "train": 0.0, "eval": 0.0}
-        self._last = time.perf_counter()
+    ``life`` adds up to the time since ``started``; ``job`` is the part that the trials in hand have to answer for,
+    the worker's start or waiting before them included, and what they had spent when they were interrupted.
+    """
+
+    def __init__(self, started: float) -> None:
+        self.life = dict.fromkeys(KINDS, 0.0)
+        self.job = dict.fromkeys(KINDS, 0.0)
+        self._last = started
 
     def lap(self, kind: str) -> None:
         """The time since the last lap was spent on this."""
-        now = time.perf_counter()
-        self.spent[kind] += now - self._last
+        now = time.monotonic()
+        self.life[kind] += now - self._last
+        self.job[kind] += now - self._last
         self._last = now
+
+    def take(self) -> dict[str, float]:
+        """What the trials in hand have spent; from here on it is the next ones'."""
+        spent, self.job = self.job, dict.fromkeys(KINDS, 0.0)
+        return spent
 
 
 def _threads() -> int:
@@ -327,7 +352,9 @@ def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
     if not isinstance(setup, events.Setup) or setup.version != events.PROTOCOL_VERSION:
         raise InputError("the parent speaks another version of the protocol; use one dlbench throughout")
     sys.path.extend(path for path in setup.sys_path if path not in sys.path)
-    worker = Worker(setup.worker, Path(setup.study_dir), setup.data_dir, setup.checkpoint_every, emit)
+    worker = Worker(
+        setup.worker, Path(setup.study_dir), setup.data_dir, setup.checkpoint_every, emit, setup.started
+    )
     threading.Thread(target=listen, daemon=True).start()
     emit(events.Ready(worker=setup.worker, environment=environment()))
     while True:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ class TensorBoardWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._open: dict[str, Any] = {}
+        self._open: dict[str, _Records] = {}
 
     def start(self, trial: Trial) -> None:
         """Begin a trial; what an interrupted attempt wrote goes.
@@ -49,14 +50,12 @@ class TensorBoardWriter:
         Raises:
             OSError: as from every method: the files cannot be written.
         """
-        with _without_torch():
-            from tensorboardX.event_file_writer import EventsWriter
         label = re.sub(r"[^A-Za-z0-9_-]", "_", registry.label(trial.spec.model))[:100]
         path = self.folder / f"{label}-{trial.id}"
         files.refuse_links(self.folder)
         files.remove(path)
         path.mkdir(parents=True)
-        self._open[trial.id] = EventsWriter(str(path / "events"))
+        self._open[trial.id] = _Records(path)
 
     def epoch(self, trial_id: str, number: int, epoch: Epoch) -> None:
         """One more point on each curve, at the epoch's number, counted from 1; none where it is not finite."""
@@ -70,7 +69,7 @@ class TensorBoardWriter:
         figures = {tag: outcome[name] for name, tag in _FINAL.items() if outcome.get(name) is not None}
         self._scalars(trial.id, figures, trial.spec.num_epochs)
         for summary in hparams(_hyper_parameters(trial), figures):
-            self._write(trial.id, summary)
+            self._write(trial.id, [summary])
         self._open.pop(trial.id).close()
 
     def close(self) -> None:
@@ -81,15 +80,39 @@ class TensorBoardWriter:
     def _scalars(self, trial_id: str, values: dict[str, float], step: int) -> None:
         from tensorboardX.summary import scalar
 
-        for tag, value in values.items():
-            self._write(trial_id, scalar(tag, value), step)
+        self._write(trial_id, [scalar(tag, value) for tag, value in values.items()], step)
 
-    def _write(self, trial_id: str, summary: Any, step: int = 0) -> None:
+    def _write(self, trial_id: str, summaries: Iterable[Any], step: int = 0) -> None:
+        """Put summaries into the file as one event, past the writer's own flush, which waits for the disk."""
         from tensorboardX.proto.event_pb2 import Event
 
-        writer = self._open[trial_id]
-        writer.write_event(Event(wall_time=time.time(), step=step, summary=summary))
-        writer.flush()
+        event = Event(wall_time=time.time(), step=step)
+        for summary in summaries:
+            event.summary.MergeFrom(summary)
+        records = self._open[trial_id]
+        records.write(event.SerializeToString())
+        records.flush()
+
+
+class _Records:
+    """An event file, by tensorboardX's records; flushing hands them to the system without waiting for the disk."""
+
+    def __init__(self, path: Path) -> None:
+        with _without_torch():
+            from tensorboardX.proto.event_pb2 import Event
+            from tensorboardX.record_writer import RecordWriter
+        now = time.time()
+        self._file = RecordWriter(str(path / f"events.out.tfevents.{int(now)}.{socket.gethostname()}"))
+        self.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
+
+    def write(self, record: bytes) -> None:
+        self._file.write(record)
+
+    def flush(self) -> None:
+        self._file._writer.flush()
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def _hyper_parameters(trial: Trial) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Convolution and pooling against lax, and against loops written out in float64 numpy."""
 
 import functools
+import importlib
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 
 from dlbench import ops
 from dlbench.ops import cpu, winograd
+
+windows = importlib.import_module("dlbench.ops.windows")  # the package has a function of that name
 
 CASES = [  # images, kernel, padding: the layers of the package's networks, then odd sizes and rectangles
     ((2, 8, 8, 1), (3, 3, 1, 4), "SAME"),
@@ -278,7 +281,7 @@ def test_chunks_of_images_join_and_sum(monkeypatch):
         return jnp.sin(pooled).sum() + jnp.sin(normal).sum() + jnp.sin(full).sum()
 
     whole = jax.jit(jax.value_and_grad(value, (0, 1, 2)))(x, kernel, bias)
-    monkeypatch.setattr(cpu, "_CHUNK_FLOATS", 4 * 8 * 8 * 9 * 5)
+    monkeypatch.setattr(cpu, "_CHUNK_FLOATS", 4 * 8 * 8 * (5 + 4))
     assert cpu._size(x, kernel, ((1, 1), (1, 1))) == 3  # the largest divisor of 6 that is not above 4
     jax.clear_caches()
     chunked = jax.jit(jax.value_and_grad(value, (0, 1, 2)))(x, kernel, bias)
@@ -290,3 +293,16 @@ def test_an_unknown_option_is_named(option, value):
     x, kernel = arrays(7, (1, 6, 6, 1), (3, 3, 1, 2))
     with pytest.raises(ValueError, match=value):
         ops.conv2d(x, kernel, **{"padding": "SAME", option: value})
+
+
+def test_what_is_settled_is_the_same_and_the_compiler_leaves_it_settled():
+    x = arrays(14, (64, 48))[0]
+
+    def moved(x, keep):
+        y = jnp.tanh(x).T
+        (y,) = windows.settle(y) if keep else (y,)
+        return y[:, ::2] + 1
+
+    kept, fused = (jax.jit(functools.partial(moved, keep=keep)) for keep in (True, False))
+    np.testing.assert_array_equal(kept(x), fused(x))
+    assert [" while(" in f.lower(x).compile().as_text() for f in (kept, fused)] == [True, False]

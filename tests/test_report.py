@@ -260,3 +260,14 @@ def test_markdown_of_a_report_has_its_tables_and_sentences(kind: Any) -> None:
     assert text.startswith("**")
     assert "| Baseline |" in text
     assert text.endswith("runs/made-up")
+
+
+def test_of_a_long_table_the_first_rows_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    from dlbench import render
+
+    table = Table("Long", (Column("n", "n"),), tuple((n,) for n in range(1000)))
+    render.show([table])
+    said = capsys.readouterr().out
+    assert "199\n" in said
+    assert "200\n" not in said
+    assert "The first 200 of 1,000 rows" in said

@@ -71,7 +71,7 @@ def results(options: ResultsOptions) -> int:
             return 0
         table = report.studies_table(studies)
         listed = [dict(zip((c.key for c in table.columns), row, strict=True)) for row in table.rows]
-        _print(style, table, [table], {"studies": listed})
+        _print(style, lambda: table, lambda: [table], lambda: {"studies": listed})
         return 0
     if options.check:
         return check(study_folder(options.study))
@@ -82,7 +82,12 @@ def results(options: ResultsOptions) -> int:
         trials = tuple(_sorted(trials, options.sort))
     spec = result.spec.model_copy(update={"trials": tuple(trial.trial.spec for trial in trials)})
     result = dataclasses.replace(result, spec=spec, trials=trials)
-    _print(style, report.records_table(trials), _report(result, bool(options.sort)), result.to_dict())
+    _print(
+        style,
+        lambda: report.records_table(trials),
+        lambda: _report(result, bool(options.sort)),
+        result.to_dict,
+    )
     show_failures(result)
     return 0
 
@@ -98,18 +103,21 @@ def _report(result: StudyResult, keep_order: bool) -> list[Any]:
     return [report.trial_table(result.trials), *(part for part in said if part not in best_first)]
 
 
-def _print(style: str, table: Any, parts: list[Any], record: dict[str, Any]) -> None:
+def _print(
+    style: str, table: Callable[[], Any], parts: Callable[[], list[Any]], record: Callable[[], dict[str, Any]]
+) -> None:
+    """Print one of three, and make only that one."""
     from dlbench import render, report
 
     match style:
         case "json":
-            render.text(to_json(record))
+            render.text(to_json(record()))
         case "csv":
-            render.text(table.to_csv())
+            render.text(table().to_csv())
         case "markdown":
-            render.text(report.to_markdown(parts))
+            render.text(report.to_markdown(parts()))
         case _:
-            render.show(parts)
+            render.show(parts())
 
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -196,7 +204,7 @@ def info(options: InfoOptions) -> None:
         for path in sorted(cache_root().glob("*"))
         if path.is_dir()
     ]
-    _print("json" if options.as_json else "table", None, report.info_report(record), record)
+    _print("json" if options.as_json else "table", list, lambda: report.info_report(record), lambda: record)
 
 
 def _jax_environment() -> dict[str, Any]:
@@ -218,7 +226,7 @@ def data(context: typer.Context, data_dir: DataDir = None, as_json: Json = False
 
     sets = available(data_dir)
     record = {"datasets": [dataclasses.asdict(each) for each in sets]}
-    _print("json" if as_json else "table", None, [report.datasets_table(sets)], record)
+    _print("json" if as_json else "table", list, lambda: [report.datasets_table(sets)], lambda: record)
 
 
 def show_data(name: Name, data_dir: DataDir = None, as_json: Json = False) -> None:
@@ -228,7 +236,7 @@ def show_data(name: Name, data_dir: DataDir = None, as_json: Json = False) -> No
     with render.waiting(f"reading {name}"):
         found = data.info(name, data_dir)
     record = {**dataclasses.asdict(found), "path": str(found.path) if found.path else None}
-    _print("json" if as_json else "table", None, report.data_report(found), record)
+    _print("json" if as_json else "table", list, lambda: report.data_report(found), lambda: record)
 
 
 def prepare_data(name: Name, data_dir: DataDir = None) -> None:

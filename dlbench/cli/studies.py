@@ -314,7 +314,10 @@ def show_failures(result: StudyResult) -> None:
 
 def to_json(value: Any) -> str:
     """JSON, with null for what is no number and text for paths and times."""
-    return json.dumps(_plain(value), allow_nan=False, default=str)
+    try:
+        return json.dumps(value, allow_nan=False, default=str)
+    except ValueError:  # some number is none
+        return json.dumps(_plain(value), allow_nan=False, default=str)
 
 
 def _plain(value: Any) -> Any:

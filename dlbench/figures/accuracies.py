@@ -16,11 +16,11 @@ from dlbench.figures.canvas import (
     bars,
     canvas,
     legend_below,
-    plain_log,
+    plain,
     spoken,
     wrapped,
 )
-from dlbench.report.configurations import Configuration, Plane, planes
+from dlbench.report.configurations import Configuration, Plane, configurations, planes
 from dlbench.report.page import Figure
 from dlbench.report.tables import field_title, listed, percent, setting
 from dlbench.stats import Interval
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MAX_MAPS = 6
-#: Maps of more columns than this have no numbers in their cells.
+#: Maps of more rows or columns than this have no numbers in their cells.
 MAX_WRITTEN = 14
 MAX_ROWS = 20
 #: The fields that change what a trial costs.
@@ -38,17 +38,16 @@ _COSTLY = {"model", "model_args", "batch_size", "num_epochs", "train_size", "opt
 
 def heat_map(view: View) -> list[Drawing]:
     """Validation accuracy over two numeric axes, a map for each combination of the others."""
-    found = planes(view.groups.values(), view.axes)
+    found = planes(configurations(view.result.trials), view.axes)
     shown = [plane for plane in found[:MAX_MAPS] if len(plane.downs) > 1 and len(plane.acrosses) > 1]
-    if not shown:
+    means = [mean for plane in shown for mean in _means(plane).values() if mean is not None]
+    if not means:
         return []
     across = 1 if len(shown) == 1 else 2
     rows = math.ceil(len(shown) / across)
-    first = shown[0]
-    width = WIDE if across == 2 else min(WIDE, 1.9 + 0.75 * len(first.acrosses))
-    figure = canvas(width, rows * (0.9 + 0.42 * len(first.downs)))
+    width = WIDE if across == 2 else min(WIDE, 1.9 + 0.75 * len(shown[0].acrosses))
+    figure = canvas(width, rows * (0.9 + min(8.0, 0.42 * len(shown[0].downs))))
     grid = figure.subplots(rows, across, squeeze=False)
-    means = [group.mean("best_val_accuracy") or 0.0 for plane in shown for group in plane.cells.values()]
     low, high = max(min(means), max(means) - SPAN), max(means)
     for axes, plane in zip(grid.flat, shown, strict=False):
         image = _map(axes, plane, low, max(high, low + 1e-4))
@@ -61,36 +60,40 @@ def heat_map(view: View) -> list[Drawing]:
     return [Drawing(_map_words(found, shown, clipped), figure)]
 
 
+def _means(plane: Plane) -> dict[tuple[Any, Any], float | None]:
+    return {place: group.mean("best_val_accuracy") for place, group in plane.cells.items()}
+
+
 def _map(axes: Axes, plane: Plane, low: float, high: float) -> Any:
-    means = {place: group.mean("best_val_accuracy") or 0.0 for place, group in plane.cells.items()}
-    values = [[100 * means.get((down, over), math.nan) for over in plane.acrosses] for down in plane.downs]
+    downs, acrosses = plane.downs, plane.acrosses
+    values = [[math.nan] * len(acrosses) for _ in downs]
+    for (down, over), group in plane.cells.items():
+        row, column, interval = downs.index(down), acrosses.index(over), group.interval("best_val_accuracy")
+        if interval is not None:
+            values[row][column] = 100 * interval.estimate
+        if len(acrosses) <= MAX_WRITTEN and len(downs) <= MAX_WRITTEN:
+            dark = interval is not None and (interval.estimate - low) / (high - low) < 0.4
+            size = 7.5 if len(acrosses) <= 8 else 5.5
+            colour = "white" if dark else "black"
+            axes.text(column, row, _cell(interval), ha="center", va="center", fontsize=size, color=colour)
     image = axes.imshow(values, cmap="viridis", vmin=100 * low, vmax=100 * high, aspect="auto")
-    for (down, over), group in plane.cells.items() if len(plane.acrosses) <= MAX_WRITTEN else ():
-        interval = group.interval("best_val_accuracy")
-        assert interval is not None
-        place = (interval.estimate - low) / (high - low)
-        half = 100 * (interval.high - interval.low) / 2
-        text = f"{100 * interval.estimate:.1f}" + ("" if math.isnan(half) else f"\n±{half:.1f}")
-        axes.text(
-            plane.acrosses.index(over),
-            plane.downs.index(down),
-            text,
-            ha="center",
-            va="center",
-            fontsize=7.5 if len(plane.acrosses) <= 8 else 5.5,
-            color="black" if place > 0.4 else "white",
-            linespacing=1.15,
-        )
-    axes.set_xticks(range(len(plane.acrosses)), [setting(plane.across, value) for value in plane.acrosses])
-    axes.set_yticks(range(len(plane.downs)), [setting(plane.down, value) for value in plane.downs])
-    axes.set_xlabel(_axis_title(plane.across))
-    axes.set_ylabel(_axis_title(plane.down))
+    for axis, name, marks in ((axes.xaxis, plane.across, acrosses), (axes.yaxis, plane.down, downs)):
+        every = math.ceil(len(marks) / MAX_WRITTEN)
+        axis.set_ticks(range(0, len(marks), every), [setting(name, value) for value in marks[::every]])
+        axis.set_label_text(_axis_title(name))
     axes.set_title(wrapped(plane.label, 40))
     axes.grid(False)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
     return image
+
+
+def _cell(interval: Interval | None) -> str:
+    if interval is None:
+        return "-"
+    half = 100 * (interval.high - interval.low) / 2
+    return f"{100 * interval.estimate:.1f}" + ("" if math.isnan(half) else f"\n±{half:.1f}")
 
 
 def _axis_title(name: str) -> str:
@@ -119,7 +122,7 @@ def _map_words(found: Sequence[Plane], shown: Sequence[Plane], clipped: bool) ->
         "heat-map",
         f"Validation accuracy by {names}",
         f"Heat map of validation accuracy by {names}: highest at {best}, {spoken(interval)}.",
-        f"Validation accuracy in % by {names}. {over_seeds}{low}{left_out}Empty cells: no trial completed.",
+        f"Validation accuracy in % by {names}. {over_seeds}{low}{left_out}-: no trial completed.",
     )
 
 
@@ -188,11 +191,9 @@ def _scatter(
     reached: Sequence[str],
 ) -> None:
     values = [interval.estimate for interval in costs.values()]
-    if min(values) > 0 and max(values) > 4 * min(values):
-        axes.set_xscale("log")
-        plain_log(axes.xaxis)
-    else:
-        axes.locator_params(axis="x", nbins=5)
+    log = min(values) > 0 and max(values) > 4 * min(values)
+    axes.set_xscale("log" if log else "linear")
+    plain(axes.xaxis, log)
     axes.plot(
         [costs[label].estimate for label in reached],
         [100 * accuracy[label].estimate for label in reached],
@@ -258,12 +259,14 @@ def seeds(view: View) -> list[Drawing]:
     shown = dict(list(view.near.items())[:MAX_ROWS])
     if all(len(group.complete) < 2 for group in shown.values()):
         return []
-    figure = canvas(WIDE * 0.85, 0.8 + 0.31 * len(shown))
+    names = [wrapped(label, 34) for label in shown]
+    lines = 1 + max(name.count("\n") for name in names)
+    figure = canvas(WIDE * 0.85, 0.8 + len(names) * max(0.34, 0.05 + 0.14 * lines))
     axes = figure.subplots()
     for row, group in enumerate(shown.values()):
         _strip(axes, row, group, view.measure)
-    axes.set_yticks(range(len(shown)), [wrapped(label, 30) for label in shown])
-    axes.set_ylim(len(shown) - 0.45, -0.55)
+    axes.set_yticks(range(len(shown)), names)
+    axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xlabel(f"{view.measured} (%)")
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
@@ -273,12 +276,12 @@ def seeds(view: View) -> list[Drawing]:
 
 def _strip(axes: Axes, row: int, group: Configuration, measure: str) -> None:
     values = [100 * value for _, value in sorted(group.by_seed(measure).items())]
-    step = 0.44 / max(1, len(values) - 1)
+    step = 0.26 / max(1, len(values) - 1)
     interval = group.interval(measure)
     assert interval is not None
     axes.plot(
         values,
-        [row - 0.22 + step * number if len(values) > 1 else row for number in range(len(values))],
+        [row - 0.28 + step * number for number in range(len(values))],
         "o",
         color="#56B4E9",
         markeredgecolor="#0072B2",
@@ -288,7 +291,7 @@ def _strip(axes: Axes, row: int, group: Configuration, measure: str) -> None:
     )
     axes.errorbar(
         100 * interval.estimate,
-        row,
+        row + 0.2,
         xerr=bars([interval], 100),
         color="black",
         marker="D",

@@ -59,6 +59,7 @@ _STYLE = {
     "savefig.dpi": _DPI,
     "svg.fonttype": "path",
     "svg.hashsalt": "dlbench",
+    "text.parse_math": False,  # a dollar in somebody's class name is no formula
     "xtick.labelsize": 8,
     "xtick.major.width": 0.6,
     "ytick.labelsize": 8,
@@ -102,7 +103,8 @@ class View:
     def near(self) -> dict[str, Configuration]:
         """Those whose accuracy is within :data:`SPAN` of the best."""
         means = {label: group.mean(self.measure) or 0.0 for label, group in self.groups.items()}
-        return {label: self.groups[label] for label in means if means[label] > max(means.values()) - SPAN}
+        least = max(means.values(), default=0.0) - SPAN
+        return {label: self.groups[label] for label, mean in means.items() if mean > least}
 
     @property
     def far(self) -> str:
@@ -159,7 +161,8 @@ def _replace(path: Path, data: bytes) -> None:
 
 def wrapped(label: str, width: int = 26) -> str:
     """A label in lines of at most so many characters, where it has blanks."""
-    return textwrap.fill(label, width, break_long_words=False)
+    hidden = " " if label.startswith("_") else ""  # matplotlib leaves such labels out of legends
+    return hidden + textwrap.fill(label, width, break_long_words=False)
 
 
 def bars(intervals: Sequence[Interval], factor: float = 1.0) -> list[list[float]] | None:
@@ -178,12 +181,12 @@ def spoken(interval: Interval) -> str:
     return f"{percent(interval.estimate)} %{bounds}"
 
 
-def plain_log(axis: Any) -> None:
-    """A logarithmic axis whose ticks read 0.1, 0.2, 0.5, 1."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+def plain(axis: Any, log: bool) -> None:
+    """An axis whose ticks read 0.1, 0.2, 0.5, 1 and 1,000,000."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 10 else f"{value:g}"))
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8) if log else MaxNLocator(5))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axis.set_minor_formatter(NullFormatter())
 
 

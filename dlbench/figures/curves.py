@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dlbench.figures.canvas import LOOKS, WIDE, Drawing, View, canvas, legend_below, plain_log, wrapped
+from dlbench.figures.canvas import LOOKS, WIDE, Drawing, View, canvas, legend_below, plain, wrapped
 from dlbench.report.configurations import Configuration
 from dlbench.report.page import Figure
 from dlbench.report.tables import count, listed, percent
@@ -180,7 +180,7 @@ def _dress(axes: Axes, title: str, log: bool, below: bool = True) -> None:
     if log and min(means) > 0:
         axes.set_yscale("log")
         axes.set_ylim(bottom=max(min(means) / 2, axes.get_ylim()[0]))
-        plain_log(axes.yaxis)
+        plain(axes.yaxis, log=True)
 
 
 def _end(label: str, group: Configuration) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -50,8 +51,8 @@ class Configuration:
 
     def mean(self, figure: str) -> float | None:
         """The mean alone."""
-        interval = self.interval(figure)
-        return None if interval is None else interval.estimate
+        values = [value for trial in self.complete if (value := getattr(trial, figure)) is not None]
+        return statistics.mean(values) if values else None
 
     def by_seed(self, figure: str) -> dict[tuple[int, int], float]:
         """A figure by seed and split."""

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,9 +149,7 @@ def _study(number: int, study: StudyPage) -> dict[str, Any]:
         "summary": [_paragraph(part) for part in study.report if isinstance(part, str)],
         "tables": [_table(table) for table in tables if table.rows],
         "trials": _table(study.trials),
-        "figures": [
-            {"about": figure, "source": _image(study.figures_dir, figure)} for figure in study.figures
-        ],
+        "figures": [_figure(study.figures_dir, figure) for figure in study.figures],
         "manifest": _table(facts_table("Manifest", tuple(_flat(study.manifest)))),
         "commands": [printable(command, "\n") for command in study.commands],
     }
@@ -214,6 +213,15 @@ def _shades(table: Table) -> list[list[int | None]]:
     return [[None, *map(shade, row[1:])] for row in table.rows]
 
 
+def _figure(folder: Path, figure: Figure) -> dict[str, str]:
+    return {
+        "source": _image(folder, figure),
+        "title": printable(figure.title),
+        "alt": printable(figure.alt),
+        "caption": printable(figure.caption),
+    }
+
+
 def _image(folder: Path, figure: Figure) -> str:
     """A figure's file as a data URI: the drawing if there is one, else the photograph."""
     for suffix, kind in ((".svg", "svg+xml"), (".png", "png")):
@@ -230,6 +238,8 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _flat(inner, f"{name}.{key}" if name else str(key))
+    elif name == "command":
+        yield name, shlex.join(map(str, value))
     elif isinstance(value, list | tuple) and not any(isinstance(item, Mapping | list) for item in value):
         yield name, ", ".join(map(str, value))
     else:

@@ -42,7 +42,7 @@ MAX_RANKED = 50
 
 def study_report(result: StudyResult) -> Report:
     """What a study's command prints: what was found, and where it lies."""
-    return [*findings(result), *([_where(result)] if result.trials else [])]
+    return [*findings(result), *([*_times(result), _where(result)] if result.trials else [])]
 
 
 def findings(result: StudyResult) -> Report:
@@ -98,6 +98,7 @@ def _single(trial: TrialResult) -> Report:
         ("parameters", trial.num_params, thousands),
         ("training time", trial.train_time_s, duration),
         ("compile time", trial.compile_time_s, duration),
+        ("compile time, the program alone", trial.compile_time_alone_s, duration),
         ("evaluation time", trial.eval_time_s, duration),
         ("images per second", trial.images_per_s, lambda value: f"{value:,.0f}"),
         ("status", trial.status, lambda status: str(status).lower()),
@@ -234,6 +235,25 @@ def _left_out(trials: Sequence[TrialResult]) -> list[str]:
         if tally
         else []
     )
+
+
+def _times(result: StudyResult) -> list[str]:
+    """What the workers' time went into."""
+    whole = sum(result.times.values())
+    if not whole:
+        return []
+    shares = ", ".join(f"{result.times.get(kind, 0.0) / whole:.0%} {name}" for kind, name in _WORDS.items())
+    return [f"Workers' time, {duration(whole)}: {shares.replace('%', ' %')}."]
+
+
+#: The kinds of time, in the words of a report.
+_WORDS = {
+    "train": "training",
+    "eval": "evaluation",
+    "compile": "compiling",
+    "io": "I/O",
+    "wait": "waiting and start-up",
+}
 
 
 def _where(result: StudyResult) -> str:
