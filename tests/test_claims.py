@@ -169,7 +169,7 @@ def test_two_protocols_side_by_side() -> None:
     table, sentence = report.protocol_report(found.trials)
     assert isinstance(table, report.Table)
     assert table.texts()[0] == ["0.1", "91.00 ± 2.48", "90.00 ± 2.48", "+1.00 [+1.00, +1.00]", "3"]
-    assert "exceeds the one on test images by +1.00 [+1.00, +1.00] points (3 seeds)" in str(sentence)
+    assert "less the one on test images, is +1.00 [+1.00, +1.00] points on average (3 seeds)" in str(sentence)
     assert report.protocol_report(study(lambda spec: None).trials) == []
     (lone,) = report.protocol_report(study(lambda spec: 0.9).trials)
     assert "nan" not in str(lone.texts())  # type: ignore[union-attr]
