@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from dlbench.registry import register_model, resolve_model
     from dlbench.results import Epoch, StudyResult, TrialResult, TrialStatus
+    from dlbench.sequential import run_until_separated
     from dlbench.spec import StudySpec, Trial, TrialSpec
     from dlbench.study import Plan, grid, list_studies, open_study, plan, run
     from dlbench.train import Data, Hyper, Static, TrainState, fit
@@ -45,6 +46,7 @@ _PLACES = {
     ),
     "registry": ("register_model", "resolve_model"),
     "results": ("Epoch", "StudyResult", "TrialResult", "TrialStatus"),
+    "sequential": ("run_until_separated",),
     "spec": ("StudySpec", "Trial", "TrialSpec"),
     "study": ("Plan", "grid", "list_studies", "open_study", "plan", "run"),
     "train": ("Data", "Hyper", "Static", "TrainState", "fit"),
@@ -88,6 +90,7 @@ __all__ = [
     "register_model",
     "resolve_model",
     "run",
+    "run_until_separated",
     "stats",
 ]
 

@@ -60,6 +60,7 @@ def describe(
         "num_trials": len(trials),
         "trial_ids": [trial.id for trial in trials],
         "axes": {name: list(values) for name, values in study.axes.items()},
+        "looks": list(study.looks),
         "seeds": sorted({trial.spec.seed for trial in trials}),
         "lanes": sorted({trial.lanes for trial in trials}),
         "data_digests": {trial.spec.dataset: trial.data_digest for trial in trials},

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from types import TracebackType
@@ -20,9 +21,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from dlbench import events, grids
+from dlbench import drawing, events, grids
 from dlbench.errors import printable
-from dlbench.report import Report, Table, count, duration, percent
+from dlbench.report import Plot, Table, count, duration, percent
 
 if TYPE_CHECKING:
     from dlbench.study import Plan
@@ -33,16 +34,20 @@ _WIDE = 10_000
 _LONG = 200
 _ALL = "'dlbench results STUDY --format csv'"
 _QUIET_S = 20.0
+#: Plots are at most this wide, and exactly this without a terminal.
+_PLOT_WIDTH = 100
 _SHADES = ("grey15", "grey23", "dark_green", "green4", "green3")
 
 
-def show(report: Report) -> None:
+def show(report: Sequence[Table | Plot | str]) -> None:
     """Print a report to standard output."""
     console = _console(sys.stdout)
     for number, part in enumerate(report):
         if number:
             console.print()
-        if isinstance(part, Table):
+        if isinstance(part, Plot):
+            _show_plot(console, part)
+        elif isinstance(part, Table):
             if part.title:
                 console.print(Text(part.title, style="bold"))
             console.print(_table(replace(part, rows=part.rows[:_LONG])))
@@ -52,6 +57,14 @@ def show(report: Report) -> None:
                 console.print(Text(printable(part.caption, "\n"), style="dim"))
         else:
             console.print(Text(printable(part, "\n")))
+
+
+def _show_plot(console: Console, plot: Plot) -> None:
+    console.print(Text(plot.title, style="bold"))
+    width = min(console.width, _PLOT_WIDTH)
+    console.print(Text.from_ansi(drawing.draw(plot, width, colours=bool(console.color_system))))
+    if plot.caption:
+        console.print(Text(plot.caption, style="dim"))
 
 
 def text(data: str) -> None:
@@ -182,11 +195,12 @@ class StudyProgress:
 
     def _begin(self, plan: Plan) -> None:
         self._plan = plan
+        self._epochs = {}
         self.finished, self.total = len(plan.done), len(plan.trials)
         self._whole = {trial.id: trial.spec.num_epochs for trial in plan.missing}
         self._cost = {trial.id: grids.cost_s(trial) / trial.spec.num_epochs for trial in plan.missing}
         if self._bar is not None:
-            self._bar.update(self._task, total=sum(map(grids.cost_s, plan.missing)))
+            self._bar.reset(self._task, total=sum(map(grids.cost_s, plan.missing)))
         elif not self._quiet and plan.missing:
             self._console.print(
                 f"{count(len(plan.missing), 'trial')} to train, about {duration(plan.estimate_s)}; {plan.folder}"

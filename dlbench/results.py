@@ -215,7 +215,8 @@ class StudyResult:
     def best(self) -> TrialResult:
         """The completed trial of the highest validation accuracy (ties: lower loss there, then first).
 
-        The choice is made on validation images; the test accuracy of what it picks is an honest estimate.
+        The choice is made on validation images; the test accuracy of what it picks is an honest estimate. That
+        it is better than the second is not shown by being chosen: repeat it with seeds and compare.
 
         Raises:
             ValueError: no trial completed.

@@ -179,12 +179,15 @@ class StudySpec(BaseModel):
     Args:
         kind: the command whose question it is: "train", "grid" or "compare-archs".
         trials: what to train, in the order of presentation, without duplicates.
+        looks: numbers of seeds, fixed in advance, after which the data are looked at (see
+            :mod:`dlbench.looks`); none for a study of a fixed size.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["train", "grid", "compare-archs"] = "grid"
     trials: tuple[TrialSpec, ...]
+    looks: tuple[int, ...] = ()
 
     @property
     def axes(self) -> dict[str, tuple[Any, ...]]:

@@ -1,6 +1,6 @@
 """A study's results in SQLite. Only the parent process writes; every event is one transaction. No jax.
 
-Tables: ``meta`` (schema version, kind), ``trials`` (one row each, figures as JSON), ``epochs`` (the history)
+Tables: ``meta`` (schema version, kind, looks), ``trials`` (one row each, figures as JSON), ``epochs`` (the history)
 and ``manifests`` (the recorded environment of every session that worked on the study). Each row of a trial has
 a checksum, and its history has one among its figures, so that damage is found, not reported as a result.
 
@@ -62,6 +62,7 @@ class Store:
         folder: the study's folder; it must exist.
         write: whether to write. A second writer is refused, a reader never is.
         kind: the study's kind, recorded when the store is new.
+        looks: its schedule of looks, likewise.
 
     Raises:
         StoreError: there is none, it is damaged, of a newer version, not writable, or in use.
@@ -69,7 +70,9 @@ class Store:
 
     _version: int
 
-    def __init__(self, folder: Path, write: bool = False, kind: str = "grid") -> None:
+    def __init__(
+        self, folder: Path, write: bool = False, kind: str = "grid", looks: Sequence[int] = ()
+    ) -> None:
         self.folder = folder
         self.path = folder / FILE_NAME
         self._lock: IO[str] | None = None
@@ -82,21 +85,26 @@ class Store:
             if write:
                 use_wal(self._db)
                 self._db.execute("PRAGMA synchronous=NORMAL")
-                self._create(kind)
+                self._create(kind, looks)
             elif is_empty(self._db):
                 raise StoreError(f"{folder} holds no study yet: it was interrupted before it began")
             self._version = self._known_version()
             if write and self._version < SCHEMA_VERSION:
                 self._migrate()
 
-    def _create(self, kind: str) -> None:
+    def _create(self, kind: str, looks: Sequence[int]) -> None:
         with self._transaction():
             if is_empty(self._db):
                 for statement in _SCHEMA.split(";"):
                     self._db.execute(statement)
                 self._db.executemany(
                     "INSERT INTO meta VALUES (?, ?)",
-                    [("schema_version", str(SCHEMA_VERSION)), ("kind", kind), ("created_at", _now())],
+                    [
+                        ("schema_version", str(SCHEMA_VERSION)),
+                        ("kind", kind),
+                        ("created_at", _now()),
+                        ("looks", canonical_json(list(looks))),
+                    ],
                 )
 
     def _known_version(self) -> int:
@@ -126,6 +134,12 @@ class Store:
         if row is None:
             raise StoreError(f"{self.path} is damaged: it does not say its {key}")
         return str(row[0])
+
+    def looks(self) -> tuple[int, ...]:
+        """The schedule of looks that the study was begun with; none in a store that does not say."""
+        with explained(self.folder):
+            row = self._db.execute("SELECT value FROM meta WHERE key = 'looks'").fetchone()
+            return tuple(int(seeds) for seeds in json.loads(row[0])) if row else ()
 
     def add(self, trials: Sequence[Trial]) -> None:
         """Make sure that these trials are there; those that were left running are waiting again.

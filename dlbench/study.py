@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from types import FunctionType
@@ -59,6 +59,14 @@ class Plan:
     def missing(self) -> list[Trial]:
         """The trials that have no result yet."""
         return [trial for trial in self.trials if trial.id not in self.done]
+
+    def part(self, seeds: Collection[int]) -> Plan:
+        """The plan of the trials with these seeds alone, in the same folder, as it stands now."""
+        specs = tuple(spec for spec in self.study.trials if spec.seed in seeds)
+        trials = tuple(trial for trial in self.trials if trial.spec.seed in seeds)
+        done, failed = _progress(_statuses(self.folder, self.study.looks), trials)
+        study = self.study.model_copy(update={"trials": specs})
+        return replace(self, study=study, trials=trials, done=done, failed=failed)
 
     @property
     def estimate_s(self) -> float:
@@ -137,16 +145,22 @@ def plan(
     backend = devices.device(device)
     per_program = devices.lanes(lanes, backend)
     trials = tuple(grids.resolve(study, lambda name: data.info(name, data_dir), per_program))
-    name = f"{study.kind}-{digest([trial.id for trial in trials])[:10]}"
+    name = f"{study.kind}-{digest([*(trial.id for trial in trials), *study.looks])[:10]}"
     folder = Path(out) if out is not None else RUNS / name
-    statuses = _statuses(folder)
-    wanted = {trial.id for trial in trials}
-    done = frozenset(i for i in wanted & statuses.keys() if statuses[i].is_finished)
-    failed = frozenset(i for i in wanted & statuses.keys() if statuses[i] is TrialStatus.FAILED)
-    left = len(wanted) - len(done)
+    done, failed = _progress(_statuses(folder, study.looks), trials)
+    left = len(trials) - len(done)
     return Plan(
         study, trials, folder, devices.workers(workers, backend, study, left), backend, data_dir, done, failed
     )
+
+
+def _progress(
+    statuses: dict[str, TrialStatus], trials: Iterable[Trial]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """The ids of the trials that have a result, and of those that failed."""
+    wanted = {trial.id for trial in trials} & statuses.keys()
+    done = frozenset(i for i in wanted if statuses[i].is_finished)
+    return done, frozenset(i for i in wanted if statuses[i] is TrialStatus.FAILED)
 
 
 def _named(spec: TrialSpec) -> TrialSpec:
@@ -194,8 +208,38 @@ def run(
         StoreError: the folder cannot be used.
         WorkerError: workers cannot be started.
     """
-    start = time.monotonic()
     planned = plan(study, out=out, workers=workers, lanes=lanes, device=device, data_dir=data_dir)
+    return run_planned(
+        planned,
+        command=command,
+        config=config,
+        on_event=on_event,
+        retry_failed=retry_failed,
+        checkpoint_every=checkpoint_every,
+    )
+
+
+def run_planned(
+    planned: Plan,
+    *,
+    command: Sequence[str] = (),
+    config: str = "",
+    on_event: Observer | None = None,
+    retry_failed: bool = False,
+    checkpoint_every: int | None = None,
+) -> StudyResult:
+    """Train what a plan's folder does not hold yet, and return the trials of the plan.
+
+    Args:
+        planned: what to train, and where; see :func:`run` for the others and for what is raised.
+        command: the command line to record.
+        config: the text of the file that the study comes from, to record.
+        on_event: called with the plan, then with every event.
+        retry_failed: whether trials that failed before are tried again.
+        checkpoint_every: epochs between saved states of a trial.
+    """
+    start = time.monotonic()
+    study = planned.study
     if checkpoint_every is not None and checkpoint_every < 1:
         raise SpecError(f"--checkpoint-every must be a positive number of epochs; got {checkpoint_every!r}")
     tell = on_event or (lambda event: None)
@@ -206,13 +250,16 @@ def run(
         return [trial for trial in planned.trials if statuses.get(trial.id) not in final]
 
     folder = planned.folder
-    if missing(_statuses(folder)) or not (folder / FILE_NAME).exists():
+    if missing(_statuses(folder, study.looks)) or not (folder / FILE_NAME).exists():
         _make_folder(folder)
-        with Store(folder, write=True, kind=study.kind) as store, interruptible() as stopping:
+        with (
+            Store(folder, write=True, kind=study.kind, looks=study.looks) as store,
+            interruptible() as stopping,
+        ):
             store.add(planned.trials)
             todo = missing(store.statuses())  # another process may have been here since the plan was made
             place = engine.Place(
-                folder, planned.device, min(planned.workers, len(todo)), data_dir, checkpoint_every
+                folder, planned.device, min(planned.workers, len(todo)), planned.data_dir, checkpoint_every
             )
             if todo:
                 known = {trial.id: trial for trial in planned.trials}
@@ -249,7 +296,7 @@ def open_study(folder: Path | str) -> StudyResult:
         trials = tuple(store.results())
         kind: Any = store.meta("kind")
         times = store.times()
-        spec = StudySpec(kind=kind, trials=tuple(t.trial.spec for t in trials))
+        spec = StudySpec(kind=kind, trials=tuple(t.trial.spec for t in trials), looks=store.looks())
     return StudyResult(spec, trials, Path(folder), times=times)
 
 
@@ -283,10 +330,20 @@ def _split_digests(planned: Plan) -> dict[str, str]:
     return splits
 
 
-def _statuses(folder: Path) -> dict[str, TrialStatus]:
+def _statuses(folder: Path, looks: tuple[int, ...]) -> dict[str, TrialStatus]:
+    """Where the trials in a folder stand; none where there is no study yet.
+
+    Raises:
+        StoreError: it holds something else, or a study with another schedule of looks.
+    """
     with explained(folder):
         if holds_study(folder):
             with Store(folder) as store:
+                if (begun := store.looks()) != looks:
+                    raise StoreError(
+                        f"{folder} holds a study begun with {_schedule(begun)}, not {_schedule(looks)}: looks are "
+                        "fixed before the data are seen; choose another --out"
+                    )
                 return store.statuses()
         left = [".lock", *(FILE_NAME + end for end in ("", "-wal", "-shm", "-journal"))]
         foreign = folder.is_dir() and any(path.name not in left for path in folder.iterdir())
@@ -295,6 +352,10 @@ def _statuses(folder: Path) -> dict[str, TrialStatus]:
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"{folder} is a file; choose another --out")
     return {}
+
+
+def _schedule(looks: tuple[int, ...]) -> str:
+    return f"looks after {', '.join(map(str, looks))} seeds" if looks else "a fixed number of seeds"
 
 
 def _make_folder(folder: Path) -> None:

@@ -34,6 +34,7 @@ COMMANDS = (
     "plan",
     "results",
     "report",
+    "bench",
     "info",
     "data",
     "data show",
@@ -423,3 +424,84 @@ def test_trials_without_a_value_are_sorted_last(small_result: dlbench.StudyResul
         assert ordered[-1] is lost
         accuracies = [trial.test_accuracy for trial in ordered[:-1]]
         assert accuracies == sorted(accuracies, reverse=wanted.startswith("-"))
+
+
+# Comparisons that grow, and drawings.
+
+GROWING = [
+    "compare-archs",
+    "--model",
+    "baseline",
+    "stabilized",
+    "--until-separated",
+    "--max-seeds",
+    "12",
+    *TINY,
+]
+
+
+def test_a_growing_comparison_is_planned_with_its_schedule(
+    cli: Cli, written: Callable[[], list[str]]
+) -> None:
+    record = planned(cli, *GROWING, "--dry-run")
+    assert record["study"]["looks"] == [5, 10, 12]
+    assert len(record["trials"]) == 24
+    found = cli(*GROWING, "--dry-run")
+    assert (
+        "3 looks planned, after 5, 10 and 12 seeds of each model, at the levels 0.556 %, 1.667 %" in found.out
+    )
+    assert "At most 24 trials" in found.out
+    fixed = planned(cli, *GROWING[:4], "--seeds", "12", *TINY, "--dry-run")
+    assert [trial["id"] for trial in fixed["trials"]] == [trial["id"] for trial in record["trials"]]
+    assert fixed["study"]["folder"] != record["study"]["folder"], "what is looked at once is another study"
+    assert written() == []
+
+
+def test_the_study_of_a_file_grows_if_it_is_a_comparison(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("kind: compare-archs\nmodel: [baseline, stabilized]\nseeds: 3\n")
+    for command in ("run", "plan"):
+        record = planned(
+            cli,
+            command,
+            "c.yaml",
+            "--until-separated",
+            "--max-seeds",
+            "6",
+            *["--dry-run"][: command == "run"],
+        )
+        assert record["study"]["looks"] == [3, 6]
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["compare-archs", "--max-seeds", "9"], ["--max-seeds 9", "--until-separated", "--seeds"]),
+        (["compare-archs", "--until-separated"], ["--until-separated needs --max-seeds"]),
+        ([*GROWING, "--max-seeds", "4"], ["--max-seeds 4 is less than the 5 seeds"]),
+        ([*GROWING, "--max-seeds", "x"], ["--max-seeds", "'x'", "from 1"]),
+        ([*GROWING, "--max-seeds", "0"], ["--max-seeds", "'0'"]),
+        ([*GROWING, "--seeds", "1"], ["two seeds or more"]),
+        (["grid", "--until-separated"], ["--until-separated", "--help"]),
+        (["run", "g.yaml", "--until-separated", "--max-seeds", "9"], ["compare-archs", "not a grid"]),
+        (["results", "--plot"], ["--plot", "STUDY"]),
+        (["results", "s", "--plot", "--json"], ["--plot", "json"]),
+    ],
+)
+def test_growing_and_drawing_refuse_what_makes_no_sense(
+    cli: Cli, tmp_path: Path, args: list[str], words: list[str]
+) -> None:
+    (tmp_path / "g.yaml").write_text("model: [baseline, stabilized]\nseeds: 3\n")
+    found = cli(*args)
+    assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
+    for word in words:
+        assert word in found.err
+
+
+def test_results_draw_a_study(cli: Cli, small_result: dlbench.StudyResult) -> None:
+    found = cli("results", str(small_result.folder), "--plot")
+    assert found.code == 0, found.err
+    assert found.out.startswith("Validation accuracy %\n")
+    assert "a  lr 0.001: " in found.out
+    assert "Training loss" in found.out
+    one = cli("results", str(small_result.folder), "--plot", "--filter", "lr=0.01")
+    assert "b  " not in one.out

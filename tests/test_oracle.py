@@ -14,7 +14,6 @@ gradients than dlbench's (4e-4 against 2e-7 in the first step here).
 """
 
 import functools
-from collections import OrderedDict
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -31,10 +30,12 @@ from dlbench.optimizers import make_optimizer
 
 torch = pytest.importorskip("torch", reason="PyTorch is the reference here: install dlbench[oracle]")
 
+from dlbench.bench import torch_reference  # noqa: E402
+from dlbench.bench.torch_reference import NAMES  # noqa: E402
+
 BATCH = 8
 STEPS = 20
 COUNT = (STEPS - 1) * BATCH + 5  # the last batch is short
-NAMES = ("SimpleCNN", "Baseline", "Stabilized", "High-Vision", "Modernist")
 OPTIMIZERS = ("sgd", "adam")
 DECAYS = ("none", "decoupled", "l2")
 MODES = [(optimizer, decay) for optimizer in OPTIMIZERS for decay in ("decoupled", "l2")]
@@ -42,56 +43,8 @@ LEARNING_RATE = {"sgd": 0.01, "adam": 0.001}
 WEIGHT_DECAY = 0.5  # large: a decay of 1e-4 would be lost in the tolerances
 
 
-# The networks in PyTorch
-
-
-def simple_cnn():
-    nn = torch.nn
-    return nn.Sequential(
-        OrderedDict(
-            conv0=nn.Conv2d(1, 32, 3),
-            act0=nn.ReLU(),
-            conv1=nn.Conv2d(32, 64, 3),
-            act1=nn.ReLU(),
-            pool1=nn.MaxPool2d(2),
-            flatten=nn.Flatten(),
-            dense0=nn.Linear(64 * 12 * 12, 128),
-            act2=nn.ReLU(),
-            dense1=nn.Linear(128, 10),
-        )
-    )
-
-
-def experimental(kernel=3, activation="ReLU", batch_norm=False, dropout=0.0):
-    nn = torch.nn
-    act = getattr(nn, activation)
-    layers = OrderedDict()
-    for i, (inputs, outputs) in enumerate([(1, 16), (16, 32)]):
-        layers[f"conv{i}"] = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
-        if batch_norm:
-            layers[f"norm{i}"] = nn.BatchNorm2d(outputs)
-        layers[f"act{i}"] = act()
-        layers[f"pool{i}"] = nn.MaxPool2d(2)
-    layers["flatten"] = nn.Flatten()
-    layers["dense0"] = nn.Linear(32 * 7 * 7, 128)
-    layers["act2"] = act()
-    layers["dropout"] = nn.Dropout(dropout)
-    layers["dense1"] = nn.Linear(128, 10)
-    return nn.Sequential(layers)
-
-
-TORCH = {
-    "SimpleCNN": simple_cnn,
-    "Baseline": experimental,
-    "Stabilized": functools.partial(experimental, batch_norm=True),
-    "High-Vision": functools.partial(experimental, kernel=5),
-    "Modernist": functools.partial(experimental, activation="GELU"),
-}
-
-
-def make_torch(name, seed=0, **arguments):
-    torch.manual_seed(seed)
-    return TORCH[name](**arguments)
+def make_torch(name, dropout=0.0):
+    return torch_reference.make_torch(name, **({"dropout": dropout} if name == "Stabilized" else {}))
 
 
 def to_flax(net):
@@ -384,7 +337,7 @@ def logits_of(with_dropout, without, params, stats, images):
 def test_logits_agree_with_pytorch(name):
     """In float32, in both modes; in evaluation mode Stabilized has its dropout of 0.3 on both sides."""
     images, _ = digits()
-    net = make_torch(name, **({"dropout": 0.3} if name == "Stabilized" else {}))
+    net = make_torch(name, dropout=0.3)
     with torch.no_grad():
         for module in net.modules():
             if isinstance(module, torch.nn.BatchNorm2d):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dlbench import grids, report
+from dlbench import grids, report, stats
 from dlbench.report import Column, Table
 from dlbench.report.tables import duration, listed, setting
 from dlbench.results import Epoch, StudyResult, TrialResult, TrialStatus
@@ -177,6 +177,77 @@ def noisy(means: dict[str, float], std: float) -> Accuracy:
     return lambda spec: means[spec.model] + random.Random(f"{spec.model} {spec.seed}").gauss(0, std)
 
 
+def test_a_grid_says_what_its_choice_is_worth() -> None:
+    accuracy = {0.1: (0.90, 0.92, 0.94, 0.93), 0.2: (0.91, 0.92, 0.93, 0.92), 0.3: (0.50, 0.52, 0.51, 0.50)}
+    found = study(
+        lambda spec: accuracy[spec.learning_rate][spec.seed], learning_rate=[0.1, 0.2, 0.3], seed=range(4)
+    )
+    said = words(report.study_report(found))
+    assert (
+        "Highest validation accuracy: lr 0.1 (92.25 ± 2.72 % over 4 seeds; test accuracy 91.25 ± 2.72 %)"
+        in said
+    )
+    assert "chosen from 3 by that accuracy, which therefore flatters it; its test accuracy does not" in said
+    assert "Of the other 2, these seeds tell 1 from it" in said
+    assert "That it is the best is not shown." in said
+    groups = {str(i): dict(enumerate(values)) for i, values in enumerate(accuracy.values())}
+    first, second = groups["0"].values(), groups["1"].values()
+    pair = stats.paired_comparison(first, second).difference
+    seeds = stats.seeds_needed(pair.estimate, pair.std, num_comparisons=3)
+    assert f"Seeds that would probably settle it: about {seeds} to tell it from lr 0.2." in said
+    chosen = stats.selection_estimate(groups).probability_first
+    assert 0.5 < chosen < 0.95
+    assert (
+        f"Other seeds would have chosen it in {100 * chosen:.0f} % of resamples (a bootstrap of 4 seeds"
+        in said
+    )
+
+
+def test_a_grid_whose_first_is_told_from_all_says_so() -> None:
+    found = study(
+        lambda spec: spec.learning_rate + spec.seed / 1000 * (1 + spec.learning_rate),
+        learning_rate=[0.1, 0.9, 0.3],
+        seed=range(5),
+    )
+    said = words(report.study_report(found))
+    assert "Of the other 2, these seeds tell all from it" in said
+    assert "Seeds that would" not in said
+    assert "is not shown" not in said
+    assert "in 100 % of resamples" in said
+
+
+def test_large_grids_are_resampled_but_not_tested() -> None:
+    rates = [n / 100 for n in range(1, 61)]
+    found = study(lambda spec: spec.learning_rate / 2 + spec.seed / 10, learning_rate=rates, seed=[0, 1])
+    said = words(report.study_report(found))
+    assert "More than 50 are not tested against each other. That it is the best is not shown." in said
+    assert "in 100 % of resamples (a bootstrap of 2 seeds" in said
+
+
+def test_a_choice_that_hangs_on_a_seed_that_diverged_elsewhere_is_named() -> None:
+    accuracy = {0.1: (0.90, 0.90, 0.99), 0.2: (0.91, 0.91, None)}
+    found = study(
+        lambda spec: accuracy[spec.learning_rate][spec.seed], learning_rate=[0.1, 0.2], seed=range(3)
+    )
+    assert "On the 2 seeds that all completed, another one comes first." in words(report.study_report(found))
+
+
+def test_seeds_that_are_not_shared_still_say_how_many_it_takes() -> None:
+    parts = [
+        grids.expand(
+            {"train_size": 100, "val_size": 50, "num_epochs": 1, "model": model, "seed": seeds},
+            "compare-archs",
+        )
+        for model, seeds in (("baseline", [0, 1, 2]), ("stabilized", [3, 4, 5]))
+    ]
+    spec = grids.union(parts)
+    trials = tuple(result(trial, 0.9 + trial.seed % 3 / 100 + trial.seed / 1000) for trial in spec.trials)
+    said = words(report.study_report(StudyResult(spec, trials, Path("runs/made-up"))))
+    pair = stats.welch_comparison([0.903, 0.914, 0.925], [0.900, 0.911, 0.922]).difference
+    seeds = stats.seeds_needed(pair.estimate, pair.std * 2**0.5)
+    assert f"about {seeds} to tell Stabilized from Baseline" in said
+
+
 def test_a_comparison_names_the_winner_that_the_data_support() -> None:
     accuracy = noisy({"Baseline": 0.95, "Stabilized": 0.98}, 0.002)
     found = study(accuracy, "compare-archs", model=["baseline", "stabilized"], seed=range(5))
@@ -201,6 +272,19 @@ def test_a_comparison_announces_no_winner_that_they_do_not() -> None:
     assert "No model is shown to be the best" in said
     assert "is better than" not in said
     assert "Seeds that would probably settle it: " in said
+
+
+def test_a_model_that_never_completed_is_named_beside_the_winner() -> None:
+    accuracy = {"Baseline": 0.9, "Stabilized": 0.95}
+    found = study(
+        lambda spec: accuracy[spec.model] + spec.seed / 1000 if spec.model in accuracy else None,
+        "compare-archs",
+        model=["baseline", "stabilized", "modernist"],
+        seed=range(6),
+    )
+    said = words(report.study_report(found))
+    assert "Stabilized is better than each of the others." in said
+    assert "In no comparison, for want of a completed trial: Modernist." in said
 
 
 def test_the_interval_of_a_difference_has_the_sign_of_the_sentence() -> None:

@@ -22,7 +22,15 @@ from hypothesis import strategies as st
 
 import dlbench
 from dlbench import events
-from dlbench.results import TrialStatus
+from dlbench.results import Epoch, TrialStatus
+
+#: What TensorBoard calls a trial's final figures.
+FINAL = {
+    "test/accuracy": "test_accuracy",
+    "test/loss": "test_loss",
+    "best/val_accuracy": "best_val_accuracy",
+    "best/epoch": "best_epoch",
+}
 
 
 def digests(result: dlbench.StudyResult) -> dict[str, tuple[str, str]]:
@@ -123,20 +131,71 @@ def test_the_best_checkpoint_reproduces_the_recorded_accuracy_exactly(
         dlbench.load(small_result.folder)
 
 
-def test_tensorboard_reads_what_was_written(small_result: dlbench.StudyResult) -> None:
+def event_folder(result: dlbench.StudyResult, trial: dlbench.TrialResult) -> Path:
+    (folder,) = (result.folder / "tensorboard").glob(f"*-{trial.id}")
+    return folder
+
+
+def test_tensorboard_shows_the_figures_of_the_store_to_the_last_bit(
+    small_result: dlbench.StudyResult,
+) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    folders = sorted((small_result.folder / "tensorboard").iterdir())
-    assert len(folders) == len(small_result)
+    assert len([*(small_result.folder / "tensorboard").iterdir()]) == len(small_result)
     for trial in small_result:
-        (folder,) = [path for path in folders if path.name.endswith(trial.id)]
-        read = EventAccumulator(str(folder)).Reload()
-        for tag, name in (("train/loss", "train_loss"), ("val/accuracy", "val_accuracy")):
-            points = read.Scalars(tag)
+        read = EventAccumulator(str(event_folder(small_result, trial))).Reload()
+        for name in Epoch._fields:
+            points = read.Scalars(name.replace("_", "/", 1))
             assert [point.step for point in points] == [1, 2]
-            assert np.allclose([point.value for point in points], [getattr(e, name) for e in trial.history])
-        assert read.Scalars("test/accuracy")[0].value == pytest.approx(trial.test_accuracy)
-        assert {"_hparams_/experiment", "_hparams_/session_start_info"} <= set(read.summary_metadata)
+            assert [point.value for point in points] == [np.float32(getattr(e, name)) for e in trial.history]
+        for tag, figure in FINAL.items():
+            (point,) = read.Scalars(tag)
+            assert point.value == np.float32(getattr(trial, figure))
+
+
+def test_tensorboards_hyper_parameter_tab_shows_every_trial(small_result: dlbench.StudyResult) -> None:
+    """Through the backend of that tab itself: one session a trial, with its fields and final figures."""
+    from tensorboard import context
+    from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+    from tensorboard.plugins.base_plugin import TBContext
+    from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment, list_session_groups
+
+    logs = str(small_result.folder / "tensorboard")
+    events = EventMultiplexer().AddRunsFromDirectory(logs)
+    events.Reload()
+    provider = MultiplexerDataProvider(events, logs)
+    backend = backend_context.Context(TBContext(logdir=logs, data_provider=provider))
+    asked = context.RequestContext()
+    experiment = get_experiment.Handler(
+        asked, backend, "", api_pb2.GetExperimentRequest(include_metrics=True)
+    ).run()
+    tags = [metric.name.tag for metric in experiment.metric_infos]
+    assert {*FINAL} <= {*tags}
+    request = api_pb2.ListSessionGroupsRequest(
+        allowed_statuses=[api_pb2.STATUS_SUCCESS, api_pb2.STATUS_UNKNOWN, api_pb2.STATUS_RUNNING],
+        col_params=[
+            *(api_pb2.ColParams(hparam=h.name, include_in_result=True) for h in experiment.hparam_infos),
+            *(api_pb2.ColParams(metric=m.name, include_in_result=True) for m in experiment.metric_infos),
+        ],
+        slice_size=100,
+        include_metrics=True,
+    )
+    groups = list_session_groups.Handler(asked, backend, "", request).run().session_groups
+    shown = {}
+    for group in groups:
+        (session,) = group.sessions
+        shown[Path(session.name).name] = (
+            {name: getattr(value, value.WhichOneof("kind")) for name, value in group.hparams.items()},
+            {value.name.tag: value.value for value in session.metric_values},
+        )
+    assert len(shown) == len(small_result)
+    for trial in small_result:
+        fields, figures = shown[event_folder(small_result, trial).name]
+        spec = trial.trial.spec.model_dump(exclude={"model_args"})
+        assert fields == {name: value for name, value in spec.items() if value is not None}
+        for tag, figure in FINAL.items():
+            assert figures[tag] == np.float32(getattr(trial, figure))
 
 
 def test_the_manifest_tells_what_ran(small_result: dlbench.StudyResult) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from dlbench.cli import checks, queries, reports, studies
+from dlbench.cli import bench, checks, queries, reports, studies
 from dlbench.cli.options import ManyValuesCommand
 from dlbench.errors import DlbenchError, printable
 
@@ -73,6 +73,7 @@ _add(
     studies.compare_archs,
     "dlbench compare-archs",
     "dlbench compare-archs --model baseline stabilized --seeds 10",
+    "dlbench compare-archs --until-separated --max-seeds 20",
 )
 _add("run", studies.run, "dlbench run configs/00-quick.yaml --epochs 2")
 _add(
@@ -85,6 +86,7 @@ _add(
     "results",
     queries.results,
     "dlbench results",
+    "dlbench results grid-0123456789 --plot",
     "dlbench results grid-0123456789 --sort -test_accuracy --filter model=Baseline 'lr<0.01'",
 )
 _add(
@@ -94,6 +96,12 @@ _add(
     "dlbench report experiments/0* --markdown benchmarks.md --html experiments/benchmarks.html",
 )
 _add("replay", checks.replay, "dlbench replay compare-archs-0123456789 04bf2983689ac098")
+_add(
+    "bench",
+    bench.bench,
+    "dlbench bench --against torch --chart steps.svg",
+    "dlbench bench grid --against torch original",
+)
 _add("info", queries.info, "dlbench info --json")
 app.add_typer(data_app, name="data")
 data_app.callback()(queries.data)

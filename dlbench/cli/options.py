@@ -126,7 +126,10 @@ class StudyOptions:
         None
     )
     as_json: Annotated[
-        bool, _option("--json", OUTPUT, "Print one JSON object with 'study' and 'trials'.")
+        bool,
+        _option(
+            "--json", OUTPUT, "Print one JSON object with 'study', 'trials' and, of models, 'comparison'."
+        ),
     ] = False
     quiet: Annotated[bool, _option("--quiet", OUTPUT, "No progress, no messages.")] = False
 
@@ -157,7 +160,7 @@ class StudyOptions:
             InputError: two flags for one thing, or a name that is a path.
         """
         for flag in ("--out", "--name", "--data-dir", "--config", "target"):
-            _check_path(flag, getattr(self, flag.removeprefix("--").replace("-", "_"), None))
+            check_path(flag, getattr(self, flag.removeprefix("--").replace("-", "_"), None))
         if self.out and self.name:
             raise InputError(
                 f"--out {self.out} and --name {self.name} both name the folder; give one of them"
@@ -187,7 +190,7 @@ class StudyOptions:
         return {"checkpoint_every": every, "retry_failed": self.retry_failed}
 
 
-def _check_path(flag: str, text: str | None) -> None:
+def check_path(flag: str, text: str | None) -> None:
     """Refuse what no file can be called, or nobody could read in a message."""
     if text is None:
         return
@@ -205,7 +208,52 @@ def _whole(text: str) -> int | str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TargetOptions(StudyOptions):
+class CompareOptions(StudyOptions):
+    """The same for ``compare-archs``, which can add seeds by itself."""
+
+    until_separated: Annotated[
+        bool,
+        _option(
+            "--until-separated",
+            HOW,
+            "Add seeds until the first model is told from all others, at most --max-seeds.",
+        ),
+    ] = False
+    max_seeds: Annotated[
+        str | None, _option("--max-seeds", HOW, "With --until-separated: seeds at most.", metavar="N")
+    ] = None
+
+    def budget(self) -> int | None:
+        """Seeds that each model may get; ``None`` where their number is fixed.
+
+        Raises:
+            InputError: one of the two flags without the other, or no number.
+        """
+        if self.max_seeds is None and not self.until_separated:
+            return None
+        if self.max_seeds is None:
+            raise InputError(
+                "--until-separated needs --max-seeds N: how many seeds each model may get at most"
+            )
+        if not self.until_separated:
+            raise InputError(
+                f"--max-seeds {self.max_seeds[:100]} goes with --until-separated; for a fixed number take --seeds"
+            )
+        count = _whole(self.max_seeds)
+        if not isinstance(count, int) or not 1 <= count <= MAX_SEEDS:
+            raise InputError(
+                f"--max-seeds must be a number from 1 to {MAX_SEEDS:,}; got {shown(self.max_seeds)}"
+            )
+        return count
+
+    def settings(self) -> dict[str, Any]:
+        """As those of every study, once the budget is known to be one."""
+        self.budget()
+        return StudyOptions.settings(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetOptions(CompareOptions):
     """The same for ``run`` and ``plan``, which name a file or folder too."""
 
     target: Annotated[

@@ -45,6 +45,9 @@ class ResultsOptions:
         Literal["table", "markdown", "csv", "json"], typer.Option("--format", help="How to print.")
     ] = "table"
     as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Draw learning curves and heat maps instead of tables.")
+    ] = False
     check: Annotated[
         bool, typer.Option("--check", help="Check the study's integrity; exit code 1 if it is damaged.")
     ] = False
@@ -61,9 +64,9 @@ def results(options: ResultsOptions) -> int:
 
     style = "json" if options.as_json else options.format
     if options.study is None:
-        if options.sort or options.filter or options.check:
+        if options.sort or options.filter or options.plot or options.check:
             raise InputError(
-                "--sort, --filter and --check need a study: dlbench results STUDY --sort test_accuracy"
+                "--sort, --filter, --plot and --check need a study: dlbench results STUDY --sort test_accuracy"
             )
         studies = list_studies()
         if not studies and style == "table":
@@ -73,6 +76,8 @@ def results(options: ResultsOptions) -> int:
         listed = [dict(zip((c.key for c in table.columns), row, strict=True)) for row in table.rows]
         _print(style, lambda: table, lambda: [table], lambda: {"studies": listed})
         return 0
+    if options.plot and style != "table":
+        raise InputError(f"--plot draws in the terminal, not as {style}; give one of the two")
     if options.check:
         return check(study_folder(options.study))
     result = open_study(study_folder(options.study))
@@ -82,22 +87,28 @@ def results(options: ResultsOptions) -> int:
         trials = tuple(_sorted(trials, options.sort))
     spec = result.spec.model_copy(update={"trials": tuple(trial.trial.spec for trial in trials)})
     result = dataclasses.replace(result, spec=spec, trials=trials)
+    if options.plot:
+        render.show(report.plots_report(result))
+        return 0
     _print(
         style,
         lambda: report.records_table(trials),
         lambda: _report(result, bool(options.sort)),
-        result.to_dict,
+        lambda: report.study_record(result),
     )
     show_failures(result)
     return 0
 
 
 def _report(result: StudyResult, keep_order: bool) -> list[Any]:
-    """The study's report, and its trials one by one: best first or in the order asked for."""
+    """The study's report, and its trials one by one: by accuracy or in the order asked for."""
     from dlbench import report
+    from dlbench.answers import correct_answers
 
     said = report.study_report(result)
-    best_first = [part for part in said if getattr(part, "title", "") == report.BEST_FIRST]
+    if result.spec.kind == "compare-archs":
+        said[-1:-1] = report.same_images_report(result, correct_answers(result.complete))
+    best_first = [part for part in said if getattr(part, "title", "") == report.BY_ACCURACY]
     if not result.trials or (best_first and not keep_order):
         return said
     return [report.trial_table(result.trials), *(part for part in said if part not in best_first)]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from dlbench.cli.options import DEFAULTS, StudyOptions, TargetOptions, takes
+from dlbench.cli.options import DEFAULTS, CompareOptions, StudyOptions, TargetOptions, takes
 from dlbench.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -58,11 +58,11 @@ def grid(options: StudyOptions) -> int:
     return _perform(*_study(options, "grid"), options, options.settings())
 
 
-@takes(StudyOptions, _COMPARE_SHOWN)
-def compare_archs(options: StudyOptions) -> int:
+@takes(CompareOptions, _COMPARE_SHOWN)
+def compare_archs(options: CompareOptions) -> int:
     """Compare models: which differences do the data support?
 
-    All are trained alike, each with several seeds.
+    All are trained alike, each with several seeds; with --until-separated, with as many as it takes.
     """
     return _perform(*_study(options, "compare-archs"), options, options.settings())
 
@@ -92,7 +92,7 @@ def plan(options: TargetOptions) -> int:
 
 def _target(options: TargetOptions) -> tuple[StudySpec, dict[str, Any], str]:
     """The study that a file or folder holds, how to run it, and the file's text."""
-    from dlbench import config
+    from dlbench import config, sequential
     from dlbench.registry import resolve_model
     from dlbench.spec import FLAGS
     from dlbench.study import open_study
@@ -110,10 +110,12 @@ def _target(options: TargetOptions) -> tuple[StudySpec, dict[str, Any], str]:
         resolve_model(name)  # naming a model of one's own says that its code may run
     given = [FLAGS[name] for name in options.fields_given() if name != "model"]
     given += [f"--{name}" for name in ("out", "name") if getattr(options, name)]
+    given += ["--until-separated"] if options.until_separated else []
     if given:
         raise InputError(f"{file} holds a study already, which {given[0]} cannot change; leave it out")
     folder = study_folder(file)
-    return open_study(folder).spec, settings | {"out": folder}, ""
+    study = open_study(folder).spec
+    return sequential.grown(study) if study.looks else study, settings | {"out": folder}, ""
 
 
 def study_folder(name: str) -> Path:
@@ -143,7 +145,7 @@ def _study(options: StudyOptions, kind: Kind) -> tuple[StudySpec, str]:
 
 def _expand(read: Config | None, kind: Kind, options: StudyOptions) -> StudySpec:
     """Merge the command's defaults, the file and the flags, the later over the earlier."""
-    from dlbench import claims
+    from dlbench import claims, sequential
     from dlbench.grids import expand, union
 
     defaults = COMPARE_DEFAULTS if kind == "compare-archs" else {}
@@ -172,7 +174,8 @@ def _expand(read: Config | None, kind: Kind, options: StudyOptions) -> StudySpec
     if kind == "compare-archs" and len(study.axes.get("model", ())) < 2:
         name = study.trials[0].model
         raise InputError(f"compare-archs needs two models or more; got --model {name}. See 'dlbench train'")
-    return study
+    budget = options.budget() if isinstance(options, CompareOptions) else None
+    return study if budget is None else sequential.grown(study, budget)
 
 
 def _first(axes: dict[str, Any]) -> dict[str, Any]:
@@ -192,12 +195,13 @@ def _first(axes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _planned(study: StudySpec, options: StudyOptions, settings: dict[str, Any]) -> Plan:
-    from dlbench import render
+    from dlbench import render, sequential
     from dlbench import study as library
 
+    plan = sequential.plan if study.looks else library.plan
     try:
         with render.waiting("checking the study and its data", options.quiet), _flags_named():
-            return library.plan(study, **settings)
+            return plan(study, **settings)
     except InputError as error:
         raise InputError(_place(options, str(error)) + str(error)) from None
 
@@ -242,7 +246,7 @@ def _perform(study: StudySpec, config: str, options: StudyOptions, settings: dic
     Returns:
         The exit code: 1 where a trial failed.
     """
-    from dlbench import render, report
+    from dlbench import render, report, sequential
     from dlbench import study as library
 
     persistence = options.persistence()
@@ -252,19 +256,21 @@ def _perform(study: StudySpec, config: str, options: StudyOptions, settings: dic
     _confirm(planned, options.yes)
     command = ["dlbench", *sys.argv[1:]]
     progress = render.StudyProgress(options.quiet)
+    train = sequential.run_until_separated if study.looks else library.run
     try:
         with progress:
-            result = library.run(
+            result = train(
                 study, **settings, **persistence, command=command, config=config, on_event=progress
             )
     except KeyboardInterrupt:
+        most = "at most " if study.looks else ""
         render.message(
-            f"Interrupted: {progress.finished} of {len(planned.trials)} trials are done and kept in "
+            f"Interrupted: {progress.finished} of {most}{len(planned.trials)} trials are done and kept in "
             f"{planned.folder}\nTo go on: {shlex.join(command)}"
         )
         return 130
     if options.as_json:
-        render.text(to_json(result.to_dict()))
+        render.text(to_json(report.study_record(result)))
     else:
         render.show(report.study_report(result))
     show_failures(result)

@@ -13,9 +13,14 @@ percent where they are shown; "±" is half the width of a 95 % interval.
 | `protocols` | two protocols side by side; spread between seeds by source |
 | `histories` | the curves of every configuration |
 | `document` | a report of studies in Markdown |
+| `selection` | the configuration that a grid chose, and what that choice is worth |
+| `outlook` | how many seeds would probably settle what is open |
+| `same_images` | McNemar's test of networks on the same test images |
+| `plots` | learning curves in the terminal |
 | `listings` | trials in full, plans, studies, data sets, the machine |
 """
 
+from dlbench.report.comparison import winner
 from dlbench.report.listings import (
     data_report,
     datasets_table,
@@ -23,16 +28,20 @@ from dlbench.report.listings import (
     plan_record,
     plan_report,
     records_table,
+    schedule_in_words,
     studies_table,
 )
+from dlbench.report.plots import Plot, plots_report
 from dlbench.report.protocols import protocol_report, spread_report
-from dlbench.report.studies import BEST_FIRST, findings, study_report, trial_table
+from dlbench.report.same_images import same_images_report
+from dlbench.report.studies import BY_ACCURACY, findings, study_record, study_report, trial_table
 from dlbench.report.tables import Column, Report, Table, count, duration, percent, to_markdown
 from dlbench.report.verdicts import claims_report
 
 __all__ = [
-    "BEST_FIRST",
+    "BY_ACCURACY",
     "Column",
+    "Plot",
     "Report",
     "Table",
     "claims_report",
@@ -45,11 +54,16 @@ __all__ = [
     "percent",
     "plan_record",
     "plan_report",
+    "plots_report",
     "protocol_report",
     "records_table",
+    "same_images_report",
+    "schedule_in_words",
     "spread_report",
     "studies_table",
+    "study_record",
     "study_report",
     "to_markdown",
     "trial_table",
+    "winner",
 ]

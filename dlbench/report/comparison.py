@@ -2,23 +2,130 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from dlbench.report.configurations import axes_of, common, configurations, labelled, tally
-from dlbench.report.tables import Column, Report, Table, count, listed, percent, plus_minus, tenth, thousands
-from dlbench.results import TrialResult
-from dlbench.stats import MAX_SEEDS, PairwiseComparison, Ranking, ranking, seeds_needed
+from dlbench.looks import Look, last_look, seeds_at
+from dlbench.report.configurations import Configuration, axes_of, common, configurations, labelled, tally
+from dlbench.report.outlook import is_unpaired, seeds_to_settle
+from dlbench.report.tables import (
+    Column,
+    Report,
+    Table,
+    count,
+    level,
+    listed,
+    percent,
+    plus_minus,
+    tenth,
+    thousands,
+)
+from dlbench.results import StudyResult, TrialResult
+from dlbench.stats import PairwiseComparison, Ranking, ranking
+
+#: Family-wise error rate of a comparison: of one of a fixed size, or of all the looks at a growing one.
+ALPHA = 0.05
 
 
-def comparison_report(trials: Sequence[TrialResult]) -> Report:
-    """A row a model, by mean test accuracy over seeds, and what may be concluded from it."""
-    axes = axes_of(trials)
-    groups = labelled(configurations(trials), axes)
+@dataclass(frozen=True)
+class _Judged:
+    """A comparison as far as it may be judged.
+
+    Attributes:
+        trials: those that are judged: of a growing study, those of its last look.
+        groups: their configurations, by label.
+        ranked: the ranking of those that completed trials.
+        look: the look, of a growing study.
+    """
+
+    trials: tuple[TrialResult, ...]
+    groups: dict[str, Configuration]
+    ranked: Ranking | None
+    look: Look | None
+
+    @property
+    def is_conclusive(self) -> bool:
+        """Whether every model has the seeds that a verdict takes."""
+        groups = [group for group in self.groups.values() if group.complete]
+        return len(groups) > 1 and all(len(group.complete) > 1 for group in groups)
+
+
+def _judge(result: StudyResult) -> _Judged:
+    """Rank the models at the level that the study's look allows; before the first look, rank none."""
+    trials, looks = result.trials, result.spec.looks
+    look = last_look(looks, trials)
+    if look:
+        seeds = seeds_at(look, (trial.seed for trial in trials))
+        trials = tuple(trial for trial in trials if trial.seed in seeds)
+    groups = labelled(configurations(trials), axes_of(trials))
     measured = {label: group.by_seed("test_accuracy") for label, group in groups.items() if group.complete}
-    ranked = ranking(measured) if measured else None
+    alpha = look.alpha if look else ALPHA
+    ranked = (
+        ranking(measured, confidence=1 - alpha, alpha=alpha)
+        if measured and bool(look) == bool(looks)
+        else None
+    )
+    return _Judged(trials, groups, ranked, look)
+
+
+def compared(result: StudyResult) -> dict[str, list[TrialResult]]:
+    """The completed trials that are judged, by model, in the order of the ranking; none where nothing is."""
+    judged = _judge(result)
+    entries = judged.ranked.entries if judged.ranked else ()
+    return {entry.name: judged.groups[entry.name].complete for entry in entries}
+
+
+def winner(result: StudyResult) -> str | None:
+    """The model that the data tell from each of the others, at the level that the study's look allows."""
+    judged = _judge(result)
+    return judged.ranked.winner if judged.ranked and judged.is_conclusive else None
+
+
+def comparison_record(result: StudyResult) -> dict[str, Any]:
+    """What may be concluded from a comparison, for ``--json``."""
+    judged = _judge(result)
+    looks, look, ranked = result.spec.looks, judged.look, judged.ranked
+    alpha = (look.alpha if look else None) if looks else ALPHA
+    return {
+        "figure": "test_accuracy",
+        "looks": {"planned": list(looks), "taken": look.number if look else 0} if looks else None,
+        "alpha": alpha,
+        "separated": winner(result) is not None,
+        "winner": winner(result),
+        "ranking": [
+            {
+                "model": entry.name,
+                "place": [entry.best_rank, entry.worst_rank],
+                "mean": entry.interval.estimate,
+                "low": entry.interval.low,
+                "high": entry.interval.high,
+                "num_seeds": entry.interval.n,
+            }
+            for entry in (ranked.entries if ranked and judged.is_conclusive else ())
+        ],
+        "differences": [
+            {
+                "a": pair.a,
+                "b": pair.b,
+                "difference": pair.comparison.difference.estimate,
+                "low": pair.comparison.difference.low,
+                "high": pair.comparison.difference.high,
+                "p_adjusted": pair.p_adjusted,
+                "supported": pair.supported,
+            }
+            for pair in (ranked.comparisons if ranked and judged.is_conclusive else ())
+        ],
+    }
+
+
+def comparison_report(result: StudyResult) -> Report:
+    """A row a model, by mean test accuracy over seeds, and what may be concluded from it."""
+    judged = _judge(result)
+    groups, ranked = judged.groups, judged.ranked
     entries = {entry.name: entry for entry in ranked.entries} if ranked else {}
     order = [*entries, *(label for label in groups if label not in entries)]
-    judged = len(entries) > 1 and all(len(values) > 1 for values in measured.values())
+    confidence = 1 - (ranked.alpha if ranked else ALPHA)
     columns = (
         Column("place", "place"),
         Column("model", "model", left=True),
@@ -31,10 +138,10 @@ def comparison_report(trials: Sequence[TrialResult]) -> Report:
     )
     rows = tuple(
         (
-            entries[label].place if judged and label in entries else None,
+            entries[label].place if judged.is_conclusive and label in entries else None,
             label,
-            groups[label].interval("test_accuracy"),
-            groups[label].interval("best_val_accuracy"),
+            groups[label].interval("test_accuracy", confidence),
+            groups[label].interval("best_val_accuracy", confidence),
             next((trial.num_params for trial in groups[label].complete), None),
             groups[label].mean("train_time_s"),
             groups[label].mean("convergence_epoch"),
@@ -43,13 +150,45 @@ def comparison_report(trials: Sequence[TrialResult]) -> Report:
         for label in order
     )
     caption = (
-        f"{common(trials)}. Means over seeds ± their 95 % Student t intervals; "
+        f"{common(judged.trials)}. Means over seeds ± their {level(confidence)} Student t intervals; "
         "place: the ranks that the data leave open; time: training alone."
     )
     table = Table("Architectures by test accuracy", columns, rows, caption)
+    return [table, *_conclusions(result, judged)]
+
+
+def _conclusions(result: StudyResult, judged: _Judged) -> list[str]:
+    looks, ranked = result.spec.looks, judged.ranked
+    if looks and not judged.look:
+        return [
+            f"Nothing is judged before the first look, at {looks[0]} seeds of each model: a look at fewer was not "
+            "planned."
+        ]
     if ranked is None:
-        return [table, "No trial completed, so nothing can be compared."]
-    return [table, *(_verdict(ranked) if judged else _no_verdict(len(entries)))]
+        return ["No trial completed, so nothing can be compared."]
+    if not judged.is_conclusive:
+        return _no_verdict(len(ranked.entries))
+    return [*_looks_taken(result, judged), *_verdict(ranked, judged.look), *_without_result(judged.groups)]
+
+
+def _without_result(groups: Mapping[str, Configuration]) -> list[str]:
+    """The models that no comparison could take in."""
+    without = [label for label, group in groups.items() if not group.complete]
+    return [f"In no comparison, for want of a completed trial: {listed(without)}."] if without else []
+
+
+def _looks_taken(result: StudyResult, judged: _Judged) -> list[str]:
+    """How often the data were looked at, and what that leaves of the 5 %."""
+    look = judged.look
+    if look is None:
+        return []
+    waiting = len(result.trials) - len(judged.trials)
+    more = f" The next look's {count(waiting, 'trial')} are left out until all have ended." if waiting else ""
+    return [
+        f"{count(look.number, 'look')} taken of {len(look.schedule)} planned (after "
+        f"{listed([str(seeds) for seeds in look.schedule])} seeds). All together may err in {level(ALPHA)} of studies; "
+        f"this one may in {level(look.alpha)}, the level of all that follows.{more}"
+    ]
 
 
 def _no_verdict(compared: int) -> list[str]:
@@ -58,11 +197,11 @@ def _no_verdict(compared: int) -> list[str]:
     return ["A model with one seed has no interval, so no difference can be judged; --seeds 5 repeats each."]
 
 
-def _verdict(ranked: Ranking) -> list[str]:
+def _verdict(ranked: Ranking, look: Look | None) -> list[str]:
     """Which differences the data support, in words, and what it would take to settle the rest."""
     pairs = ranked.comparisons
-    paired = "paired by seed" + (", where seeds are shared" if any(map(_is_unpaired, pairs)) else "")
-    method = f"{count(len(pairs), 'comparison')}, {paired}, Holm's correction, 5 %"
+    paired = "paired by seed" + (", where seeds are shared" if any(map(is_unpaired, pairs)) else "")
+    method = f"{count(len(pairs), 'comparison')}, {paired}, Holm's correction, {level(ranked.alpha)}"
     supported = sorted((pair for pair in pairs if pair.supported), key=lambda pair: pair.p_adjusted)
     said = [
         f"Differences that the data support ({method}):\n  " + "\n  ".join(map(_difference, supported))
@@ -75,7 +214,7 @@ def _verdict(ranked: Ranking) -> list[str]:
     return [
         *said,
         f"No model is shown to be the best. Beaten by none: {listed(unbeaten)}.",
-        *_outlook(ranked),
+        *_outlook(ranked, look),
     ]
 
 
@@ -88,27 +227,11 @@ def _difference(pair: PairwiseComparison) -> str:
     return f"{better} is better than {worse} by {points}, p = {pair.p_adjusted:.2g}"
 
 
-def _is_unpaired(pair: PairwiseComparison) -> bool:
-    return pair.comparison.test == "welch"
-
-
-def _outlook(ranked: Ranking) -> list[str]:
+def _outlook(ranked: Ranking, look: Look | None) -> list[str]:
     """How many seeds would probably tell the first from the second and from the last."""
-    first, needed = ranked.entries[0].name, []
-    for other in dict.fromkeys((ranked.entries[1].name, ranked.entries[-1].name)):
-        pair = next(pair for pair in ranked.comparisons if {pair.a, pair.b} == {first, other})
-        difference = pair.comparison.difference
-        if pair.supported or _is_unpaired(pair):
-            continue
-        seeds = seeds_needed(difference.estimate, difference.std, num_comparisons=len(ranked.comparisons))
-        if seeds is None:
-            needed.append(f"no number tells {first} from {other}, equal on average")
-        else:
-            amount = f"{MAX_SEEDS:,} or more" if seeds >= MAX_SEEDS else f"about {seeds}"
-            needed.append(f"{amount} to tell {first} from {other}")
-    if not needed:
-        return []
-    return [
-        f"Seeds that would probably settle it: {'; '.join(needed)}. That is estimated from these few seeds "
-        "(power 80 %), and optimistic: differences that look large tend to shrink."
-    ]
+    first = ranked.entries[0].name
+    others = dict.fromkeys((ranked.entries[1].name, ranked.entries[-1].name))
+    said = seeds_to_settle(ranked, first, list(others))
+    if said and look and look.is_last:
+        said += " All the looks are taken: more would be a new study, with seeds of its own."
+    return [said] if said else []

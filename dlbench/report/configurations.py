@@ -44,10 +44,10 @@ class Configuration:
         """Those that ended with a result."""
         return [trial for trial in self.trials if trial.status is TrialStatus.COMPLETE]
 
-    def interval(self, figure: str) -> Interval | None:
+    def interval(self, figure: str, confidence: float = 0.95) -> Interval | None:
         """Mean of a figure and its interval over seeds; ``None`` where no trial completed."""
         values = [value for trial in self.complete if (value := getattr(trial, figure)) is not None]
-        return mean_interval(values) if values else None
+        return mean_interval(values, confidence) if values else None
 
     def mean(self, figure: str) -> float | None:
         """The mean alone."""

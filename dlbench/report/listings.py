@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dlbench import grids
-from dlbench.report.tables import Column, Report, Table, count, duration, phrase, thousands
+from dlbench.looks import Look
+from dlbench.report.tables import Column, Report, Table, count, duration, level, listed, phrase, thousands
 from dlbench.results import TrialResult, TrialStatus
 from dlbench.spec import STATIC_FIELDS
 
@@ -41,13 +42,25 @@ def plan_report(plan: Plan) -> Report:
         label = ", ".join(phrase(name, getattr(spec, name)) for name in varied or ("model",))
         core_s = sum(map(grids.cost_s, left)) + (grids.COMPILE_S if left else 0.0)
         rows.append((label, len(program.trials), len(program.trials) - len(left), core_s))
+    most = "At most " if plan.study.looks else ""
     workers = count(plan.workers, "worker") if plan.workers else "this process"
     return [
         Table("Programs (trials that share one compilation)", columns, tuple(rows)),
-        f"{count(len(plan.trials), 'trial')} in {count(len(programs), 'program')}; {len(plan.done):,} done, "
+        *([schedule_in_words(plan.study.looks)] if plan.study.looks else []),
+        f"{most}{count(len(plan.trials), 'trial')} in {count(len(programs), 'program')}; {len(plan.done):,} done, "
         f"{len(plan.missing):,} to train: about {duration(plan.estimate_s)} on {plan.device} with {workers} "
         f"(estimated).\nNothing was written; the study's folder is {plan.folder}",
     ]
+
+
+def schedule_in_words(looks: Sequence[int]) -> str:
+    """The looks of a growing comparison, as they are said before anything is trained."""
+    levels = [level(Look(number, tuple(looks)).alpha) for number in range(1, len(looks) + 1)]
+    return (
+        f"{count(len(looks), 'look')} planned, after {listed(list(map(str, looks)))} seeds of each model, at the "
+        f"{'levels' if len(looks) > 1 else 'level'} {listed(levels)}. The study ends at the first that tells one model "
+        "from each of the others."
+    )
 
 
 def plan_record(plan: Plan) -> dict[str, Any]:
@@ -57,6 +70,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
             "kind": plan.study.kind,
             "name": plan.folder.name,
             "folder": str(plan.folder),
+            "looks": list(plan.study.looks),
             "num_trials": len(plan.trials),
             "num_done": len(plan.done),
             "num_programs": len(plan.programs),

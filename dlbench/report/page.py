@@ -18,7 +18,7 @@ from typing import Any
 
 from dlbench.errors import StoreError, printable
 from dlbench.report.listings import facts_table
-from dlbench.report.studies import BEST_FIRST
+from dlbench.report.studies import BY_ACCURACY
 from dlbench.report.tables import Report, Table
 from dlbench.stats import Interval
 
@@ -140,7 +140,7 @@ def _sha256(text: str) -> str:
 
 def _study(number: int, study: StudyPage) -> dict[str, Any]:
     """A study as the template takes it. A grid's trials are not shown twice."""
-    tables = [part for part in study.report if isinstance(part, Table) and part.title != BEST_FIRST]
+    tables = [part for part in study.report if isinstance(part, Table) and part.title != BY_ACCURACY]
     return {
         "id": f"study-{number}",
         "title": printable(study.title),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dlbench.report.comparison import comparison_report
+from dlbench.report.comparison import comparison_record, comparison_report
 from dlbench.report.configurations import (
     Configuration,
     Plane,
@@ -16,6 +16,7 @@ from dlbench.report.configurations import (
     planes,
     tally,
 )
+from dlbench.report.selection import selection
 from dlbench.report.tables import (
     Column,
     Report,
@@ -32,12 +33,9 @@ from dlbench.report.tables import (
     within,
 )
 from dlbench.results import StudyResult, TrialResult, TrialStatus
-from dlbench.stats import mean_interval, ranking
 
 #: The title of the table that a grid of single trials ends with.
-BEST_FIRST = "Trials, best first"
-#: More configurations than this are not ranked: no number of seeds settles thousands of comparisons.
-MAX_RANKED = 50
+BY_ACCURACY = "Trials by validation accuracy"
 
 
 def study_report(result: StudyResult) -> Report:
@@ -50,12 +48,18 @@ def findings(result: StudyResult) -> Report:
     if not result.trials:
         return ["No trials."]
     if result.spec.kind == "compare-archs":
-        parts = comparison_report(result.trials)
+        parts = comparison_report(result)
     elif len(result.trials) == 1:
         parts = _single(result.trials[0])
     else:
         parts = _grid(result.trials)
     return [*parts, *_left_out(result.trials)]
+
+
+def study_record(result: StudyResult) -> dict[str, Any]:
+    """The same for ``--json``: of a comparison, with what may be concluded."""
+    compared = {"comparison": comparison_record(result)} if result.spec.kind == "compare-archs" else {}
+    return {**result.to_dict(), **compared}
 
 
 def trial_table(trials: Sequence[TrialResult], title: str = "Trials") -> Table:
@@ -130,10 +134,10 @@ def _four(value: float) -> str:
 def _grid(trials: Sequence[TrialResult]) -> Report:
     groups = sorted(configurations(trials), key=lambda group: group.merit)
     if all(len(group.trials) == 1 for group in groups):
-        table = trial_table([group.trials[0] for group in groups], BEST_FIRST)
+        table = trial_table([group.trials[0] for group in groups], BY_ACCURACY)
     else:
         table = _configuration_table(groups, trials)
-    return [table, *map(_heat_map, planes(groups, axes_of(trials))), *_best(groups, trials)]
+    return [table, *heat_maps(trials), *selection(groups, trials)]
 
 
 def _configuration_table(groups: Sequence[Configuration], trials: Sequence[TrialResult]) -> Table:
@@ -158,15 +162,20 @@ def _configuration_table(groups: Sequence[Configuration], trials: Sequence[Trial
         for group in groups
     )
     caption = f"{common(trials)}. Means over seeds ± their 95 % Student t intervals."
-    return Table("Configurations, best first", columns, rows, caption)
+    return Table("Configurations by validation accuracy", columns, rows, caption)
 
 
 def _value(group: Configuration, name: str) -> Any:
     return getattr(group.spec, name)
 
 
+def heat_maps(trials: Sequence[TrialResult]) -> list[Table]:
+    """Validation accuracy over two numeric axes, once for each combination of the others; that of the highest first."""
+    groups = sorted(configurations(trials), key=lambda group: group.merit)
+    return list(map(_heat_map, planes(groups, axes_of(trials))))
+
+
 def _heat_map(plane: Plane) -> Table:
-    """Validation accuracy over two numeric axes."""
     down, across = plane.down, plane.across
     columns = [Column(down, f"{field_title(down)} \\ {field_title(across)}", lambda v: setting(down, v))]
     columns += [Column(f"{across}={value}", setting(across, value), percent) for value in plane.acrosses]
@@ -174,50 +183,6 @@ def _heat_map(plane: Plane) -> Table:
     rows = tuple((first, *(means.get((first, second)) for second in plane.acrosses)) for first in plane.downs)
     title = f"Validation accuracy %, {field_title(down)} by {field_title(across)}"
     return Table(f"{title}: {plane.label}" if plane.label else title, tuple(columns), rows, heat=True)
-
-
-def _best(groups: Sequence[Configuration], trials: Sequence[TrialResult]) -> list[str]:
-    """The configuration chosen by validation accuracy, and how much that choice is worth."""
-    groups = [group for group in groups if group.complete]
-    if not groups:
-        return ["No trial completed, so none is the best."]
-    best, seeds = groups[0], len(groups[0].complete)
-    if seeds == 1:
-        (trial,) = best.complete
-        tested = within(_figure(trial, "test_accuracy"))
-        figures = f"{percent(trial.best_val_accuracy)} %; test accuracy {tested} %"
-    else:
-        validation, test = (
-            plus_minus(mean_interval(best.by_seed(figure).values()))
-            for figure in ("best_val_accuracy", "test_accuracy")
-        )
-        figures = f"{validation} % over {seeds} seeds; test accuracy {test} %"
-    said = [f"Highest validation accuracy: {best.label(axes_of(trials))} ({figures})."]
-    if len(groups) > 1:
-        caution = (
-            f"It was chosen from {len(groups):,} by that accuracy, which therefore flatters it; "
-            "the test images took no part in the choice."
-        )
-        said.append(f"{caution} {_rivals(groups)}".rstrip())
-    return said
-
-
-def _rivals(groups: Sequence[Configuration]) -> str:
-    """How many configurations the seeds can tell from the first one."""
-    if any(len(group.complete) < 2 for group in groups):
-        return "One seed cannot say how much of its lead is chance; --seeds 5 can."
-    if len(groups) > MAX_RANKED:
-        return f"More than {MAX_RANKED} configurations are not ranked: it is not shown to be the best."
-    measured = {str(i): group.by_seed("best_val_accuracy") for i, group in enumerate(groups)}
-    pairs = [pair for pair in ranking(measured).comparisons if "0" in (pair.a, pair.b)]
-    settled = sum(pair.supported for pair in pairs)
-    test = "(paired t tests, Holm's correction, 5 %)"
-    if settled == len(pairs):
-        return f"These seeds tell all of the other {len(pairs)} from it {test}."
-    return (
-        f"It is not shown to be the best: of the other {len(pairs)}, these seeds tell {settled or 'none'} from it "
-        f"{test}."
-    )
 
 
 # What every report ends with.

@@ -108,6 +108,11 @@ def plus_minus(interval: Interval) -> str:
     return percent(interval.estimate) + ("" if math.isnan(half) else f" ± {100 * half:.2f}")
 
 
+def level(value: float) -> str:
+    """0.05 → 5 %, 0.003125 → 0.312 %, 0.996875 → 99.688 %."""
+    return f"{round(100 * value, 3):g} %"
+
+
 def within(bounds: tuple[float, float, float]) -> str:
     """97.40 [96.22, 98.21]."""
     value, low, high = map(percent, bounds)

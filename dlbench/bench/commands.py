@@ -1,0 +1,259 @@
+"""Whole commands, from process start to the final table, against PyTorch doing the same trials.
+
+Commands take turns. dlbench is run with an empty compilation cache and then with what that left; PyTorch's loop
+with tensors in memory as one process with all threads and as one single-threaded process a core, its variant for
+each model and batch size chosen before, outside the clock; the original pipeline as it is, trial after trial.
+dlbench does more: it tests on the test images and writes checkpoints, curves and predictions.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dlbench import data, devices, grids, study
+from dlbench.bench.measure import Subject, environment, last_words
+from dlbench.bench.rounds import ratio
+from dlbench.bench.steps import MODELS, MODULES, Tell
+from dlbench.errors import WorkerError
+from dlbench.spec import FLAGS
+
+#: What tells the trials of one command apart.
+_NAMES = ("model", "optimizer", "learning_rate", "batch_size", "weight_decay")
+COLD, WARM = "dlbench, empty cache", "dlbench, warm cache"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a command does.
+
+    Args:
+        command: dlbench's command.
+        axes: its values by field of :class:`~dlbench.spec.TrialSpec`; those that vary are lists.
+    """
+
+    command: str
+    axes: dict[str, Any]
+
+    @property
+    def trials(self) -> list[dict[str, Any]]:
+        """Its trials, by field; those with the smallest batches, which take longest, first."""
+        product = itertools.product(*(grids.values_of(self.axes.get(name, 0.0)) for name in _NAMES))
+        return sorted((dict(zip(_NAMES, one, strict=True)) for one in product), key=lambda t: t["batch_size"])
+
+    def flags(self) -> list[str]:
+        """The command line after ``dlbench``."""
+        words = [self.command, "--device", "cpu"]
+        for name, value in self.axes.items():
+            words += [FLAGS[name], *map(str, grids.values_of(value))]
+        return words
+
+
+def grid(num_epochs: int) -> Work:
+    """The suite's grid: 20 trials of Baseline with Adam on 800 digits."""
+    return Work(
+        "grid",
+        {
+            "model": "Baseline",
+            "optimizer": "adam",
+            "learning_rate": [1e-4, 1e-3, 1e-2, 1e-1],
+            "batch_size": [8, 16, 32, 64, 128],
+            "num_epochs": num_epochs,
+            "dataset": "mnist",
+            "train_size": 800,
+            "val_size": 100,
+        },
+    )
+
+
+def archs(num_epochs: int) -> Work:
+    """The suite's comparison of architectures: the five networks on 6,000 digits, one seed."""
+    return Work("compare-archs", _DIGITS | {"model": list(MODELS), "num_epochs": num_epochs})
+
+
+def trial(model: str, num_epochs: int) -> Work:
+    """One trial of the same."""
+    return Work("train", _DIGITS | {"model": model, "num_epochs": num_epochs})
+
+
+_DIGITS: dict[str, Any] = {
+    "optimizer": "sgd",
+    "learning_rate": 1e-3,
+    "batch_size": 16,
+    "weight_decay": 1e-5,
+    "decay_mode": "l2",
+    "dataset": "mnist",
+    "train_size": 6000,
+    "val_size": 1000,
+    "seed": 0,
+}
+
+
+@dataclass
+class Contender:
+    """A command that takes part, and what it took.
+
+    Args:
+        name: what it is called.
+        wall_s: seconds from start to end of the process, one a round.
+        train_s: seconds of training and evaluation that it reports itself, summed over trials.
+        val_accuracy: best validation accuracy, mean over trials, one a round.
+        trials: the trials of each round, with seconds of training and evaluation and the best accuracy.
+    """
+
+    name: str
+    wall_s: list[float] = field(default_factory=list)
+    train_s: list[float] = field(default_factory=list)
+    val_accuracy: list[float] = field(default_factory=list)
+    trials: list[list[dict[str, Any]]] = field(default_factory=list)
+
+    def add(self, wall_s: float, trials: list[dict[str, Any]]) -> None:
+        """Take a round in."""
+        self.wall_s.append(wall_s)
+        self.train_s.append(math.fsum(one["train_s"] for one in trials))
+        self.val_accuracy.append(statistics.mean(one["val_accuracy"] for one in trials))
+        self.trials.append(trials)
+
+
+def run(work: Work, against: Sequence[str], repeats: int, tell: Tell) -> dict[str, Any]:
+    """Run every contender in turn, round by round.
+
+    Args:
+        work: what to do.
+        against: "torch", "original", both or neither.
+        repeats: rounds.
+        tell: is told of progress.
+
+    Returns:
+        What ``--json`` prints.
+
+    Raises:
+        DataError: the data set is not there.
+        WorkerError: a command failed.
+    """
+    data.info(work.axes["dataset"])  # prepares it for all, outside the clock
+    cores = devices.count("cpu")
+    with tempfile.TemporaryDirectory(prefix="dlbench-bench-") as folder:
+        studies = _torch_studies(work, against, cores, Path(folder), tell)
+        contenders = {name: Contender(name) for name in (COLD, WARM, *studies)}
+        for number in range(1, repeats + 1):
+            place = Path(folder) / str(number)
+            place.mkdir()
+            for name, contender in contenders.items():
+                tell(f"round {number}/{repeats}: {name}")
+                if name in studies:
+                    _time_torch(contender, studies[name], place)
+                else:
+                    _time_ours(contender, work, place)
+    return {
+        "command": ["dlbench", *work.flags()],
+        "cores": cores,
+        "num_trials": len(work.trials),
+        "contenders": [
+            {**vars(contender), "ratios": compare(contenders, name)} for name, contender in contenders.items()
+        ],
+    }
+
+
+def compare(contenders: Mapping[str, Contender], name: str) -> dict[str, dict[str, float]]:
+    """How many times longer a contender takes than dlbench with an empty and a warm cache."""
+    compared = {}
+    for ours in (COLD, WARM):
+        if name not in (COLD, WARM):
+            times, low, high = ratio(contenders[name].wall_s, contenders[ours].wall_s)
+            compared[ours] = {"faster": times, "low": low, "high": high}
+    return compared
+
+
+def _time_ours(contender: Contender, work: Work, place: Path) -> None:
+    out = place / ("cold" if contender.name == COLD else "warm")
+    command = [
+        sys.executable,
+        "-m",
+        "dlbench",
+        *work.flags(),
+        "--out",
+        str(out),
+        "--json",
+        "--quiet",
+        "--yes",
+    ]
+    environ = dict(os.environ) | {"JAX_COMPILATION_CACHE_DIR": str(place / "xla")}
+    wall_s, found = _time(contender.name, command, environ)
+    trials = [
+        {
+            **{name: one[name] for name in _NAMES},
+            "val_accuracy": one["best_val_accuracy"] or 0.0,
+            "train_s": one["train_time_s"] + one["eval_time_s"],
+        }
+        for one in found["trials"]
+    ]
+    contender.add(wall_s, trials)
+
+
+def _time_torch(contender: Contender, todo: dict[str, Any], place: Path) -> None:
+    file = place / "study.json"
+    file.write_text(json.dumps(todo))
+    command = [sys.executable, "-P", "-m", "dlbench.bench.torch_trials", str(file)]
+    wall_s, found = _time(contender.name, command, environment(todo["threads"], place))
+    pairs = zip(todo["trials"], found["trials"], strict=True)
+    contender.add(wall_s, [{name: one[name] for name in _NAMES} | result for one, result in pairs])
+
+
+def _time(name: str, command: list[str], environ: dict[str, str]) -> tuple[float, Any]:
+    """Seconds from start to end of a process, and the JSON that it prints."""
+    with tempfile.TemporaryFile() as errors:
+        start = time.perf_counter()
+        done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, stderr=errors, check=False)
+        wall_s = time.perf_counter() - start
+        if done.returncode:
+            raise WorkerError(f"{name} ended with exit code {done.returncode}:\n{last_words(errors)}")
+    return wall_s, json.loads(done.stdout)
+
+
+def _torch_studies(
+    work: Work, against: Sequence[str], cores: int, folder: Path, tell: Tell
+) -> dict[str, dict[str, Any]]:
+    """What the PyTorch contenders run, by name."""
+    shared = {name: work.axes[name] for name in ("dataset", "train_size", "val_size", "num_epochs")}
+    shared |= {"data_dir": None, "threads": cores, "processes": 1}
+    studies: dict[str, dict[str, Any]] = {}
+    if "torch" in against:
+        for processes, threads in sorted({(1, cores), (min(cores, len(work.trials)), 1)}):
+            tell(f"choosing PyTorch's variants for {threads} thread{'s' * (threads > 1)}")
+            settings = {"pipeline": "tuned", "processes": processes, "threads": threads}
+            how = f"{processes} process{'es' * (processes > 1)}, {threads} thread{'s' * (threads > 1)}"
+            trials = _with_variants(work.trials, threads, folder)
+            studies[f"PyTorch, tuned loop, {how}"] = shared | settings | {"trials": trials}
+    if "original" in against:
+        name = "PyTorch, original pipeline"
+        studies[name] = shared | {"pipeline": "original", "trials": work.trials}
+    return studies
+
+
+def _with_variants(trials: list[dict[str, Any]], threads: int, folder: Path) -> list[dict[str, Any]]:
+    found: dict[tuple[Any, ...], Any] = {}
+    with Subject(MODULES["torch"], threads, folder) as subject:
+        for one in trials:
+            key = one["model"], one["batch_size"], one["optimizer"]
+            if key not in found:
+                names = ("model", "batch_size", "optimizer")
+                found[key] = subject.ask("tune", **dict(zip(names, key, strict=True)))
+    return [one | {"variant": found[one["model"], one["batch_size"], one["optimizer"]]} for one in trials]
+
+
+def estimate_s(work: Work, against: Sequence[str], repeats: int) -> float:
+    """About how long it takes: what dlbench's plan says, and what the references took in proportion."""
+    planned = study.plan(grids.expand(work.axes), workers=devices.count("cpu"), device="cpu").estimate_s
+    return repeats * planned * (2 + 3 * ("torch" in against) + 4 * ("original" in against))

@@ -1,0 +1,107 @@
+"""Processes that measure, from the parent's side. No jax.
+
+They are started as dlbench's workers are (:func:`dlbench.engine.configure`): one thread each unless told.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from dlbench import engine
+from dlbench.errors import WorkerError
+
+_THREAD_VARIABLES = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_LAST_WORDS = 2000
+
+
+class Subject:
+    """A process that measures something when asked.
+
+    Args:
+        module: the module it runs.
+        threads: how many threads it computes with.
+        cache_dir: its persistent compilation cache.
+    """
+
+    def __init__(self, module: str, threads: int, cache_dir: Path) -> None:
+        self._module = module
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=environment(threads, cache_dir),
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._errors.close()
+
+    def send(self, do: str, **arguments: Any) -> None:
+        """Ask for something."""
+        assert self._process.stdin is not None
+        try:
+            print(json.dumps({"do": do, "with": arguments}), file=self._process.stdin, flush=True)
+        except BrokenPipeError:
+            raise self._death() from None
+
+    def receive(self) -> Any:
+        """Wait for the answer.
+
+        Raises:
+            WorkerError: the process died, or could not do it.
+        """
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line.endswith("\n"):
+            raise self._death()
+        answer = json.loads(line)
+        if "error" in answer:
+            raise WorkerError(f"{self._module}: {answer['error']}")
+        return answer["answer"]
+
+    def ask(self, do: str, **arguments: Any) -> Any:
+        """Ask for something and wait for the answer."""
+        self.send(do, **arguments)
+        return self.receive()
+
+    def _death(self) -> WorkerError:
+        code = self._process.wait()
+        return WorkerError(f"{self._module} ended with exit code {code}:\n{last_words(self._errors)}")
+
+
+def ask_all(subjects: Sequence[Subject], do: str, **arguments: Any) -> list[Any]:
+    """Ask all for the same, at once."""
+    for subject in subjects:
+        subject.send(do, **arguments)
+    return [subject.receive() for subject in subjects]
+
+
+def environment(threads: int, cache_dir: Path) -> dict[str, str]:
+    """The environment of a process that computes on the CPU with so many threads."""
+    environ = dict(os.environ)
+    engine.configure(environ, "cpu")
+    environ["JAX_COMPILATION_CACHE_DIR"] = str(cache_dir)
+    return environ | dict.fromkeys(_THREAD_VARIABLES, str(threads))
+
+
+def last_words(file: Any) -> str:
+    """The end of what a process wrote to its standard error."""
+    file.seek(0)
+    return str(file.read()[-_LAST_WORDS:].decode(errors="replace")).strip()

@@ -1,0 +1,157 @@
+"""What is measured: dlbench's own compiled programs, on data resident on the device. A process of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dlbench import checkpoint, data, models, train
+from dlbench.bench.serving import peak_bytes, serve
+from dlbench.programs import Split, compile_program, inputs_of
+from dlbench.spec import Trial, TrialSpec
+
+#: Side of the matrices whose product measures what the core can do, and how often it is timed.
+_PEAK_SIDE = 1536
+_PEAK_CALLS = 3
+
+
+class Network:
+    """A network in training, as a worker trains it.
+
+    Args:
+        make: makes a Flax module by the network's name.
+    """
+
+    def __init__(self, make: Callable[[str], nn.Module]) -> None:
+        self._make = make
+
+    def prepare(self, model: str, batch_size: int, optimizer: str, train_size: int, val_size: int) -> float:
+        """Load data and compile; returns the seconds that compiling took, tracing included."""
+        dataset = data.load("mnist5k")
+        drawn = data.make_split(dataset.train_labels, train_size, val_size, 0)
+        parts = [
+            jnp.asarray(half[indices])
+            for indices in (drawn.train_indices, drawn.val_indices)
+            for half in (dataset.train_images, dataset.train_labels)
+        ]
+        arrays = train.Data(*parts)
+        labels = np.asarray(arrays.val_labels)
+        split = Split(arrays, arrays.val_images, labels, dataset.num_classes, drawn.digest)
+        spec = TrialSpec(model=model, batch_size=batch_size, optimizer=optimizer)  # type: ignore[arg-type]
+        trial = Trial(spec=spec, data_digest=dataset.digest)
+        static = checkpoint.static_part(self._make(model), trial)
+        self._arrays, self._inputs = arrays, inputs_of(trial)
+        start = time.perf_counter()
+        self._program = compile_program(static, split, *self._inputs, trial, {})
+        compile_s = time.perf_counter() - start
+        self._state = jax.block_until_ready(self._program.init(arrays, *self._inputs))
+        self._one = _compile_one(static.model, self._state, arrays)
+        return compile_s
+
+    def train(self, epochs: int) -> tuple[float, float]:
+        """Train for so many epochs; returns when that began and ended, in seconds of a clock all processes share."""
+        start = time.monotonic()
+        for _ in range(epochs):
+            trained = self._program.train_epoch(self._state, self._arrays, *self._inputs)
+            self._state, _, _ = jax.block_until_ready(trained)
+        return start, time.monotonic()
+
+    def evaluate(self, times: int) -> tuple[float, float]:
+        """Go over the validation images so many times; returns when that began and ended."""
+        start = time.monotonic()
+        for _ in range(times):
+            self._state, _, _ = jax.block_until_ready(self._program.validate(self._state, self._arrays))
+        return start, time.monotonic()
+
+    def latency(self, calls: int) -> list[float]:
+        """Seconds from one uint8 image on the host to its logits on the host, call by call."""
+        variables = {"params": self._state.params, "batch_stats": self._state.batch_stats}
+        images = np.asarray(self._arrays.val_images)
+        spent = []
+        for call in range(calls):
+            image = images[call % len(images)][None]
+            start = time.perf_counter()
+            np.asarray(self._one(variables, image))
+            spent.append(time.perf_counter() - start)
+        return spent
+
+    def peak(self) -> float:
+        """Operations a second of a float32 matrix product on this core, the best of XLA's and NumPy's BLAS."""
+        side = _PEAK_SIDE
+        a = np.random.default_rng(0).standard_normal((side, side), np.float32)
+        on_device = jnp.asarray(a)
+        dot = jax.jit(jnp.dot)
+        products = (lambda: dot(on_device, on_device).block_until_ready(), lambda: a @ a)
+        spent = []
+        for product in products:
+            product()
+            for _ in range(_PEAK_CALLS):
+                start = time.perf_counter()
+                product()
+                spent.append(time.perf_counter() - start)
+        return 2 * side**3 / min(spent)
+
+
+def _compile_one(model: nn.Module, state: train.TrainState, arrays: train.Data) -> Any:
+    def logits(variables: Any, image: jax.Array) -> Any:
+        return model.apply(variables, train.normalise(image))
+
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    return jax.jit(logits).lower(variables, arrays.val_images[:1]).compile()
+
+
+def step_flops(model: nn.Module) -> float:
+    """XLA's count for one more image in a training step: of the compiled step on two images, less that on one.
+
+    The difference leaves the optimizer out. Of whole epochs XLA counts the body of each loop once, of large
+    batches one chunk.
+    """
+    return _flops(model, 2) - _flops(model, 1)
+
+
+def _flops(model: nn.Module, batch_size: int) -> float:
+    static = train.Static(model, batch_size, "sgd")
+    images = jax.ShapeDtypeStruct((batch_size, 28, 28, 1), jnp.uint8)
+    labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+    keys, hyper = train.purpose_keys(jax.random.key(0)), train.Hyper(1e-3)
+    state = jax.eval_shape(
+        lambda images, labels: train.init(static, train.Data(images, labels, images, labels), keys, hyper),
+        images,
+        labels,
+    )
+
+    def step(carry: Any, images: jax.Array, labels: jax.Array) -> Any:
+        return train.train_step(static, carry, images, labels, keys, jnp.int32(0), hyper)
+
+    carry = (state.params, state.batch_stats, state.opt_state)
+    # What is counted is the same at every level of LLVM's optimisation; without any it compiles in half the time.
+    options: Any = {"xla_backend_optimization_level": 0}
+    compiled = jax.jit(step).lower(carry, images, labels).compile(options)
+    analysis: Any = compiled.cost_analysis()
+    return float(analysis["flops"])
+
+
+def main(make: Callable[[str], nn.Module]) -> None:
+    """Answer what a parent asks about networks made so."""
+    network = Network(make)
+    serve(
+        {
+            "prepare": network.prepare,
+            "train": network.train,
+            "evaluate": network.evaluate,
+            "latency": network.latency,
+            "peak": network.peak,
+            "peak_bytes": peak_bytes,
+            "step_flops": lambda model: step_flops(make(model)),
+        }
+    )
+
+
+if __name__ == "__main__":
+    main(models.create)

@@ -1,0 +1,187 @@
+"""Cost against trials, workers, batch size, images and parameters, of studies as a user runs them.
+
+Trials and workers are timed by the wall clock of whole studies, from a warm compilation cache; the rest by the
+training time that each trial records, one worker, with the seeds as repeats. What running a trial costs over
+training it comes from a study of many trials of next to nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlbench import data, devices, study
+from dlbench.bench.rounds import quartiles
+from dlbench.bench.steps import Tell
+from dlbench.errors import WorkerError
+from dlbench.report import count as counted
+
+if TYPE_CHECKING:
+    from dlbench.results import StudyResult
+
+WIDTH_MODEL = "dlbench.bench.widths:WidthCNN"
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How far the axes go.
+
+    Args:
+        repeats: how often each figure is measured.
+        dataset: where the images come from.
+        trials: numbers of trials.
+        trial_size: images of each of those.
+        batch_sizes: batch sizes.
+        images: training images.
+        widths: widths of the network.
+        size: training images where they do not vary.
+        overhead_trials: trials of next to nothing.
+    """
+
+    repeats: int = 2
+    dataset: str = "mnist"
+    trials: tuple[int, ...] = (1, 4, 16, 64, 256)
+    trial_size: int = 500
+    batch_sizes: tuple[int, ...] = (8, 16, 32, 64, 128, 256)
+    images: tuple[int, ...] = (1000, 3000, 10_000, 30_000, 59_000)
+    widths: tuple[int, ...] = (4, 8, 16, 32, 64)
+    size: int = 4000
+    overhead_trials: int = 500
+
+
+def run(extent: Extent, tell: Tell) -> dict[str, Any]:
+    """Measure along every axis.
+
+    Args:
+        extent: how far.
+        tell: is told of progress.
+
+    Returns:
+        What ``--json`` prints: ``points``, each with its axis, value, workers and median seconds with quartiles,
+        and ``overhead``.
+
+    Raises:
+        DataError: the data set is not there.
+        WorkerError: a trial failed.
+    """
+    data.info(extent.dataset)
+    with tempfile.TemporaryDirectory(prefix="dlbench-bench-") as folder:
+        runner = _Runner(extent, Path(folder), tell)
+        points = [
+            *runner.trials(),
+            *runner.axis("batch_size", {"batch_size": list(extent.batch_sizes)}),
+            *runner.axis("images", {"train_size": list(extent.images)}),
+            *runner.axis(
+                "parameters", {"model": WIDTH_MODEL, "model_args": [{"width": w} for w in extent.widths]}
+            ),
+        ]
+        return {"cores": devices.count("cpu"), "points": points, "overhead": runner.overhead()}
+
+
+class _Runner:
+    """Runs studies in folders that are thrown away."""
+
+    def __init__(self, extent: Extent, folder: Path, tell: Tell) -> None:
+        self._extent, self._folder, self._tell = extent, folder, tell
+        self._count = 0
+
+    def _run(self, workers: int, **axes: Any) -> StudyResult:
+        self._count += 1
+        fields = {
+            "dataset": self._extent.dataset,
+            "train_size": self._extent.size,
+            "val_size": 100,
+            "optimizer": "sgd",
+            "num_epochs": 1,
+        }
+        result = study.run(
+            study.grid(**fields | axes), out=self._folder / str(self._count), workers=workers, device="cpu"
+        )
+        if result.failed:
+            raise WorkerError(f"a trial of the benchmark failed: {result.failed[0].error}")
+        return result
+
+    def trials(self) -> list[dict[str, Any]]:
+        """Wall clock of whole studies, by number of trials and of workers."""
+        size = {"train_size": self._extent.trial_size}
+        self._run(1, **size)  # fills the compilation cache
+        settings = [(count, w) for count in self._extent.trials for w in _workers() if w <= count]
+        walls: dict[tuple[int, int], list[float]] = {setting: [] for setting in settings}
+        for number in range(1, self._extent.repeats + 1):
+            for count, workers in settings:
+                self._tell(
+                    f"round {number}/{self._extent.repeats}: {counted(count, 'trial')} of "
+                    f"{self._extent.trial_size} images, {counted(workers, 'worker')}"
+                )
+                walls[count, workers].append(self._run(workers, seed=range(count), **size).wall_time_s)
+        return [_point("trials", count, workers, "wall_s", wall) for (count, workers), wall in walls.items()]
+
+    def axis(self, name: str, axes: dict[str, Any]) -> list[dict[str, Any]]:
+        """Training seconds of an epoch, by one property of a trial; the first seed only warms up."""
+        self._tell(f"cost against {name.replace('_', ' ')}")
+        seeds = range(self._extent.repeats + 1)
+        found: dict[int, list[float]] = {}
+        for trial in self._run(1, seed=seeds, **axes).trials:
+            if trial.seed == 0:
+                continue
+            value = {
+                "batch_size": trial.batch_size,
+                "images": trial.train_size,
+                "parameters": trial.num_params,
+            }
+            found.setdefault(value[name], []).append(trial.train_time_s)
+        return [_point(name, value, 1, "train_s", spent) for value, spent in found.items()]
+
+    def overhead(self) -> dict[str, Any]:
+        """What a trial costs over its training, start-up apart and included.
+
+        From two studies of one program on all cores, one with a trial a worker: what the others add to the wall
+        clock is free of start-up and compilation.
+        """
+        workers, count = devices.count("cpu"), self._extent.overhead_trials
+        tiny = {"train_size": 64, "val_size": 32}
+        self._run(1, **tiny)
+        marginal, whole = [], []
+        for number in range(1, self._extent.repeats + 1):
+            self._tell(f"round {number}/{self._extent.repeats}: {count} trials of 64 images")
+            short = self._run(workers, seed=range(workers), **tiny)
+            long = self._run(workers, seed=range(count), **tiny)
+            training = math.fsum(trial.train_time_s for trial in long.trials) / workers
+            per_worker = (count - workers) / workers
+            mean_training = statistics.mean(trial.train_time_s for trial in long.trials)
+            marginal.append((long.wall_time_s - short.wall_time_s) / per_worker - mean_training)
+            whole.append((long.wall_time_s - training) / (count / workers))
+        return {
+            "num_trials": count,
+            "workers": workers,
+            "worker_s_per_trial": _spread(marginal),
+            "worker_s_per_trial_with_start": _spread(whole),
+            "wall_s_per_trial": _spread([seconds / workers for seconds in marginal]),
+        }
+
+
+def _workers() -> Sequence[int]:
+    cores = devices.count("cpu")
+    return sorted({1, *(2**i for i in range(1, cores.bit_length()) if 2**i <= cores), cores})
+
+
+def _point(axis: str, value: int, workers: int, what: str, seconds: list[float]) -> dict[str, Any]:
+    return {"axis": axis, "value": value, "workers": workers, "what": what, **_spread(seconds)}
+
+
+def _spread(seconds: list[float]) -> dict[str, Any]:
+    median, low, high = quartiles(seconds)
+    return {"median_s": median, "low_s": low, "high_s": high, "samples_s": seconds}
+
+
+def estimate_s(extent: Extent) -> float:
+    """About how long it takes, compilation included, from what two cores of 2024 took."""
+    studies = len(_workers()) * len(extent.trials) + 2
+    trials = 2 * sum(extent.trials) * (0.02 + 1e-4 * extent.trial_size) + 0.02 * extent.overhead_trials
+    images = sum(extent.images) + extent.size * (len(extent.batch_sizes) + 4 * len(extent.widths))
+    return 70 + extent.repeats * (3.3 * studies + trials) + (extent.repeats + 1) * 1.2e-4 * images

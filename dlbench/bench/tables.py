@@ -1,0 +1,209 @@
+"""The reports of the benchmark, from the records that ``--json`` prints. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from dlbench.bench.commands import COLD, WARM
+from dlbench.bench.rounds import Triple, quartiles
+from dlbench.report import Column, Report, Table, count, duration
+
+_AXES = {"trials": "trials", "batch_size": "batch size", "images": "images", "parameters": "parameters"}
+
+
+def _around(text: str) -> Any:
+    """Writes a triple as its first value and its bounds; the bounds only where they say something."""
+
+    def write(triple: Triple) -> str:
+        value, low, high = (format(number, text) for number in triple)
+        known = triple[1] == triple[1] and triple[1] != triple[2]
+        return f"{value} [{low}, {high}]" if known else value
+
+    return write
+
+
+_RATE = _around(",.0f")
+_SECONDS = _around(",.2f")
+_TIMES = _around(",.2f")
+
+
+def _number(text: str) -> Any:
+    return lambda value: format(value, text)
+
+
+def steps_report(record: dict[str, Any]) -> Report:
+    """Images a second and what they cost, and the references beside them."""
+    cases, cores = record["cases"], record["cores"]
+    return [_rates(cases, cores), _costs(cases), *(_compared(cases, s, cores) for s in cases[0]["ratios"])]
+
+
+def _case(case: dict[str, Any]) -> tuple[Any, ...]:
+    return case["model"], case["batch_size"], case["optimizer"]
+
+
+_CASE = (
+    Column("model", "model", left=True),
+    Column("batch_size", "batch"),
+    Column("optimizer", "optimizer", left=True),
+)
+
+
+def _rates(cases: Sequence[dict[str, Any]], cores: int) -> Table:
+    columns = (
+        *_CASE,
+        Column("training_all_cores", f"training, {count(cores, 'worker')}", _RATE),
+        Column("training_alone", "training, one alone", _RATE),
+        Column("evaluation", "evaluation, one alone", _RATE),
+        Column("share_of_peak", "of peak %", lambda share: f"{100 * share:.0f}"),
+    )
+    names = ("training_one_process_a_core", "training_one_thread", "evaluation_one_thread")
+    rows, peaks = [], []
+    for case in cases:
+        samples = case["sides"]["dlbench"]["samples"]
+        peaks += samples["peak_flops"]
+        rows.append((*_case(case), *(quartiles(samples[name]) for name in names), case["share_of_peak"]))
+    peak, rounds = statistics.median(peaks), len(peaks) // len(cases)
+    return Table(
+        "Images a second",
+        columns,
+        tuple(rows),
+        f"Medians [quartiles] of {count(rounds, 'round')}; a worker is a process with one thread. Of "
+        f"peak: counted by hand, one worker alone, of what a float32 matrix product reaches on one core "
+        f"({peak / 1e9:,.0f} GFLOP/s).",
+    )
+
+
+def _costs(cases: Sequence[dict[str, Any]]) -> Table:
+    columns = (
+        *_CASE,
+        Column("latency_s", "latency ms", lambda s: f"{1e3 * s:.3f}"),
+        Column("latency_p99_s", "p99 ms", lambda s: f"{1e3 * s:.3f}"),
+        Column("compile_cold_s", "compile s", _number(".2f")),
+        Column("compile_cached_s", "from cache s", _number(".2f")),
+        Column("peak_bytes", "peak MB", lambda size: f"{size / 1e6:,.0f}"),
+        Column("flops_per_image", "MFLOP an image", lambda flops: f"{flops / 1e6:.2f}"),
+        Column("xla_flops_per_image", "XLA's count", lambda flops: f"{flops / 1e6:.2f}"),
+    )
+    rows = []
+    for case in cases:
+        ours = case["sides"]["dlbench"]
+        latency = 1 / statistics.median(ours["samples"]["latency_one_thread"])
+        p99 = ours["latency_p99_s"]["latency_one_thread"]
+        facts = (ours[name] for name in ("compile_cold_s", "compile_cached_s", "peak_bytes"))
+        flops = case["flops_per_image"], case["xla_flops_per_image"]
+        rows.append((*_case(case), latency, p99, *facts, *flops))
+    return Table(
+        "Latency, compilation, memory, arithmetic",
+        columns,
+        tuple(rows),
+        "Latency: one image, host to host. Compile: all functions of a program, tracing included. Peak: resident "
+        "memory of a worker that compiled and trained. MFLOP: one image in a training step, products of the "
+        "layers, by hand and as XLA counts what it compiled.",
+    )
+
+
+_TITLES = {
+    "training_all_cores": "training, all cores",
+    "training_alone": "training, one trial",
+    "evaluation": "evaluation",
+    "latency": "latency",
+}
+
+
+def _compared(cases: Sequence[dict[str, Any]], side: str, cores: int) -> Table:
+    columns = [*_CASE]
+    for name, title in _TITLES.items():
+        columns += [Column(name, title, _TIMES), Column(f"{name}_setting", "its best", left=True)]
+    columns.append(Column("memory", "memory", _number(".2f")))
+    rows = []
+    for case in cases:
+        row: list[Any] = list(_case(case))
+        for name in _TITLES:
+            found = case["ratios"][side][name]
+            row += [(found["faster"], found["low"], found["high"]), _short(found["setting"], cores)]
+        ours, theirs = (case["sides"][each]["peak_bytes"] for each in ("dlbench", side))
+        rows.append((*row, theirs / ours))
+    title = {"torch": "PyTorch", "flax": "plain Flax"}[side]
+    return Table(
+        f"How many times faster than {title}",
+        tuple(columns),
+        tuple(rows),
+        f"{title} in its best setting here, for each figure. Ratios [95 % intervals over the rounds]; dlbench "
+        "trains one trial on one core, whatever the others do. Memory: its peak over dlbench's.",
+    )
+
+
+def _short(setting: str, cores: int) -> str:
+    if setting.endswith("all_threads"):
+        return count(cores, "thread")
+    return f"{cores} process{'es' * (cores > 1)}" if setting.endswith("a_core") else "1 thread"
+
+
+def commands_report(record: dict[str, Any]) -> Report:
+    """Wall clocks of whole commands."""
+    columns = (
+        Column("name", "", left=True),
+        Column("wall_s", "wall clock s", _SECONDS),
+        Column("train_s", "training s", _number(",.1f")),
+        Column("val_accuracy", "best val acc %", lambda share: f"{100 * share:.2f}"),
+        Column("cold", "times dlbench, empty cache", _TIMES),
+        Column("warm", "times dlbench, warm cache", _TIMES),
+    )
+    rows = []
+    for contender in record["contenders"]:
+        ratios = [contender["ratios"].get(name) for name in (COLD, WARM)]
+        rows.append(
+            (
+                contender["name"],
+                quartiles(contender["wall_s"]),
+                statistics.median(contender["train_s"]),
+                statistics.mean(contender["val_accuracy"]),
+                *(found and (found["faster"], found["low"], found["high"]) for found in ratios),
+            )
+        )
+    rounds = len(record["contenders"][0]["wall_s"])
+    return [
+        Table(
+            f"{count(record['num_trials'], 'trial')}, from process start to end",
+            columns,
+            tuple(rows),
+            f"{' '.join(record['command'])}\nMedians [quartiles] of {count(rounds, 'round')} in turns, "
+            f"{count(record['cores'], 'core')}; ratios [95 % intervals]. Training: with evaluation, summed over "
+            "trials. dlbench also tests, and writes checkpoints, curves and predictions.",
+        )
+    ]
+
+
+def scaling_report(record: dict[str, Any]) -> Report:
+    """Cost along each axis."""
+    report: Report = []
+    for axis, title in _AXES.items():
+        points = [point for point in record["points"] if point["axis"] == axis]
+        columns = [
+            Column(axis, title, _number(",d")),
+            Column("workers", "workers"),
+            Column("s", "wall clock s" if axis == "trials" else "training s", _around(",.3f")),
+        ]
+        rows: list[tuple[Any, ...]] = [
+            (point["value"], point["workers"], (point["median_s"], point["low_s"], point["high_s"]))
+            for point in points
+        ]
+        if axis == "trials":
+            columns.append(Column("trial_s", "ms a trial", lambda s: f"{1e3 * s:,.1f}"))
+            rows = [(*row, row[2][0] / row[0]) for row in rows]
+        report.append(Table(f"Cost against {title}", tuple(columns), tuple(rows)))
+    overhead = record["overhead"]
+    without, whole = (overhead[name] for name in ("worker_s_per_trial", "worker_s_per_trial_with_start"))
+    report.append(
+        f"{overhead['num_trials']:,} trials of one epoch over 64 images: over its training, a trial costs its worker "
+        f"{1e3 * without['median_s']:.1f} ms, {1e3 * whole['median_s']:.1f} ms with start-up and compilation shared "
+        f"out ({count(overhead['workers'], 'worker')})."
+    )
+    return report
+
+
+def announcement(what: str, seconds: float) -> str:
+    """What is said before it starts."""
+    return f"bench {what}: about {duration(seconds)} on two cores; leave the machine alone meanwhile"

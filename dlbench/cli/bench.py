@@ -1,0 +1,176 @@
+"""The command that measures dlbench itself: bench."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from dlbench.cli.options import Values, check_path, takes
+from dlbench.cli.studies import to_json
+from dlbench.errors import InputError, UnknownNameError, shown
+
+#: The flags that mean something for each benchmark, and what it can be measured against.
+_FLAGS = {
+    "steps": ("model", "batch_size", "optimizer"),
+    "grid": ("epochs",),
+    "archs": ("epochs",),
+    "trial": ("model", "epochs"),
+    "scaling": (),
+}
+_AGAINST = {"steps": ("torch", "flax"), "scaling": ()}
+_PIPELINES = ("torch", "original")
+_REPEATS = {"steps": 5, "grid": 3, "archs": 1, "trial": 3, "scaling": 2}
+_EPOCHS = {"grid": 20, "archs": 50, "trial": 10}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """The flags of ``bench``."""
+
+    what: Annotated[
+        Literal["steps", "grid", "archs", "trial", "scaling"],
+        typer.Argument(
+            metavar="WHAT",
+            help="steps: training step by step; grid, archs, trial: whole commands; scaling: cost against size.",
+        ),
+    ] = "steps"
+    model: Annotated[
+        Values,
+        typer.Option("--model", metavar="NAME...", help="steps: networks [all five]; trial: one [Baseline]."),
+    ] = None
+    batch_size: Annotated[
+        Values, typer.Option("--batch-size", metavar="N...", help="steps: images a step [8 16 64 128].")
+    ] = None
+    optimizer: Annotated[
+        Literal["sgd", "adam"] | None, typer.Option("--optimizer", help="steps: the optimizer [sgd].")
+    ] = None
+    epochs: Annotated[
+        str | None,
+        typer.Option("--epochs", metavar="N", help="Epochs [grid 20, archs 50, trial 10]."),
+    ] = None
+    against: Annotated[
+        Values,
+        typer.Option(
+            "--against",
+            metavar="NAME...",
+            help="steps: torch, flax; grid, archs, trial: torch (tensors in memory), original (image by image).",
+        ),
+    ] = None
+    repeats: Annotated[
+        str | None,
+        typer.Option(
+            "--repeats", metavar="N", help="Rounds [steps 5, grid and trial 3, archs 1, scaling 2]."
+        ),
+    ] = None
+    chart: Annotated[
+        str | None, typer.Option("--chart", metavar="FILE", help="Draw a picture: .svg, .png or .pdf.")
+    ] = None
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, every sample in it.")] = (
+        False
+    )
+
+
+@takes(BenchOptions)
+def bench(options: BenchOptions) -> None:
+    """Measure what training costs here, on the CPU.
+
+    Alone or against PyTorch and plain Flax.
+    """
+    from dlbench import render
+    from dlbench.bench import charts, tables
+
+    _check_flags(options)
+    against = _against(options)
+    repeats = _number("--repeats", options.repeats, _REPEATS[options.what])
+    if options.chart is not None:
+        check_path("--chart", options.chart)
+        charts.check(Path(options.chart))
+    record = _measure(options, against, repeats, render.message)
+    reports = {"steps": tables.steps_report, "scaling": tables.scaling_report}
+    if options.as_json:
+        render.text(to_json({"benchmark": options.what, **record}))
+    else:
+        render.show(reports.get(options.what, tables.commands_report)(record))
+    if options.chart is not None:
+        charts.draw(options.what, record, Path(options.chart))
+
+
+def _measure(options: BenchOptions, against: Sequence[str], repeats: int, tell: Any) -> dict[str, Any]:
+    from dlbench.bench import commands, scaling, steps, tables
+
+    if options.what == "scaling":
+        extent = scaling.Extent(repeats)
+        tell(tables.announcement("scaling", scaling.estimate_s(extent)))
+        return scaling.run(extent, tell)
+    if options.what == "steps":
+        texts = options.batch_size or map(str, steps.BATCH_SIZES)
+        sizes = dict.fromkeys(_number("--batch-size", text, 0) for text in texts)
+        cases = [
+            steps.Case(model, size, options.optimizer or "sgd")
+            for model in _models(options.model or steps.MODELS)
+            for size in sizes
+        ]
+        effort = steps.Effort(repeats)
+        tell(tables.announcement("steps", steps.estimate_s(len(cases), against, effort)))
+        return steps.run(cases, against, effort, tell)
+    epochs = _number("--epochs", options.epochs, _EPOCHS[options.what])
+    if options.what == "trial":
+        models = _models(options.model or ["Baseline"])
+        if len(models) > 1:
+            raise InputError(f"bench trial takes one --model; got {', '.join(models)}")
+        work = commands.trial(models[0], epochs)
+    else:
+        work = {"grid": commands.grid, "archs": commands.archs}[options.what](epochs)
+    tell(tables.announcement(options.what, commands.estimate_s(work, against, repeats)))
+    return commands.run(work, against, repeats, tell)
+
+
+def _check_flags(options: BenchOptions) -> None:
+    for name in ("model", "batch_size", "optimizer", "epochs"):
+        if getattr(options, name) is not None and name not in _FLAGS[options.what]:
+            flag = "--" + name.replace("_", "-")
+            takes_it = [what for what, flags in _FLAGS.items() if name in flags]
+            raise InputError(
+                f"bench {options.what} takes no {flag}; leave it out, or take bench {' or '.join(takes_it)}"
+            )
+
+
+def _against(options: BenchOptions) -> list[str]:
+    known = _AGAINST.get(options.what, _PIPELINES)
+    names = list(dict.fromkeys(options.against or ()))
+    for name in names:
+        if name not in known:
+            if not known:
+                raise InputError(
+                    f"bench {options.what} compares with nothing; leave --against {shown(name)} out"
+                )
+            raise UnknownNameError(f"reference of bench {options.what}, --against", name, known)
+        if name != "flax" and importlib.util.find_spec("torch") is None:
+            raise InputError(
+                f"--against {name} needs PyTorch, which is not installed: pip install 'dlbench[oracle]'"
+            )
+    return names
+
+
+def _models(names: Sequence[str]) -> list[str]:
+    from dlbench.bench.steps import MODELS
+    from dlbench.registry import normalise
+
+    known = {normalise(model): model for model in MODELS}
+    for name in names:
+        if normalise(name) not in known:
+            raise UnknownNameError("network of the benchmark, --model", name, MODELS)
+    return list(dict.fromkeys(known[normalise(name)] for name in names))
+
+
+def _number(flag: str, text: str | None, default: int) -> int:
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= 1000 or len(text) > 4:
+        raise InputError(f"{flag} must be a number from 1 to 1,000; got {shown(text)}")
+    return int(text)

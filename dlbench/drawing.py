@@ -1,0 +1,85 @@
+"""Plots as text of a fixed width: lines in braille dots, each with a letter on its points. No rich.
+
+The letters tell the lines apart where there is no colour.
+"""
+
+from __future__ import annotations
+
+import math
+import string
+
+from dlbench.errors import printable
+from dlbench.report import Plot
+
+HEIGHT = 14
+#: What the axes and their names take beside the drawing.
+_MARGIN = 16 + len(" (epoch)")
+_COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "red", "white", "bright_black")
+
+
+def draw(plot: Plot, width: int, colours: bool) -> str:
+    """A plot and its legend.
+
+    Args:
+        plot: what to draw.
+        width: characters of a line, at most.
+        colours: whether lines may be in colours (ANSI escapes), where standard output is a terminal.
+    """
+    import plotille
+
+    scale = 100.0 if plot.percent else 1.0
+    lines = [[scale * value for value in curve.values] for curve in plot.curves]
+    known = [value for line in lines for value in line if math.isfinite(value)]
+    if not known:
+        return "No value is finite, so there is nothing to draw."
+    figure = plotille.Figure()
+    figure.width, figure.height, figure.with_colors = max(20, width - _MARGIN), HEIGHT, colours
+    figure.x_label, figure.y_label = "epoch", ""
+    longest = max(len(line) for line in lines)
+    low, high = min(known), max(known)
+    room = (high - low) * 0.05 or 0.05 * abs(high) or 1.0
+    last = max(longest, 2)
+    figure.set_x_limits(1, last + (last - 1) * 0.02)  # what lies on the very edge is not drawn
+    figure.set_y_limits(max(low - room, 0.0) if low >= 0 else low - room, high + room)
+    digits = 1 if plot.percent else max(0, 2 - math.floor(math.log10(2 * room * 11)))
+    figure.y_ticks_fkt = lambda value, _: f"{value:>9.{digits}f}"
+    figure.x_ticks_fkt = lambda value, _: f"{round(value, 1):g}"
+    for letter, line, colour in zip(string.ascii_lowercase, lines, _COLOURS, strict=False):
+        for start, values in _runs(line):
+            xs = [float(start + n) for n in range(len(values))]
+            if longest <= figure.width // 3:
+                figure.plot(xs, values, lc=colour, marker=letter)
+            else:  # no room for a letter a point
+                figure.plot(xs, values, lc=colour)
+                figure.scatter(
+                    xs[:: len(xs) // 8 or 1], values[:: len(xs) // 8 or 1], lc=colour, marker=letter
+                )
+    drawn = figure.show().partition("\n")[2]  # without the name of the vertical axis, which the title says
+    return f"{drawn}\n{_legend(plot, lines, colours, digits)}"
+
+
+def _runs(line: list[float]) -> list[tuple[int, list[float]]]:
+    """The stretches of finite values, with the epochs at which they begin."""
+    runs: list[tuple[int, list[float]]] = []
+    for epoch, value in enumerate(line, start=1):
+        if not math.isfinite(value):
+            continue
+        if runs and runs[-1][0] + len(runs[-1][1]) == epoch:
+            runs[-1][1].append(value)
+        else:
+            runs.append((epoch, [value]))
+    return runs
+
+
+def _legend(plot: Plot, lines: list[list[float]], colours: bool, digits: int) -> str:
+    """A row a line: its letter, its name, and where it ended."""
+    import plotille
+
+    rows = []
+    for letter, curve, line, colour in zip(
+        string.ascii_lowercase, plot.curves, lines, _COLOURS, strict=False
+    ):
+        last = f"{line[-1]:.{max(digits, 2)}f}" if line and math.isfinite(line[-1]) else "not finite"
+        mark = plotille.color(letter, fg=colour, mode="names") if colours else letter
+        rows.append(f"  {mark}  {printable(curve.name)}: {last} after {len(line)} epochs")
+    return "\n".join(rows)
