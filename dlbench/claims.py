@@ -150,7 +150,7 @@ class Judgement:
     trial_ids: tuple[tuple[str, ...], tuple[str, ...]]
 
 
-def judge(claims: Sequence[Claim], trials: Sequence[TrialResult]) -> list[Judgement]:
+def judge(claims: Sequence[Claim], trials: Sequence[TrialResult], alpha: float = ALPHA) -> list[Judgement]:
     """Compare what each claim compares, and correct for the number of claims by Holm's method.
 
     Means are compared in pairs of one seed and split where both sides share two or more, else as independent
@@ -159,11 +159,12 @@ def judge(claims: Sequence[Claim], trials: Sequence[TrialResult]) -> list[Judgem
     Args:
         claims: the claims of one study.
         trials: its trials, those without a result included.
+        alpha: the family-wise error rate; less than ``ALPHA`` at the looks of a study that grows.
     """
     tested = [_compare(claim, trials) for claim in claims]
     p_values = [1.0 if found is None or math.isnan(found.p_value) else found.p_value for found, *_ in tested]
     return [
-        Judgement(claim, _verdict(found, p), found, p, counts, ids)
+        Judgement(claim, _verdict(found, p, alpha), found, p, counts, ids)
         for claim, (found, counts, ids), p in zip(claims, tested, holm(p_values), strict=True)
     ]
 
@@ -190,10 +191,10 @@ def _compare(
     return pair.comparison, counts, ids
 
 
-def _verdict(found: Comparison | None, p_adjusted: float) -> Verdict:
+def _verdict(found: Comparison | None, p_adjusted: float, alpha: float) -> Verdict:
     if found is None or math.isnan(found.p_value):
         return Verdict.UNMEASURED
-    if p_adjusted > ALPHA:
+    if p_adjusted > alpha:
         return Verdict.UNSUPPORTED
     return Verdict.SUPPORTED if found.difference.estimate > 0 else Verdict.REVERSED
 

@@ -27,9 +27,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from dlbench import figures, files
-from dlbench.claims import Claim
+from dlbench.claims import ALPHA, Claim
 from dlbench.config import read_claims
 from dlbench.errors import StoreError
+from dlbench.looks import last_look
 from dlbench.report import claims_report, findings, protocol_report, records_table, spread_report, trial_table
 from dlbench.report.configurations import configurations
 from dlbench.report.document import Section, to_document
@@ -85,7 +86,7 @@ class Export:
 
     def _page(self, result: StudyResult) -> StudyPage:
         report = [
-            *claims_report(self.claims, result.trials),
+            *claims_report(self.claims, result.trials, _level(result)),
             *findings(result),
             *spread_report(result.trials),
             *protocol_report(result.trials),
@@ -104,6 +105,12 @@ class Export:
             manifest=shown,
             commands=tuple(command for command in commands if command),
         )
+
+
+def _level(result: StudyResult) -> float:
+    """The level at which claims are judged; a study that grows spends a part of it at each look."""
+    look = last_look(result.spec.looks, result.trials)
+    return ALPHA if not result.spec.looks else look.alpha if look else 0.0
 
 
 def is_export(folder: Path) -> bool:
@@ -128,6 +135,7 @@ def export(study: Path, folder: Path) -> Export:
         raise StoreError(f"the study in {study} has no trials; there is nothing to report of it")
     _refuse_foreign(folder, {trial.id for trial in result.trials})
     config = str(manifest.pop("config", ""))
+    manifest |= {"kind": result.spec.kind, "looks": list(result.spec.looks)}
     manifest.get("device", {}).pop("compilation_cache", None)  # a path of one machine
     texts = {
         TRIALS: records_table(result.trials).to_csv(),
@@ -208,8 +216,11 @@ def _result(folder: Path, manifest: Mapping[str, Any]) -> StudyResult:
             ) from None
     if not trials:
         raise StoreError(f"{path} holds no trial")
-    kind: Any = manifest.get("kind", "grid")
-    spec = StudySpec(kind=kind, trials=tuple(trial.trial.spec for trial in trials))
+    known = {"kind": manifest.get("kind", "grid"), "looks": manifest.get("looks", ())}
+    try:
+        spec = StudySpec.model_validate({**known, "trials": [trial.trial.spec for trial in trials]})
+    except ValidationError:
+        raise StoreError(f"{folder / MANIFEST} is no manifest as dlbench wrote it") from None
     return StudyResult(spec, tuple(_with_histories(trials, folder / HISTORY)), folder)
 
 
@@ -223,7 +234,9 @@ def _trial(row: Mapping[str, str]) -> TrialResult:
         lanes=int(row["lanes"]),
     )
     if trial.id != row["id"]:
-        raise ValueError(f"its fields have the id {trial.id}, not {row['id']}")
+        raise ValueError(
+            f"its fields have the id {trial.id}, not {row['id']}: changed, or of a dlbench with other numerics"
+        )
     outcome = {name: _value(name, row[name]) for name in OUTCOME_FIELDS if row[name]}
     return TrialResult(trial, TrialStatus(row["status"]), outcome, error=row["error"] or None)
 

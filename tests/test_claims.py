@@ -169,7 +169,7 @@ def test_two_protocols_side_by_side() -> None:
     table, sentence = report.protocol_report(found.trials)
     assert isinstance(table, report.Table)
     assert table.texts()[0] == ["0.1", "91.00 ± 2.48", "90.00 ± 2.48", "+1.00 [+1.00, +1.00]", "3"]
-    assert "exceeds the one on test images by +1.00 [+1.00, +1.00] points (3 seeds)" in str(sentence)
+    assert "less the one on test images, is +1.00 [+1.00, +1.00] points on average (3 seeds)" in str(sentence)
     assert report.protocol_report(study(lambda spec: None).trials) == []
     (lone,) = report.protocol_report(study(lambda spec: 0.9).trials)
     assert "nan" not in str(lone.texts())  # type: ignore[union-attr]
@@ -207,7 +207,7 @@ def test_claims_are_read(tmp_path: Path) -> None:
     assert second.second.figure == "best_val_accuracy"
     assert found.text == text
     assert config.read_claims(text, Path("x.yaml"))[1][0].says == first.says
-    assert "model" not in found.places, "what a claim names is not what is trained"
+    assert "vary" not in found.places, "what a claim names is not what is trained"
 
 
 def test_reading_claims_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,7 +99,7 @@ def test_exporting_again_changes_no_byte(own: Path, small_result: StudyResult) -
         (",0.001,", ",0.002,", "its fields have the id"),
         (",COMPLETE,", ",FINISHED,", "FINISHED"),
         (",adam,", ",lion,", "a field is wrong"),
-        ("id,model", "id,modell", "this is no trial"),
+        (",data_digest,", ",digest,", "data_digest"),
         (",test_loss,", ",loss,", "test_loss"),
     ],
 )
@@ -116,6 +116,9 @@ def test_other_damage_is_refused(own: Path) -> None:
     (own / "manifest.json").write_text("[]")
     with pytest.raises(StoreError, match="no manifest"):
         exports.read(own)
+    (own / "manifest.json").write_text('{"kind": "sweep"}')
+    with pytest.raises(StoreError, match="no manifest"):
+        exports.read(own)
     (own / "manifest.json").unlink()
     assert exports.read(own).manifest == {}
     (own / "trials.csv").write_bytes(b"\xff")
@@ -124,6 +127,22 @@ def test_other_damage_is_refused(own: Path) -> None:
     (own / "trials.csv").write_text("id\n")
     with pytest.raises(StoreError, match="no trial"):
         exports.read(own)
+
+
+def test_a_study_that_grows_is_judged_at_the_level_of_its_look(own: Path) -> None:
+    path = own / "manifest.json"
+    manifest = json.loads(path.read_text())
+    assert (manifest["kind"], manifest["looks"]) == ("grid", [])
+    levels = []
+    for looks in ([], [2, 4], [5, 10]):
+        path.write_text(json.dumps(manifest | {"looks": looks}))
+        found = exports.read(own).result
+        assert found is not None
+        assert found.spec.looks == tuple(looks)
+        levels.append(exports._level(found))
+    assert levels[0] == 0.05
+    assert 0 < levels[1] < 0.05
+    assert levels[2] == 0, "nothing is judged before the first look"
 
 
 def test_only_an_export_of_the_same_study_is_replaced(

@@ -40,7 +40,7 @@ def test_every_file_and_flag_it_names_exists() -> None:
         subprocess.run(
             [sys.executable, "-m", "dlbench", command, "--help"], capture_output=True, text=True, check=True
         ).stdout
-        for command in ("compare-archs", "results")
+        for command in ("compare-archs", "results", "report")
     )
     for flag in set(re.findall(r"(?<![-\w])(--[a-z][a-z-]*)", README)) - {"--help", "--version", "--logdir"}:
         assert flag in help_text, flag

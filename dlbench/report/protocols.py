@@ -69,8 +69,8 @@ def _overall(groups: Sequence[Configuration]) -> list[str]:
         for key in keys
     ]
     return [
-        f"Over all {len(groups)} configurations, the accuracy on the images that chose the epoch exceeds the one "
-        f"on test images by {_signed(mean_interval(biases))} points ({len(keys)} seeds)."
+        f"Over all {len(groups)} configurations, the accuracy on the images that chose the epoch, less the one on test "
+        f"images, is {_signed(mean_interval(biases))} points on average ({len(keys)} seeds)."
     ]
 
 

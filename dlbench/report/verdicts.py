@@ -19,15 +19,15 @@ CAPTION = (
     "Difference: of the means, positive where it favours the claim, with its 95 % interval; of claims on variation, "
     "of the mean distances from the median (Brown-Forsythe test). Effect size: in standard deviations of that "
     "difference (Hedges). p: after Holm's correction over all claims of the study. Supported or reversed: "
-    f"p ≤ {ALPHA:g}, in the claim's direction or against it. 'dlbench replay STUDY TRIAL' trains a trial again."
+    "p ≤ {level:.2g}, in the claim's direction or against it. 'dlbench replay STUDY TRIAL' trains a trial again."
 )
 
 
-def claims_report(claims: Sequence[Claim], trials: Sequence[TrialResult]) -> Report:
-    """A row a claim, and how many the trials support; nothing where nothing was claimed."""
+def claims_report(claims: Sequence[Claim], trials: Sequence[TrialResult], alpha: float = ALPHA) -> Report:
+    """A row a claim, and how many the trials support at a level; nothing where nothing was claimed."""
     if not claims:
         return []
-    judged = judge(claims, trials)
+    judged = judge(claims, trials, alpha)
     columns = (
         Column("claim", "claim", left=True),
         Column("verdict", "verdict", left=True),
@@ -44,7 +44,10 @@ def claims_report(claims: Sequence[Claim], trials: Sequence[TrialResult]) -> Rep
         for verdict in Verdict
         if (number := sum(each.verdict is verdict for each in judged))
     ]
-    return [Table("Claims", columns, rows, CAPTION), f"Of {count(len(judged), 'claim')}, {listed(tally)}."]
+    return [
+        Table("Claims", columns, rows, CAPTION.format(level=alpha)),
+        f"Of {count(len(judged), 'claim')}, {listed(tally)}.",
+    ]
 
 
 def _row(judged: Judgement) -> tuple[Any, ...]:
