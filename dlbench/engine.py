@@ -256,7 +256,12 @@ class _Pool:
         for line in process.process.stdout:
             if not line.endswith(b"\n"):
                 break  # torn by the worker's death
-            self._happened.put((process, events.decode_event(line)))
+            try:
+                event = events.decode_event(line)
+            except ValueError:  # another version's: as good as dead
+                process.process.kill()
+                break
+            self._happened.put((process, event))
         if not process.stopping:
             self._happened.put((process, None))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ _FIGURES = (
     "split_digest",
     "best_params_sha256",
     "params_sha256",
+    "history_sha256",
 )
 
 
@@ -92,8 +93,25 @@ def replay(
         WorkerError: the trial cannot be trained now.
     """
     with Store(folder) as store:
-        recorded = _find(store.results(verify=False), trial_id, folder)
+        recorded = find(store.results(verify=False), trial_id, folder)
         before = (store.manifests() or [{}])[-1]
+    return retrain(recorded, before, data_dir, tell)
+
+
+def retrain(
+    recorded: TrialResult,
+    before: Mapping[str, Any],
+    data_dir: str | None = None,
+    tell: Callable[[events.AnyEvent], None] | None = None,
+) -> Replay:
+    """The same for a trial wherever its record comes from.
+
+    Args:
+        recorded: the trial; its epochs are compared one by one where they are known, else by their digest.
+        before: the manifest of the environment it ran in.
+        data_dir: where the user's data sets lie.
+        tell: called with every event.
+    """
     registry.check_trusted(recorded.trial.spec.model)
     device = {"cpu": "cpu", "cuda": "gpu", "gpu": "gpu", "tpu": "tpu", "mps": "metal"}
     backend = device.get(str(before.get("device", {}).get("backend")), "cpu")
@@ -116,7 +134,12 @@ def replay(
     return Replay(recorded, again, tuple(_results(recorded, again)), tuple(_environment(before, now)))
 
 
-def _find(trials: list[TrialResult], trial_id: str, folder: Path) -> TrialResult:
+def find(trials: Sequence[TrialResult], trial_id: str, folder: Path) -> TrialResult:
+    """The finished trial of a study that an id begins with.
+
+    Raises:
+        InputError: there is none, there are several, or it has no result.
+    """
     found = [trial for trial in trials if trial_id and trial.id.startswith(trial_id)]
     if len(found) != 1:
         known = ", ".join(trial.id for trial in (found or trials)[:8])
@@ -133,7 +156,7 @@ def _results(recorded: TrialResult, again: TrialResult) -> Iterator[Difference]:
             old, new = getattr(before, name), getattr(now, name)
             if old != new and not (old != old and new != new):
                 yield Difference(f"epoch {number}, {name}", old, new)
-    if len(recorded.history) != len(again.history):
+    if recorded.history and len(recorded.history) != len(again.history):
         yield Difference("epochs", len(recorded.history), len(again.history))
     if recorded.status != again.status:
         yield Difference("status", str(recorded.status), str(again.status))

@@ -329,13 +329,18 @@ def environment() -> dict[str, Any]:
 
 def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
     """Do what the parent says until it closes the pipe, then end at once, even in the middle of a trial."""
-    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    lines: queue.SimpleQueue[events.Message] = queue.SimpleQueue()
 
     def listen() -> None:
         for line in commands:
-            if isinstance(events.decode_command(line), events.Stop):
+            try:
+                command = events.decode_command(line)
+            except ValueError as error:  # another version's; the parent hears of it by this worker's end
+                print(f"this worker does not understand its parent: {error}", file=sys.stderr, flush=True)
+                os._exit(1)
+            if isinstance(command, events.Stop):
                 worker.stopping.set()
-            lines.put(line)
+            lines.put(command)
         os._exit(0)
 
     lock = threading.Lock()
@@ -358,7 +363,7 @@ def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
     threading.Thread(target=listen, daemon=True).start()
     emit(events.Ready(worker=setup.worker, environment=environment()))
     while True:
-        command = events.decode_command(lines.get())
+        command = lines.get()
         if isinstance(command, events.Train) and not worker.stopping.is_set():
             worker.run(command.trials)
 

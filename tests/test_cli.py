@@ -324,6 +324,9 @@ def test_a_grid_is_trained_once_and_read_in_every_form(cli: Cli) -> None:
     assert [trial["learning_rate"] for trial in kept] == [0.01]
     rows = list(csv.DictReader(io.StringIO(cli("results", name, "--format", "csv", "--sort", "-lr").out)))
     assert [row["learning_rate"] for row in rows] == ["0.01", "0.001"]
+    chosen = cli("results", name, "--filter", "test_accuracy>0")
+    assert "not compared" in chosen.out
+    assert "Highest" not in chosen.out
     markdown = cli("results", name, "--format", "markdown").out
     assert record["trials"][0]["id"] in markdown
     assert "| --: |" in markdown

@@ -273,3 +273,15 @@ def test_the_study_of_an_export_says_so(exported: Path) -> None:
     assert found.title == "Small"
     titled = dataclasses.replace(found, folder=Path("experiments/02-weight-decay"))
     assert titled.title == "Weight decay"
+
+
+def test_a_trial_of_an_exported_study_is_trained_again(own: Path, cli: Cli) -> None:  # noqa: F811
+    trial = exports.read(own).result.trials[1]
+    again = cli("replay", own, trial.id[:8])
+    assert again.code == 0, again.err
+    assert again.out.startswith(f"IDENTICAL: trial {trial.id}")
+    table = own / "trials.csv"
+    table.write_text(table.read_text().replace(trial.history_sha256, "0" * 64))
+    changed = cli("replay", own, trial.id)
+    assert changed.code == 1
+    assert "first difference: history_sha256" in changed.out

@@ -451,3 +451,16 @@ def _wait(condition: Callable[[], bool], seconds: float = 10) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.05)
+
+
+def test_processes_of_two_versions_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-m", "dlbench.worker"]
+    setup = events.Setup(worker=0, study_dir=str(tmp_path), data_dir=None, checkpoint_every=None, sys_path=())
+    said = subprocess.run(
+        command,
+        input=events.encode(setup) + b'{"type": "of a later version"}\n',
+        capture_output=True,
+        timeout=60,
+    )
+    assert said.returncode == 1
+    assert b"does not understand its parent" in said.stderr

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dlbench.cli.options import takes
 from dlbench.cli.studies import study_folder, to_json
+from dlbench.errors import InputError
+
+if TYPE_CHECKING:
+    from dlbench.replay import Replay
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayOptions:
     """The flags of ``replay``."""
 
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or its name below runs/.")]
+    study: Annotated[
+        str,
+        typer.Argument(
+            metavar="STUDY", help="A study's folder, or its name below runs/; or an exported one."
+        ),
+    ]
     trial: Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's id, or its beginning.")]
     model: Annotated[
         str | None,
@@ -35,12 +44,11 @@ def replay(options: ReplayOptions) -> int:
     Exit code 0: identical; 1: different.
     """
     from dlbench import registry, render
-    from dlbench.replay import replay as again
 
     if options.model:
         registry.resolve_model(options.model)
     with render.waiting("training the trial again", quiet=options.as_json):
-        done = again(study_folder(options.study), options.trial, options.data_dir)
+        done = _again(options)
     if options.as_json:
         record: dict[str, Any] = {
             "trial": done.recorded.id,
@@ -59,6 +67,20 @@ def replay(options: ReplayOptions) -> int:
     lines.append("\n".join(["environment, changed:", *changed]) if changed else "environment: unchanged")
     render.text("\n".join(lines))
     return 0 if done.identical else 1
+
+
+def _again(options: ReplayOptions) -> Replay:
+    from dlbench import exports
+    from dlbench.replay import find, replay, retrain
+
+    folder = Path(options.study)
+    if not exports.is_export(folder):
+        return replay(study_folder(options.study), options.trial, options.data_dir)
+    kept = exports.read(folder)
+    trials = kept.result.trials if kept.result else ()
+    if not trials:
+        raise InputError(f"{folder} holds notes and no trial")
+    return retrain(find(trials, options.trial, folder), kept.manifest, options.data_dir)
 
 
 def check(folder: Path) -> int:

@@ -60,6 +60,7 @@ def results(options: ResultsOptions) -> int:
     Its trials can be filtered and sorted.
     """
     from dlbench import render, report
+    from dlbench.spec import TrialSpec
     from dlbench.study import RUNS, list_studies, open_study
 
     style = "json" if options.as_json else options.format
@@ -81,8 +82,9 @@ def results(options: ResultsOptions) -> int:
     if options.check:
         return check(study_folder(options.study))
     result = open_study(study_folder(options.study))
-    keeps = [_condition(text) for text in options.filter or ()]
-    trials = tuple(trial for trial in result.trials if all(keep(trial) for keep in keeps))
+    conditions = [_condition(text) for text in options.filter or ()]
+    trials = tuple(trial for trial in result.trials if all(keep(trial) for _, keep in conditions))
+    by_result = any(field not in TrialSpec.model_fields for field, _ in conditions)
     if options.sort:
         trials = tuple(_sorted(trials, options.sort))
     spec = result.spec.model_copy(update={"trials": tuple(trial.trial.spec for trial in trials)})
@@ -93,8 +95,8 @@ def results(options: ResultsOptions) -> int:
     _print(
         style,
         lambda: report.records_table(trials),
-        lambda: _report(result, bool(options.sort)),
-        lambda: report.study_record(result),
+        lambda: _selected(result) if by_result else _report(result, bool(options.sort)),
+        result.to_dict if by_result else lambda: report.study_record(result),
     )
     show_failures(result)
     return 0
@@ -112,6 +114,16 @@ def _report(result: StudyResult, keep_order: bool) -> list[Any]:
     if not result.trials or (best_first and not keep_order):
         return said
     return [report.trial_table(result.trials), *(part for part in said if part not in best_first)]
+
+
+def _selected(result: StudyResult) -> list[Any]:
+    """Trials that were chosen by their results: nothing may be concluded from them."""
+    from dlbench import report
+
+    if not result.trials:
+        return ["No trials."]
+    said = "These trials were chosen by their results, so they are shown and not compared."
+    return [report.trial_table(result.trials), said]
 
 
 def _print(
@@ -142,8 +154,8 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 _CONDITION = re.compile(r"(?P<field>[a-z_0-9]+)\s*(?P<operator>!=|<=|>=|=|<|>)\s*(?P<value>.*)")
 
 
-def _condition(text: str) -> Callable[[TrialResult], bool]:
-    """What ``--filter`` says, as a test of a trial."""
+def _condition(text: str) -> tuple[str, Callable[[TrialResult], bool]]:
+    """What ``--filter`` says: the field, and a test of a trial."""
     from dlbench.registry import label, normalise
 
     match = _CONDITION.fullmatch(text.strip())
@@ -167,7 +179,7 @@ def _condition(text: str) -> Callable[[TrialResult], bool]:
         known = "none" if value is None else label(str(value)) if field == "model" else str(value)
         return compare(normalise(known), normalise(wanted))
 
-    return keep
+    return field, keep
 
 
 def _sorted(trials: Sequence[TrialResult], wanted: str) -> list[TrialResult]:
