@@ -277,11 +277,11 @@ def test_the_study_of_an_export_says_so(exported: Path) -> None:
 
 def test_a_trial_of_an_exported_study_is_trained_again(own: Path, cli: Cli) -> None:  # noqa: F811
     trial = exports.read(own).result.trials[1]
-    again = cli("replay", own, trial.id[:8])
+    again = cli("replay", str(own), trial.id[:8])
     assert again.code == 0, again.err
     assert again.out.startswith(f"IDENTICAL: trial {trial.id}")
     table = own / "trials.csv"
     table.write_text(table.read_text().replace(trial.history_sha256, "0" * 64))
-    changed = cli("replay", own, trial.id)
+    changed = cli("replay", str(own), trial.id)
     assert changed.code == 1
     assert "first difference: history_sha256" in changed.out
