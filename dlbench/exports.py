@@ -31,7 +31,16 @@ from dlbench.claims import ALPHA, Claim
 from dlbench.config import read_claims
 from dlbench.errors import StoreError
 from dlbench.looks import last_look
-from dlbench.report import claims_report, findings, protocol_report, records_table, spread_report, trial_table
+from dlbench.report import (
+    claims_report,
+    findings,
+    origin,
+    protocol_report,
+    records_table,
+    spread_report,
+    times_report,
+    trial_table,
+)
 from dlbench.report.configurations import configurations
 from dlbench.report.document import Section, to_document
 from dlbench.report.histories import history_table
@@ -90,6 +99,8 @@ class Export:
             *findings(result),
             *spread_report(result.trials),
             *protocol_report(result.trials),
+            *times_report(result),
+            *filter(None, [origin(self.manifest)]),
         ]
         place = self.folder / "figures"
         shown = {key: value for key, value in self.manifest.items() if key not in ("trial_ids", "command")}
@@ -135,7 +146,7 @@ def export(study: Path, folder: Path) -> Export:
         raise StoreError(f"the study in {study} has no trials; there is nothing to report of it")
     _refuse_foreign(folder, {trial.id for trial in result.trials})
     config = str(manifest.pop("config", ""))
-    manifest |= {"kind": result.spec.kind, "looks": list(result.spec.looks)}
+    manifest |= {"kind": result.spec.kind, "looks": list(result.spec.looks), "times": dict(result.times)}
     manifest.get("device", {}).pop("compilation_cache", None)  # a path of one machine
     texts = {
         TRIALS: records_table(result.trials).to_csv(),
@@ -221,7 +232,8 @@ def _result(folder: Path, manifest: Mapping[str, Any]) -> StudyResult:
         spec = StudySpec.model_validate({**known, "trials": [trial.trial.spec for trial in trials]})
     except ValidationError:
         raise StoreError(f"{folder / MANIFEST} is no manifest as dlbench wrote it") from None
-    return StudyResult(spec, tuple(_with_histories(trials, folder / HISTORY)), folder)
+    times = {kind: float(seconds) for kind, seconds in manifest.get("times", {}).items()}
+    return StudyResult(spec, tuple(_with_histories(trials, folder / HISTORY)), folder, times=times)
 
 
 def _trial(row: Mapping[str, str]) -> TrialResult:

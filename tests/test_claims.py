@@ -13,6 +13,7 @@ from test_report import result, study, words
 from dlbench import claims, config, report, stats
 from dlbench.claims import MEASURES, Claim, Selection, Verdict
 from dlbench.errors import ConfigError
+from dlbench.report.verdicts import overview
 from dlbench.results import OUTCOME_FIELDS, StudyResult, TrialResult, TrialStatus
 from dlbench.spec import TrialSpec
 
@@ -154,6 +155,40 @@ def test_the_table_quotes_the_claim_and_names_trials() -> None:
     assert second[1] == "not supported"
     assert words(parts) == "Of 2 claims, 1 is supported and 1 is not supported."
     assert report.claims_report([], FOUND.trials) == []
+
+
+def test_the_verdicts_of_several_studies_stand_together() -> None:
+    first, second = (
+        report.claims_report(made, FOUND.trials)
+        for made in ([better("Stabilized", "Baseline")], [better("Baseline", "Stabilized")])
+    )
+    said, table = overview([("First", first), ("Second", second), ("Third", ["No claims."])])
+    assert said == "Of 2 claims, 1 is supported and 1 is reversed."
+    assert isinstance(table, report.Table)
+    assert [row[:2] for row in table.texts()] == [
+        ["First", "“Stabilized is better”"],
+        ["Second", "“Baseline is better”"],
+    ]
+    assert [row[-1] for row in table.rows] == [part.rows[0][6] for part in (first[0], second[0])]  # type: ignore[union-attr]
+    assert overview([("First", first), ("Third", [])]) == []
+
+
+def test_what_a_study_ran_on_is_said() -> None:
+    recorded = {
+        "cpu": {"model name": "A CPU", "model": "2"},
+        "packages": {"jax": "0.10.2", "clu": "0"},
+        "python": "3.11",
+        "cores": 2,
+        "workers": 2,
+        "device": {"devices": ["cpu"]},
+        "git": {"commit": "0123456789abcdef"},
+        "times": {"train": 100.0, "wait": 20.0},
+    }
+    assert report.origin(recorded) == (
+        "Trained on 2 cores of A CPU (model 2), device cpu, with 2 workers, in 1 min 0 s; Python 3.11, jax 0.10.2; "
+        "commit 0123456789ab."
+    )
+    assert report.origin({}) == ""
 
 
 def test_one_seed_measures_no_difference() -> None:

@@ -25,6 +25,7 @@ from dlbench.report.listings import (
     data_report,
     datasets_table,
     info_report,
+    origin,
     plan_record,
     plan_report,
     records_table,
@@ -34,7 +35,14 @@ from dlbench.report.listings import (
 from dlbench.report.plots import Plot, plots_report
 from dlbench.report.protocols import protocol_report, spread_report
 from dlbench.report.same_images import same_images_report
-from dlbench.report.studies import BY_ACCURACY, findings, study_record, study_report, trial_table
+from dlbench.report.studies import (
+    BY_ACCURACY,
+    findings,
+    study_record,
+    study_report,
+    times_report,
+    trial_table,
+)
 from dlbench.report.tables import Column, Report, Table, count, duration, percent, to_markdown
 from dlbench.report.verdicts import claims_report
 
@@ -51,6 +59,7 @@ __all__ = [
     "duration",
     "findings",
     "info_report",
+    "origin",
     "percent",
     "plan_record",
     "plan_report",
@@ -63,6 +72,7 @@ __all__ = [
     "studies_table",
     "study_record",
     "study_report",
+    "times_report",
     "to_markdown",
     "trial_table",
     "winner",

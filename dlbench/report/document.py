@@ -10,6 +10,7 @@ from pathlib import Path
 from dlbench.errors import printable
 from dlbench.report.page import StudyPage
 from dlbench.report.tables import escaped, to_markdown
+from dlbench.report.verdicts import overview
 
 #: Stands at the beginning of every file that may be written anew.
 MARKER = "<!-- written by 'dlbench report' from the studies' files: change those, not this -->"
@@ -39,6 +40,9 @@ def to_document(title: str, sections: Sequence[Section], folder: Path) -> str:
         folder: where the document will lie; links are relative to it.
     """
     parts = [MARKER, *([f"# {title}"] if title else [])]
+    found = [(section.title, section.page.report) for section in sections if section.page is not None]
+    if verdicts := overview(found):
+        parts += ["## Verdicts", to_markdown(verdicts)]
     for section in sections:
         parts.append(f"{'##' if title else '#'} {escaped(printable(section.title))}")
         if section.page is not None:

@@ -176,6 +176,33 @@ def info_report(record: Mapping[str, Any]) -> Report:
     ]
 
 
+def origin(manifest: Mapping[str, Any]) -> str:
+    """What a study ran on, in a sentence; "" where that was not recorded."""
+    cpu, packages = manifest.get("cpu", {}), manifest.get("packages", {})
+    if not cpu or not packages:
+        return ""
+    numbers = ", ".join(
+        f"{name.removeprefix('cpu ')} {cpu[name]}" for name in ("cpu family", "model") if name in cpu
+    )
+    device = manifest.get("device", {})
+    versions = [
+        f"Python {manifest.get('python')}",
+        *(f"{name} {packages[name]}" for name in _SHOWN if name in packages),
+    ]
+    commit = (manifest.get("git") or {}).get("commit")
+    workers, spent = manifest.get("workers", 0), sum(manifest.get("times", {}).values())
+    wall = f", in {duration(spent / max(workers, 1))}" if spent else ""
+    return (
+        f"Trained on {count(manifest.get('cores', 0), 'core')} of {cpu.get('model name', 'a processor')} ({numbers}), "
+        f"device {', '.join(device.get('devices', ['unknown']))}, with {count(workers, 'worker')}{wall}; "
+        f"{', '.join(versions)}{f'; commit {commit[:12]}' if commit else ''}."
+    )
+
+
+#: Packages that a report's sentence on the machine names; the manifest has all.
+_SHOWN = ("dlbench", "jax", "flax", "optax", "numpy")
+
+
 def facts_table(title: str, facts: tuple[tuple[str, Any], ...]) -> Table:
     """Names and values."""
     return Table(title, (Column("name", "", left=True), Column("value", "", left=True)), facts)

@@ -20,6 +20,7 @@ from dlbench.errors import StoreError, printable
 from dlbench.report.listings import facts_table
 from dlbench.report.studies import BY_ACCURACY
 from dlbench.report.tables import Report, Table
+from dlbench.report.verdicts import overview
 from dlbench.stats import Interval
 
 FIGURES_FILE = "figures.json"
@@ -120,6 +121,7 @@ def to_html(title: str, studies: Sequence[StudyPage]) -> str:
     return environment.from_string(template).render(
         title=printable(title),
         studies=[_study(number, study) for number, study in enumerate(studies, start=1)],
+        verdicts=_verdicts(studies),
         style=style,
         script=script,
         policy="; ".join(
@@ -153,6 +155,14 @@ def _study(number: int, study: StudyPage) -> dict[str, Any]:
         "manifest": _table(facts_table("Manifest", tuple(_flat(study.manifest)))),
         "commands": [printable(command, "\n") for command in study.commands],
     }
+
+
+def _verdicts(studies: Sequence[StudyPage]) -> dict[str, Any] | None:
+    """The claims of all studies, in words and as a table."""
+    found = overview([(study.title, study.report) for study in studies])
+    said = [_paragraph(part) for part in found if isinstance(part, str)]
+    tables = [_table(part) for part in found if isinstance(part, Table)]
+    return {"summary": said, "tables": tables} if found else None
 
 
 def _paragraph(text: str) -> tuple[str, list[str]]:

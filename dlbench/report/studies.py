@@ -40,7 +40,7 @@ BY_ACCURACY = "Trials by validation accuracy"
 
 def study_report(result: StudyResult) -> Report:
     """What a study's command prints: what was found, and where it lies."""
-    return [*findings(result), *([*_times(result), _where(result)] if result.trials else [])]
+    return [*findings(result), *([*times_report(result), _where(result)] if result.trials else [])]
 
 
 def findings(result: StudyResult) -> Report:
@@ -202,8 +202,8 @@ def _left_out(trials: Sequence[TrialResult]) -> list[str]:
     )
 
 
-def _times(result: StudyResult) -> list[str]:
-    """What the workers' time went into."""
+def times_report(result: StudyResult) -> list[str]:
+    """What the workers' time went into; nothing where that was not recorded."""
     whole = sum(result.times.values())
     if not whole:
         return []

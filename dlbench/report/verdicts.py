@@ -10,6 +10,8 @@ from dlbench.claims import ALPHA, Claim, Judgement, Verdict, judge
 from dlbench.report.tables import Column, Report, Table, count, listed
 from dlbench.results import TrialResult
 
+#: The title of a study's table of claims.
+CLAIMS = "Claims"
 #: Decimals of a difference, by its unit.
 _DECIMALS = {"points": 2, "nats": 4, "s": 2, "epochs": 1, "images/s": 0}
 #: Trials named on each side of a claim.
@@ -39,15 +41,44 @@ def claims_report(claims: Sequence[Claim], trials: Sequence[TrialResult], alpha:
         Column("trials", "trials", left=True),
     )
     rows = tuple(map(_row, judged))
-    tally = [
-        f"{number} {'is' if number == 1 else 'are'} {verdict}"
-        for verdict in Verdict
-        if (number := sum(each.verdict is verdict for each in judged))
-    ]
     return [
-        Table("Claims", columns, rows, CAPTION.format(level=alpha)),
-        f"Of {count(len(judged), 'claim')}, {listed(tally)}.",
+        Table(CLAIMS, columns, rows, CAPTION.format(level=alpha)),
+        _tally([str(each.verdict) for each in judged]),
     ]
+
+
+def overview(studies: Sequence[tuple[str, Report]]) -> Report:
+    """The claims of several studies in one table, and how many hold; nothing where fewer than two made any.
+
+    Args:
+        studies: title and report of each.
+    """
+    tables = [
+        (title, part)
+        for title, report in studies
+        for part in report
+        if isinstance(part, Table) and part.title == CLAIMS
+    ]
+    if len(tables) < 2:
+        return []
+    keys = ("claim", "verdict", "claimed", "difference", "counts", "p_adjusted")
+    columns = {column.key: column for column in tables[0][1].columns}
+    rows = [
+        (title, *(dict(zip(columns, row, strict=True))[key] for key in keys))
+        for title, table in tables
+        for row in table.rows
+    ]
+    shown = (Column("study", "study", left=True), *(columns[key] for key in keys))
+    return [
+        _tally([row[2] for row in rows]),
+        Table("", shown, tuple(rows), "As each study's own table says."),
+    ]
+
+
+def _tally(verdicts: Sequence[str]) -> str:
+    numbers = [(verdict, sum(each == verdict for each in verdicts)) for verdict in map(str, Verdict)]
+    said = [f"{number} {'is' if number == 1 else 'are'} {verdict}" for verdict, number in numbers if number]
+    return f"Of {count(len(verdicts), 'claim')}, {listed(said)}."
 
 
 def _row(judged: Judgement) -> tuple[Any, ...]:
