@@ -1,8 +1,15 @@
-"""What the tests share: one cache of data and compiled programs, and one small study that is really trained."""
+"""What the tests share: one cache of data and compiled programs, and one small study that is really trained.
+
+Two processes run the tests (pytest-xdist), a file at a time: what a file's tests share is made in one of them.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +18,32 @@ import pytest
 import dlbench
 
 
-@pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder for the whole run, so that each program is compiled once and no user's cache is touched."""
-    folder = tmp_path_factory.mktemp("cache")
-    os.environ["DLBENCH_CACHE_DIR"] = str(folder)
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the whole run, the same in every process that runs tests."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    folder.mkdir(exist_ok=True)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(shared: Path) -> Path:
+    """A cache folder for the whole run, so that each program is compiled once and no user's cache is touched."""
+    os.environ["DLBENCH_CACHE_DIR"] = str(shared / "cache")
+    return shared / "cache"
 
 
 #: The smallest trials that train for real: every test that only needs "some study" uses these.
 SMALL: dict[str, Any] = {"train_size": 72, "val_size": 32, "batch_size": 16, "num_epochs": 2}
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process after the other."""
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +53,9 @@ def small_study() -> dlbench.StudySpec:
 
 @pytest.fixture(scope="session")
 def small_result(
-    small_study: dlbench.StudySpec, cache: Path, tmp_path_factory: pytest.TempPathFactory
+    small_study: dlbench.StudySpec, cache: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dlbench.StudyResult:
-    """Four trials, trained by two workers."""
-    return dlbench.run(small_study, workers=2, out=tmp_path_factory.mktemp("studies") / "small")
+    """Four trials, trained by two workers; whichever process needs them first trains them for all."""
+    with locked(shared / "small.lock"):
+        dlbench.run(small_study, workers=2, out=shared / "small")
+    return dlbench.open_study(shutil.copytree(shared / "small", tmp_path_factory.mktemp("studies") / "small"))
