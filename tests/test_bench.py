@@ -9,6 +9,7 @@ import math
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -148,7 +149,18 @@ def test_plain_flax_computes_the_same(name: str) -> None:
     )
 
 
+@pytest.fixture
+def _one_torch_thread() -> Iterator[None]:
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.skipif(not HAS_TORCH, reason="PyTorch is not installed")
+@pytest.mark.usefixtures("_one_torch_thread")
 @pytest.mark.parametrize("variant", range(4))
 def test_the_tuned_loop_trains(variant: int) -> None:
     from dlbench import data

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from dlbench import ops
 from dlbench.ops import cpu, winograd
 
+#: Half the time to compile, for what runs once; what the compiler makes of a form is seen at its usual level.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 windows = importlib.import_module("dlbench.ops.windows")  # the package has a function of that name
 
 CASES = [  # images, kernel, padding: the layers of the package's networks, then odd sizes and rectangles
@@ -76,7 +78,7 @@ def test_convolution_and_pool_match_loops_in_float64(x_shape, k_shape, padding):
     x, kernel, bias = arrays(0, x_shape, k_shape, k_shape[-1:])
     want = numpy_conv(x, kernel, bias, pads_of(padding, k_shape))
 
-    @jax.jit
+    @quick_jit
     def outputs(x, kernel, bias):
         return (
             ops.conv2d(x, kernel, bias, padding=padding, lowering="cpu"),
@@ -100,7 +102,7 @@ def test_gradients_match_lax(x_shape, k_shape, padding):
     def pool(x, kernel, bias, lowering):
         return jnp.sin(ops.conv_pool(x, kernel, bias, padding=padding, lowering=lowering)).sum()
 
-    @jax.jit
+    @quick_jit
     def gradients(x, kernel, bias):
         return [
             [jax.grad(f, (0, 1, 2))(x, kernel, bias, how) for f in (conv, pool)] for how in ("cpu", "lax")
@@ -110,7 +112,7 @@ def test_gradients_match_lax(x_shape, k_shape, padding):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), ours, lax_ones)
 
 
-@jax.jit
+@quick_jit
 def pool_and_gradient(x, g):
     pooled, vjp = jax.vjp(ops.max_pool2, x)
     return pooled, vjp(g)[0]
@@ -135,7 +137,7 @@ def test_conv_pool_sends_tied_gradients_to_the_first_position(lowering):
     x = np.zeros((1, 4, 4, 1), np.float32)
     kernel, g = arrays(2, (3, 3, 1, 2), (1, 2, 2, 2))
 
-    @jax.jit
+    @quick_jit
     def gradient(x, g):
         return jax.vjp(lambda x: ops.conv_pool(x, kernel, padding="SAME", lowering=lowering), x)[1](g)[0]
 
@@ -157,8 +159,8 @@ def test_lanes_under_vmap_match_each_alone():
         )
 
     gradient = jax.grad(value, (0, 1, 2))
-    lanes = jax.jit(jax.vmap(gradient))(x, kernel, bias)
-    alone = jax.tree.map(lambda *leaves: np.stack(leaves), *map(jax.jit(gradient), x, kernel, bias))
+    lanes = quick_jit(jax.vmap(gradient))(x, kernel, bias)
+    alone = jax.tree.map(lambda *leaves: np.stack(leaves), *map(quick_jit(gradient), x, kernel, bias))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), lanes, alone)
 
 
@@ -209,7 +211,7 @@ def test_pooling_before_gelu_is_pooling_after_it(x_shape, k_shape):
     def after(x, kernel, bias, _):
         return ops.max_pool2(gelu(ops.conv2d(x, kernel, bias, padding="SAME", lowering="lax")))
 
-    @jax.jit
+    @quick_jit
     def both(x, kernel, bias):
         ways = [(before, "cpu"), (before, "lax"), (after, "lax")]
         sine = [lambda *a, f=f, how=how: jnp.sin(f(*a, how)).sum() for f, how in ways]
@@ -241,7 +243,7 @@ def test_normalising_inside_the_pool_is_batch_norm(activation, case):
         )
         return pooled if activation is None else activation(pooled), mean, variance
 
-    @jax.jit
+    @quick_jit
     def outputs(*a):
         ways = [lambda *a: fused(*a, "cpu"), lambda *a: fused(*a, "lax"), plain]
         return [(f(*a), jax.grad(lambda *a, f=f: jnp.sin(f(*a)[0]).sum(), (0, 1, 2, 3))(*a)) for f in ways]
@@ -257,7 +259,7 @@ def test_winograd_is_as_exact_as_the_plain_product(padding):
     assert winograd.suits(x_shape, k_shape, pads_of(padding, k_shape))
     x, kernel, g = arrays(11, x_shape, k_shape, (2, 8, 9 if padding != "VALID" else 7, 33))
 
-    @jax.jit
+    @quick_jit
     def outputs(x, kernel, g):
         y, vjp = jax.vjp(lambda *a: ops.conv2d(*a, padding=padding, lowering="cpu"), x, kernel)
         return (
@@ -280,11 +282,11 @@ def test_chunks_of_images_join_and_sum(monkeypatch):
         full = ops.conv2d(x, kernel, padding="SAME", lowering="cpu")
         return jnp.sin(pooled).sum() + jnp.sin(normal).sum() + jnp.sin(full).sum()
 
-    whole = jax.jit(jax.value_and_grad(value, (0, 1, 2)))(x, kernel, bias)
+    whole = quick_jit(jax.value_and_grad(value, (0, 1, 2)))(x, kernel, bias)
     monkeypatch.setattr(cpu, "_CHUNK_FLOATS", 4 * 8 * 8 * (5 + 4))
     assert cpu._size(x, kernel, ((1, 1), (1, 1))) == 3  # the largest divisor of 6 that is not above 4
     jax.clear_caches()
-    chunked = jax.jit(jax.value_and_grad(value, (0, 1, 2)))(x, kernel, bias)
+    chunked = quick_jit(jax.value_and_grad(value, (0, 1, 2)))(x, kernel, bias)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), chunked, whole)
 
 

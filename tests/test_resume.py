@@ -38,6 +38,14 @@ def interrupted_after(epoch: int, folder: Path) -> None:
         dlbench.run(dlbench.grid(**LONG), out=folder, workers=1, checkpoint_every=1, on_event=stop)
 
 
+@pytest.fixture(scope="module")
+def halfway(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study interrupted after its third epoch, to be copied."""
+    folder = tmp_path_factory.mktemp("halfway") / "s"
+    interrupted_after(3, folder)
+    return folder
+
+
 def go_on(folder: Path) -> tuple[dlbench.TrialResult, list[object]]:
     seen: list[object] = []
     result = dlbench.run(dlbench.grid(**LONG), out=folder, workers=1, on_event=seen.append)
@@ -64,9 +72,9 @@ def test_an_interrupted_trial_goes_on_to_the_same_bits(
 
 @pytest.mark.parametrize("damage", ["truncated", "torn", "missing", "half-deleted", "foreign"])
 def test_a_damaged_state_is_passed_over_and_reported(
-    damage: str, uninterrupted: dlbench.TrialResult, tmp_path: Path
+    damage: str, halfway: Path, uninterrupted: dlbench.TrialResult, tmp_path: Path
 ) -> None:
-    interrupted_after(3, tmp_path / "s")
+    shutil.copytree(halfway, tmp_path / "s")
     newest = steps(tmp_path / "s")[-1]
     if damage == "missing":
         shutil.rmtree(newest.parent)
