@@ -216,9 +216,9 @@ class _Pool:
             return
         if isinstance(event, events.Finished | events.Failed):
             process.unfinished.discard(event.trial_id)
-        if isinstance(event, events.EpochEnded) and process.job and not process.ahead:
-            if event.number == process.job[0].spec.num_epochs:
-                process.ahead = self._send_next(process)
+        if isinstance(event, events.EpochEnded) and process.job and process.ahead is None:
+            is_last = event.number == process.job[0].spec.num_epochs
+            process.ahead = self._send_next(process) if is_last else None
         yield event
         if isinstance(event, events.Ready | events.Idle):
             process.job, process.ahead = process.ahead or self._send_next(process), None

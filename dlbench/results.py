@@ -68,7 +68,7 @@ def convergence_epoch(train_losses: list[float], num_epochs: int) -> int:
 
 def history_digest(history: list[Epoch]) -> str:
     """SHA-256 of every figure of every epoch."""
-    return digest([[json_number(value) for value in epoch] for epoch in history])
+    return digest([[*map(json_number, epoch)] for epoch in history])
 
 
 @dataclass(frozen=True)
@@ -120,18 +120,19 @@ class TrialResult:
         """One flat record that JSON can carry."""
         record = {
             "id": self.id,
-            **self.trial.spec.model_dump(),
+            **dict(self.trial.spec),
             "model_args": dict(self.trial.spec.model_args),
             "lanes": self.trial.lanes,
             "data_digest": self.trial.data_digest,
             "model_digest": self.trial.model_digest,
             "status": str(self.status),
-            **{name: getattr(self, name) for name in OUTCOME_FIELDS},
+            **{name: self.outcome.get(name) for name in OUTCOME_FIELDS},
+            "best_val_loss": self.best_val_loss,
             "error": self.error,
         }
         if history:
             record["history"] = [
-                {"epoch": number, **{k: json_number(v) for k, v in epoch._asdict().items()}}
+                {"epoch": number, **dict(zip(Epoch._fields, map(json_number, epoch), strict=True))}
                 for number, epoch in enumerate(self.history, start=1)
             ]
         return record
