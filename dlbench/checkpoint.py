@@ -118,7 +118,7 @@ def save_best(folder: Path, trial: Trial, num_classes: int, params: Any, batch_s
     for name, part in layout.items():
         (new / name).parent.mkdir(parents=True, exist_ok=True)
         if isinstance(part, str):
-            (new / name).write_bytes(arrays[part])
+            (new / name).write_bytes(arrays[part].data)
         elif part is None:
             (new / name).write_bytes(_json_bytes(about))
         else:
