@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -45,6 +45,11 @@ class Epoch(NamedTuple):
     train_accuracy: float
     val_loss: float
     val_accuracy: float
+
+    @classmethod
+    def of(cls, stored: Iterable[float | None]) -> Epoch:
+        """From figures as they are stored, ``None`` for what is not finite."""
+        return cls(*(math.nan if value is None else value for value in stored))
 
     @property
     def is_finite(self) -> bool:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -275,7 +274,7 @@ class Store:
                     trial=trials[trial_id],
                     status=TrialStatus(status),
                     outcome=outcomes[trial_id],
-                    history=tuple(map(_epoch, epochs.get(trial_id, ()))),
+                    history=tuple(map(Epoch.of, epochs.get(trial_id, ()))),
                     error=error,
                     study_dir=self.folder,
                 )
@@ -367,10 +366,6 @@ def _share_compilation(trials: Mapping[str, Trial], outcomes: Mapping[str, dict[
         for outcome in members:
             outcome["compile_time_s"] = share
             outcome.setdefault("compile_time_alone_s", longest)
-
-
-def _epoch(values: tuple[float | None, ...]) -> Epoch:
-    return Epoch._make(math.nan if value is None else value for value in values)
 
 
 #: What the checksum of a row is taken of.
