@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,9 +99,13 @@ def save_best(folder: Path, trial: Trial, num_classes: int, params: Any, batch_s
     """
     path = (folder / BEST).absolute()
     state = {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})}
-    arrays = {_PATH.join(keys): np.ascontiguousarray(leaf) for keys, leaf in _flat(state)}
+    leaves, structure = jax.tree_util.tree_flatten_with_path(state)
+    arrays = {
+        jax.tree_util.keystr(keys, simple=True, separator="."): np.ascontiguousarray(leaf)
+        for keys, leaf in leaves
+    }
     about = {"trial": trial.model_dump(mode="json"), "num_classes": num_classes}
-    kind = tuple((name, array.shape, array.dtype.str) for name, array in arrays.items())
+    kind = structure, tuple((array.shape, array.dtype.str) for array in arrays.values())
     if kind not in _layouts:
         files.remove(path)
         _write(path, state, about)
@@ -114,7 +118,7 @@ def save_best(folder: Path, trial: Trial, num_classes: int, params: Any, batch_s
     for name, part in layout.items():
         (new / name).parent.mkdir(parents=True, exist_ok=True)
         if isinstance(part, str):
-            (new / name).write_bytes(arrays[part].data if arrays[part].ndim else arrays[part].tobytes())
+            (new / name).write_bytes(arrays[part].data)
         elif part is None:
             (new / name).write_bytes(_json_bytes(about))
         else:
@@ -127,7 +131,6 @@ def save_best(folder: Path, trial: Trial, num_classes: int, params: Any, batch_s
 #: the array in it, nothing for what is said of the trial, or bytes that are the same for all.
 _Layout = dict[str, str | bytes | None]
 _layouts: dict[object, tuple[Path, _Layout]] = {}
-_PATH = "."
 
 
 def _write(path: Path, state: Any, about: dict[str, Any]) -> None:
@@ -156,15 +159,6 @@ def _layout(path: Path, arrays: dict[str, NDArray[Any]], about: dict[str, Any]) 
     held = [part for part in layout.values() if isinstance(part, str)]
     whole = sorted(held) == sorted(arrays) and list(layout.values()).count(None) == 1
     return layout if whole else None
-
-
-def _flat(tree: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The leaves of nested dictionaries, each with the keys that lead to it."""
-    if isinstance(tree, Mapping):
-        for key, value in tree.items():
-            yield from _flat(value, (*before, key))
-    else:
-        yield before, tree
 
 
 def _json_bytes(about: dict[str, Any]) -> bytes:

@@ -2,8 +2,9 @@
 
 An engine trains jobs (tuples of trials, one a lane) and yields what happens. Jobs of one program go to one
 worker where possible, so that each program is compiled once, the longest first; a worker that runs out of
-work takes jobs from the program with the most left. A worker that dies is replaced and its trials are tried
-again, twice.
+work takes jobs from the program with the most left. A worker is sent its next job after the last epoch of the one
+in hand, so that it need not wait for its parent to write that one down. A worker that dies is replaced and its
+trials are tried again, twice.
 """
 
 from __future__ import annotations
@@ -160,11 +161,12 @@ def configure(environ: os._Environ[str] | dict[str, str], device: str) -> None:
 
 @dataclass
 class _Process:
-    """A worker process and what it is doing."""
+    """A worker process, what it is doing, and what it has been sent to do next."""
 
     number: int
     process: subprocess.Popen[bytes]
     job: Job | None = None
+    ahead: Job | None = None
     unfinished: set[str] = field(default_factory=set)
     last_words: list[bytes] = field(default_factory=list)
     stopping: bool = False
@@ -214,14 +216,22 @@ class _Pool:
             return
         if isinstance(event, events.Finished | events.Failed):
             process.unfinished.discard(event.trial_id)
+        if isinstance(event, events.EpochEnded) and process.job and process.ahead is None:
+            is_last = event.number == process.job[0].spec.num_epochs
+            process.ahead = self._send_next(process) if is_last else None
         yield event
         if isinstance(event, events.Ready | events.Idle):
-            process.job = None if self._stopping.is_set() else self._plan.next(process.number)
+            process.job, process.ahead = process.ahead or self._send_next(process), None
             if process.job is None:
                 self._dismiss(process)
             else:
                 process.unfinished = {trial.id for trial in process.job}
-                process.send(events.Train(trials=process.job))
+
+    def _send_next(self, process: _Process) -> Job | None:
+        job = None if self._stopping.is_set() else self._plan.next(process.number)
+        if job is not None:
+            process.send(events.Train(trials=job))
+        return job
 
     def _start(self, number: int) -> _Process:
         started = time.monotonic()
@@ -291,6 +301,8 @@ class _Pool:
             self._stillborn += 1
             if self._stillborn == MAX_ATTEMPTS:
                 raise WorkerError(f"the worker {ended} before it was ready:\n{last_words}")
+        if process.ahead is not None:
+            self._plan.again(process.ahead)
         retry = []
         for trial in process.job or ():
             if trial.id not in process.unfinished:

@@ -155,7 +155,8 @@ def check_model(model: Any, split: Split, trial: Trial) -> None:
 def inputs_of(trial: Trial) -> tuple[train.Keys, train.Hyper]:
     """Keys and hyper-parameters of a trial; the purposes that do not vary keep seed 0."""
     spec = trial.spec
-    varied, fixed = _purpose_keys(spec.seed), _purpose_keys(0)
+    varied = _purpose_keys(spec.seed)
+    fixed = varied if spec.vary == "all" else _purpose_keys(0)
     keys = train.Keys(
         *(
             ours if spec.vary in ("all", purpose) else theirs

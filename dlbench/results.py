@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -46,6 +46,11 @@ class Epoch(NamedTuple):
     val_loss: float
     val_accuracy: float
 
+    @classmethod
+    def of(cls, stored: Iterable[float | None]) -> Epoch:
+        """From figures as they are stored, ``None`` for what is not finite."""
+        return cls(*(math.nan if value is None else value for value in stored))
+
     @property
     def is_finite(self) -> bool:
         """Whether both losses are finite; a trial with one that is not has diverged."""
@@ -68,7 +73,7 @@ def convergence_epoch(train_losses: list[float], num_epochs: int) -> int:
 
 def history_digest(history: list[Epoch]) -> str:
     """SHA-256 of every figure of every epoch."""
-    return digest([[json_number(value) for value in epoch] for epoch in history])
+    return digest([[*map(json_number, epoch)] for epoch in history])
 
 
 @dataclass(frozen=True)
@@ -120,18 +125,19 @@ class TrialResult:
         """One flat record that JSON can carry."""
         record = {
             "id": self.id,
-            **self.trial.spec.model_dump(),
+            **dict(self.trial.spec),
             "model_args": dict(self.trial.spec.model_args),
             "lanes": self.trial.lanes,
             "data_digest": self.trial.data_digest,
             "model_digest": self.trial.model_digest,
             "status": str(self.status),
-            **{name: getattr(self, name) for name in OUTCOME_FIELDS},
+            **{name: self.outcome.get(name) for name in OUTCOME_FIELDS},
+            "best_val_loss": self.best_val_loss,
             "error": self.error,
         }
         if history:
             record["history"] = [
-                {"epoch": number, **{k: json_number(v) for k, v in epoch._asdict().items()}}
+                {"epoch": number, **dict(zip(Epoch._fields, map(json_number, epoch), strict=True))}
                 for number, epoch in enumerate(self.history, start=1)
             ]
         return record

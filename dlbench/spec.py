@@ -206,7 +206,10 @@ def digest(value: object) -> str:
 
 def canonical_json(value: object) -> str:
     """One text for equal values, so that equal values have equal digests."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _CANONICAL.encode(value)
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def json_number(value: float | None) -> float | None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from typing import IO, Any, Self
 from dlbench.database import connected, explained, is_empty, locked, use_wal
 from dlbench.errors import StoreError
 from dlbench.grids import program_of
-from dlbench.results import Epoch, TrialResult, TrialStatus, history_digest
+from dlbench.results import Epoch, TrialResult, TrialStatus
 from dlbench.spec import Trial, canonical_json, digest, json_number
 
 FILE_NAME = "study.sqlite"
@@ -267,7 +266,7 @@ class Store:
             outcomes = {row[0]: json.loads(row[3]) for row in rows}
             for trial_id, outcome in outcomes.items():
                 recorded = outcome.get("history_sha256") if verify and history else None
-                if recorded and recorded != history_digest(epochs.get(trial_id, [])):
+                if recorded and recorded != digest(epochs.get(trial_id, [])):
                     raise self._damage(trial_id, "its history is not what was recorded")
             _share_compilation(trials, outcomes)
             found = {
@@ -275,7 +274,7 @@ class Store:
                     trial=trials[trial_id],
                     status=TrialStatus(status),
                     outcome=outcomes[trial_id],
-                    history=tuple(epochs.get(trial_id, ())),
+                    history=tuple(map(Epoch.of, epochs.get(trial_id, ()))),
                     error=error,
                     study_dir=self.folder,
                 )
@@ -295,15 +294,15 @@ class Store:
             "train in another folder"
         )
 
-    def _histories(self) -> dict[str, list[Epoch]]:
-        histories: dict[str, list[Epoch]] = {}
+    def _histories(self) -> dict[str, list[tuple[float | None, ...]]]:
+        """The figures of every epoch of every trial, as they are stored: nothing for what is not finite."""
+        histories: dict[str, list[tuple[float | None, ...]]] = {}
         rows = self._db.execute(
             "SELECT trial_id, train_loss, train_accuracy, val_loss, val_accuracy FROM epochs "
             "ORDER BY trial_id, epoch"
         )
-        for trial_id, *values in rows:
-            epoch = Epoch(*(math.nan if value is None else value for value in values))
-            histories.setdefault(trial_id, []).append(epoch)
+        for row in rows:
+            histories.setdefault(row[0], []).append(row[1:])
         return histories
 
     def integrity(self) -> list[str]:

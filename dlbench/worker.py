@@ -77,6 +77,12 @@ class Worker:
     def run(self, trials: Sequence[Trial]) -> None:
         """Train trials that share a program and a number of epochs, one a lane; whatever happens, end with Idle."""
         self._clock.lap("wait")
+        if not self.stopping.is_set():
+            self._try(trials)
+        self._clock.lap("io")
+        self.emit(events.Idle(worker=self.number, spent=self._clock.life))
+
+    def _try(self, trials: Sequence[Trial]) -> None:
         self.emit(events.Started(worker=self.number, trial_ids=tuple(trial.id for trial in trials)))
         try:
             self._train(trials)
@@ -89,8 +95,6 @@ class Worker:
                 disk = is_out_of_room(error)
                 self.emit(events.Failed(trial_id=trial.id, reason=reason, traceback=text, disk=disk))
             self._clock.take()
-        self._clock.lap("io")
-        self.emit(events.Idle(worker=self.number, spent=self._clock.life))
 
     def _train(self, trials: Sequence[Trial]) -> None:
         clock = self._clock
@@ -364,7 +368,7 @@ def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
     emit(events.Ready(worker=setup.worker, environment=environment()))
     while True:
         command = lines.get()
-        if isinstance(command, events.Train) and not worker.stopping.is_set():
+        if isinstance(command, events.Train):
             worker.run(command.trials)
 
 

@@ -43,17 +43,15 @@ def dlbench_command(*words: str, cwd: Path) -> subprocess.Popen[bytes]:
 
 
 def timeless(record: dict[str, Any]) -> dict[str, Any]:
-    """A record without what differs from run to run: times, and who did it."""
-    dropped = {"images_per_s", "worker", "compile_time_alone_s"}
-    return {
-        name: value for name, value in record.items() if not (name.endswith("_time_s") or name in dropped)
-    }
+    """A record of a trial without what differs from run to run: times, and who did it."""
+    dropped = [name for name in record if "_time_" in name] + ["images_per_s", "worker"]
+    return {name: value for name, value in record.items() if name not in dropped}
 
 
 def printed(out: bytes) -> dict[str, Any]:
     record: dict[str, Any] = json.loads(out)
-    trials = [timeless(trial) for trial in record["trials"]]
-    return {**record, "study": timeless(record["study"]), "trials": trials}
+    record["study"] = timeless(record["study"])
+    return {**record, "trials": [timeless(trial) for trial in record["trials"]]}
 
 
 def table(cwd: Path) -> list[dict[str, Any]]:

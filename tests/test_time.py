@@ -131,6 +131,26 @@ def test_checkpoints_after_the_first_are_what_orbax_reads(
 
 
 @pytest.mark.parametrize("classes", [2, 10])
+def test_the_figures_are_scikit_learns(classes: int) -> None:
+    """To the last bit, where a class is never predicted or has no image, too."""
+    from scipy.stats import binomtest
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    from dlbench.metrics import classification_metrics
+
+    draw = np.random.default_rng(classes)
+    labels = draw.integers(0, classes - (classes > 2), 300).astype(np.int32)
+    logits = (draw.normal(size=(300, classes)) + np.eye(classes)[labels]).astype(np.float32)
+    logits[:, 0] -= 9
+    found, every, said = classification_metrics(logits, labels), range(classes), logits.argmax(1)
+    macro = precision_recall_fscore_support(labels, said, labels=every, average="macro", zero_division=0.0)
+    assert (found["macro_precision"], found["macro_recall"], found["macro_f1"]) == macro[:3]
+    assert found["confusion_matrix"] == confusion_matrix(labels, said, labels=every).tolist()
+    interval = binomtest(int((said == labels).sum()), 300).proportion_ci(method="wilson")
+    assert (found["test_accuracy_low"], found["test_accuracy_high"]) == tuple(interval)
+
+
+@pytest.mark.parametrize("classes", [2, 10])
 def test_the_area_under_the_curve_is_scikit_learns(classes: int) -> None:
     from sklearn.metrics import roc_auc_score
 

@@ -2,12 +2,11 @@
 
 Trials and workers are timed by the wall clock of whole studies, from a warm compilation cache; the rest by the
 training time that each trial records, one worker, with the seeds as repeats. What running a trial costs over
-training it comes from a study of many trials of next to nothing.
+training and evaluating it comes from a study of many trials of next to nothing.
 """
 
 from __future__ import annotations
 
-import math
 import statistics
 import tempfile
 from collections.abc import Sequence
@@ -138,29 +137,31 @@ class _Runner:
         return [_point(name, value, 1, "train_s", spent) for value, spent in found.items()]
 
     def overhead(self) -> dict[str, Any]:
-        """What a trial costs over its training, start-up apart and included.
+        """What a trial costs over training and evaluating it, start-up apart and included.
 
         From two studies of one program on all cores, one with a trial a worker: what the others add to the wall
-        clock is free of start-up and compilation.
+        clock is free of start-up and compilation. The evaluation, on all the test images, is most of such a trial
+        and is told apart.
         """
         workers, count = devices.count("cpu"), self._extent.overhead_trials
         tiny = {"train_size": 64, "val_size": 32}
         self._run(1, **tiny)
-        marginal, whole = [], []
+        marginal, whole, evaluation = [], [], []
         for number in range(1, self._extent.repeats + 1):
             self._tell(f"round {number}/{self._extent.repeats}: {count} trials of 64 images")
             short = self._run(workers, seed=range(workers), **tiny)
             long = self._run(workers, seed=range(count), **tiny)
-            training = math.fsum(trial.train_time_s for trial in long.trials) / workers
+            evaluation.append(statistics.mean(trial.eval_time_s for trial in long.trials))
+            work = statistics.mean(trial.train_time_s for trial in long.trials) + evaluation[-1]
             per_worker = (count - workers) / workers
-            mean_training = statistics.mean(trial.train_time_s for trial in long.trials)
-            marginal.append((long.wall_time_s - short.wall_time_s) / per_worker - mean_training)
-            whole.append((long.wall_time_s - training) / (count / workers))
+            marginal.append((long.wall_time_s - short.wall_time_s) / per_worker - work)
+            whole.append(long.wall_time_s / (count / workers) - work)
         return {
             "num_trials": count,
             "workers": workers,
             "worker_s_per_trial": _spread(marginal),
             "worker_s_per_trial_with_start": _spread(whole),
+            "evaluation_s_per_trial": _spread(evaluation),
             "wall_s_per_trial": _spread([seconds / workers for seconds in marginal]),
         }
 

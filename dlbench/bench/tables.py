@@ -197,9 +197,9 @@ def scaling_report(record: dict[str, Any]) -> Report:
     overhead = record["overhead"]
     without, whole = (overhead[name] for name in ("worker_s_per_trial", "worker_s_per_trial_with_start"))
     report.append(
-        f"{overhead['num_trials']:,} trials of one epoch over 64 images: over its training, a trial costs its worker "
-        f"{1e3 * without['median_s']:.1f} ms, {1e3 * whole['median_s']:.1f} ms with start-up and compilation shared "
-        f"out ({count(overhead['workers'], 'worker')})."
+        f"{overhead['num_trials']:,} trials of one epoch over 64 images: over training and evaluation, a trial "
+        f"costs its worker {1e3 * without['median_s']:.1f} ms, {1e3 * whole['median_s']:.1f} ms with start-up "
+        f"and compilation shared out ({count(overhead['workers'], 'worker')})."
     )
     return report
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import operator
 import re
@@ -63,6 +64,7 @@ def results(options: ResultsOptions) -> int:
     from dlbench.spec import TrialSpec
     from dlbench.study import RUNS, list_studies, open_study
 
+    gc.disable()  # looking for cycles among ten thousand records takes as long as reading them; the end is near
     style = "json" if options.as_json else options.format
     if options.study is None:
         if options.sort or options.filter or options.plot or options.check:

@@ -7,6 +7,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from dlbench.report.tables import Column, field_title, phrase, setting
@@ -52,7 +53,7 @@ class Configuration:
     def mean(self, figure: str) -> float | None:
         """The mean alone."""
         values = [value for trial in self.complete if (value := getattr(trial, figure)) is not None]
-        return statistics.mean(values) if values else None
+        return statistics.fmean(values) if values else None
 
     def by_seed(self, figure: str) -> dict[tuple[int, int], float]:
         """A figure by seed and split."""
@@ -76,11 +77,14 @@ class Configuration:
 
 def configurations(trials: Iterable[TrialResult]) -> list[Configuration]:
     """Group trials that differ in nothing but their seeds, in order of appearance."""
-    groups: dict[TrialSpec, list[TrialResult]] = {}
+    groups: dict[object, list[TrialResult]] = {}
+    settings = attrgetter(*(name for name in TrialSpec.model_fields if name not in REPLICATES))
     for trial in trials:
-        spec = trial.trial.spec.model_copy(update=dict.fromkeys(REPLICATES, 0))
-        groups.setdefault(spec, []).append(trial)
-    return [Configuration(spec, tuple(group)) for spec, group in groups.items()]
+        groups.setdefault(settings(trial.trial.spec), []).append(trial)
+    return [
+        Configuration(group[0].trial.spec.model_copy(update=dict.fromkeys(REPLICATES, 0)), tuple(group))
+        for group in groups.values()
+    ]
 
 
 def labelled(groups: Iterable[Configuration], axes: Sequence[str]) -> dict[str, Configuration]:
@@ -96,9 +100,9 @@ def labelled(groups: Iterable[Configuration], axes: Sequence[str]) -> dict[str, 
 
 def axes_of(trials: Sequence[TrialResult], without: Sequence[str] = REPLICATES) -> list[str]:
     """The fields that take more than one value."""
-    specs = [trial.trial.spec for trial in trials]
     names = [name for name in TrialSpec.model_fields if name not in without]
-    return [name for name in names if len({getattr(spec, name) for spec in specs}) > 1]
+    values = zip(*map(attrgetter(*names), (trial.trial.spec for trial in trials)), strict=True)
+    return [name for name, column in zip(names, values, strict=False) if len(set(column)) > 1]
 
 
 def common(trials: Sequence[TrialResult]) -> str:

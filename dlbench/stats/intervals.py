@@ -183,15 +183,19 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interva
     References:
         Wilson (1927), "Probable inference, the law of succession, and statistical inference", JASA 22(158).
     """
-    import scipy.stats
+    import scipy.special
 
     check_fraction("confidence", confidence)
     if not 0 <= successes <= n or n < 1:
         raise InputError(f"successes lie between 0 and n, and n is at least 1; got {successes} of {n}.")
     p = successes / n
     std = math.sqrt(p * (1 - p) * n / (n - 1)) if n > 1 else math.nan
-    bounds = scipy.stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
-    return Interval(p, float(bounds.low), float(bounds.high), "Wilson", n, std, confidence)
+    z = float(scipy.special.ndtri(0.5 + 0.5 * confidence))
+    scale = 2 * (n + z**2)
+    middle = (2 * n * p + z**2) / scale
+    half = z / scale * math.sqrt(4 * n * p * (1 - p) + z**2)
+    low, high = middle - half if successes else 0.0, middle + half if successes < n else 1.0
+    return Interval(p, low, high, "Wilson", n, std, confidence)
 
 
 def finite(values: Iterable[float]) -> list[float]:

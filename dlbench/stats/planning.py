@@ -48,7 +48,7 @@ def seeds_needed(
     References:
         Cohen (1988), "Statistical power analysis for the behavioral sciences", section 2.
     """
-    import scipy.stats
+    import scipy.special
 
     check_fraction("alpha", alpha)
     check_fraction("power", power)
@@ -65,8 +65,8 @@ def seeds_needed(
     effect = min(abs(mean_difference) / std_of_differences, 1e4)  # noncentral t overflows far beyond
 
     def power_at(n: int) -> float:
-        critical = scipy.stats.t.isf(level / 2, n - 1)
-        return float(scipy.stats.nct.sf(critical, n - 1, effect * math.sqrt(n)))
+        critical = -scipy.special.stdtrit(n - 1, level / 2)
+        return float(1 - scipy.special.nctdtr(n - 1, effect * math.sqrt(n), critical))
 
     candidates = range(2, MAX_SEEDS)
     return candidates.start + bisect.bisect_left(candidates, power, key=power_at)
