@@ -17,8 +17,8 @@ import jax
 import numpy as np
 import pytest
 
-from dlbench import models, study
-from dlbench.bench import charts, commands, flax_reference, flops, ours, rounds, scaling, steps, tables
+from dlbench import flops, models, study
+from dlbench.bench import charts, commands, flax_reference, ours, rounds, scaling, steps, tables
 from dlbench.cli import main
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None

@@ -171,7 +171,7 @@ def test_captions_and_alternative_texts_say_what_is_seen(tmp_path: Path) -> None
     assert found["seeds"].title == "Validation accuracy seed by seed", "a grid is there to choose from"
     compared = drawn(made_up("compare-archs", model=["baseline", "simplecnn"], seed=[0, 1]), tmp_path)
     assert compared["seeds"].title == "Test accuracy seed by seed"
-    assert "parameters" in compared["cost"].alt
+    assert "parameters and floating-point operations" in compared["cost"].alt
 
 
 def test_a_setting_at_which_every_trial_diverged_stays_on_the_map(tmp_path: Path) -> None:

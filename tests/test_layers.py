@@ -16,7 +16,7 @@ PACKAGE = Path(dlbench.__file__).parent
 LEVELS = [
     {"errors"},
     {"spec", "registry", "database", "files"},
-    {"grids", "ops", "losses", "optimizers", "augment", "stats", "data", "results", "devices"},
+    {"grids", "ops", "losses", "optimizers", "augment", "stats", "data", "results", "devices", "flops"},
     {"models", "metrics", "events", "claims", "looks", "answers"},
     {"train"},
     {"checkpoint", "programs", "writers", "store", "manifest"},

@@ -8,7 +8,6 @@ and nowhere in the training path.
 | module | what it holds |
 |---|---|
 | `rounds` | medians, quartiles, ratios: pure functions of timings |
-| `flops` | the arithmetic of each network, counted by hand |
 | `serving`, `measure` | a process that measures, from the inside and from the parent's side |
 | `ours`, `flax_reference` | what is measured: dlbench's own programs, and the same with plain Flax layers |
 | `torch_reference`, `torch_subject`, `torch_trials` | in PyTorch: networks and loops, measured, whole runs |

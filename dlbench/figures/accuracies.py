@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dlbench import flops
 from dlbench.figures.canvas import (
     LOOKS,
     NARROW,
@@ -23,7 +24,7 @@ from dlbench.figures.canvas import (
 from dlbench.report.configurations import Configuration, Plane, configurations, planes
 from dlbench.report.page import Figure
 from dlbench.report.tables import field_title, listed, percent, setting
-from dlbench.stats import Interval
+from dlbench.stats import Interval, mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -127,13 +128,17 @@ def _map_words(found: Sequence[Plane], shown: Sequence[Plane], clipped: bool) ->
 
 
 def cost(view: View) -> list[Drawing]:
-    """Accuracy against training time and, where it differs, the number of parameters; with the Pareto fronts."""
+    """Accuracy against training time and, where they differ, parameters and operations; with the Pareto fronts."""
     groups = view.near
     if len(groups) < 2 or not _COSTLY & set(view.axes):
         return []
-    names = {"train_time_s": "training time (s)", "num_params": "parameters"}
+    names = {
+        "train_time_s": "training time (s)",
+        "num_params": "parameters",
+        "flops": "MFLOP an image, in training",
+    }
     costs = {
-        name: {label: interval for label, group in groups.items() if (interval := group.interval(name))}
+        name: {label: interval for label, group in groups.items() if (interval := _cost(group, name))}
         for name in names
     }
     drawn = [
@@ -146,14 +151,22 @@ def cost(view: View) -> list[Drawing]:
     accuracy = _measured(view)
     fronts = {name: front(costs[name], accuracy) for name in drawn}
     named = list(groups) if len(groups) <= len(LOOKS) else _at_most(fronts)
-    figure = canvas(WIDE if len(drawn) == 2 else NARROW, 3.2)
+    figure = canvas(NARROW if len(drawn) == 1 else WIDE, 3.2)
     panels = figure.subplots(1, len(drawn), sharey=True, squeeze=False)[0]
     for axes, name in zip(panels, drawn, strict=True):
         _scatter(axes, costs[name], accuracy, named, fronts[name])
         axes.set_xlabel(names[name])
     panels[0].set_ylabel(f"{view.measured} (%)")
-    legend_below(figure, panels[0], 3 if len(drawn) == 2 else 2)
+    legend_below(figure, panels[0], 2 if len(drawn) == 1 else 3)
     return [Drawing(_cost_words(view, fronts, len(named) < len(groups)), figure)]
+
+
+def _cost(group: Configuration, name: str) -> Interval | None:
+    """What a configuration costs, in a figure's own units."""
+    if name != "flops":
+        return group.interval(name)
+    count = flops.known(group.spec)
+    return None if count is None else mean_interval([count / 1e6] * len(group.complete or group.trials))
 
 
 def _differ(costs: Sequence[float]) -> bool:
@@ -235,7 +248,11 @@ def _scatter(
 
 def _cost_words(view: View, fronts: Mapping[str, Sequence[str]], some: bool) -> Figure:
     title = f"{view.measured.capitalize()} against cost"
-    words = {"train_time_s": "training time", "num_params": "parameters"}
+    words = {
+        "train_time_s": "training time",
+        "num_params": "parameters",
+        "flops": "floating-point operations",
+    }
     reached = "; ".join(f"for {words[name]}: {listed(list(labels))}" for name, labels in fronts.items())
     intervals = any(len(group.complete) > 1 for group in view.groups.values())
     bars_ = (

@@ -79,7 +79,7 @@ def _stability(measured: dict[str, dict[tuple[int, int], float]]) -> list[str]:
     shared = set.intersection(*(set(group) for group in measured.values()))
     if len(shared) < 2 or len(measured) > MAX_RESAMPLED:
         return []
-    estimate = selection_estimate(measured)
+    estimate = selection_estimate(measured, num_resamples=2000)
     if estimate.selected != "0":
         return [f"On the {len(shared)} seeds that all completed, another one comes first."]
     return [
