@@ -104,7 +104,7 @@ def test_changed_files_are_read_anew(folder):
 
 FILES = originals()
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
-ZIPPED = gzip.compress(FILES[IMAGES])
+ZIPPED = gzip.compress(FILES[IMAGES], mtime=0)
 
 
 @pytest.mark.parametrize(
