@@ -193,7 +193,7 @@ def test_models_that_differ_end_the_study_at_the_first_look(tmp_path: Path) -> N
 
 
 def test_a_growing_study_that_is_killed_ends_as_one_that_is_not(tmp_path: Path) -> None:
-    whole = dlbench.run_until_separated(comparison(), 4, out=tmp_path / "whole", workers=0)
+    whole = dlbench.run_until_separated(comparison(), 4, out=tmp_path / "whole", workers=1)
     assert [trial.seed for trial in whole] == [0, 1, 2, 3] * 2
     words = ["compare-archs", "--model", *TWO["model"], "--seeds=2", "--until-separated", "--max-seeds=4"]
     words += [f"{FLAGS[name]}={value}" for name, value in SMALL.items()]
