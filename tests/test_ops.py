@@ -1,7 +1,6 @@
 """Convolution and pooling against lax, and against loops written out in float64 numpy."""
 
 import functools
-import importlib
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +12,10 @@ from hypothesis import strategies as st
 
 from dlbench import ops
 from dlbench.ops import cpu, winograd
+from dlbench.ops.fusion import settle
 
 #: Half the time to compile, for what runs once; what the compiler makes of a form is seen at its usual level.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-windows = importlib.import_module("dlbench.ops.windows")  # the package has a function of that name
 
 CASES = [  # images, kernel, padding: the layers of the package's networks, then odd sizes and rectangles
     ((2, 8, 8, 1), (3, 3, 1, 4), "SAME"),
@@ -302,7 +301,7 @@ def test_what_is_settled_is_the_same_and_the_compiler_leaves_it_settled():
 
     def moved(x, keep):
         y = jnp.tanh(x).T
-        (y,) = windows.settle(y) if keep else (y,)
+        (y,) = settle(y) if keep else (y,)
         return y[:, ::2] + 1
 
     kept, fused = (jax.jit(functools.partial(moved, keep=keep)) for keep in (True, False))

@@ -24,7 +24,8 @@ from jax import Array, lax
 from jax.custom_batching import sequential_vmap
 
 from dlbench.ops import winograd
-from dlbench.ops.windows import Activation, Pads, pick, settle, windows
+from dlbench.ops.fusion import settle
+from dlbench.ops.windows import Activation, Pads, pick, windows
 
 _CHUNK_FLOATS = 256 * 1024  # a chunk's inputs and outputs; measured: 1 MiB is best over all the networks
 _FEW_CHANNELS = 4  # up to here an image's patches are gathered by hand

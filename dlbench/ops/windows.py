@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 Activation = Callable[[Array], Array]
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -41,19 +41,3 @@ def _extreme(parts: Sequence[Array], sign: int) -> tuple[Array, Array]:
     upper, lower = best(a, b), best(c, d)
     winner = jnp.where(beats(lower, upper), jnp.where(beats(d, c), 3, 2), jnp.where(beats(b, a), 1, 0))
     return best(upper, lower), winner.astype(jnp.int8)
-
-
-def settle(*arrays: Array) -> tuple[Array, ...]:
-    """The same arrays, computed here and kept: what uses them is not fused with what made them.
-
-    XLA's CPU compiler drops optimization barriers before it fuses, then makes every user of a cheap value
-    compute it anew, a transposed one element by element across memory. It cannot look through a branch
-    whose condition it does not know. (A NaN in the first place makes all NaN: the trial has diverged.)
-    """
-    first = arrays[0].reshape(-1)[0]
-    turns = (first != first).astype(jnp.int32)  # none, but who knows
-
-    def once(carry: tuple[Array, tuple[Array, ...]]) -> tuple[Array, tuple[Array, ...]]:
-        return carry[0] + 1, tuple(-array for array in carry[1])
-
-    return lax.while_loop(lambda carry: carry[0] < turns, once, (jnp.int32(0), arrays))[1]

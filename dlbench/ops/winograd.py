@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from dlbench.ops.windows import Pads, settle
+from dlbench.ops.fusion import settle
+from dlbench.ops.windows import Pads
 
 _INPUT = np.array(
     [
