@@ -172,6 +172,10 @@ def _paragraph(text: str) -> tuple[str, list[str]]:
     return "\n".join(line for line in lines if not line.startswith("  ")), points
 
 
+#: Characters from which a column of words gets room for several of them in a line.
+_LONG = 40
+
+
 def _table(table: Table) -> dict[str, Any]:
     """A table as the template takes it: each cell its text, what it is sorted by, and its shade."""
     shades = _shades(table)
@@ -182,7 +186,8 @@ def _table(table: Table) -> dict[str, Any]:
     columns = [
         {
             "title": printable(column.title),
-            "left": column.left,
+            "place": "left" if column.left else "right",
+            "is_long": column.left and any(len(row[i][0]) > _LONG for row in rows),
             "number": any(isinstance(row[i][1], float) for row in rows)
             and all(not isinstance(row[i][1], str) for row in rows),
         }
