@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from dlbench.results import Epoch, StudyResult, TrialResult, TrialStatus
     from dlbench.sequential import run_until_separated
     from dlbench.spec import StudySpec, Trial, TrialSpec
+    from dlbench.steps import Hyper, Static
     from dlbench.study import Plan, grid, list_studies, open_study, plan, run
-    from dlbench.train import Data, Hyper, Static, TrainState, fit
+    from dlbench.train import Data, TrainState, fit
 
 __version__ = "0.1.0"
 
@@ -49,7 +50,8 @@ _PLACES = {
     "sequential": ("run_until_separated",),
     "spec": ("StudySpec", "Trial", "TrialSpec"),
     "study": ("Plan", "grid", "list_studies", "open_study", "plan", "run"),
-    "train": ("Data", "Hyper", "Static", "TrainState", "fit"),
+    "steps": ("Hyper", "Static"),
+    "train": ("Data", "TrainState", "fit"),
 }
 _MODULES = ("data", "models", "ops", "stats")
 _HOME = {name: module for module, names in _PLACES.items() for name in names}

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlbench import train
+from dlbench import steps, train
+from dlbench.cores import shared_epoch
 from dlbench.errors import InputError
 from dlbench.spec import Trial
 
@@ -48,12 +49,13 @@ class Split:
 
 
 def compile_program(
-    static: train.Static,
+    static: steps.Static,
     split: Split,
-    keys: train.Keys,
-    hyper: train.Hyper,
+    keys: steps.Keys,
+    hyper: steps.Hyper,
     trial: Trial,
     done: dict[object, Executable],
+    cores: int = 1,
 ) -> Program:
     """Compile what a trial runs, before any of it runs, so that compiling and training are timed apart.
 
@@ -67,6 +69,7 @@ def compile_program(
         hyper: its hyper-parameters, likewise.
         trial: the trial.
         done: what this process has compiled; grows.
+        cores: CPU cores that may share the trial's batches.
 
     Raises:
         InputError: the model cannot be trained.
@@ -76,7 +79,7 @@ def compile_program(
 
     def build(
         function: Callable[..., Any],
-        part: train.Static,
+        part: steps.Static,
         axes: Sequence[int | None],
         *arguments: Any,
         **options: Any,
@@ -93,7 +96,7 @@ def compile_program(
 
     check_model(static.model, split, trial)
     fast = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
-    by_model = train.Static(static.model)
+    by_model = steps.Static(static.model)
     by_optimizer = replace(by_model, optimizer=static.optimizer, decay_mode=static.decay_mode)
     by_criterion = replace(by_model, criterion=static.criterion)
     data = split.arrays
@@ -106,9 +109,16 @@ def compile_program(
         validated, loss, accuracy = validation(state._replace(opt_state=None), data)
         return validated._replace(opt_state=state.opt_state), loss, accuracy
 
+    helpful = min(cores, steps.shard_count(static, state.batch_stats, static.batch_size))
+    if helpful > 1 and trial.lanes == 1:
+        start = time.monotonic()
+        train_epoch = shared_epoch(static, state, data, keys, hyper, helpful)
+        used.append(Executable(train_epoch, time.monotonic() - start))
+    else:
+        train_epoch = build(train.train_epoch, static, (0, None, 0, 0), state, data, keys, hyper)
     return Program(
         init=init,
-        train_epoch=build(train.train_epoch, static, (0, None, 0, 0), state, data, keys, hyper),
+        train_epoch=train_epoch,
         validate=validate,
         predict=build(
             train.predict,
@@ -152,26 +162,26 @@ def check_model(model: Any, split: Split, trial: Trial) -> None:
         )
 
 
-def inputs_of(trial: Trial) -> tuple[train.Keys, train.Hyper]:
+def inputs_of(trial: Trial) -> tuple[steps.Keys, steps.Hyper]:
     """Keys and hyper-parameters of a trial; the purposes that do not vary keep seed 0."""
     spec = trial.spec
     varied = _purpose_keys(spec.seed)
     fixed = varied if spec.vary == "all" else _purpose_keys(0)
-    keys = train.Keys(
+    keys = steps.Keys(
         *(
             ours if spec.vary in ("all", purpose) else theirs
-            for purpose, ours, theirs in zip(train.Keys._fields, varied, fixed, strict=True)
+            for purpose, ours, theirs in zip(steps.Keys._fields, varied, fixed, strict=True)
         )
     )
-    return keys, train.Hyper(jnp.float32(spec.learning_rate), jnp.float32(spec.weight_decay))
+    return keys, steps.Hyper(jnp.float32(spec.learning_rate), jnp.float32(spec.weight_decay))
 
 
 @functools.cache
-def _derive() -> Callable[[jax.Array], train.Keys]:
-    return jax.jit(train.purpose_keys)
+def _derive() -> Callable[[jax.Array], steps.Keys]:
+    return jax.jit(steps.purpose_keys)
 
 
-def _purpose_keys(seed: int) -> train.Keys:
+def _purpose_keys(seed: int) -> steps.Keys:
     return _derive()(jax.random.key(seed))
 
 

@@ -18,8 +18,12 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from dlbench.errors import SpecError, shown
 
-#: Raised whenever a change of the code changes the numbers a trial yields.
+#: Raised whenever a change of the code changes the numbers a trial yields: of every trial, and of those whose
+#: batches are several shards.
 NUMERICS_VERSION = 2
+SHARDED_NUMERICS_VERSION = 3
+#: Images in a shard of a batch.
+SHARD = 32
 
 Scalar = bool | int | float | str
 
@@ -170,7 +174,13 @@ class Trial(BaseModel):
         for name in LATER_FIELDS:
             if record["spec"][name] == TrialSpec.model_fields[name].default:
                 del record["spec"][name]
-        return digest({"numerics": NUMERICS_VERSION, **record})[:16]
+        sharded = shards_of(self.spec.batch_size) > 1
+        return digest({"numerics": SHARDED_NUMERICS_VERSION if sharded else NUMERICS_VERSION, **record})[:16]
+
+
+def shards_of(images: int) -> int:
+    """How many shards a batch of so many images is computed in, on a CPU: those of 32 where they divide it."""
+    return images // SHARD if images % SHARD == 0 else 1
 
 
 class StudySpec(BaseModel):
