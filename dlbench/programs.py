@@ -56,6 +56,7 @@ def compile_program(
     trial: Trial,
     done: dict[object, Executable],
     cores: int = 1,
+    turn: int = 0,
 ) -> Program:
     """Compile what a trial runs, before any of it runs, so that compiling and training are timed apart.
 
@@ -70,6 +71,8 @@ def compile_program(
         trial: the trial.
         done: what this process has compiled; grows.
         cores: CPU cores that may share the trial's batches.
+        turn: where to begin. Workers that start together begin with different functions, and find those that
+            others have compiled in the cache that they share.
 
     Raises:
         InputError: the model cannot be trained.
@@ -87,47 +90,53 @@ def compile_program(
         key = (function, part, trial.model_digest, trial.lanes, shapes)
         if key not in done:
             start = time.monotonic()
-            bound = functools.wraps(function)(functools.partial(function, part))
-            mapped = jax.vmap(bound, in_axes=tuple(axes)) if trial.lanes > 1 else bound
-            call = jax.jit(mapped).lower(*arguments).compile(compiler_options=options or None)
+            call = jitted(function, part, axes).lower(*arguments).compile(compiler_options=options or None)
             done[key] = Executable(call, time.monotonic() - start)
         used.append(done[key])
         return done[key].call
 
+    @functools.cache
+    def jitted(function: Callable[..., Any], part: steps.Static, axes: Sequence[int | None]) -> Any:
+        bound = functools.wraps(function)(functools.partial(function, part))
+        return jax.jit(jax.vmap(bound, in_axes=axes) if trial.lanes > 1 else bound)
+
+    def epoch() -> Any:
+        helpful = min(cores, steps.shard_count(static, state.batch_stats, static.batch_size))
+        if helpful == 1 or trial.lanes > 1:
+            return build(train.train_epoch, static, (0, None, 0, 0), state, data, keys, hyper)
+        start = time.monotonic()
+        call = shared_epoch(static, state, data, keys, hyper, helpful)
+        used.append(Executable(call, time.monotonic() - start))
+        return call
+
     check_model(static.model, split, trial)
-    fast = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
+    fast: dict[str, Any] = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
     by_model = steps.Static(static.model)
     by_optimizer = replace(by_model, optimizer=static.optimizer, decay_mode=static.decay_mode)
     by_criterion = replace(by_model, criterion=static.criterion)
-    data = split.arrays
-    init = build(train.init, by_optimizer, (None, 0, 0), data, keys, hyper, **fast)
-    state = init.out_info
+    data, beginning = split.arrays, (train.init, by_optimizer, (None, 0, 0))
+    state = jitted(*beginning).eval_shape(data, keys, hyper)
     lean = state._replace(opt_state=None)
-    validation = build(train.validate, by_criterion, (0, None), lean, data)
+    best = state.best_params, state.best_batch_stats
+    makers: list[Callable[[], Any]] = [
+        lambda: build(*beginning, data, keys, hyper, **fast),
+        epoch,
+        lambda: build(train.validate, by_criterion, (0, None), lean, data),
+        lambda: build(train.predict, by_model, (0, 0, None), *best, split.test_images),
+    ]
+    places = [(2 * turn + place) % len(makers) for place in range(len(makers))]
+    made = {place: makers[place]() for place in places}
+    validation = made[2]
 
     def validate(state: train.TrainState, data: train.Data) -> Any:
         validated, loss, accuracy = validation(state._replace(opt_state=None), data)
         return validated._replace(opt_state=state.opt_state), loss, accuracy
 
-    helpful = min(cores, steps.shard_count(static, state.batch_stats, static.batch_size))
-    if helpful > 1 and trial.lanes == 1:
-        start = time.monotonic()
-        train_epoch = shared_epoch(static, state, data, keys, hyper, helpful)
-        used.append(Executable(train_epoch, time.monotonic() - start))
-    else:
-        train_epoch = build(train.train_epoch, static, (0, None, 0, 0), state, data, keys, hyper)
     return Program(
-        init=init,
-        train_epoch=train_epoch,
+        init=made[0],
+        train_epoch=made[1],
         validate=validate,
-        predict=build(
-            train.predict,
-            by_model,
-            (0, 0, None),
-            state.best_params,
-            state.best_batch_stats,
-            split.test_images,
-        ),
+        predict=made[3],
         compile_s=sum(executable.seconds for executable in used),
     )
 

@@ -283,7 +283,7 @@ class Worker:
         key = (static, trial.model_digest, trial.lanes, shapes)
         if key not in self._programs:
             self._programs[key] = compile_program(
-                static, split, keys, hyper, trial, self._executables, self.cores
+                static, split, keys, hyper, trial, self._executables, self.cores, self.number
             )
         return self._programs[key]
 

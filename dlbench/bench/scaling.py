@@ -137,33 +137,42 @@ class _Runner:
         return [_point(name, value, 1, "train_s", spent) for value, spent in found.items()]
 
     def overhead(self) -> dict[str, Any]:
-        """What a trial costs over training and evaluating it, start-up apart and included.
+        """What a trial of next to nothing costs over its training, start-up apart and included.
 
         From two studies of one program on all cores, one with a trial a worker: what the others add to the wall
-        clock is free of start-up and compilation. The evaluation, on all the test images, is most of such a trial
-        and is told apart.
+        clock is free of start-up and compilation. There are few images to evaluate on, too.
         """
         workers, count = devices.count("cpu"), self._extent.overhead_trials
-        tiny = {"train_size": 64, "val_size": 32}
+        dataset = data.load(self._extent.dataset)
+        few = data.from_arrays(
+            "few",
+            dataset.train_images[:96],
+            dataset.train_labels[:96],
+            dataset.test_images[:96],
+            dataset.test_labels[:96],
+            dataset.num_classes,
+        )
+        tiny = {"dataset": few, "train_size": 64, "val_size": 32}
         self._run(1, **tiny)
-        marginal, whole, evaluation = [], [], []
+        samples: dict[str, list[float]] = {}
         for number in range(1, self._extent.repeats + 1):
             self._tell(f"round {number}/{self._extent.repeats}: {count} trials of 64 images")
             short = self._run(workers, seed=range(workers), **tiny)
             long = self._run(workers, seed=range(count), **tiny)
-            evaluation.append(statistics.mean(trial.eval_time_s for trial in long.trials))
-            work = statistics.mean(trial.train_time_s for trial in long.trials) + evaluation[-1]
-            per_worker = (count - workers) / workers
-            marginal.append((long.wall_time_s - short.wall_time_s) / per_worker - work)
-            whole.append(long.wall_time_s / (count / workers) - work)
-        return {
-            "num_trials": count,
-            "workers": workers,
-            "worker_s_per_trial": _spread(marginal),
-            "worker_s_per_trial_with_start": _spread(whole),
-            "evaluation_s_per_trial": _spread(evaluation),
-            "wall_s_per_trial": _spread([seconds / workers for seconds in marginal]),
-        }
+            training, evaluation = (
+                statistics.mean(getattr(trial, name) for trial in long.trials)
+                for name in ("train_time_s", "eval_time_s")
+            )
+            added = (long.wall_time_s - short.wall_time_s) / ((count - workers) / workers)
+            found = {
+                "worker_s_per_trial": added - training,
+                "worker_s_per_trial_with_start": long.wall_time_s / (count / workers) - training,
+                "evaluation_s_per_trial": evaluation,
+            }
+            for name, seconds in found.items():
+                samples.setdefault(name, []).append(seconds)
+        spread = {name: _spread(seconds) for name, seconds in samples.items()}
+        return {"num_trials": count, "workers": workers, **spread}
 
 
 def _workers() -> Sequence[int]:

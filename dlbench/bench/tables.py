@@ -197,11 +197,14 @@ def scaling_report(record: dict[str, Any]) -> Report:
             rows = [(*row, row[2][0] / row[0]) for row in rows]
         report.append(Table(f"Cost against {title}", tuple(columns), tuple(rows)))
     overhead = record["overhead"]
-    without, whole = (overhead[name] for name in ("worker_s_per_trial", "worker_s_per_trial_with_start"))
+    over, whole, evaluation = (
+        f"{1e3 * overhead[name]['median_s']:.1f} ms"
+        for name in ("worker_s_per_trial", "worker_s_per_trial_with_start", "evaluation_s_per_trial")
+    )
     report.append(
-        f"{overhead['num_trials']:,} trials of one epoch over 64 images: over training and evaluation, a trial "
-        f"costs its worker {1e3 * without['median_s']:.1f} ms, {1e3 * whole['median_s']:.1f} ms with start-up "
-        f"and compilation shared out ({count(overhead['workers'], 'worker')})."
+        f"{overhead['num_trials']:,} trials of one epoch over 64 images: over training, a trial costs its worker "
+        f"{over}, of which {evaluation} is the evaluation on 32 and 96 images; {whole} with start-up and compilation "
+        f"shared out ({count(overhead['workers'], 'worker')})."
     )
     return report
 
