@@ -22,11 +22,12 @@ if TYPE_CHECKING:
         UnknownNameError,
         WorkerError,
     )
+    from dlbench.recorded import list_studies, open_study
     from dlbench.registry import register_model, resolve_model
     from dlbench.results import Epoch, StudyResult, TrialResult, TrialStatus
     from dlbench.sequential import run_until_separated
     from dlbench.spec import StudySpec, Trial, TrialSpec
-    from dlbench.study import Plan, grid, list_studies, open_study, plan, run
+    from dlbench.study import Plan, grid, plan, run
     from dlbench.train import Data, Hyper, Static, TrainState, fit
 
 __version__ = "0.1.0"
@@ -44,11 +45,12 @@ _PLACES = {
         "UnknownNameError",
         "WorkerError",
     ),
+    "recorded": ("list_studies", "open_study"),
     "registry": ("register_model", "resolve_model"),
     "results": ("Epoch", "StudyResult", "TrialResult", "TrialStatus"),
     "sequential": ("run_until_separated",),
     "spec": ("StudySpec", "Trial", "TrialSpec"),
-    "study": ("Plan", "grid", "list_studies", "open_study", "plan", "run"),
+    "study": ("Plan", "grid", "plan", "run"),
     "train": ("Data", "Hyper", "Static", "TrainState", "fit"),
 }
 _MODULES = ("data", "models", "ops", "stats")

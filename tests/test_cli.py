@@ -19,7 +19,7 @@ import pytest
 from conftest import SMALL
 
 import dlbench
-from dlbench import study
+from dlbench import recorded
 from dlbench.cli import main, queries, studies
 from dlbench.cli.options import DEFAULTS, StudyOptions, spread
 from dlbench.errors import InputError
@@ -217,7 +217,7 @@ def test_bad_input_is_one_clear_line_and_nothing_is_written(
 
 
 def test_internal_errors_show_no_traceback_unless_asked(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study, "list_studies", lambda: 1 / 0)
+    monkeypatch.setattr(recorded, "list_studies", lambda: 1 / 0)
     found = cli("results")
     assert found.code == 1
     assert found.err.startswith("Error: internal error, please report it: ZeroDivisionError")

@@ -77,7 +77,7 @@ def full_disk(
     assert str(disk.path / "s") in str(caught.value)
     assert "\n" not in str(caught.value)
     disk.change("size=64m")
-    kept = [trial for trial in study.open_study(disk.path / "s") if trial.status.is_finished]
+    kept = [trial for trial in dlbench.open_study(disk.path / "s") if trial.status.is_finished]
     again = dlbench.run(small_study, out=disk.path / "s", workers=1)
     assert digests(again) == digests(small_result)
     assert {trial.params_sha256 for trial in kept} <= {trial.params_sha256 for trial in again}
@@ -115,9 +115,9 @@ def test_a_read_only_folder_can_be_read_and_nothing_else(
     db.execute("PRAGMA journal_mode=WAL")  # as a process leaves it that is killed
     db.close()
     disk.change("ro")
-    assert digests(study.open_study(folder)) == digests(small_result)
-    assert [summary.problem for summary in study.list_studies(disk.path)] == [None] * 2
-    assert digests(study.open_study(disk.path / "killed")) == digests(small_result)
+    assert digests(dlbench.open_study(folder)) == digests(small_result)
+    assert [summary.problem for summary in dlbench.list_studies(disk.path)] == [None] * 2
+    assert digests(dlbench.open_study(disk.path / "killed")) == digests(small_result)
     assert digests(dlbench.run(small_study, out=folder)) == digests(small_result), "nothing is left to train"
     more = dlbench.grid(seed=5, **SMALL)
     for out in (folder, disk.path / "empty", disk.path / "new"):
@@ -141,10 +141,10 @@ def test_a_folder_that_this_user_cannot_write(
         code = textwrap.dedent(
             f"""
             import os
-            import dlbench.store, dlbench.study, pydantic
+            import dlbench.recorded, dlbench.store, pydantic
             os.setuid(65534)
             from pathlib import Path
-            print(len(dlbench.study.open_study({str(folder)!r})))
+            print(len(dlbench.open_study({str(folder)!r})))
             try:
                 dlbench.store.Store(Path({str(folder)!r}), write=True)
             except dlbench.StoreError as error:
@@ -186,7 +186,7 @@ def test_a_locked_store_is_waited_for_and_then_said(
     trial = study.plan(dlbench.grid(seed=9, **SMALL)).trials[0]
     monkeypatch.setattr(database, "PATIENCE_S", 0.3)
     other = held(folder, 60)
-    assert digests(study.open_study(folder)) == digests(small_result), "reading needs no lock"
+    assert digests(dlbench.open_study(folder)) == digests(small_result), "reading needs no lock"
     with pytest.raises(StoreError, match="another program holds it; close that"):
         Store(folder, write=True)
     other.kill()
@@ -217,7 +217,7 @@ def test_a_store_locked_in_the_middle_of_a_run_loses_nothing(
         dlbench.run(small_study, out=tmp_path / "s", workers=1, on_event=lock)
     others[0].kill()
     others[0].wait()
-    kept = [trial for trial in study.open_study(tmp_path / "s") if trial.status.is_finished]
+    kept = [trial for trial in dlbench.open_study(tmp_path / "s") if trial.status.is_finished]
     assert len(kept) == 1
     again = dlbench.run(small_study, out=tmp_path / "s", workers=1)
     assert digests(again) == digests(small_result)
@@ -255,7 +255,7 @@ def test_of_two_parents_one_works_and_the_other_says_so(
     for code, err in zip(codes, said, strict=True):
         assert code in (0, 2)
         assert (code == 2) == ("another process is working on the study" in err)
-    assert digests(study.open_study(tmp_path / "runs" / "s")) == digests(small_result)
+    assert digests(dlbench.open_study(tmp_path / "runs" / "s")) == digests(small_result)
     with sqlite3.connect(tmp_path / "runs" / "s" / FILE_NAME) as db:
         assert db.execute("SELECT DISTINCT attempts FROM trials").fetchall() == [(1,)]
 
@@ -267,7 +267,7 @@ def test_the_first_version_opens_for_ever(tmp_path: Path) -> None:
     """The file was written by schema version 1 and never changes."""
     (tmp_path / "s").mkdir()
     shutil.copy(VERSION_1, tmp_path / "s" / FILE_NAME)
-    before = study.open_study(tmp_path / "s")
+    before = dlbench.open_study(tmp_path / "s")
     statuses = [trial.status for trial in before]
     assert statuses == [
         TrialStatus.COMPLETE,
@@ -285,11 +285,11 @@ def test_the_first_version_opens_for_ever(tmp_path: Path) -> None:
     with Store(tmp_path / "s", write=True) as opened:
         assert opened.meta("schema_version") == str(SCHEMA_VERSION)
         assert opened.damaged() == []
-    assert study.open_study(tmp_path / "s").trials == before.trials
+    assert dlbench.open_study(tmp_path / "s").trials == before.trials
     with sqlite3.connect(tmp_path / "s" / FILE_NAME) as db:
         db.execute("UPDATE trials SET outcome = replace(outcome, '0.1', '0.9') WHERE status = 'COMPLETE'")
     with pytest.raises(StoreError, match="is not what was recorded"):
-        study.open_study(tmp_path / "s")
+        dlbench.open_study(tmp_path / "s")
 
 
 @pytest.mark.parametrize("content", [b"", "wal"])
@@ -307,10 +307,10 @@ def test_a_study_killed_before_it_began_begins_again(
         db.close()
     assert study.plan(small_study, out=tmp_path / "s").done == frozenset()
     with pytest.raises(StoreError, match="holds no study yet"):
-        study.open_study(tmp_path / "s")
+        dlbench.open_study(tmp_path / "s")
     with Store(tmp_path / "s", write=True) as opened:
         opened.add(study.plan(small_study).trials)
-    assert len(study.open_study(tmp_path / "s")) == 4
+    assert len(dlbench.open_study(tmp_path / "s")) == 4
 
 
 def test_the_list_of_studies_survives_those_that_cannot_be_read(
@@ -325,7 +325,7 @@ def test_the_list_of_studies_survives_those_that_cannot_be_read(
             db.execute(change.format(key))
     path = tmp_path / "runs" / "damaged" / FILE_NAME
     path.write_bytes(os.urandom(3000))
-    listed = {summary.name: summary for summary in study.list_studies(tmp_path / "runs")}
+    listed = {summary.name: summary for summary in dlbench.list_studies(tmp_path / "runs")}
     assert {name for name, summary in listed.items() if summary.problem} == {"newer", "damaged", "wrong-date"}
     assert "schema version 99" in (listed["newer"].problem or "")
     assert listed["good"].counts == {TrialStatus.COMPLETE: 4}
@@ -346,8 +346,8 @@ def survives(folder: Path, content: bytes, flips: dict[int, int], original: dlbe
         path.unlink()
     (folder / FILE_NAME).write_bytes(damaged)
     try:
-        found = study.open_study(folder)
-        study.list_studies(folder.parent)
+        found = dlbench.open_study(folder)
+        dlbench.list_studies(folder.parent)
     except StoreError as error:
         return "\n" not in str(error)
     assert found.trials == tuple(original)
@@ -361,7 +361,7 @@ FLIPS = st.dictionaries(st.integers(0, 10**7), st.integers(1, 255), min_size=1, 
 def flip_many(result: dlbench.StudyResult, folder: Path, number: int) -> None:
     content = (result.folder / FILE_NAME).read_bytes()
     folder.mkdir()
-    original = study.open_study(copied(result, folder.parent / "original") and folder.parent / "original")
+    original = dlbench.open_study(copied(result, folder.parent / "original") and folder.parent / "original")
     original = dlbench.StudyResult(
         original.spec,
         tuple(
@@ -433,8 +433,8 @@ def test_a_clock_that_jumps_changes_no_result(
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert [round(float(line.split()[-1]) / 86400) for line in done.stdout.splitlines()][:2] == [3650, -14600]
-    found = study.open_study(tmp_path / "runs" / "s")
+    found = dlbench.open_study(tmp_path / "runs" / "s")
     assert digests(found) == digests(small_result)
     for trial in found:
         assert all(getattr(trial, f"{kind}_time_s") >= 0 for kind in ("train", "eval", "compile", "io"))
-    assert [summary.problem for summary in study.list_studies(tmp_path / "runs")] == [None]
+    assert [summary.problem for summary in dlbench.list_studies(tmp_path / "runs")] == [None]
