@@ -55,7 +55,7 @@ def show(report: Sequence[Table | Plot | str]) -> None:
         elif isinstance(part, Table):
             if part.title:
                 console.print(Text(part.title, style="bold"))
-            console.print(_table(replace(part, rows=part.rows[:_LONG])))
+            console.print(_table(replace(part, rows=tuple(part.rows[:_LONG]))))
             if len(part.rows) > _LONG:
                 console.print(Text(f"The first {_LONG:,} of {len(part.rows):,} rows; {_ALL} has them all."))
             if part.caption:

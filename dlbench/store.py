@@ -237,11 +237,14 @@ class Store:
         with explained(self.folder):
             return [str(row[0]) for row, whole in self._rows() if not whole]
 
-    def _rows(self) -> Iterator[tuple[list[Any], bool]]:
-        """Every trial's row, and whether it is what was recorded: in version 1 there is nothing to say it is not."""
-        checksum = "checksum" if self._version > 1 else "NULL"
-        for recorded, *row in self._db.execute(f"SELECT {checksum}, {_SEALED} FROM trials ORDER BY position"):
-            yield row, self._version == 1 or recorded == _checksum(row)
+    def _rows(self) -> Iterator[tuple[Sequence[Any], bool]]:
+        """Every trial's row, and whether it is what was recorded; in version 1 nothing says that it is not."""
+        if self._version == 1:
+            rows = self._db.execute(f"SELECT {_SEALED} FROM trials ORDER BY position")
+            yield from ((row, True) for row in rows)
+        else:
+            rows = self._db.execute(f"SELECT checksum, {_SEALED} FROM trials ORDER BY position")
+            yield from ((row, checksum == _checksum(row)) for checksum, *row in rows)
 
     def _put_epoch(self, trial_id: str, number: int, epoch: Epoch) -> None:
         self._db.execute(
@@ -268,14 +271,13 @@ class Store:
             for (trial_id, trial, status, outcome, error, *_), whole in self._rows():
                 if verify and not whole:
                     raise self._damage(trial_id, "its row is not what was recorded")
-                read = Trial.model_validate_json(trial), TrialStatus(status), from_json(outcome), error
-                found[trial_id] = read
+                known = Trial.model_validate_json(trial), TrialStatus(status), from_json(outcome), error
+                found[trial_id] = known
             _share_compilation((trial, outcome) for trial, _, outcome, _ in found.values())
-            missing = [trial_id for trial_id in ids or () if trial_id not in found]
-            if missing:
+            if missing := [trial_id for trial_id in ids or () if trial_id not in found]:
                 raise self._damage(missing[0], "it is missing")
             if not history:
-                self._add_best_losses({trial_id: outcome for trial_id, (_, _, outcome, _) in found.items()})
+                self._add_best_losses({trial_id: known[2] for trial_id, known in found.items()})
             results = []
             for trial_id in found if ids is None else ids:
                 trial, status, outcome, error = found[trial_id]
@@ -285,11 +287,7 @@ class Store:
 
     def _history(self, trial_id: str, outcome: dict[str, Any], verify: bool) -> tuple[Epoch, ...]:
         """Every epoch of a trial, compared with the digest in its row."""
-        epochs = self._db.execute(
-            "SELECT train_loss, train_accuracy, val_loss, val_accuracy FROM epochs WHERE trial_id = ? "
-            "ORDER BY epoch",
-            (trial_id,),
-        ).fetchall()
+        epochs = self._db.execute(_HISTORY, (trial_id,)).fetchall()
         recorded = outcome.get("history_sha256") if verify else None
         if recorded and not _has_digest(epochs, recorded):
             raise self._damage(trial_id, "its history is not what was recorded")
@@ -376,6 +374,9 @@ def _share_compilation(trials: Iterable[tuple[Trial, dict[str, Any]]]) -> None:
             outcome.setdefault("compile_time_alone_s", longest)
 
 
+_HISTORY = """
+SELECT train_loss, train_accuracy, val_loss, val_accuracy FROM epochs WHERE trial_id = ? ORDER BY epoch
+"""
 #: What the checksum of a row is taken of.
 _SEALED = "id, trial, status, outcome, error, attempts, started_at, finished_at, position"
 

@@ -508,3 +508,8 @@ def test_results_draw_a_study(cli: Cli, small_result: dlbench.StudyResult) -> No
     assert "Training loss" in found.out
     one = cli("results", str(small_result.folder), "--plot", "--filter", "lr=0.01")
     assert "b  " not in one.out
+
+
+def test_json_is_printed_in_parts_as_it_would_be_whole(cli: Cli, small_result: dlbench.StudyResult) -> None:
+    found = cli("results", str(small_result.folder), "--json")
+    assert found.out == json.dumps(small_result.to_dict()) + "\n"

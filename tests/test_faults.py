@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sqlite3
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 import dlbench
 from dlbench import database, events, study
 from dlbench.errors import StoreError
-from dlbench.results import TrialStatus
+from dlbench.results import TrialStatus, history_digest
 from dlbench.store import FILE_NAME, SCHEMA_VERSION, Store
 
 VERSION_1 = Path(__file__).parent / "data" / "store-version-1.sqlite"
@@ -279,6 +280,10 @@ def test_the_first_version_opens_for_ever(tmp_path: Path) -> None:
     assert complete.params_sha256 == "ba8e8d3f749082c19420fffef7e6d88379f32023955b284072f171f2c038bc49"
     assert (complete.test_accuracy, complete.learning_rate, len(complete.history)) == (0.1, 0.001, 2)
     assert before.trials[2].error.startswith("RuntimeError: not today")
+    quick = dlbench.open_study(tmp_path / "s", history=False)
+    assert [trial.history for trial in quick] == [()] * 4
+    assert [trial.best_val_loss for trial in quick] == [trial.best_val_loss for trial in before]
+    assert quick.trials[0].best_val_loss == complete.history[complete.best_epoch - 1].val_loss
     with Store(tmp_path / "s") as opened:
         assert opened.meta("schema_version") == "1"
         assert opened.manifests()[0]["packages"]["jax"]
@@ -290,6 +295,22 @@ def test_the_first_version_opens_for_ever(tmp_path: Path) -> None:
         db.execute("UPDATE trials SET outcome = replace(outcome, '0.1', '0.9') WHERE status = 'COMPLETE'")
     with pytest.raises(StoreError, match="is not what was recorded"):
         dlbench.open_study(tmp_path / "s")
+
+
+def test_a_history_of_extreme_figures_is_read_back_and_checked(tmp_path: Path) -> None:
+    (trial,) = study.plan(dlbench.grid(**SMALL), out=tmp_path / "plan").trials
+    history = [dlbench.Epoch(1e-5, 1.0, 5e-324, 0.0), dlbench.Epoch(1e22, 0.1, 1e300, math.nan)]
+    with Store(tmp_path, write=True) as opened:
+        opened.add([trial])
+        outcome = {"history_sha256": history_digest(history), "best_epoch": 1}
+        opened.finish(trial.id, TrialStatus.COMPLETE, outcome, history)
+        (found,) = opened.results()
+        assert repr(found.history) == repr(tuple(history))
+        assert opened.results(history=False)[0].best_val_loss == 5e-324
+        with sqlite3.connect(tmp_path / FILE_NAME) as db:
+            db.execute("UPDATE epochs SET val_accuracy = 9e999 WHERE epoch = 2")
+        with pytest.raises(StoreError, match="it is damaged"):
+            opened.results()
 
 
 @pytest.mark.parametrize("content", [b"", "wal"])
