@@ -297,19 +297,21 @@ def test_the_first_version_opens_for_ever(tmp_path: Path) -> None:
         dlbench.open_study(tmp_path / "s")
 
 
-def test_a_history_of_extreme_figures_is_read_back_and_checked(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loss", [1e-5, 0.5, 1e22])
+def test_a_history_is_read_back_and_checked(loss: float, tmp_path: Path) -> None:
+    """Figures of every size, one of which is no number: infinity in its place is damage."""
     (trial,) = study.plan(dlbench.grid(**SMALL), out=tmp_path / "plan").trials
-    history = [dlbench.Epoch(1e-5, 1.0, 5e-324, 0.0), dlbench.Epoch(1e22, 0.1, 1e300, math.nan)]
+    history = [dlbench.Epoch(loss, 1.0, loss, 0.0), dlbench.Epoch(loss, 0.1, 3 * loss, math.nan)]
     with Store(tmp_path, write=True) as opened:
         opened.add([trial])
-        outcome = {"history_sha256": history_digest(history), "best_epoch": 1}
+        outcome = {"history_sha256": history_digest(history), "best_epoch": 2}
         opened.finish(trial.id, TrialStatus.COMPLETE, outcome, history)
         (found,) = opened.results()
         assert repr(found.history) == repr(tuple(history))
-        assert opened.results(history=False)[0].best_val_loss == 5e-324
+        assert opened.results(history=False)[0].best_val_loss == 3 * loss
         with sqlite3.connect(tmp_path / FILE_NAME) as db:
             db.execute("UPDATE epochs SET val_accuracy = 9e999 WHERE epoch = 2")
-        with pytest.raises(StoreError, match="it is damaged"):
+        with pytest.raises(StoreError, match="damaged"):
             opened.results()
 
 
