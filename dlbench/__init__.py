@@ -22,12 +22,13 @@ if TYPE_CHECKING:
         UnknownNameError,
         WorkerError,
     )
+    from dlbench.recorded import list_studies, open_study
     from dlbench.registry import register_model, resolve_model
     from dlbench.results import Epoch, StudyResult, TrialResult, TrialStatus
     from dlbench.sequential import run_until_separated
     from dlbench.spec import StudySpec, Trial, TrialSpec
     from dlbench.steps import Hyper, Static
-    from dlbench.study import Plan, grid, list_studies, open_study, plan, run
+    from dlbench.study import Plan, grid, plan, run
     from dlbench.train import Data, TrainState, fit
 
 __version__ = "0.1.0"
@@ -45,12 +46,13 @@ _PLACES = {
         "UnknownNameError",
         "WorkerError",
     ),
+    "recorded": ("list_studies", "open_study"),
     "registry": ("register_model", "resolve_model"),
     "results": ("Epoch", "StudyResult", "TrialResult", "TrialStatus"),
     "sequential": ("run_until_separated",),
     "spec": ("StudySpec", "Trial", "TrialSpec"),
-    "study": ("Plan", "grid", "list_studies", "open_study", "plan", "run"),
     "steps": ("Hyper", "Static"),
+    "study": ("Plan", "grid", "plan", "run"),
     "train": ("Data", "TrainState", "fit"),
 }
 _MODULES = ("data", "models", "ops", "stats")

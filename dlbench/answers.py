@@ -28,12 +28,13 @@ def correct_answers(trials: Iterable[TrialResult]) -> dict[str, NDArray[np.bool_
         reference = f"{trial.dataset.partition('@')[0]}@{trial.trial.data_digest}"
         if reference not in labels:
             labels[reference] = _test_labels(reference)
-        truth = labels[reference]
+        if (truth := labels[reference]) is None:
+            continue
         try:
             logits = np.load(trial.folder / "test_logits.npy", allow_pickle=False)
         except (OSError, ValueError, EOFError):
             continue
-        if truth is not None and logits.ndim == 2 and len(logits) == len(truth):
+        if logits.ndim == 2 and len(logits) == len(truth):
             found[trial.id] = logits.argmax(axis=1) == truth
     return found
 

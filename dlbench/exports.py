@@ -31,6 +31,7 @@ from dlbench.claims import ALPHA, Claim
 from dlbench.config import read_claims
 from dlbench.errors import StoreError
 from dlbench.looks import last_look
+from dlbench.recorded import open_study
 from dlbench.report import (
     claims_report,
     findings,
@@ -48,7 +49,6 @@ from dlbench.report.page import StudyPage, read_figures
 from dlbench.results import OUTCOME_FIELDS, Epoch, StudyResult, TrialResult, TrialStatus
 from dlbench.spec import StudySpec, Trial, TrialSpec
 from dlbench.store import Store
-from dlbench.study import open_study
 
 TRIALS, HISTORY, MANIFEST, STUDY, NOTES, REPORT = (
     "trials.csv",

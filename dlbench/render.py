@@ -16,16 +16,21 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
+from rich.segment import Segment
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from dlbench import drawing, events, grids
+from dlbench import drawing, grids
 from dlbench.errors import printable
 from dlbench.report import Plot, Table, count, duration, percent
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from dlbench import events
     from dlbench.study import Plan
 
 #: Without a terminal, nothing is wrapped; lines of progress come at most this often.
@@ -50,7 +55,7 @@ def show(report: Sequence[Table | Plot | str]) -> None:
         elif isinstance(part, Table):
             if part.title:
                 console.print(Text(part.title, style="bold"))
-            console.print(_table(replace(part, rows=part.rows[:_LONG])))
+            console.print(_table(replace(part, rows=tuple(part.rows[:_LONG]))))
             if len(part.rows) > _LONG:
                 console.print(Text(f"The first {_LONG:,} of {len(part.rows):,} rows; {_ALL} has them all."))
             if part.caption:
@@ -104,11 +109,29 @@ def _table(table: Table) -> RichTable:
     for cells, row in zip(table.texts(), table.rows, strict=True):
         drawn.add_row(
             *(
-                Text(cell, style=shade(value) if number else "")
+                _Cell(cell, shade(value) if shade and number else "")
                 for number, (cell, value) in enumerate(zip(cells, row, strict=True))
             )
         )
     return drawn
+
+
+class _Cell:
+    """A cell of a table: on one line where there is room, which rich draws in half the time that it takes to wrap."""
+
+    def __init__(self, words: str, style: str) -> None:
+        self._words, self._style, self._width = words, style, cell_len(words)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(self._width, self._width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        room = " " * (options.max_width - self._width)
+        if self._width > options.max_width:
+            yield Text(self._words, style=self._style)
+        else:
+            line = room + self._words if options.justify == "right" else self._words + room
+            yield Segment(line, console.get_style(self._style))
 
 
 class _Shades:
@@ -124,9 +147,9 @@ class _Shades:
         return f"on {_SHADES[min(int(place * len(_SHADES)), len(_SHADES) - 1)]}"
 
 
-def _shades(table: Table) -> _Shades | type[str]:
+def _shades(table: Table) -> _Shades | None:
     values = [value for row in table.rows for value in row[1:] if value is not None] if table.heat else []
-    return _Shades(values) if values else str
+    return _Shades(values) if values else None
 
 
 class StudyProgress:
@@ -147,6 +170,8 @@ class StudyProgress:
         self._start = self._told = time.monotonic()
 
     def __enter__(self) -> Self:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
         if not self._quiet and self._console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"),
@@ -173,6 +198,8 @@ class StudyProgress:
 
     def __call__(self, event: Plan | events.AnyEvent) -> None:
         """Take in what happened."""
+        from dlbench import events
+
         match event:
             case events.Ready() | events.Idle():
                 return

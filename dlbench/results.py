@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dlbench.spec import StudySpec, Trial, digest, json_number
+from dlbench.spec import StudySpec, Trial, TrialSpec, digest, json_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +49,7 @@ class Epoch(NamedTuple):
     @classmethod
     def of(cls, stored: Iterable[float | None]) -> Epoch:
         """From figures as they are stored, ``None`` for what is not finite."""
-        return cls(*(math.nan if value is None else value for value in stored))
+        return cls._make(math.nan if value is None else value for value in stored)
 
     @property
     def is_finite(self) -> bool:
@@ -114,11 +114,10 @@ class TrialResult:
         return f"TrialResult({self.id}, {self.trial.spec.model}, {self.status}{accuracy})"
 
     def __getattr__(self, name: str) -> Any:
-        if name in OUTCOME_FIELDS:
+        if name in _OUTCOME:
             return self.outcome.get(name)
-        spec = object.__getattribute__(self, "trial").spec
-        if name in type(spec).model_fields:
-            return getattr(spec, name)
+        if name in _SPEC:
+            return getattr(object.__getattribute__(self, "trial").spec, name)
         raise AttributeError(f"TrialResult has no attribute {name!r}")
 
     def to_dict(self, history: bool = True) -> dict[str, Any]:
@@ -136,8 +135,9 @@ class TrialResult:
             "error": self.error,
         }
         if history:
+            names = ("epoch", *Epoch._fields)
             record["history"] = [
-                {"epoch": number, **dict(zip(Epoch._fields, map(json_number, epoch), strict=True))}
+                dict(zip(names, (number, *map(json_number, epoch)), strict=True))
                 for number, epoch in enumerate(self.history, start=1)
             ]
         return record
@@ -186,6 +186,8 @@ OUTCOME_FIELDS = (
     "xla_threads",
     "worker",
 )
+#: For attributes, which are asked for by the ten thousand.
+_OUTCOME, _SPEC = frozenset(OUTCOME_FIELDS), frozenset(TrialSpec.model_fields)
 
 
 @dataclass(frozen=True)
@@ -242,17 +244,18 @@ class StudyResult:
 
         return pd.DataFrame([trial.to_dict(history=False) for trial in self.trials])
 
-    def to_dict(self) -> dict[str, Any]:
-        """What ``--json`` prints."""
+    def summary(self) -> dict[str, Any]:
+        """What the study was, without its trials."""
         return {
-            "study": {
-                "kind": self.spec.kind,
-                "name": self.folder.name,
-                "folder": str(self.folder),
-                "num_trials": len(self.trials),
-                "axes": {name: list(values) for name, values in self.spec.axes.items()},
-                "wall_time_s": self.wall_time_s,
-                **{f"{kind}_time_s": self.times.get(kind) for kind in KINDS},
-            },
-            "trials": [trial.to_dict() for trial in self.trials],
+            "kind": self.spec.kind,
+            "name": self.folder.name,
+            "folder": str(self.folder),
+            "num_trials": len(self.trials),
+            "axes": {name: list(values) for name, values in self.spec.axes.items()},
+            "wall_time_s": self.wall_time_s,
+            **{f"{kind}_time_s": self.times.get(kind) for kind in KINDS},
         }
+
+    def to_dict(self) -> dict[str, Any]:
+        """One record of all that JSON can carry."""
+        return {"study": self.summary(), "trials": [trial.to_dict() for trial in self.trials]}

@@ -45,7 +45,7 @@ def run_until_separated(
 
     Args:
         study: a comparison (of kind "compare-archs") with the seeds to start with, two or more; or one that
-            has its looks already, as :func:`~dlbench.study.open_study` returns it.
+            has its looks already, as :func:`~dlbench.recorded.open_study` returns it.
         max_seeds: seeds of a model at most.
         out: the study's folder; see :func:`~dlbench.study.run` for this and the others.
         workers: processes to train in.

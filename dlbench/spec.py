@@ -11,7 +11,8 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -102,12 +103,13 @@ class TrialSpec(BaseModel):
 
     def static(self) -> tuple[object, ...]:
         """Everything that makes another XLA program; equal values share one."""
-        return tuple(getattr(self, name) for name in STATIC_FIELDS)
+        return _STATIC(self)
 
 
 #: An array inside the program: trials that differ in these alone share it. The loop over epochs is outside.
 DYNAMIC_FIELDS = ("learning_rate", "weight_decay", "seed", "vary", "num_epochs", "test_augmented")
 STATIC_FIELDS = tuple(name for name in TrialSpec.model_fields if name not in DYNAMIC_FIELDS)
+_STATIC: Callable[[TrialSpec], tuple[object, ...]] = operator.attrgetter(*STATIC_FIELDS)
 #: Fields that came later: at their defaults they are left out of a trial's id, which stays what it was.
 LATER_FIELDS = ("test_augmented",)
 

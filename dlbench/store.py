@@ -11,6 +11,7 @@ next written.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import sqlite3
 from collections import Counter
@@ -20,6 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
+
+from pydantic_core import from_json, to_json
 
 from dlbench.database import connected, explained, is_empty, locked, use_wal
 from dlbench.errors import StoreError
@@ -231,11 +234,17 @@ class Store:
 
     def damaged(self) -> list[str]:
         """The trials whose rows are not what was recorded."""
-        if self._version < 2:
-            return []
         with explained(self.folder):
+            return [str(row[0]) for row, whole in self._rows() if not whole]
+
+    def _rows(self) -> Iterator[tuple[Sequence[Any], bool]]:
+        """Every trial's row, and whether it is what was recorded; in version 1 nothing says that it is not."""
+        if self._version == 1:
+            rows = self._db.execute(f"SELECT {_SEALED} FROM trials ORDER BY position")
+            yield from ((row, True) for row in rows)
+        else:
             rows = self._db.execute(f"SELECT checksum, {_SEALED} FROM trials ORDER BY position")
-            return [str(row[0]) for checksum, *row in rows if checksum != _checksum(row)]
+            yield from ((row, checksum == _checksum(row)) for checksum, *row in rows)
 
     def _put_epoch(self, trial_id: str, number: int, epoch: Epoch) -> None:
         self._db.execute(
@@ -250,42 +259,50 @@ class Store:
 
         Args:
             ids: which ones; all unless given.
-            history: whether to read the epochs too.
+            history: whether to read the epochs too; without them, a loss that the row does not say is taken from
+                its epoch unchecked.
             verify: whether to compare checksums.
 
         Raises:
             StoreError: one of them is missing, unreadable or not what was recorded.
         """
-        if verify and (damaged := self.damaged()):
-            raise self._damage(damaged[0], "its row is not what was recorded")
+        found: dict[str, tuple[Trial, TrialStatus, dict[str, Any], str | None]] = {}
         with explained(self.folder):
-            epochs = self._histories() if history else {}
-            query = "SELECT id, trial, status, outcome, error FROM trials ORDER BY position"
-            rows = self._db.execute(query).fetchall()
-            trials = {row[0]: Trial.model_validate_json(row[1]) for row in rows}
-            outcomes = {row[0]: json.loads(row[3]) for row in rows}
-            for trial_id, outcome in outcomes.items():
-                recorded = outcome.get("history_sha256") if verify and history else None
-                if recorded and recorded != digest(epochs.get(trial_id, [])):
-                    raise self._damage(trial_id, "its history is not what was recorded")
-            _share_compilation(trials, outcomes)
-            found = {
-                trial_id: TrialResult(
-                    trial=trials[trial_id],
-                    status=TrialStatus(status),
-                    outcome=outcomes[trial_id],
-                    history=tuple(map(Epoch.of, epochs.get(trial_id, ()))),
-                    error=error,
-                    study_dir=self.folder,
-                )
-                for trial_id, _, status, _, error in rows
-            }
-        if ids is None:
-            return list(found.values())
-        missing = [trial_id for trial_id in ids if trial_id not in found]
-        if missing:
-            raise self._damage(missing[0], "it is missing")
-        return [found[trial_id] for trial_id in ids]
+            for (trial_id, trial, status, outcome, error, *_), whole in self._rows():
+                if verify and not whole:
+                    raise self._damage(trial_id, "its row is not what was recorded")
+                known = Trial.model_validate_json(trial), TrialStatus(status), from_json(outcome), error
+                found[trial_id] = known
+            _share_compilation((trial, outcome) for trial, _, outcome, _ in found.values())
+            if missing := [trial_id for trial_id in ids or () if trial_id not in found]:
+                raise self._damage(missing[0], "it is missing")
+            if not history:
+                self._add_best_losses({trial_id: known[2] for trial_id, known in found.items()})
+            results = []
+            for trial_id in found if ids is None else ids:
+                trial, status, outcome, error = found[trial_id]
+                epochs = self._history(trial_id, outcome, verify) if history else ()
+                results.append(TrialResult(trial, status, outcome, epochs, error, self.folder))
+            return results
+
+    def _history(self, trial_id: str, outcome: dict[str, Any], verify: bool) -> tuple[Epoch, ...]:
+        """Every epoch of a trial, compared with the digest in its row."""
+        epochs = self._db.execute(_HISTORY, (trial_id,)).fetchall()
+        recorded = outcome.get("history_sha256") if verify else None
+        if recorded and not _has_digest(epochs, recorded):
+            raise self._damage(trial_id, "its history is not what was recorded")
+        return tuple(map(Epoch.of, epochs))
+
+    def _add_best_losses(self, outcomes: Mapping[str, dict[str, Any]]) -> None:
+        """The loss of each best epoch, from that epoch, where the row does not say it: once, none did."""
+        best = {i: o.get("best_epoch") for i, o in outcomes.items() if "best_val_loss" not in o}
+        losses = self._db.execute(
+            "SELECT trial_id, val_loss FROM json_each(?) AS best "
+            "JOIN epochs ON trial_id = best.key AND epoch = best.value",
+            (canonical_json(best),),
+        )
+        for trial_id, loss in losses:
+            outcomes[trial_id]["best_val_loss"] = loss
 
     def _damage(self, trial_id: str, what: str) -> StoreError:
         return StoreError(
@@ -293,17 +310,6 @@ class Store:
             f"'dlbench results {self.folder} --check' lists all the damage. Restore {FILE_NAME} from a copy, or "
             "train in another folder"
         )
-
-    def _histories(self) -> dict[str, list[tuple[float | None, ...]]]:
-        """The figures of every epoch of every trial, as they are stored: nothing for what is not finite."""
-        histories: dict[str, list[tuple[float | None, ...]]] = {}
-        rows = self._db.execute(
-            "SELECT trial_id, train_loss, train_accuracy, val_loss, val_accuracy FROM epochs "
-            "ORDER BY trial_id, epoch"
-        )
-        for row in rows:
-            histories.setdefault(row[0], []).append(row[1:])
-        return histories
 
     def integrity(self) -> list[str]:
         """What SQLite finds wrong with the file."""
@@ -354,12 +360,12 @@ class Store:
                 raise
 
 
-def _share_compilation(trials: Mapping[str, Trial], outcomes: Mapping[str, dict[str, Any]]) -> None:
+def _share_compilation(trials: Iterable[tuple[Trial, dict[str, Any]]]) -> None:
     """Divide what compiling a program took among the trials that ran it; recorded is which of them met it first."""
     programs: dict[object, list[dict[str, Any]]] = {}
-    for trial_id, outcome in outcomes.items():
+    for trial, outcome in trials:
         if outcome:
-            programs.setdefault(program_of(trials[trial_id]), []).append(outcome)
+            programs.setdefault(program_of(trial), []).append(outcome)
     for members in programs.values():
         spent = [float(outcome.get("compile_time_s") or 0.0) for outcome in members]
         share, longest = sum(spent) / len(spent), max(spent)
@@ -368,6 +374,9 @@ def _share_compilation(trials: Mapping[str, Trial], outcomes: Mapping[str, dict[
             outcome.setdefault("compile_time_alone_s", longest)
 
 
+_HISTORY = """
+SELECT train_loss, train_accuracy, val_loss, val_accuracy FROM epochs WHERE trial_id = ? ORDER BY epoch
+"""
 #: What the checksum of a row is taken of.
 _SEALED = "id, trial, status, outcome, error, attempts, started_at, finished_at, position"
 
@@ -376,21 +385,13 @@ def _checksum(row: Sequence[Any]) -> str:
     return digest([str(value) if isinstance(value, bytes) else value for value in row])
 
 
-def holds_study(folder: Path) -> bool:
-    """Whether a folder holds a study that has begun: a process killed at once leaves an empty database.
+def _has_digest(history: list[Any], recorded: str) -> bool:
+    """Whether a history is the one whose digest was recorded: whichever text of it has that digest, it is.
 
-    Raises:
-        StoreError: what is there cannot be read.
+    The first text costs a sixth of the second, and is the same unless there are tiny figures in it.
     """
-    path = folder / FILE_NAME
-    with explained(folder):
-        if not path.is_file():
-            return False
-        db = connected(path, write=False)
-        try:
-            return not is_empty(db)
-        finally:
-            db.close()
+    text: bytes = to_json(history, inf_nan_mode="constants")
+    return hashlib.sha256(text).hexdigest() == recorded or digest(history) == recorded
 
 
 def _now() -> str:

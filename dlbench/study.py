@@ -6,7 +6,6 @@ import contextlib
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from types import FunctionType
 from typing import Any, Literal
@@ -15,12 +14,12 @@ from dlbench import data, devices, engine, events, files, grids, manifest, regis
 from dlbench.database import explained
 from dlbench.errors import SpecError, StoreError
 from dlbench.grids import Program
+from dlbench.recorded import RUNS, holds_study
 from dlbench.recording import interruptible, record
 from dlbench.results import StudyResult, TrialResult, TrialStatus
 from dlbench.spec import StudySpec, Trial, TrialSpec, digest
-from dlbench.store import FILE_NAME, Store, holds_study
+from dlbench.store import FILE_NAME, Store
 
-RUNS = Path("runs")
 _UNFINISHED = (TrialStatus.WAITING, TrialStatus.RUNNING)
 
 Observer = Callable[["Plan | events.AnyEvent"], None]
@@ -75,22 +74,6 @@ class Plan:
     def estimate_s(self) -> float:
         """Estimated seconds until the rest is trained."""
         return grids.estimate_s(self.missing, max(self.workers, 1))
-
-
-@dataclass(frozen=True)
-class StudySummary:
-    """A line in the list of studies; of one that cannot be read, only its folder and the ``problem`` are known."""
-
-    folder: Path
-    kind: str
-    created_at: datetime | None
-    counts: dict[TrialStatus, int]
-    problem: str | None = None
-
-    @property
-    def name(self) -> str:
-        """The folder's name."""
-        return self.folder.name
 
 
 def grid(**axes: Any) -> StudySpec:
@@ -293,37 +276,6 @@ def _tidy(trials: Sequence[TrialResult]) -> None:
             for path in (*folder.glob("state"), *folder.glob("*-tmp*"), *folder.glob(".*.new")):
                 with contextlib.suppress(OSError):
                     files.remove(path)
-
-
-def open_study(folder: Path | str) -> StudyResult:
-    """The study that a folder holds.
-
-    Raises:
-        StoreError: it holds none, or a damaged one.
-    """
-    with Store(Path(folder)) as store, explained(Path(folder)):
-        trials = tuple(store.results())
-        kind: Any = store.meta("kind")
-        times = store.times()
-        spec = StudySpec(kind=kind, trials=tuple(t.trial.spec for t in trials), looks=store.looks())
-    return StudyResult(spec, trials, Path(folder), times=times)
-
-
-def list_studies(root: Path = RUNS) -> list[StudySummary]:
-    """The studies in a folder, oldest first, after those that cannot be read."""
-    return sorted(
-        map(_summary, sorted(path.parent for path in root.glob(f"*/{FILE_NAME}"))),
-        key=lambda summary: summary.created_at.timestamp() if summary.created_at else 0,
-    )
-
-
-def _summary(folder: Path) -> StudySummary:
-    try:
-        with Store(folder) as store, explained(folder):
-            created = datetime.fromisoformat(store.meta("created_at"))
-            return StudySummary(folder, store.meta("kind"), created, store.counts())
-    except StoreError as error:
-        return StudySummary(folder, "unreadable", None, {}, str(error))
 
 
 def _split_digests(planned: Plan) -> dict[str, str]:

@@ -215,10 +215,12 @@ class Worker:
         """What is known of every trial that ran, diverged ones included."""
         diverged = not history[-1].is_finite
         losses = [epoch.train_loss for epoch in history]
+        best = int(state.best_epoch)
         return {
             "num_params": int(parameter_overview.count_parameters(state.params)),
-            "best_val_accuracy": float(state.best_val_accuracy) if int(state.best_epoch) else None,
-            "best_epoch": int(state.best_epoch) or None,
+            "best_val_accuracy": float(state.best_val_accuracy) if best else None,
+            "best_val_loss": json_number(history[best - 1].val_loss) if best else None,
+            "best_epoch": best or None,
             "convergence_epoch": None if diverged else convergence_epoch(losses, trial.spec.num_epochs),
             "diverged_epoch": len(history) if diverged else None,
             "split_digest": split.digest,

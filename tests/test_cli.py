@@ -19,7 +19,7 @@ import pytest
 from conftest import SMALL
 
 import dlbench
-from dlbench import study
+from dlbench import recorded
 from dlbench.cli import main, queries, studies
 from dlbench.cli.options import DEFAULTS, StudyOptions, spread
 from dlbench.errors import InputError
@@ -217,7 +217,7 @@ def test_bad_input_is_one_clear_line_and_nothing_is_written(
 
 
 def test_internal_errors_show_no_traceback_unless_asked(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study, "list_studies", lambda: 1 / 0)
+    monkeypatch.setattr(recorded, "list_studies", lambda: 1 / 0)
     found = cli("results")
     assert found.code == 1
     assert found.err.startswith("Error: internal error, please report it: ZeroDivisionError")
@@ -508,3 +508,8 @@ def test_results_draw_a_study(cli: Cli, small_result: dlbench.StudyResult) -> No
     assert "Training loss" in found.out
     one = cli("results", str(small_result.folder), "--plot", "--filter", "lr=0.01")
     assert "b  " not in one.out
+
+
+def test_json_is_printed_in_parts_as_it_would_be_whole(cli: Cli, small_result: dlbench.StudyResult) -> None:
+    found = cli("results", str(small_result.folder), "--json")
+    assert found.out == json.dumps(small_result.to_dict()) + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sqlite3
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 import dlbench
 from dlbench import database, events, study
 from dlbench.errors import StoreError
-from dlbench.results import TrialStatus
+from dlbench.results import TrialStatus, history_digest
 from dlbench.store import FILE_NAME, SCHEMA_VERSION, Store
 
 VERSION_1 = Path(__file__).parent / "data" / "store-version-1.sqlite"
@@ -77,7 +78,7 @@ def full_disk(
     assert str(disk.path / "s") in str(caught.value)
     assert "\n" not in str(caught.value)
     disk.change("size=64m")
-    kept = [trial for trial in study.open_study(disk.path / "s") if trial.status.is_finished]
+    kept = [trial for trial in dlbench.open_study(disk.path / "s") if trial.status.is_finished]
     again = dlbench.run(small_study, out=disk.path / "s", workers=1)
     assert digests(again) == digests(small_result)
     assert {trial.params_sha256 for trial in kept} <= {trial.params_sha256 for trial in again}
@@ -115,9 +116,9 @@ def test_a_read_only_folder_can_be_read_and_nothing_else(
     db.execute("PRAGMA journal_mode=WAL")  # as a process leaves it that is killed
     db.close()
     disk.change("ro")
-    assert digests(study.open_study(folder)) == digests(small_result)
-    assert [summary.problem for summary in study.list_studies(disk.path)] == [None] * 2
-    assert digests(study.open_study(disk.path / "killed")) == digests(small_result)
+    assert digests(dlbench.open_study(folder)) == digests(small_result)
+    assert [summary.problem for summary in dlbench.list_studies(disk.path)] == [None] * 2
+    assert digests(dlbench.open_study(disk.path / "killed")) == digests(small_result)
     assert digests(dlbench.run(small_study, out=folder)) == digests(small_result), "nothing is left to train"
     more = dlbench.grid(seed=5, **SMALL)
     for out in (folder, disk.path / "empty", disk.path / "new"):
@@ -141,10 +142,10 @@ def test_a_folder_that_this_user_cannot_write(
         code = textwrap.dedent(
             f"""
             import os
-            import dlbench.store, dlbench.study, pydantic
+            import dlbench.recorded, dlbench.store, pydantic
             os.setuid(65534)
             from pathlib import Path
-            print(len(dlbench.study.open_study({str(folder)!r})))
+            print(len(dlbench.open_study({str(folder)!r})))
             try:
                 dlbench.store.Store(Path({str(folder)!r}), write=True)
             except dlbench.StoreError as error:
@@ -186,7 +187,7 @@ def test_a_locked_store_is_waited_for_and_then_said(
     trial = study.plan(dlbench.grid(seed=9, **SMALL)).trials[0]
     monkeypatch.setattr(database, "PATIENCE_S", 0.3)
     other = held(folder, 60)
-    assert digests(study.open_study(folder)) == digests(small_result), "reading needs no lock"
+    assert digests(dlbench.open_study(folder)) == digests(small_result), "reading needs no lock"
     with pytest.raises(StoreError, match="another program holds it; close that"):
         Store(folder, write=True)
     other.kill()
@@ -217,7 +218,7 @@ def test_a_store_locked_in_the_middle_of_a_run_loses_nothing(
         dlbench.run(small_study, out=tmp_path / "s", workers=1, on_event=lock)
     others[0].kill()
     others[0].wait()
-    kept = [trial for trial in study.open_study(tmp_path / "s") if trial.status.is_finished]
+    kept = [trial for trial in dlbench.open_study(tmp_path / "s") if trial.status.is_finished]
     assert len(kept) == 1
     again = dlbench.run(small_study, out=tmp_path / "s", workers=1)
     assert digests(again) == digests(small_result)
@@ -255,7 +256,7 @@ def test_of_two_parents_one_works_and_the_other_says_so(
     for code, err in zip(codes, said, strict=True):
         assert code in (0, 2)
         assert (code == 2) == ("another process is working on the study" in err)
-    assert digests(study.open_study(tmp_path / "runs" / "s")) == digests(small_result)
+    assert digests(dlbench.open_study(tmp_path / "runs" / "s")) == digests(small_result)
     with sqlite3.connect(tmp_path / "runs" / "s" / FILE_NAME) as db:
         assert db.execute("SELECT DISTINCT attempts FROM trials").fetchall() == [(1,)]
 
@@ -267,7 +268,7 @@ def test_the_first_version_opens_for_ever(tmp_path: Path) -> None:
     """The file was written by schema version 1 and never changes."""
     (tmp_path / "s").mkdir()
     shutil.copy(VERSION_1, tmp_path / "s" / FILE_NAME)
-    before = study.open_study(tmp_path / "s")
+    before = dlbench.open_study(tmp_path / "s")
     statuses = [trial.status for trial in before]
     assert statuses == [
         TrialStatus.COMPLETE,
@@ -279,17 +280,39 @@ def test_the_first_version_opens_for_ever(tmp_path: Path) -> None:
     assert complete.params_sha256 == "ba8e8d3f749082c19420fffef7e6d88379f32023955b284072f171f2c038bc49"
     assert (complete.test_accuracy, complete.learning_rate, len(complete.history)) == (0.1, 0.001, 2)
     assert before.trials[2].error.startswith("RuntimeError: not today")
+    quick = dlbench.open_study(tmp_path / "s", history=False)
+    assert [trial.history for trial in quick] == [()] * 4
+    assert [trial.best_val_loss for trial in quick] == [trial.best_val_loss for trial in before]
+    assert quick.trials[0].best_val_loss == complete.history[complete.best_epoch - 1].val_loss
     with Store(tmp_path / "s") as opened:
         assert opened.meta("schema_version") == "1"
         assert opened.manifests()[0]["packages"]["jax"]
     with Store(tmp_path / "s", write=True) as opened:
         assert opened.meta("schema_version") == str(SCHEMA_VERSION)
         assert opened.damaged() == []
-    assert study.open_study(tmp_path / "s").trials == before.trials
+    assert dlbench.open_study(tmp_path / "s").trials == before.trials
     with sqlite3.connect(tmp_path / "s" / FILE_NAME) as db:
         db.execute("UPDATE trials SET outcome = replace(outcome, '0.1', '0.9') WHERE status = 'COMPLETE'")
     with pytest.raises(StoreError, match="is not what was recorded"):
-        study.open_study(tmp_path / "s")
+        dlbench.open_study(tmp_path / "s")
+
+
+@pytest.mark.parametrize("loss", [1e-5, 0.5, 1e22])
+def test_a_history_is_read_back_and_checked(loss: float, tmp_path: Path) -> None:
+    """Figures of every size, one of which is no number: infinity in its place is damage."""
+    (trial,) = study.plan(dlbench.grid(**SMALL), out=tmp_path / "plan").trials
+    history = [dlbench.Epoch(loss, 1.0, loss, 0.0), dlbench.Epoch(loss, 0.1, 3 * loss, math.nan)]
+    with Store(tmp_path, write=True) as opened:
+        opened.add([trial])
+        outcome = {"history_sha256": history_digest(history), "best_epoch": 2}
+        opened.finish(trial.id, TrialStatus.COMPLETE, outcome, history)
+        (found,) = opened.results()
+        assert repr(found.history) == repr(tuple(history))
+        assert opened.results(history=False)[0].best_val_loss == 3 * loss
+        with sqlite3.connect(tmp_path / FILE_NAME) as db:
+            db.execute("UPDATE epochs SET val_accuracy = 9e999 WHERE epoch = 2")
+        with pytest.raises(StoreError, match="damaged"):
+            opened.results()
 
 
 @pytest.mark.parametrize("content", [b"", "wal"])
@@ -307,10 +330,10 @@ def test_a_study_killed_before_it_began_begins_again(
         db.close()
     assert study.plan(small_study, out=tmp_path / "s").done == frozenset()
     with pytest.raises(StoreError, match="holds no study yet"):
-        study.open_study(tmp_path / "s")
+        dlbench.open_study(tmp_path / "s")
     with Store(tmp_path / "s", write=True) as opened:
         opened.add(study.plan(small_study).trials)
-    assert len(study.open_study(tmp_path / "s")) == 4
+    assert len(dlbench.open_study(tmp_path / "s")) == 4
 
 
 def test_the_list_of_studies_survives_those_that_cannot_be_read(
@@ -325,7 +348,7 @@ def test_the_list_of_studies_survives_those_that_cannot_be_read(
             db.execute(change.format(key))
     path = tmp_path / "runs" / "damaged" / FILE_NAME
     path.write_bytes(os.urandom(3000))
-    listed = {summary.name: summary for summary in study.list_studies(tmp_path / "runs")}
+    listed = {summary.name: summary for summary in dlbench.list_studies(tmp_path / "runs")}
     assert {name for name, summary in listed.items() if summary.problem} == {"newer", "damaged", "wrong-date"}
     assert "schema version 99" in (listed["newer"].problem or "")
     assert listed["good"].counts == {TrialStatus.COMPLETE: 4}
@@ -346,8 +369,8 @@ def survives(folder: Path, content: bytes, flips: dict[int, int], original: dlbe
         path.unlink()
     (folder / FILE_NAME).write_bytes(damaged)
     try:
-        found = study.open_study(folder)
-        study.list_studies(folder.parent)
+        found = dlbench.open_study(folder)
+        dlbench.list_studies(folder.parent)
     except StoreError as error:
         return "\n" not in str(error)
     assert found.trials == tuple(original)
@@ -361,7 +384,7 @@ FLIPS = st.dictionaries(st.integers(0, 10**7), st.integers(1, 255), min_size=1, 
 def flip_many(result: dlbench.StudyResult, folder: Path, number: int) -> None:
     content = (result.folder / FILE_NAME).read_bytes()
     folder.mkdir()
-    original = study.open_study(copied(result, folder.parent / "original") and folder.parent / "original")
+    original = dlbench.open_study(copied(result, folder.parent / "original") and folder.parent / "original")
     original = dlbench.StudyResult(
         original.spec,
         tuple(
@@ -433,8 +456,8 @@ def test_a_clock_that_jumps_changes_no_result(
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert [round(float(line.split()[-1]) / 86400) for line in done.stdout.splitlines()][:2] == [3650, -14600]
-    found = study.open_study(tmp_path / "runs" / "s")
+    found = dlbench.open_study(tmp_path / "runs" / "s")
     assert digests(found) == digests(small_result)
     for trial in found:
         assert all(getattr(trial, f"{kind}_time_s") >= 0 for kind in ("train", "eval", "compile", "io"))
-    assert [summary.problem for summary in study.list_studies(tmp_path / "runs")] == [None]
+    assert [summary.problem for summary in dlbench.list_studies(tmp_path / "runs")] == [None]

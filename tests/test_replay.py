@@ -70,6 +70,26 @@ def test_a_whole_study_passes_the_check(small_result: dlbench.StudyResult) -> No
     assert (done.returncode, done.stdout) == (0, f"{small_result.folder} is whole\n")
 
 
+def test_curves_are_read_and_checked_where_they_are_shown(
+    copy: Path, small_result: dlbench.StudyResult
+) -> None:
+    """The table reads none; whatever shows one refuses what was not recorded. A changed row is refused by all."""
+    first, second = (trial.id for trial in small_result.trials[:2])
+    change(copy, "UPDATE epochs SET train_loss = 1 WHERE trial_id = ? AND epoch = 1", first)
+    change(copy, "UPDATE epochs SET train_loss = 9e999 WHERE trial_id = ? AND epoch = 1", second)
+    before, after = (dlbench_command("results", folder) for folder in (small_result.folder, copy))
+    assert after.returncode == 0
+    assert after.stdout.replace(str(copy), "") == before.stdout.replace(str(small_result.folder), "")
+    for words in (["--json"], ["--plot"], ["--filter", f"id={first}"], ["--filter", f"id={second}"]):
+        done = dlbench_command("results", copy, *words)
+        assert (done.returncode, done.stdout) == (2, ""), words
+        assert "its history is not what was recorded" in done.stderr
+    change(copy, "UPDATE trials SET outcome = replace(outcome, '0.', '1.') WHERE id = ?", second)
+    done = dlbench_command("results", copy)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"trial {second}: its row is not what was recorded" in done.stderr
+
+
 def test_damage_is_found(copy: Path, small_result: dlbench.StudyResult) -> None:
     first, second, third, fourth = (trial.id for trial in small_result)
     change(copy, "UPDATE epochs SET train_loss = 1 WHERE trial_id = ? AND epoch = 1", first)

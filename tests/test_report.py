@@ -355,3 +355,48 @@ def test_of_a_long_table_the_first_rows_are_drawn(capsys: pytest.CaptureFixture[
     assert "199\n" in said
     assert "200\n" not in said
     assert "The first 200 of 1,000 rows" in said
+
+
+class Watched(TrialResult):
+    """A trial that counts how often it is put into a row."""
+
+    rows = 0
+
+    @property
+    def id(self) -> str:
+        type(self).rows += 1
+        return super().id
+
+
+def test_rows_that_are_not_drawn_are_not_made(capsys: pytest.CaptureFixture[str]) -> None:
+    from dlbench import render
+
+    found = study(lambda spec: 0.9, seed=range(1000)).trials
+    trials = [Watched(trial.trial, trial.status, trial.outcome) for trial in found]
+    table = report.trial_table(trials)
+    assert Watched.rows == 0
+    render.show([table])
+    assert Watched.rows == 200
+    assert "The first 200 of 1,000 rows" in capsys.readouterr().out
+    assert [row[0] for row in table.rows] == list(range(1000))
+
+
+@pytest.mark.parametrize("width", [8, 14, 24, 80])
+def test_cells_are_drawn_as_rich_draws_text(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words that have room, words that must fold, wide characters, numbers, and a heat map's shades."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from dlbench import render
+
+    columns = (Column("name", "name", left=True), Column("a", "a", report.percent), Column("b", "b"))
+    rows = (("several words in one cell", 0.5, 0.25), ("日本語", 0.75, None), ("", 1.0, 0.125))
+    drawn = []
+    for cell in (render._Cell, Text):
+        monkeypatch.setattr(render, "_Cell", cell)
+        console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system="truecolor")
+        for heat in (False, True):
+            console.print(render._table(Table("", columns, rows, heat=heat)))
+        drawn.append(console.file.getvalue())  # type: ignore[attr-defined]
+    assert drawn[0] == drawn[1]
+    assert "several" in drawn[0] or width < 24

@@ -46,7 +46,7 @@ class Bomb:
 @pytest.fixture
 def copy(tmp_path: Path, small_result: dlbench.StudyResult) -> dlbench.StudyResult:
     """A study that a test may do with as it likes."""
-    return study.open_study(shutil.copytree(small_result.folder, tmp_path / "runs" / "copy"))
+    return dlbench.open_study(shutil.copytree(small_result.folder, tmp_path / "runs" / "copy"))
 
 
 # The source.
@@ -158,7 +158,7 @@ def test_pickles_in_the_places_of_a_study_are_not_opened(copy: dlbench.StudyResu
         np.save(file, np.array([Bomb(made)], dtype=object), allow_pickle=True)
     (copy.folder / FILE_NAME).write_bytes(bomb)
     with pytest.raises(StoreError):
-        study.open_study(copy.folder)
+        dlbench.open_study(copy.folder)
     assert not made.exists()
 
 
@@ -216,7 +216,7 @@ def test_names_are_data_in_the_store_and_its_reports(name: str, tmp_path: Path) 
     assert listed.returncode == 0
     assert "\x1b" not in listed.stdout + listed.stderr
     with pytest.raises(StoreError):
-        study.open_study(folder)  # of no known kind
+        dlbench.open_study(folder)  # of no known kind
     result = dlbench.StudyResult(StudySpec(trials=(spec,)), (found,), folder)
     markdown = report.to_markdown([report.trial_table(result.trials)])
     assert "<script>" not in markdown

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from dlbench import stats
 from dlbench.errors import InputError
+from dlbench.stats.intervals import mean_std
 
 VALUES = st.floats(-100, 100).map(lambda x: round(x, 3))  # far coarser than the resolution of 1e-6
 SAMPLES = st.lists(VALUES, min_size=1, max_size=12)
@@ -32,6 +33,14 @@ def seeded(**groups: list[float]) -> dict[str, dict[int, float]]:
 
 def nan_equal(a: float, b: float) -> bool:
     return a == b or (math.isnan(a) and math.isnan(b))
+
+
+@given(st.lists(st.floats(-1e100, 1e100) | VALUES, min_size=2, max_size=12))
+@example([5e-324, 1e-323])
+@example([0.97, 0.97, 0.9700000000000001])
+def test_means_and_standard_deviations_are_exact(sample: list[float]) -> None:
+    assert mean_std(sample) == (statistics.mean(sample), statistics.stdev(sample))
+    assert mean_std(sample[::-1]) == mean_std(sample)
 
 
 class TestStdInterval:

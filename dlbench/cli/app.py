@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import traceback
@@ -120,7 +121,9 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     Args:
         args: the words after ``dlbench``; those of this process unless given.
     """
-    sys.exit(_main(list(sys.argv[1:] if args is None else args)))
+    code = _main(list(sys.argv[1:] if args is None else args))
+    gc.freeze()  # all there is goes with the process: nothing is gained by a last search for cycles
+    sys.exit(code)
 
 
 def _main(args: list[str]) -> int:

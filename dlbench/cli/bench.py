@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from dlbench.cli.options import Values, check_path, takes
-from dlbench.cli.studies import to_json
+from dlbench.cli.studies import print_json
 from dlbench.errors import InputError, UnknownNameError, shown
 
 #: The flags that mean something for each benchmark, and what it can be measured against.
@@ -93,7 +93,7 @@ def bench(options: BenchOptions) -> None:
     record = _measure(options, against, repeats, render.message)
     reports = {"steps": tables.steps_report, "scaling": tables.scaling_report}
     if options.as_json:
-        render.text(to_json({"benchmark": options.what, **record}))
+        print_json({"benchmark": options.what, **record})
     else:
         render.show(reports.get(options.what, tables.commands_report)(record))
     if options.chart is not None:

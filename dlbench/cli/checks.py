@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dlbench.cli.options import takes
-from dlbench.cli.studies import study_folder, to_json
+from dlbench.cli.studies import print_json, study_folder
 from dlbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def replay(options: ReplayOptions) -> int:
             "results": [vars(difference) for difference in done.results],
             "environment": [vars(difference) for difference in done.environment],
         }
-        render.text(to_json(record))
+        print_json(record)
         return 0 if done.identical else 1
     lines = [f"{'IDENTICAL' if done.identical else 'DIFFERENT'}: trial {done.recorded.id}"]
     if done.identical:

@@ -17,11 +17,14 @@ import typer
 
 from dlbench.cli.checks import check
 from dlbench.cli.options import Values, takes
-from dlbench.cli.studies import show_failures, study_folder, to_json
+from dlbench.cli.studies import print_json, show_failures, study_folder
 from dlbench.errors import InputError, UnknownNameError, WorkerError
 
 if TYPE_CHECKING:
     from dlbench.results import StudyResult, TrialResult
+
+    #: What ``--filter`` says: a field, and a test of a trial.
+    _Condition = tuple[str, Callable[[TrialResult], bool]]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Folder of original files.")]
@@ -60,11 +63,11 @@ def results(options: ResultsOptions) -> int:
 
     Its trials can be filtered and sorted.
     """
-    from dlbench import render, report
-    from dlbench.spec import TrialSpec
-    from dlbench.study import RUNS, list_studies, open_study
-
     gc.disable()  # looking for cycles among ten thousand records takes as long as reading them; the end is near
+    from dlbench import render, report
+    from dlbench.recorded import RUNS, list_studies, open_study
+    from dlbench.spec import TrialSpec
+
     style = "json" if options.as_json else options.format
     if options.study is None:
         if options.sort or options.filter or options.plot or options.check:
@@ -83,34 +86,41 @@ def results(options: ResultsOptions) -> int:
         raise InputError(f"--plot draws in the terminal, not as {style}; give one of the two")
     if options.check:
         return check(study_folder(options.study))
-    result = open_study(study_folder(options.study))
     conditions = [_condition(text) for text in options.filter or ()]
-    trials = tuple(trial for trial in result.trials if all(keep(trial) for _, keep in conditions))
     by_result = any(field not in TrialSpec.model_fields for field, _ in conditions)
-    if options.sort:
-        trials = tuple(_sorted(trials, options.sort))
-    spec = result.spec.model_copy(update={"trials": tuple(trial.trial.spec for trial in trials)})
-    result = dataclasses.replace(result, spec=spec, trials=trials)
+    history = options.plot or style == "json"
+    result = _chosen(open_study(study_folder(options.study), history), conditions, options.sort)
+    if len(result) == 1 and not history:  # one trial is shown with its epochs
+        result = _chosen(open_study(result.folder), conditions, options.sort)
     if options.plot:
         render.show(report.plots_report(result))
         return 0
     _print(
         style,
-        lambda: report.records_table(trials),
+        lambda: report.records_table(result.trials),
         lambda: _selected(result) if by_result else _report(result, bool(options.sort)),
-        result.to_dict if by_result else lambda: report.study_record(result),
+        lambda: report.study_record(result, chosen=by_result),
     )
     show_failures(result)
     return 0
 
 
+def _chosen(result: StudyResult, conditions: Sequence[_Condition], sort: str | None) -> StudyResult:
+    """The study with those of its trials that meet every condition, in the order asked for."""
+    trials = [trial for trial in result.trials if all(keep(trial) for _, keep in conditions)]
+    trials = _sorted(trials, sort) if sort else trials
+    spec = result.spec.model_copy(update={"trials": tuple(trial.trial.spec for trial in trials)})
+    return dataclasses.replace(result, spec=spec, trials=tuple(trials))
+
+
 def _report(result: StudyResult, keep_order: bool) -> list[Any]:
     """The study's report, and its trials one by one: by accuracy or in the order asked for."""
     from dlbench import report
-    from dlbench.answers import correct_answers
 
     said = report.study_report(result)
     if result.spec.kind == "compare-archs":
+        from dlbench.answers import correct_answers
+
         said[-1:-1] = report.same_images_report(result, correct_answers(result.complete))
     best_first = [part for part in said if getattr(part, "title", "") == report.BY_ACCURACY]
     if not result.trials or (best_first and not keep_order):
@@ -136,7 +146,7 @@ def _print(
 
     match style:
         case "json":
-            render.text(to_json(record()))
+            print_json(record())
         case "csv":
             render.text(table().to_csv())
         case "markdown":
@@ -156,7 +166,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 _CONDITION = re.compile(r"(?P<field>[a-z_0-9]+)\s*(?P<operator>!=|<=|>=|=|<|>)\s*(?P<value>.*)")
 
 
-def _condition(text: str) -> tuple[str, Callable[[TrialResult], bool]]:
+def _condition(text: str) -> _Condition:
     """What ``--filter`` says: the field, and a test of a trial."""
     from dlbench.registry import label, normalise
 

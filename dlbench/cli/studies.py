@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,9 +93,9 @@ def plan(options: TargetOptions) -> int:
 def _target(options: TargetOptions) -> tuple[StudySpec, dict[str, Any], str]:
     """The study that a file or folder holds, how to run it, and the file's text."""
     from dlbench import config, sequential
+    from dlbench.recorded import open_study
     from dlbench.registry import resolve_model
     from dlbench.spec import FLAGS
-    from dlbench.study import open_study
 
     settings = options.settings()
     if options.target and options.config:
@@ -124,8 +124,8 @@ def study_folder(name: str) -> Path:
     Raises:
         UnknownNameError: there is none.
     """
+    from dlbench.recorded import RUNS
     from dlbench.store import FILE_NAME
-    from dlbench.study import RUNS
 
     for folder in (Path(name), RUNS / name):
         if (folder / FILE_NAME).is_file():
@@ -234,7 +234,7 @@ def _show_plan(planned: Plan, options: StudyOptions) -> int:
     from dlbench import render, report
 
     if options.as_json:
-        render.text(to_json(report.plan_record(planned)))
+        print_json(report.plan_record(planned))
     else:
         render.show(report.plan_report(planned))
     return 0
@@ -270,7 +270,7 @@ def _perform(study: StudySpec, config: str, options: StudyOptions, settings: dic
         )
         return 130
     if options.as_json:
-        render.text(to_json(report.study_record(result)))
+        print_json(report.study_record(result))
     else:
         render.show(report.study_report(result))
     show_failures(result)
@@ -318,12 +318,29 @@ def show_failures(result: StudyResult) -> None:
     render.message("\n".join(lines))
 
 
+def print_json(record: Mapping[str, Any]) -> None:
+    """Print one JSON object, what it lists item by item: ten thousand trials are never in memory as text."""
+    write = sys.stdout.write
+    for number, (key, value) in enumerate(record.items()):
+        write(f"{', ' if number else '{'}{to_json(key)}: ")
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            write("[")
+            sys.stdout.writelines(", " * (place > 0) + to_json(item) for place, item in enumerate(value))
+            write("]")
+        else:
+            write(to_json(value))
+    write("}\n")
+
+
 def to_json(value: Any) -> str:
     """JSON, with null for what is no number and text for paths and times."""
     try:
-        return json.dumps(value, allow_nan=False, default=str)
+        return _JSON.encode(value)
     except ValueError:  # some number is none
-        return json.dumps(_plain(value), allow_nan=False, default=str)
+        return _JSON.encode(_plain(value))
+
+
+_JSON = json.JSONEncoder(allow_nan=False, default=str)
 
 
 def _plain(value: Any) -> Any:

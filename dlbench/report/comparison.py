@@ -50,6 +50,11 @@ class _Judged:
         groups = [group for group in self.groups.values() if group.complete]
         return len(groups) > 1 and all(len(group.complete) > 1 for group in groups)
 
+    @property
+    def winner(self) -> str | None:
+        """The model that the data tell from each of the others."""
+        return self.ranked.winner if self.ranked and self.is_conclusive else None
+
 
 def _judge(result: StudyResult) -> _Judged:
     """Rank the models at the level that the study's look allows; before the first look, rank none."""
@@ -78,8 +83,7 @@ def compared(result: StudyResult) -> dict[str, list[TrialResult]]:
 
 def winner(result: StudyResult) -> str | None:
     """The model that the data tell from each of the others, at the level that the study's look allows."""
-    judged = _judge(result)
-    return judged.ranked.winner if judged.ranked and judged.is_conclusive else None
+    return _judge(result).winner
 
 
 def comparison_record(result: StudyResult) -> dict[str, Any]:
@@ -91,8 +95,8 @@ def comparison_record(result: StudyResult) -> dict[str, Any]:
         "figure": "test_accuracy",
         "looks": {"planned": list(looks), "taken": look.number if look else 0} if looks else None,
         "alpha": alpha,
-        "separated": winner(result) is not None,
-        "winner": winner(result),
+        "separated": judged.winner is not None,
+        "winner": judged.winner,
         "ranking": [
             {
                 "model": entry.name,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
+from itertools import repeat
+from operator import attrgetter, ne
 from typing import Any
 
 from dlbench.report.tables import Column, field_title, phrase, setting
@@ -40,7 +42,7 @@ class Configuration:
     spec: TrialSpec
     trials: tuple[TrialResult, ...]
 
-    @property
+    @functools.cached_property
     def complete(self) -> list[TrialResult]:
         """Those that ended with a result."""
         return [trial for trial in self.trials if trial.status is TrialStatus.COMPLETE]
@@ -57,7 +59,8 @@ class Configuration:
 
     def by_seed(self, figure: str) -> dict[tuple[int, int], float]:
         """A figure by seed and split."""
-        return {(trial.seed, trial.split_seed): getattr(trial, figure) for trial in self.complete}
+        specs = ((trial, trial.trial.spec) for trial in self.complete)
+        return {(spec.seed, spec.split_seed): getattr(trial, figure) for trial, spec in specs}
 
     @property
     def merit(self) -> tuple[float, float]:
@@ -100,14 +103,14 @@ def labelled(groups: Iterable[Configuration], axes: Sequence[str]) -> dict[str, 
 
 def axes_of(trials: Sequence[TrialResult], without: Sequence[str] = REPLICATES) -> list[str]:
     """The fields that take more than one value."""
-    names = [name for name in TrialSpec.model_fields if name not in without]
-    values = zip(*map(attrgetter(*names), (trial.trial.spec for trial in trials)), strict=True)
-    return [name for name, column in zip(names, values, strict=False) if len(set(column)) > 1]
+    specs = [trial.trial.spec for trial in trials]
+    columns = {name: map(attrgetter(name), specs) for name in TrialSpec.model_fields if name not in without}
+    return [name for name, values in columns.items() if any(map(ne, values, repeat(next(values, None))))]
 
 
-def common(trials: Sequence[TrialResult]) -> str:
-    """What the trials have in common, in one line."""
-    varied, spec = axes_of(trials, ()), trials[0].trial.spec
+def common(trials: Sequence[TrialResult], axes: Sequence[str] | None = None) -> str:
+    """What the trials have in common, in one line; ``axes``: what they have not, seeds included, where known."""
+    varied, spec = axes_of(trials, ()) if axes is None else axes, trials[0].trial.spec
     fixed = [(name, getattr(spec, name)) for name in TrialSpec.model_fields if name not in varied]
     usual = TrialSpec()
     return ", ".join(phrase(n, value) for n, value in fixed if n in _ALWAYS or value != getattr(usual, n))

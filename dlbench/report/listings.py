@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from dlbench import grids
 from dlbench.looks import Look
-from dlbench.report.tables import Column, Report, Table, count, duration, level, listed, phrase, thousands
+from dlbench.report.tables import (
+    Column,
+    Made,
+    Report,
+    Table,
+    count,
+    duration,
+    level,
+    listed,
+    phrase,
+    thousands,
+)
 from dlbench.results import TrialResult, TrialStatus
 from dlbench.spec import STATIC_FIELDS
 
@@ -15,14 +26,14 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from dlbench.data import Available, DatasetInfo
-    from dlbench.study import Plan, StudySummary
+    from dlbench.recorded import StudySummary
+    from dlbench.study import Plan
 
 
 def records_table(trials: Sequence[TrialResult]) -> Table:
     """Every figure of every trial but its history, one row a trial."""
-    records = [trial.to_dict(history=False) for trial in trials]
-    columns = tuple(Column(key, key) for key in (records[0] if records else {}))
-    return Table("", columns, tuple(tuple(record.values()) for record in records))
+    columns = tuple(Column(key, key) for key in (trials[0].to_dict(history=False) if trials else ()))
+    return Table("", columns, Made(trials, lambda trial: tuple(trial.to_dict(history=False).values())))
 
 
 def plan_report(plan: Plan) -> Report:

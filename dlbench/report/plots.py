@@ -43,9 +43,8 @@ class Plot:
 
 def plots_report(result: StudyResult) -> list[Plot | Table | str]:
     """Learning curves, a configuration each, and the heat maps of a study: what ``results --plot`` draws."""
-    groups = [
-        group for group in configurations(result.trials) if any(trial.history for trial in group.trials)
-    ]
+    found = configurations(result.trials)
+    groups = [group for group in found if any(trial.history for trial in group.trials)]
     if not groups:
         return ["No epoch is recorded, so there is nothing to draw."]
     axes, shown = axes_of(result.trials), groups[:MAX_CURVES]
@@ -64,7 +63,7 @@ def plots_report(result: StudyResult) -> list[Plot | Table | str]:
         )
         for title, figure in (("Validation accuracy %", "val_accuracy"), ("Training loss", "train_loss"))
     ]
-    return [*plots, *heat_maps(result.trials)]
+    return [*plots, *heat_maps(sorted(found, key=lambda group: group.merit), axes)]
 
 
 def _mean_curve(trials: Sequence[TrialResult], figure: str) -> tuple[float, ...]:

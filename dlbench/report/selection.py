@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dlbench.report.configurations import Configuration, axes_of
+from dlbench.report.configurations import Configuration
 from dlbench.report.outlook import seeds_to_settle
 from dlbench.report.tables import percent, plus_minus, within
-from dlbench.results import TrialResult
 from dlbench.stats import mean_interval, ranking, selection_estimate
 
 #: More configurations than this are not tested: no number of seeds settles thousands of comparisons.
@@ -17,17 +16,17 @@ MAX_RESAMPLED = 1000
 _CHOSEN_BY = "best_val_accuracy"
 
 
-def selection(groups: Sequence[Configuration], trials: Sequence[TrialResult]) -> list[str]:
+def selection(groups: Sequence[Configuration], axes: Sequence[str]) -> list[str]:
     """The first configuration by validation accuracy, its test accuracy, and whether others are told from it.
 
     Args:
         groups: the configurations, in the order of their validation accuracy.
-        trials: all the trials of the study.
+        axes: the fields that tell them apart.
     """
     groups = [group for group in groups if group.complete]
     if not groups:
         return ["No trial completed, so none is the best."]
-    first, axes = groups[0], axes_of(trials)
+    first = groups[0]
     said = [f"Highest validation accuracy: {first.label(axes)} ({_figures(first)})."]
     if len(groups) > 1:
         said.append(

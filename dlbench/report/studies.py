@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from dlbench.report.comparison import comparison_record, comparison_report
 from dlbench.report.configurations import (
+    REPLICATES,
     Configuration,
     Plane,
     axes_of,
@@ -19,6 +20,7 @@ from dlbench.report.configurations import (
 from dlbench.report.selection import selection
 from dlbench.report.tables import (
     Column,
+    Made,
     Report,
     Table,
     count,
@@ -56,17 +58,22 @@ def findings(result: StudyResult) -> Report:
     return [*parts, *_left_out(result.trials)]
 
 
-def study_record(result: StudyResult) -> dict[str, Any]:
-    """The same for ``--json``: of a comparison, with what may be concluded."""
-    compared = {"comparison": comparison_record(result)} if result.spec.kind == "compare-archs" else {}
-    return {**result.to_dict(), **compared}
+def study_record(result: StudyResult, chosen: bool = False) -> dict[str, Any]:
+    """The same for ``--json``: of a comparison, with what may be concluded, unless its trials were chosen by it."""
+    judged = result.spec.kind == "compare-archs" and not chosen
+    return {
+        "study": result.summary(),
+        "trials": Made(result.trials, TrialResult.to_dict),
+        **({"comparison": comparison_record(result)} if judged else {}),
+    }
 
 
 def trial_table(trials: Sequence[TrialResult], title: str = "Trials") -> Table:
     """One row a trial, in the order given."""
     status = Column("status", "status", lambda status: str(status).lower(), left=True)
+    axes = axes_of(trials, without=())
     columns = (
-        *map(field_column, axes_of(trials, without=())),
+        *map(field_column, axes),
         Column("best_val_accuracy", "val acc %", percent),
         Column("test_accuracy", "test acc % [95 %]", within),
         Column("best_epoch", "best epoch"),
@@ -74,8 +81,10 @@ def trial_table(trials: Sequence[TrialResult], title: str = "Trials") -> Table:
         *([status] if any(trial.status is not TrialStatus.COMPLETE for trial in trials) else []),
         Column("id", "trial", left=True),
     )
-    rows = tuple(tuple(_figure(trial, column.key) for column in columns) for trial in trials)
-    return Table(title, columns, rows, f"{common(trials)}. Test accuracy with its 95 % Wilson interval.")
+    rows = Made(trials, lambda trial: tuple(_figure(trial, column.key) for column in columns))
+    return Table(
+        title, columns, rows, f"{common(trials, axes)}. Test accuracy with its 95 % Wilson interval."
+    )
 
 
 def _figure(trial: TrialResult, key: str) -> Any:
@@ -133,15 +142,16 @@ def _four(value: float) -> str:
 
 def _grid(trials: Sequence[TrialResult]) -> Report:
     groups = sorted(configurations(trials), key=lambda group: group.merit)
+    varied = axes_of(trials, without=())
+    axes = [name for name in varied if name not in REPLICATES]
     if all(len(group.trials) == 1 for group in groups):
         table = trial_table([group.trials[0] for group in groups], BY_ACCURACY)
     else:
-        table = _configuration_table(groups, trials)
-    return [table, *heat_maps(trials), *selection(groups, trials)]
+        table = _configuration_table(groups, axes, common(trials, varied))
+    return [table, *heat_maps(groups, axes), *selection(groups, axes)]
 
 
-def _configuration_table(groups: Sequence[Configuration], trials: Sequence[TrialResult]) -> Table:
-    axes = axes_of(trials)
+def _configuration_table(groups: Sequence[Configuration], axes: Sequence[str], shared: str) -> Table:
     columns = (
         *map(field_column, axes),
         Column("best_val_accuracy", "val acc %", plus_minus),
@@ -161,7 +171,7 @@ def _configuration_table(groups: Sequence[Configuration], trials: Sequence[Trial
         )
         for group in groups
     )
-    caption = f"{common(trials)}. Means over seeds ± their 95 % Student t intervals."
+    caption = f"{shared}. Means over seeds ± their 95 % Student t intervals."
     return Table("Configurations by validation accuracy", columns, rows, caption)
 
 
@@ -169,10 +179,9 @@ def _value(group: Configuration, name: str) -> Any:
     return getattr(group.spec, name)
 
 
-def heat_maps(trials: Sequence[TrialResult]) -> list[Table]:
-    """Validation accuracy over two numeric axes, once for each combination of the others; that of the highest first."""
-    groups = sorted(configurations(trials), key=lambda group: group.merit)
-    return list(map(_heat_map, planes(groups, axes_of(trials))))
+def heat_maps(groups: Iterable[Configuration], axes: Sequence[str]) -> list[Table]:
+    """Validation accuracy over two numeric axes, once for each combination of the others, in the order given."""
+    return list(map(_heat_map, planes(groups, axes)))
 
 
 def _heat_map(plane: Plane) -> Table:

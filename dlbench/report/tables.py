@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,26 @@ class Column:
     left: bool = False
 
 
+class Made(Sequence[Any]):
+    """A sequence whose items are made when they are read, from others: of ten thousand, few are drawn.
+
+    Args:
+        source: what they are made from.
+        make: makes one.
+    """
+
+    def __init__(self, source: Sequence[Any], make: Callable[[Any], Any]) -> None:
+        self._source, self._make = source, make
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return Made(self._source[place], self._make)
+        return self._make(self._source[place])
+
+
 @dataclass(frozen=True)
 class Table:
     """Values in rows, with what it takes to write them.
@@ -47,7 +67,7 @@ class Table:
 
     title: str
     columns: tuple[Column, ...]
-    rows: tuple[tuple[Any, ...], ...]
+    rows: Sequence[tuple[Any, ...]]
     caption: str = ""
     heat: bool = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import statistics
 from collections import Counter
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dlbench.errors import InputError
-from dlbench.stats.intervals import Interval, finite, mean_interval, sample_std, student_bounds
+from dlbench.stats.intervals import Interval, finite, mean_interval, mean_std, student_bounds
 
 RESOLUTION = 1e-6
 """Relative difference below which two metrics are equal: they come from float32, and 0.91 - 0.90 is not
@@ -98,7 +99,7 @@ def paired_comparison(
     xs, ys = finite(a), finite(b)
     if len(xs) != len(ys):
         raise InputError(f"pairs need as many values of A as of B; got {len(xs)} and {len(ys)}.")
-    differences = [0.0 if _equal(x, y) else x - y for x, y in zip(xs, ys, strict=True)]
+    differences = [0.0 if equal else x - y for x, y, equal in zip(xs, ys, map(_equal, xs, ys), strict=True)]
     difference, n = mean_interval(differences, confidence), len(differences)
     has_spread = max(differences) - min(differences) > RESOLUTION * max(map(abs, xs + ys))
     if test == "auto":
@@ -115,7 +116,7 @@ def paired_comparison(
         difference,
         p_value,
         effect_size=_hedges(difference.estimate, difference.std, n - 1) if has_spread else math.nan,
-        probability_of_superiority=statistics.mean(map(_win, xs, ys)),
+        probability_of_superiority=(sum(map((0.0).__lt__, differences)) + differences.count(0.0) / 2) / n,
         test=test,
     )
 
@@ -142,8 +143,9 @@ def welch_comparison(a: Iterable[float], b: Iterable[float], confidence: float =
         reported with Welch's t-test".
     """
     xs, ys = finite(a), finite(b)
-    mean, n = statistics.mean(xs) - statistics.mean(ys), len(xs) + len(ys)
-    var_x, var_y = sample_std(xs) ** 2, sample_std(ys) ** 2
+    (mean_x, std_x), (mean_y, std_y) = mean_std(xs), mean_std(ys)
+    mean, n = mean_x - mean_y, len(xs) + len(ys)
+    var_x, var_y = std_x**2, std_y**2
     u, v = var_x / len(xs), var_y / len(ys)
     std, std_error = math.sqrt((var_x + var_y) / 2), math.sqrt(u + v)
     df = effect_df = t = math.nan
@@ -157,7 +159,7 @@ def welch_comparison(a: Iterable[float], b: Iterable[float], confidence: float =
         Interval(mean, low, high, "Welch t", n, std, confidence),
         p_value=_student_p(t, df),
         effect_size=_hedges(mean, std, effect_df),
-        probability_of_superiority=statistics.mean(_win(x, y) for x in xs for y in ys),
+        probability_of_superiority=sum(_win(x, y) for x in xs for y in ys) / (len(xs) * len(ys)),
         test="welch",
     )
 
@@ -220,8 +222,7 @@ def mcnemar(correct_a: Iterable[bool], correct_b: Iterable[bool]) -> McNemar:
     return McNemar(count[True, True], only_a, only_b, count[False, False], p_value)
 
 
-def _equal(x: float, y: float) -> bool:
-    return math.isclose(x, y, rel_tol=RESOLUTION)
+_equal = functools.partial(math.isclose, rel_tol=RESOLUTION)
 
 
 def _win(x: float, y: float) -> float:

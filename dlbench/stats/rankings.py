@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dlbench.errors import InputError
-from dlbench.stats.intervals import Interval, check_fraction, finite, mean_interval
+from dlbench.stats.intervals import Interval, check_fraction, finite, mean_interval, mean_std
 from dlbench.stats.pairs import RESOLUTION, Comparison, paired_comparison, welch_comparison
 
 Groups = Mapping[str, Mapping[Any, float]]
@@ -214,7 +213,7 @@ def selection_estimate(
         raise InputError("selecting needs groups that share keys (seed, split); these share none.")
     sign = 1 if higher_is_better else -1
     values = {name: finite(sign * group[key] for key in keys) for name, group in groups.items()}
-    selected = min(values, key=lambda name: (-statistics.mean(values[name]), name))
+    selected = min(values, key=lambda name: (-mean_std(values[name])[0], name))
     n = len(keys)
     if n == 1:
         return SelectionEstimate(selected, (math.nan,) * len(groups), n)
@@ -231,9 +230,8 @@ def selection_estimate(
 
 
 def _compare(a: Mapping[Any, float], b: Mapping[Any, float], confidence: float) -> Comparison:
-    shared = [key for key in a if key in b]
+    shared = [(value, b[key]) for key, value in a.items() if key in b]
     if len(shared) > 1:
-        return paired_comparison(
-            [a[key] for key in shared], [b[key] for key in shared], confidence=confidence
-        )
+        values_a, values_b = zip(*shared, strict=True)
+        return paired_comparison(values_a, values_b, confidence=confidence)
     return welch_comparison(a.values(), b.values(), confidence)
