@@ -60,7 +60,7 @@ class Dense(nn.Module):
         start = uniform_fan_in(x.shape[-1])
         kernel = self.param("kernel", start, (x.shape[-1], self.features))
         bias = self.param("bias", start, (self.features,))
-        return x @ kernel + bias
+        return ops.dense(x, kernel) + bias
 
 
 class ConvBlock(nn.Module):

@@ -23,6 +23,8 @@ CASES = [  # images, kernel, padding: the layers of the package's networks, then
     ((3, 10, 8, 3), (3, 3, 3, 5), "VALID"),
     ((2, 7, 9, 2), (3, 3, 2, 4), "SAME"),
     ((1, 9, 6, 2), (3, 5, 2, 3), ((2, 0), (1, 1))),
+    ((8, 48, 48, 2), (5, 5, 2, 8), "SAME"),  # two groups of the first layer's form, without a loop
+    ((10, 64, 64, 2), (3, 3, 2, 16), "SAME"),  # five, in a loop
 ]
 
 
@@ -108,7 +110,42 @@ def test_gradients_match_lax(x_shape, k_shape, padding):
         ]
 
     ours, lax_ones = gradients(x, kernel, bias)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), ours, lax_ones)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(lax_ones), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(b).max())
+
+
+def test_dense_and_its_gradients_are_those_of_the_product():
+    x, more, kernel = arrays(4, (6, 5), (2, 6, 5), (5, 3))
+
+    def gradients(product):
+        def loss(x, kernel):
+            return jnp.sin(product(x, kernel)).sum()
+
+        return [jax.grad(loss, (0, 1))(x, kernel) for x in (x, more)] + [
+            jax.vmap(jax.grad(loss, (0, 1)), (0, None))(more, kernel)
+        ]
+
+    ours = gradients(functools.partial(ops.dense, lowering="cpu"))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), ours, gradients(jnp.matmul))
+
+
+def test_an_optimizer_updates_the_matrix_of_a_dense_layer_in_place():
+    """A copy of the whole matrix before each step is what the loop would have otherwise."""
+
+    def copies(product):
+        def step(kernel, x):
+            gradients = jax.grad(lambda x, kernel: jnp.sin(product(jnp.sin(x), kernel)).sum(), (0, 1))(
+                x, kernel
+            )
+            return kernel - gradients[1], gradients[0]
+
+        text = (
+            jax.jit(lambda *args: jax.lax.scan(step, *args)).lower(*arrays(5, (70, 30), (9, 6, 70))).compile()
+        )
+        return text.as_text().count("= f32[70,30]{1,0} copy(")
+
+    once = copies(functools.partial(ops.dense, lowering="cpu"))
+    assert once == copies(jnp.matmul) - 1
 
 
 @quick_jit

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from dlbench.ops import cpu
+from dlbench.ops import dense as fully_connected
 from dlbench.ops.windows import Activation, Pads, pick, windows
 
 Padding = Literal["SAME", "VALID"] | int | Sequence[tuple[int, int]]
@@ -125,6 +126,11 @@ def conv_norm_pool(
     variance = jnp.square(y - mean).mean((0, 1, 2))
     normal = (y - mean) * (scale * lax.rsqrt(variance + epsilon)) + offset
     return _pool(normal, activation), lax.stop_gradient(mean), lax.stop_gradient(variance)
+
+
+def dense(x: Array, kernel: Array, *, lowering: Lowering | None = None) -> Array:
+    """Multiply rows ``[..., inputs]`` by a matrix ``[inputs, features]``."""
+    return fully_connected.dense(x, kernel) if x.ndim == 2 and _lowering(lowering) == "cpu" else x @ kernel
 
 
 def max_pool2(x: Array) -> Array:

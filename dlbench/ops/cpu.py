@@ -4,7 +4,8 @@ XLA's CPU compiler has a fast convolution only for the canonical form: ``NHWC`` 
 reversed window, no groups, more than 16 channels on one side. The convolutions that automatic differentiation
 makes are not in it and run up to 100 times slower; here both gradients are written out as canonical
 convolutions of transposed arrays. The kernels gather the patches of all images at once, so that large batches
-leave the cache: :func:`_chunks` and :func:`_sum_chunks` loop over images.
+leave the cache: :mod:`dlbench.ops.chunks` loops over images. Images that come to a pooled convolution are settled
+first: it reads them twice, the second time transposed, which takes twice as long with an activation fused into it.
 
 A pooled convolution never keeps the gradient of its full-size image: it remembers which of its four positions
 won each window (one byte), spreads the gradient from that, and drops it. Under ``vmap`` the lanes run one after
@@ -15,7 +16,6 @@ automatic differentiation finds, and less to compile.
 """
 
 import functools
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -24,10 +24,14 @@ from jax import Array, lax
 from jax.custom_batching import sequential_vmap
 
 from dlbench.ops import winograd
+from dlbench.ops.chunks import by_chunks, sum_by_chunks
 from dlbench.ops.fusion import settle
 from dlbench.ops.windows import Activation, Pads, pick, windows
 
-_CHUNK_FLOATS = 256 * 1024  # a chunk's inputs and outputs; measured: 1 MiB is best over all the networks
+_CHUNK_FLOATS = 256 * 1024  # a group's inputs and outputs; measured: 1 MiB is best over all the networks
+_FEW_GROUPS = (
+    4  # up to here the first layer's groups need no loop: quicker, and their patches serve the gradient too
+)
 _FEW_CHANNELS = 4  # up to here an image's patches are gathered by hand
 
 Pair = tuple[Array, Array]
@@ -41,7 +45,7 @@ def conv2d(x: Array, kernel: Array, pads: Pads) -> Array:
     """``[N, H, W, C_in]`` and ``[kh, kw, C_in, C_out]`` to ``[N, H_out, W_out, C_out]``."""
 
     def alone(x: Array, kernel: Array) -> Array:
-        y: Array = _chunks(lambda x: _conv(x, kernel, pads), _size(x, kernel, pads), x)
+        y: Array = by_chunks(lambda x: _conv(x, kernel, pads), _size(x, kernel, pads), x)
         return y
 
     y: Array = sequential_vmap(alone)(x, kernel)
@@ -54,7 +58,7 @@ def _conv2d_fwd(x: Array, kernel: Array, pads: Pads) -> tuple[Array, Pair]:
 
 def _conv2d_bwd(pads: Pads, saved: Pair, g: Array) -> Pair:
     def alone(x: Array, kernel: Array, g: Array) -> Pair:
-        return _sum_chunks(lambda x, g: _conv_vjp(x, kernel, pads, g), _size(x, kernel, pads), x, g)
+        return sum_by_chunks(lambda x, g: _conv_vjp(x, kernel, pads, g), _size(x, kernel, pads), x, g)
 
     gradients: Pair = sequential_vmap(alone)(*saved, g)
     return gradients
@@ -130,34 +134,35 @@ class _Full:
         return pooled
 
     @staticmethod
-    def from_images(pooled: Array, chunks: int) -> Array:
+    def from_images(pooled: Array, groups: int) -> Array:
         return pooled
 
 
 class _Stem:
-    """The first layer's form: few channels in, even output. ``[chunks, 4, C, pixels]``, the four positions apart.
+    """The first layer's form: few channels in, even output. ``[groups, 4, C, pixels]``, the four positions apart.
 
     All four positions of a window see the same (kh + 1) x (kw + 1) pixels: one product of those patches with a
-    matrix that holds the kernel four times, shifted. Pixels come last, all of a chunk's images side by side, so
+    matrix that holds the kernel four times, shifted. Pixels come last, all of a group's images side by side, so
     that picking the winners and spreading their gradients run along memory; with channels last they took longer
     than the product (measured: the layer's forward pass took twice as long, its backward pass 2.5 times).
     """
 
     @staticmethod
     def patches(x: Array, kernel: Array, pads: Pads) -> Array:
-        """``[(kh + 1) * (kw + 1) * C_in, N * H / 2 * W / 2]``."""
+        """``[groups, (kh + 1) * (kw + 1) * C_in, N / groups * H / 2 * W / 2]``."""
         kh, kw = kernel.shape[:2]
+        groups = x.shape[0] // _size(x, kernel, pads)
         x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
         n, h, w, c = x.shape
         x = (
-            x.reshape(n, h // 2, 2, w // 2, 2, c)
-            .transpose(2, 4, 5, 0, 1, 3)
-            .reshape(4 * c, n, h // 2, w // 2)
+            x.reshape(groups, n // groups, h // 2, 2, w // 2, 2, c)
+            .transpose(0, 3, 5, 6, 1, 2, 4)
+            .reshape(groups, 4 * c, n // groups, h // 2, w // 2)
         )
         rows, columns = (h - kh + 1) // 2, (w - kw + 1) // 2
         shifts = [(i, j) for i in range((kh + 1) // 2) for j in range((kw + 1) // 2)]
-        moved = jnp.concatenate([x[:, :, i : i + rows, j : j + columns] for i, j in shifts])
-        return moved.reshape(-1, n * rows * columns)
+        moved = [x[..., i : i + rows, j : j + columns] for i, j in shifts]
+        return jnp.concatenate(moved, axis=1).reshape(groups, (kh + 1) * (kw + 1) * c, -1)
 
     @staticmethod
     def matrix(kernel: Array) -> Array:
@@ -169,8 +174,10 @@ class _Stem:
 
     @classmethod
     def conv(cls, x: Array, kernel: Array, pads: Pads) -> Array:
-        y = cls.matrix(kernel) @ cls.patches(x, kernel, pads)
-        return y.reshape(1, 4, kernel.shape[-1], -1)
+        patches = cls.patches(x, kernel, pads)
+        (matrix,) = settle(cls.matrix(kernel))
+        y = jnp.broadcast_to(matrix, (len(patches), *matrix.shape)) @ patches
+        return y.reshape(len(patches), 4, kernel.shape[-1], -1)
 
     @staticmethod
     def windows(y: Array) -> list[Array]:
@@ -185,8 +192,12 @@ class _Stem:
     def vjp(cls, x: Array, kernel: Array, pads: Pads, dy: Array) -> Pair:
         patches, gather_vjp = jax.vjp(lambda x: cls.patches(x, kernel, pads), x)
         matrix, fold = jax.vjp(cls.matrix, kernel)
-        rows = dy.reshape(matrix.shape[0], -1)
-        return gather_vjp(matrix.T @ rows)[0], fold(rows @ patches.T)[0]
+        rows = dy.reshape(len(dy), len(matrix), -1)
+        products = jnp.einsum("gmp,gkp->gmk", rows, patches)
+        dk, *others = [fold(product)[0] for product in products]
+        if others:
+            (dk,) = settle(functools.reduce(jnp.add, others, dk))  # rounded here, as a loop's sum would be
+        return gather_vjp(matrix.T @ rows)[0], dk
 
     @staticmethod
     def each(channels: Array) -> Array:
@@ -199,14 +210,14 @@ class _Stem:
 
     @staticmethod
     def to_images(pooled: Array, size: tuple[int, int]) -> Array:
-        """``[chunks, C, pixels]`` to images."""
+        """``[groups, C, pixels]`` to images."""
         (images,) = settle(pooled.transpose(0, 2, 1))
         return images.reshape(-1, size[0] // 2, size[1] // 2, pooled.shape[1])
 
     @staticmethod
-    def from_images(pooled: Array, chunks: int) -> Array:
+    def from_images(pooled: Array, groups: int) -> Array:
         """The reverse."""
-        return settle(pooled.reshape(chunks, -1, pooled.shape[-1]).transpose(0, 2, 1))[0]
+        return settle(pooled.reshape(groups, -1, pooled.shape[-1]).transpose(0, 2, 1))[0]
 
 
 def _form(x: Array, kernel: Array, pads: Pads) -> type[_Full] | type[_Stem]:
@@ -227,16 +238,17 @@ def _conv_pool_fwd(
     form = _form(x, kernel, pads)
     size = _output(x, kernel, pads)
 
-    def alone(x: Array, kernel: Array, bias: Array) -> Pair:
+    def alone(x: Array, kernel: Array, bias: Array) -> tuple[Array, ...]:
+        (x,) = settle(x)
+
         def chunk(x: Array) -> Pair:
             value, winner = pick(form.windows(form.conv(x, kernel, pads)), form.each(bias), activation)
             value, winner = settle(value + form.each(bias), winner)
             return form.to_images(value, size), winner
 
-        pair: Pair = _chunks(chunk, _size(x, kernel, pads), x)
-        return pair
+        return x, *by_chunks(chunk, _images(x, kernel, pads), x)
 
-    pooled, winner = sequential_vmap(alone)(x, kernel, bias)
+    x, pooled, winner = sequential_vmap(alone)(x, kernel, bias)
     return pooled, (x, kernel, winner)
 
 
@@ -249,10 +261,10 @@ def _conv_pool_bwd(
         size = _output(x, kernel, pads)
 
         def chunk(x: Array, winner: Array, g: Array) -> Pair:
-            (dy,) = settle(form.spread(winner, form.from_images(g, 1), size))
+            (dy,) = settle(form.spread(winner, form.from_images(g, len(winner)), size))
             return form.vjp(x, kernel, pads, dy)
 
-        return _sum_chunks(chunk, _size(x, kernel, pads), x, winner, g)
+        return sum_by_chunks(chunk, _images(x, kernel, pads), x, winner, g)
 
     dx, dk = sequential_vmap(alone)(*saved, g)
     return dx, dk, g.sum((0, 1, 2))
@@ -291,7 +303,8 @@ def _conv_norm_pool_fwd(
     size = _output(x, kernel, pads)
 
     def alone(x: Array, kernel: Array, scale: Array, offset: Array) -> tuple[Array, ...]:
-        y = _chunks(lambda x: form.conv(x, kernel, pads), _size(x, kernel, pads), x)
+        (x,) = settle(x)
+        y = by_chunks(lambda x: form.conv(x, kernel, pads), _images(x, kernel, pads), x)
         count = y.size // kernel.shape[-1]
         mean = form.sum(y) / count
         variance = form.sum(jnp.square(y - form.each(mean))) / count
@@ -299,9 +312,9 @@ def _conv_norm_pool_fwd(
         shift = form.each(offset - mean * factor)
         value, winner = pick([part * form.each(factor) for part in form.windows(y)], shift, activation)
         value, winner = settle(value + shift, winner)
-        return form.to_images(value, size), mean, variance, y, winner
+        return x, form.to_images(value, size), mean, variance, y, winner
 
-    pooled, mean, variance, y, winner = sequential_vmap(alone)(x, kernel, scale, offset)
+    x, pooled, mean, variance, y, winner = sequential_vmap(alone)(x, kernel, scale, offset)
     return (pooled, mean, variance), (x, kernel, scale, mean, variance, y, winner)
 
 
@@ -332,7 +345,7 @@ def _conv_norm_pool_bwd(
             spread = form.spread(winner, g * form.each(factor), _output(x, kernel, pads))
             return form.vjp(x, kernel, pads, spread - (y * form.each(slope) + form.each(level)))
 
-        return *_sum_chunks(chunk, _size(x, kernel, pads), x, y, winner, g), d_scale, d_offset
+        return *sum_by_chunks(chunk, _images(x, kernel, pads), x, y, winner, g), d_scale, d_offset
 
     dx, dk, d_scale, d_offset = sequential_vmap(alone)(*saved, cotangents[0])
     return dx, dk, d_scale, d_offset
@@ -348,8 +361,15 @@ def _output(x: Array, kernel: Array, pads: Pads) -> tuple[int, int]:
     return tuple(x.shape[i + 1] + sum(pads[i]) - kernel.shape[i] + 1 for i in (0, 1))  # type: ignore[return-value]
 
 
+def _images(x: Array, kernel: Array, pads: Pads) -> int:
+    """Images per chunk of a pooled convolution: all of the first layer's where they are few groups."""
+    size = _size(x, kernel, pads)
+    few = _form(x, kernel, pads) is _Stem and x.shape[0] <= _FEW_GROUPS * size
+    return x.shape[0] if few else size
+
+
 def _size(x: Array, kernel: Array, pads: Pads) -> int:
-    """Images per chunk: the largest divisor of the batch whose inputs and outputs fit the cache."""
+    """Images per group: the largest divisor of the batch whose inputs and outputs fit the cache."""
     height, width = _output(x, kernel, pads)
     kh, kw, c_in, c_out = kernel.shape
     if _form(x, kernel, pads) is _Stem:
@@ -358,32 +378,3 @@ def _size(x: Array, kernel: Array, pads: Pads) -> int:
         per_image = x.shape[1] * x.shape[2] * c_in + height * width * c_out
     most = max(1, _CHUNK_FLOATS // per_image)
     return max(size for size in range(1, min(most, x.shape[0]) + 1) if x.shape[0] % size == 0)
-
-
-def _chunks(f: Callable[..., Any], size: int, *arrays: Array) -> Any:
-    """``f`` of ``size`` images at a time, its results joined along their first axis."""
-    count = arrays[0].shape[0] // size
-    if count == 1:
-        return f(*arrays)
-    parts = lax.map(lambda part: f(*part), _split(count, arrays))
-    return jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:]), parts)
-
-
-def _sum_chunks(f: Callable[..., Pair], size: int, *arrays: Array) -> Pair:
-    """Likewise for a pair, of images and of what belongs to them: the first results are joined, the second summed."""
-    count = arrays[0].shape[0] // size
-    if count == 1:
-        return f(*arrays)
-
-    def step(total: Array, part: tuple[Array, ...]) -> Pair:
-        joined, addend = f(*part)
-        return total + addend, joined
-
-    parts = _split(count, arrays)
-    zero = jax.eval_shape(f, *(part[0] for part in parts))[1]
-    total, joined = lax.scan(step, jnp.zeros(zero.shape, zero.dtype), parts)
-    return joined.reshape(-1, *joined.shape[2:]), total
-
-
-def _split(count: int, arrays: Sequence[Array]) -> tuple[Array, ...]:
-    return tuple(a.reshape(count, a.shape[0] // count, *a.shape[1:]) for a in arrays)
