@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from dlbench.results import Epoch, StudyResult, TrialResult, TrialStatus
     from dlbench.sequential import run_until_separated
     from dlbench.spec import StudySpec, Trial, TrialSpec
-    from dlbench.steps import Hyper, Static
     from dlbench.study import Plan, grid, plan, run
-    from dlbench.train import Data, TrainState, fit
+    from dlbench.train import Data, Hyper, Static, TrainState, fit
 
 __version__ = "0.1.0"
 
@@ -51,9 +50,8 @@ _PLACES = {
     "results": ("Epoch", "StudyResult", "TrialResult", "TrialStatus"),
     "sequential": ("run_until_separated",),
     "spec": ("StudySpec", "Trial", "TrialSpec"),
-    "steps": ("Hyper", "Static"),
     "study": ("Plan", "grid", "plan", "run"),
-    "train": ("Data", "TrainState", "fit"),
+    "train": ("Data", "Hyper", "Static", "TrainState", "fit"),
 }
 _MODULES = ("data", "models", "ops", "stats")
 _HOME = {name: module for module, names in _PLACES.items() for name in names}

@@ -18,7 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from numpy.typing import NDArray
 
-from dlbench import files, models, registry, steps, train
+from dlbench import files, models, registry, train
 from dlbench.errors import DlbenchError, InputError, StoreError
 from dlbench.spec import Trial
 
@@ -76,10 +76,10 @@ def make_model(trial: Trial, num_classes: int) -> nn.Module:
         ) from error
 
 
-def static_part(model: nn.Module, trial: Trial) -> steps.Static:
+def static_part(model: nn.Module, trial: Trial) -> train.Static:
     """The static part of a trial's program."""
     spec = trial.spec
-    return steps.Static(
+    return train.Static(
         model, spec.batch_size, spec.optimizer, spec.decay_mode, spec.criterion, spec.transform
     )
 

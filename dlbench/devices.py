@@ -9,7 +9,7 @@ from importlib import metadata
 
 from dlbench import registry
 from dlbench.errors import InputError, SpecError, shown
-from dlbench.spec import StudySpec, shards_of
+from dlbench.spec import StudySpec
 
 KINDS = ("auto", "cpu", "gpu", "tpu", "metal")
 #: Lanes that a program takes on an accelerator, at most, unless told; always a power of two.
@@ -80,11 +80,6 @@ def workers(asked: int | None, kind: str, study: StudySpec, left: int) -> int:
             "processes cannot import it; move it to a module, or train in this process with workers=0"
         )
     return asked
-
-
-def cores(kind: str, batch_size: int) -> int:
-    """CPU cores that can share the batches of one trial."""
-    return min(count(kind), shards_of(batch_size)) if kind == "cpu" else 1
 
 
 def count(kind: str) -> int:

@@ -51,7 +51,6 @@ class Place:
         workers: number of processes; 0 trains in this one.
         data_dir: where the user's data sets lie.
         checkpoint_every: epochs between saved states of a trial; once a minute unless given.
-        cores: CPU cores of a worker process, to share the batches of a trial.
     """
 
     study_dir: Path
@@ -59,7 +58,6 @@ class Place:
     workers: int
     data_dir: str | None = None
     checkpoint_every: int | None = None
-    cores: int = 1
 
 
 def run(programs: Sequence[Program], place: Place, stopping: threading.Event) -> Generator[events.AnyEvent]:
@@ -259,7 +257,6 @@ class _Pool:
                 checkpoint_every=self._place.checkpoint_every,
                 sys_path=tuple(os.path.abspath(path) for path in sys.path),
                 started=started,
-                cores=self._place.cores,
             )
         )
         return process

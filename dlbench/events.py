@@ -15,7 +15,7 @@ from dlbench.results import Epoch, TrialStatus
 from dlbench.spec import Trial
 
 #: Raised with every change of the messages; both sides must agree.
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 2
 
 
 class Message(BaseModel):
@@ -25,7 +25,7 @@ class Message(BaseModel):
 
 
 class Setup(Message):
-    """Parent → worker: where things are, when (``time.monotonic``) the parent began to start it, cores to use."""
+    """Parent → worker: where things are, and when (``time.monotonic``) the parent began to start it."""
 
     type: Literal["setup"] = "setup"
     version: int = PROTOCOL_VERSION
@@ -35,7 +35,6 @@ class Setup(Message):
     checkpoint_every: int | None
     sys_path: tuple[str, ...]
     started: float | None = None
-    cores: int = 1
 
 
 class Train(Message):

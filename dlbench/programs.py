@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlbench import steps, train
-from dlbench.cores import shared_epoch
+from dlbench import train
 from dlbench.errors import InputError
 from dlbench.spec import Trial
 
@@ -49,13 +48,12 @@ class Split:
 
 
 def compile_program(
-    static: steps.Static,
+    static: train.Static,
     split: Split,
-    keys: steps.Keys,
-    hyper: steps.Hyper,
+    keys: train.Keys,
+    hyper: train.Hyper,
     trial: Trial,
     done: dict[object, Executable],
-    cores: int = 1,
     turn: int = 0,
 ) -> Program:
     """Compile what a trial runs, before any of it runs, so that compiling and training are timed apart.
@@ -70,7 +68,6 @@ def compile_program(
         hyper: its hyper-parameters, likewise.
         trial: the trial.
         done: what this process has compiled; grows.
-        cores: CPU cores that may share the trial's batches.
         turn: where to begin. Workers that start together begin with different functions, and find those that
             others have compiled in the cache that they share.
 
@@ -82,7 +79,7 @@ def compile_program(
 
     def build(
         function: Callable[..., Any],
-        part: steps.Static,
+        part: train.Static,
         axes: Sequence[int | None],
         *arguments: Any,
         **options: Any,
@@ -96,22 +93,13 @@ def compile_program(
         return done[key].call
 
     @functools.cache
-    def jitted(function: Callable[..., Any], part: steps.Static, axes: Sequence[int | None]) -> Any:
+    def jitted(function: Callable[..., Any], part: train.Static, axes: Sequence[int | None]) -> Any:
         bound = functools.wraps(function)(functools.partial(function, part))
         return jax.jit(jax.vmap(bound, in_axes=axes) if trial.lanes > 1 else bound)
 
-    def epoch() -> Any:
-        helpful = min(cores, steps.shard_count(static, state.batch_stats, static.batch_size))
-        if helpful == 1 or trial.lanes > 1:
-            return build(train.train_epoch, static, (0, None, 0, 0), state, data, keys, hyper)
-        start = time.monotonic()
-        call = shared_epoch(static, state, data, keys, hyper, helpful)
-        used.append(Executable(call, time.monotonic() - start))
-        return call
-
     check_model(static.model, split, trial)
     fast: dict[str, Any] = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
-    by_model = steps.Static(static.model)
+    by_model = train.Static(static.model)
     by_optimizer = replace(by_model, optimizer=static.optimizer, decay_mode=static.decay_mode)
     by_criterion = replace(by_model, criterion=static.criterion)
     data, beginning = split.arrays, (train.init, by_optimizer, (None, 0, 0))
@@ -120,7 +108,7 @@ def compile_program(
     best = state.best_params, state.best_batch_stats
     makers: list[Callable[[], Any]] = [
         lambda: build(*beginning, data, keys, hyper, **fast),
-        epoch,
+        lambda: build(train.train_epoch, static, (0, None, 0, 0), state, data, keys, hyper),
         lambda: build(train.validate, by_criterion, (0, None), lean, data),
         lambda: build(train.predict, by_model, (0, 0, None), *best, split.test_images),
     ]
@@ -171,26 +159,26 @@ def check_model(model: Any, split: Split, trial: Trial) -> None:
         )
 
 
-def inputs_of(trial: Trial) -> tuple[steps.Keys, steps.Hyper]:
+def inputs_of(trial: Trial) -> tuple[train.Keys, train.Hyper]:
     """Keys and hyper-parameters of a trial; the purposes that do not vary keep seed 0."""
     spec = trial.spec
     varied = _purpose_keys(spec.seed)
     fixed = varied if spec.vary == "all" else _purpose_keys(0)
-    keys = steps.Keys(
+    keys = train.Keys(
         *(
             ours if spec.vary in ("all", purpose) else theirs
-            for purpose, ours, theirs in zip(steps.Keys._fields, varied, fixed, strict=True)
+            for purpose, ours, theirs in zip(train.Keys._fields, varied, fixed, strict=True)
         )
     )
-    return keys, steps.Hyper(jnp.float32(spec.learning_rate), jnp.float32(spec.weight_decay))
+    return keys, train.Hyper(jnp.float32(spec.learning_rate), jnp.float32(spec.weight_decay))
 
 
 @functools.cache
-def _derive() -> Callable[[jax.Array], steps.Keys]:
-    return jax.jit(steps.purpose_keys)
+def _derive() -> Callable[[jax.Array], train.Keys]:
+    return jax.jit(train.purpose_keys)
 
 
-def _purpose_keys(seed: int) -> steps.Keys:
+def _purpose_keys(seed: int) -> train.Keys:
     return _derive()(jax.random.key(seed))
 
 

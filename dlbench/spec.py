@@ -19,12 +19,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from dlbench.errors import SpecError, shown
 
-#: Raised whenever a change of the code changes the numbers a trial yields: of every trial, and of those whose
-#: batches are several shards.
+#: Raised whenever a change of the code changes the numbers a trial yields.
 NUMERICS_VERSION = 2
-SHARDED_NUMERICS_VERSION = 3
-#: Images in a shard of a batch.
-SHARD = 32
 
 Scalar = bool | int | float | str
 
@@ -176,13 +172,7 @@ class Trial(BaseModel):
         for name in LATER_FIELDS:
             if record["spec"][name] == TrialSpec.model_fields[name].default:
                 del record["spec"][name]
-        sharded = shards_of(self.spec.batch_size) > 1
-        return digest({"numerics": SHARDED_NUMERICS_VERSION if sharded else NUMERICS_VERSION, **record})[:16]
-
-
-def shards_of(images: int) -> int:
-    """How many shards a batch of so many images is computed in, on a CPU: those of 32 where they divide it."""
-    return images // SHARD if images % SHARD == 0 else 1
+        return digest({"numerics": NUMERICS_VERSION, **record})[:16]
 
 
 class StudySpec(BaseModel):

@@ -38,8 +38,6 @@ class Plan:
         data_dir: where the user's data sets lie.
         done: ids of the trials that ``folder`` holds results of.
         failed: ids of those that failed there.
-        cores: CPU cores of each worker: as many as help the only trial of a study; one where trials are compared,
-            also by what they cost.
     """
 
     study: StudySpec
@@ -50,7 +48,6 @@ class Plan:
     data_dir: str | None
     done: frozenset[str]
     failed: frozenset[str]
-    cores: int = 1
 
     @property
     def programs(self) -> list[Program]:
@@ -135,10 +132,9 @@ def plan(
     folder = Path(out) if out is not None else RUNS / name
     done, failed = _progress(_statuses(folder, study.looks), trials)
     left = len(trials) - len(done)
-    processes = devices.workers(workers, backend, study, left)
-    is_alone = workers is None and len(trials) == 1
-    cores = devices.cores(backend, trials[0].spec.batch_size) if is_alone else 1
-    return Plan(study, trials, folder, processes, backend, data_dir, done, failed, cores)
+    return Plan(
+        study, trials, folder, devices.workers(workers, backend, study, left), backend, data_dir, done, failed
+    )
 
 
 def _progress(
@@ -246,12 +242,7 @@ def run_planned(
             store.add(planned.trials)
             todo = missing(store.statuses())  # another process may have been here since the plan was made
             place = engine.Place(
-                folder,
-                planned.device,
-                min(planned.workers, len(todo)),
-                planned.data_dir,
-                checkpoint_every,
-                planned.cores,
+                folder, planned.device, min(planned.workers, len(todo)), planned.data_dir, checkpoint_every
             )
             if todo:
                 known = {trial.id: trial for trial in planned.trials}

@@ -7,29 +7,60 @@ and makes another XLA program; the rest are arrays, so that trials can be vmappe
 from __future__ import annotations
 
 import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from dlbench.augment import augment
 from dlbench.losses import CRITERIA
-from dlbench.steps import (
-    Hyper,
-    Keys,
-    Params,
-    Static,
-    epoch_keys,
-    mode,
-    normalise,
-    optimizer_of,
-    purpose_keys,
-    train_step,
-)
+from dlbench.optimizers import make_optimizer
+
+Params = Any
 
 #: Images per step of an evaluation; its bits do not depend on the batch size trained with.
 EVAL_CHUNK = 100
+
+
+@dataclass(frozen=True)
+class Static:
+    """What makes another XLA program.
+
+    Args:
+        model: Flax module, called as ``model(images, train=...)`` or ``model(images)``.
+        batch_size: images per step; the last step of an epoch takes what is left.
+        optimizer: "adam" or "sgd".
+        decay_mode: "decoupled" or "l2".
+        criterion: "cross_entropy" or "manual".
+        transform: "standard" or "augmented".
+    """
+
+    model: nn.Module
+    batch_size: int = 16
+    optimizer: str = "adam"
+    decay_mode: str = "decoupled"
+    criterion: str = "cross_entropy"
+    transform: str = "standard"
+
+
+class Hyper(NamedTuple):
+    """Hyper-parameters that are arrays inside the program (float32 scalars, or [lanes] under vmap)."""
+
+    learning_rate: jax.Array | float
+    weight_decay: jax.Array | float = 0.0
+
+
+class Keys(NamedTuple):
+    """One key for each source of randomness: changing one leaves the others untouched."""
+
+    init: jax.Array
+    order: jax.Array
+    dropout: jax.Array
+    augment: jax.Array
 
 
 class Data(NamedTuple):
@@ -70,6 +101,16 @@ class EpochMetrics(NamedTuple):
     val_accuracy: jax.Array
 
 
+def purpose_keys(key: jax.Array) -> Keys:
+    """Derive the four keys of a trial from one."""
+    return Keys(*(jax.random.fold_in(key, purpose) for purpose in range(len(Keys._fields))))
+
+
+def normalise(images: jax.Array) -> jax.Array:
+    """uint8 [..., C] in [0, 255] → float32 in [-1, 1]."""
+    return (images.astype(jnp.float32) / 255.0 - 0.5) / 0.5
+
+
 def init(static: Static, data: Data, keys: Keys, hyper: Hyper) -> TrainState:
     """The state before the first epoch."""
     example = normalise(data.train_images[:1])
@@ -78,7 +119,7 @@ def init(static: Static, data: Data, keys: Keys, hyper: Hyper) -> TrainState:
     return TrainState(
         params=params,
         batch_stats=batch_stats,
-        opt_state=optimizer_of(static, hyper).init(params),
+        opt_state=_optimizer(static, hyper).init(params),
         epoch=jnp.zeros((), jnp.int32),
         best_params=params,
         best_batch_stats=batch_stats,
@@ -106,7 +147,7 @@ def train_epoch(
     """
     count, size = data.train_labels.shape[0], static.batch_size
     epoch = state.epoch + 1
-    keys = epoch_keys(keys, epoch)
+    keys = Keys(*(jax.random.fold_in(key, epoch) for key in keys))
     order = permutation(keys.order, count)
     steps, left = divmod(count, size)
     carry = (state.params, state.batch_stats, state.opt_state)
@@ -117,13 +158,59 @@ def train_epoch(
         return train_step(static, carry, images, labels, keys, index, hyper)
 
     full = order[: steps * size].reshape(steps, size)
-    carry, (losses, correct) = lax.scan(step, carry, (jnp.arange(steps), full))
+    carry, (losses, correct) = jax.lax.scan(step, carry, (jnp.arange(steps), full))
     if left:
         carry, (loss, hits) = step(carry, (jnp.asarray(steps), order[steps * size :]))
         losses, correct = jnp.append(losses, loss), jnp.append(correct, hits)
     params, batch_stats, opt_state = carry
     state = state._replace(params=params, batch_stats=batch_stats, opt_state=opt_state, epoch=epoch)
     return state, losses.mean(), correct.sum() / count
+
+
+def train_step(
+    static: Static,
+    carry: tuple[Params, Params, Any],
+    images: jax.Array,
+    labels: jax.Array,
+    keys: Keys,
+    index: jax.Array,
+    hyper: Hyper,
+) -> tuple[tuple[Params, Params, Any], tuple[jax.Array, jax.Array]]:
+    """One step of gradient descent.
+
+    Args:
+        static: the static part.
+        carry: parameters, batch statistics, optimizer state.
+        images: uint8 [B, H, W, C].
+        labels: int32 [B].
+        keys: the epoch's keys; dropout and augmentation fold the step's index in.
+        index: the step's number in the epoch.
+        hyper: learning rate and weight decay.
+
+    Returns:
+        The new carry; the mean loss and the number of images classified correctly.
+    """
+    params, batch_stats, opt_state = carry
+    if static.transform == "augmented":
+        images = augment(images, jax.random.fold_in(keys.augment, index))
+    batch = normalise(images)
+    dropout_key = jax.random.fold_in(keys.dropout, index)
+
+    def loss_of(params: Params) -> tuple[jax.Array, tuple[jax.Array, Params]]:
+        logits, updated = static.model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            batch,
+            **_mode(static.model, True),
+            rngs={"dropout": dropout_key},
+            mutable=["batch_stats"],
+        )
+        return CRITERIA[static.criterion](logits, labels).mean(), (logits, updated)
+
+    (loss, (logits, updated)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
+    updates, opt_state = _optimizer(static, hyper).update(grads, opt_state, params)
+    params = jax.tree.map(jnp.add, params, updates)
+    hits = (logits.argmax(-1) == labels).sum()
+    return (params, updated.get("batch_stats", batch_stats), opt_state), (loss, hits)
 
 
 def validate(static: Static, state: TrainState, data: Data) -> tuple[TrainState, jax.Array, jax.Array]:
@@ -172,9 +259,9 @@ def predict(
 
     def logits_of(chunk: jax.Array) -> jax.Array:
         variables = {"params": params, "batch_stats": batch_stats}
-        return cast(jax.Array, static.model.apply(variables, normalise(chunk), **mode(static.model, False)))
+        return cast(jax.Array, static.model.apply(variables, normalise(chunk), **_mode(static.model, False)))
 
-    logits: jax.Array = lax.map(logits_of, stacked)
+    logits: jax.Array = jax.lax.map(logits_of, stacked)
     return logits.reshape(chunks * EVAL_CHUNK, -1)[:count]
 
 
@@ -207,7 +294,7 @@ def fit(
     def body(state: TrainState, _: None) -> tuple[TrainState, EpochMetrics]:
         return run_epoch(static, state, data, keys, hyper)
 
-    return lax.scan(body, init(static, data, keys, hyper), length=num_epochs)
+    return jax.lax.scan(body, init(static, data, keys, hyper), length=num_epochs)
 
 
 def permutation(key: jax.Array, count: int) -> jax.Array:
@@ -216,4 +303,18 @@ def permutation(key: jax.Array, count: int) -> jax.Array:
     One sort where ``jax.random.permutation`` makes several; two equal draws among 60,000 have odds of 1e-10.
     """
     bits = jax.random.bits(key, (2, count), jnp.uint32)
-    return lax.sort((bits[0], bits[1], jnp.arange(count, dtype=jnp.int32)), num_keys=2)[2]
+    return jax.lax.sort((bits[0], bits[1], jnp.arange(count, dtype=jnp.int32)), num_keys=2)[2]
+
+
+def _optimizer(static: Static, hyper: Hyper) -> Any:
+    return make_optimizer(static.optimizer, hyper.learning_rate, hyper.weight_decay, static.decay_mode)
+
+
+@functools.cache
+def _accepts_train(call: Callable[..., Any]) -> bool:
+    return "train" in inspect.signature(call).parameters
+
+
+def _mode(model: nn.Module, train: bool) -> dict[str, Any]:
+    """The argument that tells training from evaluation, for models that take one."""
+    return {"train": train} if _accepts_train(type(model).__call__) else {}

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from clu import parameter_overview
 
-from dlbench import checkpoint, data, events, files, resume, steps, train
+from dlbench import checkpoint, data, events, files, resume, train
 from dlbench.augment import augment
 from dlbench.database import is_out_of_room
 from dlbench.errors import InputError
@@ -54,7 +54,6 @@ class Worker:
         checkpoint_every: epochs between saved states of a trial; once a minute unless given.
         emit: called with each event.
         started: when (``time.monotonic``) the worker's life began; now unless given.
-        cores: CPU cores that may share a trial's batches.
     """
 
     def __init__(
@@ -65,11 +64,10 @@ class Worker:
         checkpoint_every: int | None,
         emit: Emit,
         started: float | None = None,
-        cores: int = 1,
     ) -> None:
         self._clock = Clock(time.monotonic() if started is None else started)
         self.number, self.study_dir, self.data_dir, self.emit = number, study_dir, data_dir, emit
-        self.checkpoint_every, self.cores = checkpoint_every, cores
+        self.checkpoint_every = checkpoint_every
         #: Set to have the trial in hand saved after its epoch and left.
         self.stopping = threading.Event()
         self._splits: dict[object, Split] = {}
@@ -278,14 +276,14 @@ class Worker:
             )
         return self._splits[key]
 
-    def _program(self, trial: Trial, split: Split, keys: steps.Keys, hyper: steps.Hyper) -> Program:
+    def _program(self, trial: Trial, split: Split, keys: train.Keys, hyper: train.Hyper) -> Program:
         model = checkpoint.make_model(trial, split.num_classes)
         static = checkpoint.static_part(model, trial)
         shapes = tuple(array.shape for array in (*split.arrays, split.test_images))
         key = (static, trial.model_digest, trial.lanes, shapes)
         if key not in self._programs:
             self._programs[key] = compile_program(
-                static, split, keys, hyper, trial, self._executables, self.cores, self.number
+                static, split, keys, hyper, trial, self._executables, self.number
             )
         return self._programs[key]
 
@@ -368,13 +366,7 @@ def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
         raise InputError("the parent speaks another version of the protocol; use one dlbench throughout")
     sys.path.extend(path for path in setup.sys_path if path not in sys.path)
     worker = Worker(
-        setup.worker,
-        Path(setup.study_dir),
-        setup.data_dir,
-        setup.checkpoint_every,
-        emit,
-        setup.started,
-        setup.cores,
+        setup.worker, Path(setup.study_dir), setup.data_dir, setup.checkpoint_every, emit, setup.started
     )
     threading.Thread(target=listen, daemon=True).start()
     emit(events.Ready(worker=setup.worker, environment=environment()))

@@ -25,7 +25,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from dlbench import data as datasets
-from dlbench import models, steps, train
+from dlbench import models, train
 from dlbench.optimizers import make_optimizer
 
 torch = pytest.importorskip("torch", reason="PyTorch is the reference here: install dlbench[oracle]")
@@ -124,7 +124,7 @@ class Recorded(NamedTuple):
 
 
 def recording(step):
-    """``steps.train_step``, its losses and parameters kept in the optimizer state."""
+    """``train.train_step``, its losses and parameters kept in the optimizer state."""
 
     def recording_step(static, carry, images, labels, keys, index, hyper):
         params, stats, recorded = carry
@@ -171,9 +171,9 @@ def train_dlbench(static, mode, params, stats, data, keys, hyper):
     state = train.TrainState(params, stats, recorded, zero, params, stats, zero, zero)
     double = jax.tree.leaves(params)[0].dtype == jnp.float64
     with (
-        mock.patch.object(train, "train_step", recording(steps.train_step)),
-        mock.patch.object(steps, "make_optimizer", return_value=tx),
-        mock.patch.object(steps, "normalise", normalise_in_double if double else steps.normalise),
+        mock.patch.object(train, "train_step", recording(train.train_step)),
+        mock.patch.object(train, "make_optimizer", return_value=tx),
+        mock.patch.object(train, "normalise", normalise_in_double if double else train.normalise),
     ):
         state, loss, accuracy = train.train_epoch(static, state, data, keys, hyper)
     return Run(state.opt_state.losses, loss, accuracy, state.opt_state.params, state.batch_stats)
@@ -186,7 +186,7 @@ train_double = jax.jit(train_dlbench, static_argnames="static", compiler_options
 
 
 def make_static(name, **arguments):
-    return steps.Static(models.create(name, **arguments), BATCH)
+    return train.Static(models.create(name, **arguments), BATCH)
 
 
 def without_dropout(name):
@@ -229,7 +229,7 @@ def differences(name, optimizer, decay, ties=False):
                 unit = 2 ** (weight.abs().max() / 2).log2().round()
                 weight.copy_((weight / unit).round() * unit)
     params, stats = to_flax(net)
-    keys = steps.purpose_keys(jax.random.key(7))
+    keys = train.purpose_keys(jax.random.key(7))
     order = np.asarray(train.permutation(jax.random.fold_in(keys.order, 1), COUNT))
     theirs = train_torch(net, optimizer, decay, images, labels, order)
     data = train.Data(images, labels, images[:1], labels[:1])
@@ -237,7 +237,7 @@ def differences(name, optimizer, decay, ties=False):
     found = {}
     for dtype in (np.float64,) if ties else (np.float32, np.float64):
         train_ours = train_double if dtype is np.float64 and name != "SimpleCNN" else train_single
-        hyper = steps.Hyper(dtype(LEARNING_RATE[optimizer]), dtype(0 if decay == "none" else WEIGHT_DECAY))
+        hyper = train.Hyper(dtype(LEARNING_RATE[optimizer]), dtype(0 if decay == "none" else WEIGHT_DECAY))
         with jax.enable_x64(dtype is np.float64):
             ours = train_ours(
                 without_dropout(name), mode, cast(params, dtype), cast(stats, dtype), data, keys, hyper
@@ -329,7 +329,7 @@ def logits_of(with_dropout, without, params, stats, images):
     """Logits in evaluation mode, and in training mode with the new running statistics."""
     variables = {"params": params, "batch_stats": stats}
     evaluated = train.predict(with_dropout, params, stats, images)
-    trained = without.model.apply(variables, steps.normalise(images), train=True, mutable=["batch_stats"])
+    trained = without.model.apply(variables, train.normalise(images), train=True, mutable=["batch_stats"])
     return evaluated, trained
 
 
@@ -366,4 +366,4 @@ def test_normalise_is_torchvisions():
     """ToTensor (x / 255) and Normalize(0.5, 0.5), in float32: within its rounding."""
     levels = np.arange(256, dtype=np.uint8)
     expected = (torch.tensor(levels).to(torch.float32).div(255) - 0.5) / 0.5
-    np.testing.assert_allclose(jax.jit(steps.normalise)(levels), expected.numpy(), atol=1.2e-7)
+    np.testing.assert_allclose(jax.jit(train.normalise)(levels), expected.numpy(), atol=1.2e-7)

@@ -1,7 +1,6 @@
 """Training: probes with known answers, the order of images, keys, lanes, optimizers by hand."""
 
 import functools
-from dataclasses import replace
 from unittest import mock
 
 import flax.linen as nn
@@ -10,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlbench import losses, models, steps, train
+from dlbench import losses, models, train
 
-HYPER = steps.Hyper(np.float32(0.02))
+HYPER = train.Hyper(np.float32(0.02))
 TRACES = 0
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
@@ -65,7 +64,7 @@ def larger(images):
 
 
 SEPARABLE = make_data(*quadrants(90), *quadrants(50, seed=1))
-LINEAR = steps.Static(Linear(), batch_size=16)
+LINEAR = train.Static(Linear(), batch_size=16)
 
 
 def assert_identical(a, b):
@@ -84,7 +83,7 @@ def differ(a, b):
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_separable_classes_are_learned(optimizer):
-    static = steps.Static(Linear(), 16, optimizer)
+    static = train.Static(Linear(), 16, optimizer)
     state, metrics = train.fit(static, SEPARABLE, jax.random.key(0), HYPER, 12)
     assert metrics.val_accuracy[-1] == 1
     assert metrics.train_accuracy[-1] == 1
@@ -95,7 +94,7 @@ def test_separable_classes_are_learned(optimizer):
 
 def test_eight_images_are_memorised():
     images, labels = noise(8)
-    _, metrics = train.fit(steps.Static(Hidden(), 3), make_data(images, labels), jax.random.key(0), HYPER, 40)
+    _, metrics = train.fit(train.Static(Hidden(), 3), make_data(images, labels), jax.random.key(0), HYPER, 40)
     assert metrics.train_accuracy[-1] == 1
     assert metrics.train_loss[-1] < 0.05
 
@@ -111,18 +110,18 @@ def test_labels_without_meaning_give_chance():
 def all_random():
     """An epoch in which all four keys matter: a small network with dropout and augmentation, as a function."""
     model = models.ExperimentalCNN(num_classes=4, batch_norm=True, dropout_rate=0.5)
-    static = steps.Static(model, 4, transform="augmented")
+    static = train.Static(model, 4, transform="augmented")
     images, labels = quadrants(12)
     data = make_data(larger(images), labels)
 
     @quick_jit
     def run(keys, learning_rate, weight_decay, epoch):
-        hyper = steps.Hyper(learning_rate, weight_decay)
+        hyper = train.Hyper(learning_rate, weight_decay)
         state = train.init(static, data, keys, hyper)._replace(epoch=epoch)
         after, loss, _ = train.train_epoch(static, state, data, keys, hyper)
         return state.params, after.params, after.batch_stats, loss
 
-    keys = steps.purpose_keys(jax.random.key(0))
+    keys = train.purpose_keys(jax.random.key(0))
 
     def with_defaults(keys=keys, learning_rate=0.01, weight_decay=0.0, epoch=0):
         return run(keys, np.float32(learning_rate), np.float32(weight_decay), np.int32(epoch))
@@ -147,7 +146,7 @@ def watched_epoch(count, size, keys=None, epoch=0):
     """
     images = jnp.arange(count, dtype=jnp.uint8)[:, None, None, None]
     data = make_data(images, jnp.arange(count, dtype=jnp.int32))
-    turns = -(-count // size)
+    steps = -(-count // size)
 
     def watch(static, carry, images, labels, keys, index, hyper):
         seen, dropout, augment = carry
@@ -156,12 +155,12 @@ def watched_epoch(count, size, keys=None, epoch=0):
         carry = seen, dropout.at[index].set(step_keys[0]), augment.at[index].set(step_keys[1])
         return carry, (labels.mean(), (images[:, 0, 0, 0] == labels.astype(jnp.uint8)).sum())
 
-    keys = steps.purpose_keys(jax.random.key(0)) if keys is None else keys
-    empty = jnp.zeros((turns, 2), jnp.uint32)
-    seen = jnp.full(turns * size, -1, jnp.int32)
+    keys = train.purpose_keys(jax.random.key(0)) if keys is None else keys
+    empty = jnp.zeros((steps, 2), jnp.uint32)
+    seen = jnp.full(steps * size, -1, jnp.int32)
     state = train.TrainState(seen, empty, empty, jnp.asarray(epoch), *[None] * 4)
     with mock.patch.object(train, "train_step", watch):
-        state, loss, accuracy = train.train_epoch(steps.Static(Linear(), size), state, data, keys, HYPER)
+        state, loss, accuracy = train.train_epoch(train.Static(Linear(), size), state, data, keys, HYPER)
     assert state.epoch == epoch + 1
     seen, dropout, augment = map(np.asarray, (state.params, state.batch_stats, state.opt_state))
     return seen[:count], dropout, augment, float(loss), float(accuracy)
@@ -203,7 +202,7 @@ def test_a_batch_larger_than_the_data_trains():
 
 
 def test_each_purpose_has_its_key():
-    keys = np.array([jax.random.key_data(key) for key in steps.purpose_keys(jax.random.key(0))])
+    keys = np.array([jax.random.key_data(key) for key in train.purpose_keys(jax.random.key(0))])
     assert len(np.unique(keys, axis=0)) == 4
 
 
@@ -213,9 +212,9 @@ def test_each_draw_has_its_key():
     assert len(np.unique(np.concatenate(drawn), axis=0)) == 2 * 3 * 4
 
 
-@pytest.mark.parametrize("purpose", steps.Keys._fields)
+@pytest.mark.parametrize("purpose", train.Keys._fields)
 def test_changing_one_key_leaves_the_other_draws(purpose, all_random):
-    keys = steps.purpose_keys(jax.random.key(0))
+    keys = train.purpose_keys(jax.random.key(0))
     other = keys._replace(**{purpose: jax.random.key(99)})
     before = dict(zip(("order", "dropout", "augment"), watched_epoch(13, 4, keys), strict=False))
     after = dict(zip(("order", "dropout", "augment"), watched_epoch(13, 4, other), strict=False))
@@ -286,7 +285,7 @@ def test_the_first_of_the_best_epochs_is_kept():
 
 def test_the_best_parameters_have_the_best_accuracy():
     data = make_data(*quadrants(40), *noise(60))  # validation accuracy goes up and down
-    state, metrics = train.fit(LINEAR, data, jax.random.key(2), steps.Hyper(np.float32(0.1)), 6)
+    state, metrics = train.fit(LINEAR, data, jax.random.key(2), train.Hyper(np.float32(0.1)), 6)
     assert metrics.val_accuracy[-1] < metrics.val_accuracy.max()  # or the last would do for the best
     assert state.best_epoch == 1 + metrics.val_accuracy.argmax()
     assert state.best_val_accuracy == metrics.val_accuracy.max()
@@ -317,19 +316,19 @@ def test_evaluation_is_the_mean_over_images():
 @pytest.fixture(scope="module")
 def lanes():
     """Four lanes, the second of which diverges, and each of them alone."""
-    static = steps.Static(models.ExperimentalCNN(num_classes=4), 30, "sgd")
+    static = train.Static(models.ExperimentalCNN(num_classes=4), 30, "sgd")
     data = SEPARABLE._replace(
         train_images=larger(SEPARABLE.train_images), val_images=larger(SEPARABLE.val_images)
     )
     keys = jnp.stack([jax.random.key(seed) for seed in range(4)])
-    hyper = steps.Hyper(np.array([0.01, 1e20, 0.1, 0.03], np.float32), np.array([0, 0, 0.1, 1], np.float32))
+    hyper = train.Hyper(np.array([0.01, 1e20, 0.1, 0.03], np.float32), np.array([0, 0, 0.1, 1], np.float32))
 
     def fit(key, hyper):
         return train.fit(static, data, key, hyper, 2)
 
     together = quick_jit(jax.vmap(fit))(keys, hyper)
     fit_alone = quick_jit(fit)
-    alone = [fit_alone(keys[lane], steps.Hyper(*(h[lane] for h in hyper))) for lane in range(4)]
+    alone = [fit_alone(keys[lane], train.Hyper(*(h[lane] for h in hyper))) for lane in range(4)]
     return jax.device_get(together), jax.device_get(alone)
 
 
@@ -361,13 +360,13 @@ def test_one_trace_for_all_learning_rates_and_seeds():
     epoch = jax.jit(functools.partial(train.train_epoch, LINEAR))
     before, traces = TRACES, []
     for seed, learning_rate, weight_decay in [(0, 0.1, 0.0), (1, 0.2, 0.0), (2, 0.1, 0.3)]:
-        hyper = steps.Hyper(np.float32(learning_rate), np.float32(weight_decay))
-        keys = steps.purpose_keys(jax.random.key(seed))
+        hyper = train.Hyper(np.float32(learning_rate), np.float32(weight_decay))
+        keys = train.purpose_keys(jax.random.key(seed))
         params = {"Dense_0": {"kernel": np.zeros((16, 4), np.float32), "bias": np.zeros(4, np.float32)}}
         state = train.TrainState(
             params,
             {},
-            steps.optimizer_of(LINEAR, hyper).init(params),
+            train._optimizer(LINEAR, hyper).init(params),
             np.int32(seed),
             params,
             {},
@@ -388,18 +387,18 @@ def test_one_trace_for_all_learning_rates_and_seeds():
 def test_three_steps_by_hand(optimizer, decay_mode):
     """Softmax regression, its gradient and the update rules written out."""
     rate, decay = 0.1, 0.3
-    static = steps.Static(Linear(), 5, optimizer, decay_mode)
-    hyper = steps.Hyper(np.float32(rate), np.float32(decay))
+    static = train.Static(Linear(), 5, optimizer, decay_mode)
+    hyper = train.Hyper(np.float32(rate), np.float32(decay))
     images, labels = quadrants(15)
     generator = np.random.default_rng(0)
     p = [generator.normal(size=(16, 4)), generator.normal(size=4)]
     params = {"Dense_0": {"kernel": p[0].astype(np.float32), "bias": p[1].astype(np.float32)}}
-    carry = params, {}, steps.optimizer_of(static, hyper).init(params)
-    step = jax.jit(functools.partial(steps.train_step, static))
+    carry = params, {}, train._optimizer(static, hyper).init(params)
+    step = jax.jit(functools.partial(train.train_step, static))
     m, v = [0.0, 0.0], [0.0, 0.0]
     for t in range(3):
         batch = slice(5 * t, 5 * t + 5)
-        keys = steps.purpose_keys(jax.random.key(0))
+        keys = train.purpose_keys(jax.random.key(0))
         carry, (loss, hits) = step(carry, images[batch], labels[batch], keys, np.int32(t), hyper)
 
         x = (images[batch].reshape(5, 16) / 255 - 0.5) / 0.5
@@ -422,26 +421,3 @@ def test_three_steps_by_hand(optimizer, decay_mode):
     layer = carry[0]["Dense_0"]
     np.testing.assert_allclose(layer["kernel"], p[0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(layer["bias"], p[1], rtol=1e-4, atol=1e-5)
-
-
-def test_a_batch_of_three_shards_takes_the_step_of_the_whole():
-    images, labels = quadrants(96)
-    params = LINEAR.model.init(jax.random.key(0), images[:1])["params"]
-
-    def loss_of(params):
-        logits = LINEAR.model.apply({"params": params}, steps.normalise(images))
-        return losses.CRITERIA["cross_entropy"](logits, labels).mean(), (logits.argmax(-1) == labels).sum()
-
-    (loss, hits), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
-    static, keys = replace(LINEAR, optimizer="sgd", batch_size=96), steps.purpose_keys(jax.random.key(0))
-    assert steps.shard_count(static, {}, 96) == 3
-    carry = (params, {}, steps.optimizer_of(static, HYPER).init(params))
-    (stepped, _, _), found = steps.train_step(static, carry, images, labels, keys, jnp.int32(0), HYPER)
-    assert found[1] == hits
-    np.testing.assert_allclose(found[0], loss, rtol=1e-6)
-    jax.tree.map(
-        lambda new, old, grad: np.testing.assert_allclose(new, old - 0.02 * grad, rtol=1e-5, atol=1e-7),
-        stepped,
-        params,
-        grads,
-    )

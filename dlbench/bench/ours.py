@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlbench import checkpoint, data, models, steps, train
+from dlbench import checkpoint, data, models, train
 from dlbench.bench.serving import peak_bytes, serve
 from dlbench.programs import Split, compile_program, inputs_of
 from dlbench.spec import Trial, TrialSpec
@@ -31,10 +31,8 @@ class Network:
     def __init__(self, make: Callable[[str], nn.Module]) -> None:
         self._make = make
 
-    def prepare(
-        self, model: str, batch_size: int, optimizer: str, train_size: int, val_size: int, cores: int = 1
-    ) -> float:
-        """Load data and compile for so many cores; returns the seconds that took, tracing included."""
+    def prepare(self, model: str, batch_size: int, optimizer: str, train_size: int, val_size: int) -> float:
+        """Load data and compile; returns the seconds that compiling took, tracing included."""
         dataset = data.load("mnist5k")
         drawn = data.make_split(dataset.train_labels, train_size, val_size, 0)
         parts = [
@@ -50,7 +48,7 @@ class Network:
         static = checkpoint.static_part(self._make(model), trial)
         self._arrays, self._inputs = arrays, inputs_of(trial)
         start = time.perf_counter()
-        self._program = compile_program(static, split, *self._inputs, trial, {}, cores)
+        self._program = compile_program(static, split, *self._inputs, trial, {})
         compile_s = time.perf_counter() - start
         self._state = jax.block_until_ready(self._program.init(arrays, *self._inputs))
         self._one = _compile_one(static.model, self._state, arrays)
@@ -102,7 +100,7 @@ class Network:
 
 def _compile_one(model: nn.Module, state: train.TrainState, arrays: train.Data) -> Any:
     def logits(variables: Any, image: jax.Array) -> Any:
-        return model.apply(variables, steps.normalise(image))
+        return model.apply(variables, train.normalise(image))
 
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     return jax.jit(logits).lower(variables, arrays.val_images[:1]).compile()
@@ -118,10 +116,10 @@ def step_flops(model: nn.Module) -> float:
 
 
 def _flops(model: nn.Module, batch_size: int) -> float:
-    static = steps.Static(model, batch_size, "sgd")
+    static = train.Static(model, batch_size, "sgd")
     images = jax.ShapeDtypeStruct((batch_size, 28, 28, 1), jnp.uint8)
     labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
-    keys, hyper = steps.purpose_keys(jax.random.key(0)), steps.Hyper(1e-3)
+    keys, hyper = train.purpose_keys(jax.random.key(0)), train.Hyper(1e-3)
     state = jax.eval_shape(
         lambda images, labels: train.init(static, train.Data(images, labels, images, labels), keys, hyper),
         images,
@@ -129,7 +127,7 @@ def _flops(model: nn.Module, batch_size: int) -> float:
     )
 
     def step(carry: Any, images: jax.Array, labels: jax.Array) -> Any:
-        return steps.train_step(static, carry, images, labels, keys, jnp.int32(0), hyper)
+        return train.train_step(static, carry, images, labels, keys, jnp.int32(0), hyper)
 
     carry = (state.params, state.batch_stats, state.opt_state)
     # What is counted is the same at every level of LLVM's optimisation; without any it compiles in half the time.

@@ -110,12 +110,7 @@ class Team:
         for subject in self._busy[1:]:
             self._prepare(subject)
         self._wide = None
-        if self.side == "dlbench":
-            cores = devices.cores("cpu", self._arguments["batch_size"])
-            if cores > 1:
-                self._wide = self._subject()
-                self._prepare(self._wide, cores=cores)
-        elif len(self._busy) > 1:
+        if self.side != "dlbench" and len(self._busy) > 1:
             self._wide = self._subject(len(self._busy))
             self._prepare(self._wide)
 
@@ -164,13 +159,13 @@ class Team:
 
     def evaluation(self) -> None:
         """Evaluate in one process, with one thread and with all."""
-        for name, subject in self._settings(shares_batches=False):
+        for name, subject in self._settings():
             start, end = subject.ask("evaluate", times=self._passes)
             self._keep(f"evaluation_{name}", self._passes * self._effort.val_size / (end - start))
 
     def latency(self) -> None:
         """One image at a time, with one thread and with all; a sample is the round's median, inverted."""
-        for name, subject in self._settings(shares_batches=False):
+        for name, subject in self._settings():
             spent = subject.ask("latency", calls=self._effort.calls)
             self._keep(f"latency_{name}", 1 / statistics.median(spent))
             self.calls.setdefault(f"latency_{name}", []).extend(spent)
@@ -180,9 +175,8 @@ class Team:
         if self.side == "dlbench":
             self._keep("peak_flops", self.alone.ask("peak"))
 
-    def _settings(self, shares_batches: bool = True) -> list[tuple[str, Subject]]:
-        wide = self._wide if self.side != "dlbench" or shares_batches else None
-        return [("one_thread", self.alone), *([("all_threads", wide)] if wide else [])]
+    def _settings(self) -> list[tuple[str, Subject]]:
+        return [("one_thread", self.alone), *([("all_threads", self._wide)] if self._wide else [])]
 
     def _keep(self, name: str, value: float) -> None:
         self.samples.setdefault(name, []).append(value)
@@ -260,15 +254,9 @@ def compare(ours: dict[str, list[float]], theirs: dict[str, list[float]]) -> dic
     compared = {}
     for name, settings in COMPARED.items():
         setting = best(theirs, settings)
-        mine = alone(ours) if name == "training_alone" else ours[settings[0]]
-        faster, low, high = ratio(mine, theirs[setting])
+        faster, low, high = ratio(ours[settings[0]], theirs[setting])
         compared[name] = {"setting": setting, "faster": faster, "low": low, "high": high}
     return compared
-
-
-def alone(samples: dict[str, list[float]]) -> list[float]:
-    """What dlbench's only trial reaches: on all cores where they can share its batches, else on one."""
-    return samples.get("training_all_threads", samples["training_one_thread"])
 
 
 def estimate_s(cases: int, against: Sequence[str], effort: Effort) -> float:

@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from dlbench.bench import steps
 from dlbench.bench.commands import COLD, WARM
 from dlbench.bench.rounds import Triple, quartiles
 from dlbench.report import Column, Report, Table, count, duration
@@ -59,20 +58,20 @@ def _rates(cases: Sequence[dict[str, Any]], cores: int) -> Table:
         Column("evaluation", "evaluation, one alone", _RATE),
         Column("share_of_peak", "of peak %", lambda share: f"{100 * share:.0f}"),
     )
+    names = ("training_one_process_a_core", "training_one_thread", "evaluation_one_thread")
     rows, peaks = [], []
     for case in cases:
         samples = case["sides"]["dlbench"]["samples"]
         peaks += samples["peak_flops"]
-        rates = samples["training_one_process_a_core"], steps.alone(samples), samples["evaluation_one_thread"]
-        rows.append((*_case(case), *map(quartiles, rates), case["share_of_peak"]))
+        rows.append((*_case(case), *(quartiles(samples[name]) for name in names), case["share_of_peak"]))
     peak, rounds = statistics.median(peaks), len(peaks) // len(cases)
     return Table(
         "Images a second",
         columns,
         tuple(rows),
-        f"Medians [quartiles] of {count(rounds, 'round')}; a worker is a process with one thread; one alone is a "
-        "study's only trial, on all cores where its batches have shards for them. Of peak: counted by hand, one "
-        f"worker, of what a float32 matrix product reaches on one core ({peak / 1e9:,.0f} GFLOP/s).",
+        f"Medians [quartiles] of {count(rounds, 'round')}; a worker is a process with one thread. Of "
+        f"peak: counted by hand, one worker alone, of what a float32 matrix product reaches on one core "
+        f"({peak / 1e9:,.0f} GFLOP/s).",
     )
 
 
@@ -132,8 +131,7 @@ def _compared(cases: Sequence[dict[str, Any]], side: str, cores: int) -> Table:
         tuple(columns),
         tuple(rows),
         f"{title} in its best setting here, for each figure. Ratios [95 % intervals over the rounds]; dlbench "
-        "trains a trial on one core, a study's only trial on all where its batches have shards for them. Memory: "
-        "its peak over dlbench's.",
+        "trains one trial on one core, whatever the others do. Memory: its peak over dlbench's.",
     )
 
 
