@@ -54,7 +54,6 @@ def compile_program(
     hyper: train.Hyper,
     trial: Trial,
     done: dict[object, Executable],
-    turn: int = 0,
 ) -> Program:
     """Compile what a trial runs, before any of it runs, so that compiling and training are timed apart.
 
@@ -68,8 +67,6 @@ def compile_program(
         hyper: its hyper-parameters, likewise.
         trial: the trial.
         done: what this process has compiled; grows.
-        turn: where to begin. Workers that start together begin with different functions, and find those that
-            others have compiled in the cache that they share.
 
     Raises:
         InputError: the model cannot be trained.
@@ -87,44 +84,40 @@ def compile_program(
         key = (function, part, trial.model_digest, trial.lanes, shapes)
         if key not in done:
             start = time.monotonic()
-            call = jitted(function, part, axes).lower(*arguments).compile(compiler_options=options or None)
+            bound = functools.wraps(function)(functools.partial(function, part))
+            mapped = jax.vmap(bound, in_axes=tuple(axes)) if trial.lanes > 1 else bound
+            call = jax.jit(mapped).lower(*arguments).compile(compiler_options=options or None)
             done[key] = Executable(call, time.monotonic() - start)
         used.append(done[key])
         return done[key].call
 
-    @functools.cache
-    def jitted(function: Callable[..., Any], part: train.Static, axes: Sequence[int | None]) -> Any:
-        bound = functools.wraps(function)(functools.partial(function, part))
-        return jax.jit(jax.vmap(bound, in_axes=axes) if trial.lanes > 1 else bound)
-
     check_model(static.model, split, trial)
-    fast: dict[str, Any] = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
+    fast = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
     by_model = train.Static(static.model)
     by_optimizer = replace(by_model, optimizer=static.optimizer, decay_mode=static.decay_mode)
     by_criterion = replace(by_model, criterion=static.criterion)
-    data, beginning = split.arrays, (train.init, by_optimizer, (None, 0, 0))
-    state = jitted(*beginning).eval_shape(data, keys, hyper)
+    data = split.arrays
+    init = build(train.init, by_optimizer, (None, 0, 0), data, keys, hyper, **fast)
+    state = init.out_info
     lean = state._replace(opt_state=None)
-    best = state.best_params, state.best_batch_stats
-    makers: list[Callable[[], Any]] = [
-        lambda: build(*beginning, data, keys, hyper, **fast),
-        lambda: build(train.train_epoch, static, (0, None, 0, 0), state, data, keys, hyper),
-        lambda: build(train.validate, by_criterion, (0, None), lean, data),
-        lambda: build(train.predict, by_model, (0, 0, None), *best, split.test_images),
-    ]
-    places = [(2 * turn + place) % len(makers) for place in range(len(makers))]
-    made = {place: makers[place]() for place in places}
-    validation = made[2]
+    validation = build(train.validate, by_criterion, (0, None), lean, data)
 
     def validate(state: train.TrainState, data: train.Data) -> Any:
         validated, loss, accuracy = validation(state._replace(opt_state=None), data)
         return validated._replace(opt_state=state.opt_state), loss, accuracy
 
     return Program(
-        init=made[0],
-        train_epoch=made[1],
+        init=init,
+        train_epoch=build(train.train_epoch, static, (0, None, 0, 0), state, data, keys, hyper),
         validate=validate,
-        predict=made[3],
+        predict=build(
+            train.predict,
+            by_model,
+            (0, 0, None),
+            state.best_params,
+            state.best_batch_stats,
+            split.test_images,
+        ),
         compile_s=sum(executable.seconds for executable in used),
     )
 

@@ -282,9 +282,7 @@ class Worker:
         shapes = tuple(array.shape for array in (*split.arrays, split.test_images))
         key = (static, trial.model_digest, trial.lanes, shapes)
         if key not in self._programs:
-            self._programs[key] = compile_program(
-                static, split, keys, hyper, trial, self._executables, self.number
-            )
+            self._programs[key] = compile_program(static, split, keys, hyper, trial, self._executables)
         return self._programs[key]
 
 
