@@ -21,8 +21,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dlbench import devices, events, files
-from dlbench.data import cache_root
+from dlbench import devices, events, files, native
 from dlbench.errors import WorkerError
 from dlbench.grids import COMPILE_S, Program, cost_s
 from dlbench.spec import Trial
@@ -73,7 +72,7 @@ def run(programs: Sequence[Program], place: Place, stopping: threading.Event) ->
         WorkerError: workers cannot be started.
     """
     plan = _Plan(programs)
-    files.trim(cache_root() / COMPILED, CACHE_BYTES)
+    files.trim(files.cache_root() / COMPILED, CACHE_BYTES)
     if place.workers == 0:
         yield from _in_process(plan, place, stopping)
     else:
@@ -154,7 +153,7 @@ def configure(environ: os._Environ[str] | dict[str, str], device: str) -> None:
     if device == "cpu":
         for name in ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             environ[name] = "1"
-    environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_root() / COMPILED))
+    environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(files.cache_root() / COMPILED))
     environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     environ.setdefault("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "none")
 
@@ -165,6 +164,7 @@ class _Process:
 
     number: int
     process: subprocess.Popen[bytes]
+    started: float
     job: Job | None = None
     ahead: Job | None = None
     unfinished: set[str] = field(default_factory=set)
@@ -189,9 +189,12 @@ class _Pool:
         self._attempts: dict[str, int] = {}
         self._stillborn = 0
         self._busy: dict[int, _Process] = {}
+        self._kernels = dict(os.environ)
 
     def run(self) -> Generator[events.AnyEvent]:
         self._busy = {number: self._start(number) for number in range(self._place.workers)}
+        for process in self._busy.values():
+            self._greet(process)
         deadline = math.inf
         try:
             while self._busy and time.monotonic() < deadline:
@@ -246,20 +249,26 @@ class _Pool:
             stderr=subprocess.PIPE,
             env=environ,
         )
-        process = _Process(number, popen)
+        process = _Process(number, popen, started)
         threading.Thread(target=self._listen, args=(process,), daemon=True).start()
         threading.Thread(target=self._overhear, args=(process,), daemon=True).start()
+        return process
+
+    def _greet(self, process: _Process) -> None:
+        """Tell a worker what it needs to know; what has to be compiled first is compiled while it starts."""
+        if self._place.device == "cpu":
+            native.choose(self._kernels)
         process.send(
             events.Setup(
-                worker=number,
+                worker=process.number,
                 study_dir=str(self._place.study_dir.absolute()),
                 data_dir=self._place.data_dir,
                 checkpoint_every=self._place.checkpoint_every,
                 sys_path=tuple(os.path.abspath(path) for path in sys.path),
-                started=started,
+                started=process.started,
+                kernels=self._kernels.get(native.VARIABLE),
             )
         )
-        return process
 
     def _listen(self, process: _Process) -> None:
         assert process.process.stdout is not None
@@ -317,3 +326,4 @@ class _Pool:
             self._plan.again(tuple(retry))
             yield events.Notice(text=f"a worker {ended}; its trial is tried again on a new one")
         self._busy[process.number] = self._start(process.number)
+        self._greet(self._busy[process.number])

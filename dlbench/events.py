@@ -15,7 +15,7 @@ from dlbench.results import Epoch, TrialStatus
 from dlbench.spec import Trial
 
 #: Raised with every change of the messages; both sides must agree.
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 
 class Message(BaseModel):
@@ -25,7 +25,10 @@ class Message(BaseModel):
 
 
 class Setup(Message):
-    """Parent → worker: where things are, and when (``time.monotonic``) the parent began to start it."""
+    """Parent → worker: where things are, and when (``time.monotonic``) the parent began to start it.
+
+    ``kernels``: see :data:`dlbench.native.VARIABLE`.
+    """
 
     type: Literal["setup"] = "setup"
     version: int = PROTOCOL_VERSION
@@ -35,6 +38,7 @@ class Setup(Message):
     checkpoint_every: int | None
     sys_path: tuple[str, ...]
     started: float | None = None
+    kernels: str | None = None
 
 
 class Train(Message):

@@ -1,4 +1,7 @@
-"""Files and folders inside a study, which may come from a stranger: nothing is written or removed through a link."""
+"""Files and folders: the cache's, and those inside a study, which may come from a stranger.
+
+Nothing is written or removed through a link.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from platformdirs import user_cache_dir
+
 from dlbench.errors import StoreError
+
+CACHE_DIR_VARIABLE = "DLBENCH_CACHE_DIR"
+
+
+def cache_root() -> Path:
+    """The cache folder: ``DLBENCH_CACHE_DIR``, else the user's cache folder of this platform."""
+    return Path(os.environ.get(CACHE_DIR_VARIABLE) or user_cache_dir("dlbench"))
 
 
 def remove(path: Path) -> None:

@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from dlbench.errors import SpecError, shown
 
 #: Raised whenever a change of the code changes the numbers a trial yields.
-NUMERICS_VERSION = 2
+NUMERICS_VERSION = 3
 
 Scalar = bool | int | float | str
 

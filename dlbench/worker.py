@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from clu import parameter_overview
 
-from dlbench import checkpoint, data, events, files, resume, train
+from dlbench import checkpoint, data, events, files, native, resume, train
 from dlbench.augment import augment
 from dlbench.database import is_out_of_room
 from dlbench.errors import InputError
@@ -320,6 +320,11 @@ def _threads() -> int:
     return int(os.environ.get("NPROC") or os.cpu_count() or 1)
 
 
+def _kernels() -> str | None:
+    """The name of the compiled file that this process uses; it tells source, compiler and processor apart."""
+    return Path(native.chosen()).stem or None if jax.default_backend() == "cpu" else None
+
+
 def environment() -> dict[str, Any]:
     """What this process computes on."""
     return {
@@ -329,6 +334,7 @@ def environment() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "xla_threads": _threads(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "kernels": _kernels(),
         "compilation_cache": os.environ.get("JAX_COMPILATION_CACHE_DIR"),
     }
 
@@ -363,6 +369,8 @@ def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
     if not isinstance(setup, events.Setup) or setup.version != events.PROTOCOL_VERSION:
         raise InputError("the parent speaks another version of the protocol; use one dlbench throughout")
     sys.path.extend(path for path in setup.sys_path if path not in sys.path)
+    if setup.kernels is not None:
+        os.environ[native.VARIABLE] = setup.kernels
     worker = Worker(
         setup.worker, Path(setup.study_dir), setup.data_dir, setup.checkpoint_every, emit, setup.started
     )

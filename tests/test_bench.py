@@ -20,6 +20,7 @@ import pytest
 from dlbench import flops, models, study
 from dlbench.bench import charts, commands, flax_reference, ours, rounds, scaling, steps, tables
 from dlbench.cli import main
+from dlbench.ops import pooled
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 TINY = {"train_size": 64, "plain_train_size": 64, "val_size": 32, "sample_s": 0.01, "calls": 5}
@@ -110,8 +111,11 @@ def executed(model: str) -> float:
 
 
 @pytest.mark.parametrize("model", steps.MODELS)
-def test_xla_counts_the_operations_that_are_counted_by_hand(model: str) -> None:
-    """And up to an eighth more: activations, pooling, batch norm, loss."""
+def test_xla_counts_the_operations_that_are_counted_by_hand(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And up to an eighth more: activations, pooling, batch norm, loss. It cannot count the compiled kernels'."""
+    monkeypatch.setattr(pooled, "suits", lambda x, kernel: False)
     assert 1.0 < ours.step_flops(models.create(model)) / executed(model) < 1.125
 
 

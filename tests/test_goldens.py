@@ -13,7 +13,7 @@ import pytest
 from conftest import SMALL
 
 import dlbench
-from dlbench import manifest
+from dlbench import manifest, native
 
 TABLE = Path(__file__).parent / "data" / "goldens.json"
 TRIALS = {
@@ -41,7 +41,9 @@ def environment() -> str:
     found = manifest.environment()
     cpu = found["cpu"]
     processor = "/".join(cpu.get(name, "?") for name in ("vendor_id", "cpu family", "model"))
-    return f"jaxlib {found['packages']['jaxlib']}, numpy {found['packages']['numpy']}, {found['machine']} {processor}"
+    kernels = "compiled kernels" if native.chosen() else "no kernels"
+    packages = f"jaxlib {found['packages']['jaxlib']}, numpy {found['packages']['numpy']}"
+    return f"{packages}, {found['machine']} {processor}, {kernels}"
 
 
 def train(folder: Path) -> dict[str, list[str]]:

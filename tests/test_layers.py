@@ -16,6 +16,7 @@ PACKAGE = Path(dlbench.__file__).parent
 LEVELS = [
     {"errors"},
     {"spec", "registry", "database", "files"},
+    {"native"},
     {"grids", "ops", "losses", "optimizers", "augment", "stats", "data", "results", "devices", "flops"},
     {"models", "metrics", "events", "claims", "looks", "answers"},
     {"train"},
@@ -44,6 +45,7 @@ JAX_FREE = (
     "results",
     "events",
     "files",
+    "native",
     "writers",
     "store",
     "manifest",

@@ -29,9 +29,10 @@ class Subject:
         module: the module it runs.
         threads: how many threads it computes with.
         cache_dir: its persistent compilation cache.
+        variables: more of its environment.
     """
 
-    def __init__(self, module: str, threads: int, cache_dir: Path) -> None:
+    def __init__(self, module: str, threads: int, cache_dir: Path, **variables: str) -> None:
         self._module = module
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
@@ -39,7 +40,7 @@ class Subject:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env=environment(threads, cache_dir),
+            env=environment(threads, cache_dir) | variables,
             text=True,
         )
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlbench import devices, flops
+from dlbench import devices, flops, native
 from dlbench.bench.measure import Subject, ask_all
 from dlbench.bench.rounds import best, percentile, ratio
 
@@ -211,9 +211,10 @@ def run(cases: Sequence[Case], against: Sequence[str], effort: Effort, tell: Tel
 
 
 def _xla_flops(models: Sequence[str]) -> dict[str, float]:
+    """XLA's count, without the compiled kernels, into which it does not look."""
     with (
         tempfile.TemporaryDirectory(prefix="dlbench-bench-") as cache,
-        Subject(MODULES["dlbench"], 1, Path(cache)) as subject,
+        Subject(MODULES["dlbench"], 1, Path(cache), **{native.VARIABLE: ""}) as subject,
     ):
         return {model: subject.ask("step_flops", model=model) for model in models}
 

@@ -1,7 +1,6 @@
 """Data sets: where they come from, how they are cached, checked and split. Imports neither jax nor TFDS."""
 
 from dlbench.data.arrays import Dataset, from_arrays
-from dlbench.data.cache import CACHE_DIR_VARIABLE, cache_root
 from dlbench.data.sources import (
     DATA_DIR_VARIABLE,
     DEFAULT,
@@ -13,6 +12,7 @@ from dlbench.data.sources import (
     register,
 )
 from dlbench.data.splits import Split, make_split
+from dlbench.files import CACHE_DIR_VARIABLE, cache_root
 
 __all__ = [
     "CACHE_DIR_VARIABLE",

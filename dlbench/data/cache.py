@@ -17,11 +17,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from platformdirs import user_cache_dir
 
 from dlbench.data.arrays import ARRAY_FIELDS, DIGEST_PREFIX, Dataset, digest_of
+from dlbench.files import cache_root
 
-CACHE_DIR_VARIABLE = "DLBENCH_CACHE_DIR"
 _FORMAT = 1
 _ABANDONED_S = 24 * 3600.0
 
@@ -51,11 +50,6 @@ class Meta:
     shapes: dict[str, list[int]]
     class_counts: dict[str, list[int]]
     format: int = _FORMAT
-
-
-def cache_root() -> Path:
-    """The cache folder: ``DLBENCH_CACHE_DIR``, else the user's cache folder of this platform."""
-    return Path(os.environ.get(CACHE_DIR_VARIABLE) or user_cache_dir("dlbench"))
 
 
 def entries() -> list[tuple[Path, Meta]]:

@@ -9,6 +9,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+from dlbench import files
 from dlbench.data import cache, idx, mnist5k, tfds_source
 from dlbench.data.arrays import DIGEST_PREFIX, Dataset, check_name
 from dlbench.data.catalog import PUBLIC_SETS, PublicSet
@@ -97,8 +98,8 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None, *, verify: b
     if known_name is None:
         if digest:
             raise DataError(
-                f"data set {name!r} does not lie undamaged in the cache {cache.cache_root()}. "
-                f"Register its arrays again, or point {cache.CACHE_DIR_VARIABLE} at the cache that holds it."
+                f"data set {name!r} does not lie undamaged in the cache {files.cache_root()}. "
+                f"Register its arrays again, or point {files.CACHE_DIR_VARIABLE} at the cache that holds it."
             )
         raise UnknownNameError("data set", name, [a.name for a in available(data_dir)])
     dataset = _load_builtin(known_name, _data_folder(data_dir), verify)
@@ -192,8 +193,8 @@ def register(dataset: Dataset) -> str:
         cache.store(dataset, _REGISTERED_ORIGIN)
     except OSError as error:
         raise DataError(
-            f"data set {dataset.name!r} cannot be written to the cache {cache.cache_root()} ({error}), so "
-            f"other processes could not read it. Set {cache.CACHE_DIR_VARIABLE} to a folder you can write."
+            f"data set {dataset.name!r} cannot be written to the cache {files.cache_root()} ({error}), so "
+            f"other processes could not read it. Set {files.CACHE_DIR_VARIABLE} to a folder you can write."
         ) from error
     return dataset.reference
 
@@ -234,9 +235,9 @@ def _keep(dataset: Dataset, origin: str) -> Dataset:
         path = cache.store(dataset, origin)
     except OSError as error:
         warnings.warn(
-            f"the cache {cache.cache_root()} cannot be written ({error}): data set {dataset.name!r} is held "
+            f"the cache {files.cache_root()} cannot be written ({error}): data set {dataset.name!r} is held "
             "in memory and prepared anew each time. "
-            f"Set {cache.CACHE_DIR_VARIABLE} to a folder you can write.",
+            f"Set {files.CACHE_DIR_VARIABLE} to a folder you can write.",
             RuntimeWarning,
             stacklevel=4,
         )

@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from dlbench.data.arrays import ARRAY_FIELDS, DIGEST_PREFIX, Dataset, from_arrays
-from dlbench.data.cache import cache_root
 from dlbench.data.catalog import IDX_FILES, PublicSet
 from dlbench.errors import DataError
+from dlbench.files import cache_root
 
 ORIGIN = "tfds"
 BUILDER, BUILDER_VERSION = "dlbench_images", "1.0.0"

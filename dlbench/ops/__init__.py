@@ -2,7 +2,8 @@
 
 On a CPU XLA is quick only at convolutions of one form, and the gradients that automatic differentiation makes
 are not in it: training through ``lax.conv_general_dilated`` runs 10 to 40 times slower than the arithmetic.
-:mod:`dlbench.ops.cpu` writes them in that form. Elsewhere a convolution is ``lax.conv_general_dilated``.
+:mod:`dlbench.ops.cpu` writes them in that form, and :mod:`dlbench.ops.pooled` does a convolution that is pooled by
+compiled code of our own. Elsewhere a convolution is ``lax.conv_general_dilated``.
 
 Pooling is the other trap: the gradient of ``reduce_window`` is slow on a CPU and has no deterministic version
 on a GPU. Here a pool is a maximum over the four positions of a window, and its gradient goes to the *first*
@@ -21,12 +22,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from dlbench.ops import cpu
+from dlbench.ops import cpu, pooled
 from dlbench.ops import dense as fully_connected
 from dlbench.ops.windows import Activation, Pads, pick, windows
 
 Padding = Literal["SAME", "VALID"] | int | Sequence[tuple[int, int]]
-Lowering = Literal["cpu", "lax"]
+Lowering = Literal["compiled", "cpu", "lax"]
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -41,7 +42,8 @@ def conv2d(
         kernel: ``[kh, kw, C_in, C_out]``.
         bias: ``[C_out]``, or nothing.
         padding: ``"SAME"``, ``"VALID"``, one number for all sides, or ``((top, bottom), (left, right))``.
-        lowering: ``"cpu"`` or ``"lax"``; by default what is fast on the default backend.
+        lowering: ``"lax"``; ``"cpu"``, forms that XLA is quick at there; or ``"compiled"``, our own code where there
+            is any and as ``"cpu"`` elsewhere. By default what is fast on the default backend.
 
     Returns:
         ``[N, H_out, W_out, C_out]``.
@@ -82,9 +84,11 @@ def conv_pool(
     pads = _explicit_padding(padding, kernel.shape)
     if _lowering(lowering) == "lax":
         return _pool(conv2d(x, kernel, bias, padding=pads, lowering="lax"), activation)
-    zero = jnp.zeros(kernel.shape[-1:], x.dtype)
-    pooled: Array = cpu.conv_pool(x, kernel, zero if bias is None else bias, pads, activation)
-    return pooled
+    bias = jnp.zeros(kernel.shape[-1:], x.dtype) if bias is None else bias
+    ours = _lowering(lowering) == "compiled" and pooled.suits(x, kernel)
+    fused = pooled.conv_pool if ours else cpu.conv_pool
+    value: Array = fused(x, kernel, bias, pads, activation)
+    return value
 
 
 def conv_norm_pool(
@@ -118,9 +122,9 @@ def conv_norm_pool(
         convolution's output, ``[C_out]`` each, constants to differentiation.
     """
     pads = _explicit_padding(padding, kernel.shape)
-    if _lowering(lowering) == "cpu":
-        pooled, mean, variance = cpu.conv_norm_pool(x, kernel, scale, offset, pads, epsilon, activation)
-        return pooled, lax.stop_gradient(mean), lax.stop_gradient(variance)
+    if _lowering(lowering) != "lax":
+        value, mean, variance = cpu.conv_norm_pool(x, kernel, scale, offset, pads, epsilon, activation)
+        return value, lax.stop_gradient(mean), lax.stop_gradient(variance)
     y = conv2d(x, kernel, padding=pads, lowering="lax")
     mean = y.mean((0, 1, 2))
     variance = jnp.square(y - mean).mean((0, 1, 2))
@@ -130,7 +134,7 @@ def conv_norm_pool(
 
 def dense(x: Array, kernel: Array, *, lowering: Lowering | None = None) -> Array:
     """Multiply rows ``[..., inputs]`` by a matrix ``[inputs, features]``."""
-    return fully_connected.dense(x, kernel) if x.ndim == 2 and _lowering(lowering) == "cpu" else x @ kernel
+    return fully_connected.dense(x, kernel) if x.ndim == 2 and _lowering(lowering) != "lax" else x @ kernel
 
 
 def max_pool2(x: Array) -> Array:
@@ -168,8 +172,8 @@ def max_positions(y: Array) -> Array:
     Returns:
         ``[...]``.
     """
-    pooled: Array = _choose(y, None)
-    return pooled
+    largest: Array = _choose(y, None)
+    return largest
 
 
 def conv_general_dilated(
@@ -199,7 +203,7 @@ def conv_general_dilated(
         and precision is preferred_element_type is None
         and (padding in ("SAME", "VALID") or not isinstance(padding, str))
     )
-    if plain and _lowering(None) == "cpu":
+    if plain and _lowering(None) != "lax":
         named: Padding = "SAME" if padding == "SAME" else "VALID" if isinstance(padding, str) else padding
         return conv2d(lhs, rhs, padding=named)
     return lax.conv_general_dilated(
@@ -219,9 +223,9 @@ def conv_general_dilated(
 
 def _lowering(asked: Lowering | None) -> Lowering:
     if asked is None:
-        return "cpu" if jax.default_backend() == "cpu" else "lax"
-    if asked not in ("cpu", "lax"):
-        raise ValueError(f"lowering must be 'cpu' or 'lax', not {asked!r}")
+        return "compiled" if jax.default_backend() == "cpu" else "lax"
+    if asked not in ("compiled", "cpu", "lax"):
+        raise ValueError(f"lowering must be 'compiled', 'cpu' or 'lax', not {asked!r}")
     return asked
 
 
@@ -241,8 +245,8 @@ def _explicit_padding(padding: Padding, kernel_shape: tuple[int, ...]) -> Pads:
 
 
 def _pool(y: Array, activation: Activation | None) -> Array:
-    pooled: Array = _choose(jnp.stack(windows(y)), activation)
-    return pooled
+    chosen: Array = _choose(jnp.stack(windows(y)), activation)
+    return chosen
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))

@@ -26,7 +26,7 @@ from jax.custom_batching import sequential_vmap
 from dlbench.ops import winograd
 from dlbench.ops.chunks import by_chunks, sum_by_chunks
 from dlbench.ops.fusion import settle
-from dlbench.ops.windows import Activation, Pads, pick, windows
+from dlbench.ops.windows import Activation, Pads, pick, spread, windows
 
 _CHUNK_FLOATS = 256 * 1024  # a group's inputs and outputs; measured: 1 MiB is best over all the networks
 _FEW_GROUPS = (
@@ -106,14 +106,7 @@ class _Full:
         return _conv(x, kernel, pads)
 
     windows = staticmethod(windows)
-
-    @staticmethod
-    def spread(winner: Array, g: Array, size: tuple[int, int]) -> Array:
-        """Put each window's gradient at the position that won; ``size`` is the convolution's height and width."""
-        (n, h, w, c), positions = g.shape, jnp.arange(4, dtype=jnp.int8).reshape(2, 1, 2, 1)
-        dy = jnp.where(winner[:, :, None, :, None] == positions, g[:, :, None, :, None], 0)
-        odd = ((0, 0), (0, size[0] - 2 * h), (0, size[1] - 2 * w), (0, 0))
-        return jnp.pad(dy.reshape(n, 2 * h, 2 * w, c), odd)
+    spread = staticmethod(spread)
 
     @staticmethod
     def vjp(x: Array, kernel: Array, pads: Pads, dy: Array) -> Pair:

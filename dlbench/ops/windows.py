@@ -16,6 +16,14 @@ def windows(y: Array) -> list[Array]:
     return [y[:, :, p, :, q] for p in (0, 1) for q in (0, 1)]
 
 
+def spread(winner: Array, g: Array, size: tuple[int, int]) -> Array:
+    """Put each window's gradient at the position that won; ``size`` is the images' height and width."""
+    (n, h, w, c), positions = g.shape, jnp.arange(4, dtype=jnp.int8).reshape(2, 1, 2, 1)
+    dy = jnp.where(winner[:, :, None, :, None] == positions, g[:, :, None, :, None], 0)
+    odd = ((0, 0), (0, size[0] - 2 * h), (0, size[1] - 2 * w), (0, 0))
+    return jnp.pad(dy.reshape(n, 2 * h, 2 * w, c), odd)
+
+
 def pick(
     parts: Sequence[Array], shift: Array | float = 0.0, activation: Activation | None = None
 ) -> tuple[Array, Array]:

@@ -1,0 +1,321 @@
+// Convolution and 2x2 max pooling in one, and its gradients, as handlers that XLA calls.
+//
+// Forward, two rows of the convolution are summed in registers and pooled while they are in the cache; rows of the
+// kernel that would meet nothing but padding are left out.
+//
+// Backward, only one of the four positions of a window, the one that won, has a gradient, and behind a ReLU that is
+// zero for many. A dense convolution multiplies all the zeros. Here the gradients that are not zero are listed, channel
+// by channel of the output, and each is multiplied by the one patch that it belongs to:
+//
+//     dk[c] += g * patch         dx patch += g * k[c]
+//
+// The vectors are 16 channels of the output forward, 16 channels of the input backward (of the output where the input
+// has few). Every sum is taken in one fixed order, whatever the compiler and the width of the processor's registers.
+
+#include <stdint.h>
+#include <string.h>
+
+#include "xla/ffi/api/c_api.h"
+
+// Floats in a register, and whether there are 32 registers or 16.
+#ifdef __AVX512F__
+enum { LANES = 16, MANY = 1 };
+#elif defined(__AVX__)
+enum { LANES = 8, MANY = 0 };
+#elif defined(__aarch64__)
+enum { LANES = 4, MANY = 1 };
+#else
+enum { LANES = 4, MANY = 0 };
+#endif
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
+typedef int8_t bytes __attribute__((vector_size(LANES)));
+#define INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+
+enum {
+  VECTORS = 2,  // of output channels in a tile, forward
+  WIDEST = MANY ? 14 : 6,  // its pixels
+  BLOCK_FLOATS = 8 * 1024,  // backward, a block is as many rows of an image as stay in the first-level cache
+};
+
+typedef struct {
+  int64_t images, height, width, inputs;  // of the padded images
+  int64_t outputs, pooled_height, pooled_width, side;
+} Shape;
+
+INLINE vec load(const float *from) {
+  vec value;
+  memcpy(&value, from, sizeof value);
+  return value;
+}
+INLINE void store(float *to, vec value) { memcpy(to, &value, sizeof value); }
+INLINE vec all(float value) { return value - (vec){0}; }
+INLINE vec choose(ivec mask, vec yes, vec no) { return (vec)((mask & (ivec)yes) | (~mask & (ivec)no)); }
+INLINE ivec choose_number(ivec mask, ivec yes, ivec no) { return (mask & yes) | (~mask & no); }
+
+// Forward -------------------------------------------------------------------------------------------------------------
+
+// So many pixels of a row of the convolution, for so many vectors of output channels, from some rows of the kernel.
+INLINE void tile(const float *x, const float *kernel, float *y, int64_t first, int64_t last, int pixels, int vectors,
+                 Shape s) {
+  vec sums[WIDEST * VECTORS];
+  UNROLL for (int n = 0; n < pixels * vectors; n++) sums[n] = (vec){0};
+  for (int64_t i = first; i < last; i++) {
+    const float *in = x + i * s.width * s.inputs, *weights = kernel + i * s.side * s.inputs * s.outputs;
+    for (int64_t j = 0; j < s.side * s.inputs; j++, in++, weights += s.outputs) {
+      vec w[VECTORS];
+      UNROLL for (int v = 0; v < vectors; v++) w[v] = load(weights + v * LANES);
+      UNROLL for (int p = 0; p < pixels; p++) {
+        const vec value = all(in[p * s.inputs]);
+        UNROLL for (int v = 0; v < vectors; v++) sums[p * vectors + v] += value * w[v];
+      }
+    }
+  }
+  UNROLL for (int n = 0; n < pixels * vectors; n++) store(y + n * LANES, sums[n]);
+}
+
+INLINE void convolve_row(const float *x, const float *kernel, float *y, int64_t first, int64_t last, int vectors,
+                         Shape s) {
+  const int64_t width = 2 * s.pooled_width;
+  int64_t p = 0;
+#define TILES(pixels)                     \
+  for (; p + (pixels) <= width; p += (pixels)) \
+  tile(x + p * s.inputs, kernel, y + p * vectors * LANES, first, last, pixels, vectors, s)
+  if (MANY && width % 14 == 0) TILES(WIDEST);
+  if (MANY && width % 12 == 0) TILES(MANY ? 12 : 6);
+  TILES(MANY ? 8 : 6);
+  TILES(2);
+}
+
+// The largest of each window's four values, and its number; the first where several are. The smallest for sign -1.
+INLINE void pool(const float *upper, const float *lower, int64_t next, int sign, vec *value, ivec *number) {
+  const vec a = load(upper), b = load(upper + next), c = load(lower), d = load(lower + next);
+  const ivec right = sign > 0 ? b > a : b < a, right_below = sign > 0 ? d > c : d < c;
+  const vec above = choose(right, b, a), below = choose(right_below, d, c);
+  const ivec down = sign > 0 ? below > above : below < above;
+  *value = choose(down, below, above);
+  *number = choose_number(down, 2 - right_below, -right);
+}
+
+INLINE void convolve(const float *x, const float *kernel, const float *bias, int64_t top, int64_t bottom, float **values,
+                     int8_t **numbers, int extremes, float *rows, int vectors, Shape s) {
+  const int64_t block = vectors * LANES, row = 2 * s.pooled_width * block;
+  for (int64_t n = 0; n < s.images; n++, x += s.height * s.width * s.inputs)
+    for (int64_t y = 0; y < s.pooled_height; y++)
+      for (int64_t c = 0; c < s.outputs; c += block) {
+        for (int64_t r = 2 * y; r < 2 * y + 2; r++) {
+          const int64_t first = r < top ? top - r : 0, last = r + s.side > bottom ? bottom - r : s.side;
+          convolve_row(x + r * s.width * s.inputs, kernel + c, rows + (r & 1) * row, first, last, vectors, s);
+        }
+        for (int64_t w = 0; w < s.pooled_width; w++)
+          for (int64_t v = 0; v < block; v += LANES)
+            for (int e = 0; e < extremes; e++) {
+              const int64_t to = ((n * s.pooled_height + y) * s.pooled_width + w) * s.outputs + c + v;
+              const float *upper = rows + 2 * w * block + v;
+              vec value;
+              ivec number;
+              pool(upper, upper + row, block, e ? -1 : 1, &value, &number);
+              store(values[e] + to, value + load(bias + c + v));
+              const bytes small = __builtin_convertvector(number, bytes);
+              memcpy(numbers[e] + to, &small, sizeof small);
+            }
+      }
+}
+
+// Backward, many input channels ---------------------------------------------------------------------------------------
+
+typedef struct {  // the gradients that are not zero, of one output channel in one block
+  int32_t *start;  // of the patch, from the start of the image
+  float *gradient;
+  int count;
+} List;
+
+#define EACH_TAP(rows)                    \
+  UNROLL for (int i = 0; i < (rows); i++) \
+    UNROLL for (int j = 0; j < side * vectors; j++)
+#define TAP (i * side * vectors + j)
+#define IN_KERNEL (((top + i) * side + j / vectors) * s.inputs + j % vectors * LANES)
+#define IN_PATCH (((top + i) * s.width + j / vectors) * s.inputs + j % vectors * LANES)
+
+INLINE void add_to_kernel(float *dk, const float *x, List list, int side, int vectors, int rows, Shape s) {
+  for (int top = 0; top < side; top += rows) {
+    vec sums[32];
+    EACH_TAP(rows) sums[TAP] = load(dk + IN_KERNEL);
+    for (int n = 0; n < list.count; n++) {
+      const float *patch = x + list.start[n];
+      const vec g = all(list.gradient[n]);
+      EACH_TAP(rows) sums[TAP] += g * load(patch + IN_PATCH);
+    }
+    EACH_TAP(rows) store(dk + IN_KERNEL, sums[TAP]);
+  }
+}
+
+INLINE void add_to_images(float *dx, const float *kernel, List list, int side, int vectors, Shape s) {
+  const int top = 0;  // all rows at once everywhere: rows one by one would be sums in another order
+  vec weights[50];
+  EACH_TAP(side) weights[TAP] = load(kernel + IN_KERNEL);
+  for (int n = 0; n < list.count; n++) {
+    float *patch = dx + list.start[n];
+    const vec g = all(list.gradient[n]);
+    EACH_TAP(side) store(patch + IN_PATCH, load(patch + IN_PATCH) + g * weights[TAP]);
+  }
+}
+
+// How far apart windows are that follow each other in a list: a row and three columns at least, so that their patches
+// do not overlap (adding to what has just been stored waits for the store), and coprime with their number.
+INLINE int64_t stride(int64_t windows, int64_t width) {
+  for (int64_t step = width + 3;; step++) {
+    int64_t a = step, b = windows;
+    for (int64_t rest; b; a = b, b = rest) rest = a % b;
+    if (a == 1) return step % windows;
+  }
+}
+
+// List the gradients of one output channel in one block; returns how many are not zero.
+INLINE int fill(List list, const int8_t *winner, const float *g, const int32_t *corners, int64_t windows, int64_t step,
+                Shape s) {
+  const int32_t shifts[4] = {0, s.inputs, s.width * s.inputs, (s.width + 1) * s.inputs};
+  int count = 0;
+  for (int64_t n = 0, at = 0; n < windows; n++, at += at + step < windows ? step : step - windows) {
+    uint32_t bits;
+    memcpy(&bits, g + at * s.outputs, 4);
+    list.start[count] = corners[at] + shifts[winner[at * s.outputs]];
+    list.gradient[count] = g[at * s.outputs];
+    count += bits << 1 != 0;  // no branch: half of them would be mispredicted
+  }
+  return count;
+}
+
+INLINE void gradients(const float *x, const float *kernel, const int8_t *winner, const float *g, float *dx, float *dk,
+                      int32_t *scratch, int side, int vectors, int at_once, Shape s) {
+  const int64_t row = s.width * s.inputs, image = s.height * row, taps = side * side * s.inputs;
+  const int64_t fitting = (BLOCK_FLOATS / row - side + 1) / 2, most = fitting > 0 ? fitting : 1;
+  for (int64_t n = 0; n < s.images; n++, x += image, dx += image)
+    for (int64_t y = 0, rows; y < s.pooled_height; y += rows) {
+      rows = y + most < s.pooled_height ? most : s.pooled_height - y;
+      const int64_t windows = rows * s.pooled_width, step = stride(windows, s.pooled_width);
+      int32_t *counts = scratch, *corners = counts + s.outputs, *starts = corners + windows;
+      float *values = (float *)(starts + windows * s.outputs);
+      for (int64_t at = 0; at < windows; at++)
+        corners[at] = 2 * ((y + at / s.pooled_width) * s.width + at % s.pooled_width) * s.inputs;
+      for (int64_t c = 0; c < s.outputs; c++) {
+        List list = {starts + c * windows, values + c * windows, 0};
+        list.count = counts[c] = fill(list, winner + c, g + c, corners, windows, step, s);
+        for (int64_t from = 0; from < s.inputs; from += LANES * vectors)
+          add_to_kernel(dk + c * taps + from, x + from, list, side, vectors, at_once, s);
+      }
+      for (int64_t c = 0; c < s.outputs; c++) {
+        const List list = {starts + c * windows, values + c * windows, counts[c]};
+        for (int64_t from = 0; from < s.inputs; from += LANES * vectors)
+          add_to_images(dx + from, kernel + c * taps + from, list, side, vectors, s);
+      }
+      winner += windows * s.outputs;
+      g += windows * s.outputs;
+    }
+}
+
+// Backward, few input channels: the kernel's gradient -----------------------------------------------------------------
+
+INLINE void kernel_gradient(const float *x, const int8_t *winner, const float *g, float *dk, int side, int inputs,
+                            int rows, Shape s) {
+  const int taps = rows * side * inputs;
+  for (int64_t c = 0; c < s.outputs; c += LANES)
+    for (int top = 0; top < side; top += rows) {
+      vec sums[32];
+      UNROLL for (int n = 0; n < taps; n++) sums[n] = (vec){0};
+      for (int64_t n = 0; n < s.images * s.pooled_height * s.pooled_width; n++) {
+        const int64_t window = n % s.pooled_width, y = n / s.pooled_width;
+        const int64_t image = y / s.pooled_height, line = image * s.height + 2 * (y % s.pooled_height) + top;
+        bytes small;
+        memcpy(&small, winner + n * s.outputs + c, sizeof small);
+        const ivec won = __builtin_convertvector(small, ivec);
+        const vec gradient = load(g + n * s.outputs + c);
+        for (int place = 0; place < 4; place++) {
+          const float *patch = x + ((line + place / 2) * s.width + 2 * window + place % 2) * inputs;
+          const vec here = choose(won == place, gradient, (vec){0});
+          UNROLL for (int i = 0; i < rows; i++)
+            UNROLL for (int j = 0; j < side * inputs; j++)
+              sums[i * side * inputs + j] += here * all(patch[i * s.width * inputs + j]);
+        }
+      }
+      UNROLL for (int n = 0; n < taps; n++) store(dk + (top * side * inputs + n) * s.outputs + c, sums[n]);
+    }
+}
+
+// What XLA calls ------------------------------------------------------------------------------------------------------
+
+#define IN(n) (((XLA_FFI_Buffer *)call->args.args[n])->data)
+#define OUT(n) (((XLA_FFI_Buffer *)call->rets.rets[n])->data)
+#define DIMS(n) (((XLA_FFI_Buffer *)call->args.args[n])->dims)
+
+// XLA asks a handler for the version of the interface that it was compiled for.
+static int asked_for_version(XLA_FFI_CallFrame *call) {
+  XLA_FFI_Extension_Base *extension = call->extension_start;
+  if (!extension || extension->type != XLA_FFI_Extension_Metadata) return 0;
+  XLA_FFI_Metadata *metadata = ((XLA_FFI_Metadata_Extension *)extension)->metadata;
+  metadata->api_version.major_version = XLA_FFI_API_MAJOR;
+  metadata->api_version.minor_version = XLA_FFI_API_MINOR;
+  return 1;
+}
+
+// Arguments: padded images [N, H, W, C_in], kernel [side, side, C_in, C_out], bias [C_out], the rows of an image that are
+// not padding (first, last + 1) int32. Results: largest values [N, h, w, C_out] and their numbers int8, the same for the
+// smallest if there are five results, and last 4 * w * C_out floats to work in. C_out is a multiple of 16.
+XLA_FFI_Error *dlbench_conv_pool(XLA_FFI_CallFrame *call) {
+  if (asked_for_version(call)) return NULL;
+  const int64_t *x = DIMS(0), *kernel = DIMS(1), *pooled = ((XLA_FFI_Buffer *)call->rets.rets[0])->dims;
+  const Shape s = {x[0], x[1], x[2], x[3], kernel[3], pooled[1], pooled[2], kernel[0]};
+  const int32_t *rows = IN(3);
+  const int extremes = call->rets.size / 2;
+  float *values[2] = {OUT(0), OUT(extremes > 1 ? 2 : 0)};
+  int8_t *numbers[2] = {OUT(1), OUT(extremes > 1 ? 3 : 1)};
+  float *scratch = OUT(2 * extremes);
+  if (s.outputs % (VECTORS * LANES) == 0)
+    convolve(IN(0), IN(1), IN(2), rows[0], rows[1], values, numbers, extremes, scratch, VECTORS, s);
+  else
+    convolve(IN(0), IN(1), IN(2), rows[0], rows[1], values, numbers, extremes, scratch, 1, s);
+  return NULL;
+}
+
+// Arguments: padded images [N, H, W, C_in], kernel [C_out, side, side, C_in], winners int8 and gradients [N, h, w, C_out].
+// Results: the gradients of the first two, and C_out + h * w * (1 + 2 * C_out) int32 to work in. C_in is a multiple of
+// 16, side is 3 or 5.
+XLA_FFI_Error *dlbench_conv_pool_gradients(XLA_FFI_CallFrame *call) {
+  if (asked_for_version(call)) return NULL;
+  const int64_t *x = DIMS(0), *kernel = DIMS(1), *pooled = DIMS(2);
+  const Shape s = {x[0], x[1], x[2], x[3], pooled[3], pooled[1], pooled[2], kernel[1]};
+  memset(OUT(0), 0, s.images * s.height * s.width * s.inputs * sizeof(float));
+  memset(OUT(1), 0, s.outputs * s.side * s.side * s.inputs * sizeof(float));
+#define GRADIENTS(side, vectors, rows) \
+  gradients(IN(0), IN(1), IN(2), IN(3), OUT(0), OUT(1), OUT(2), side, vectors, rows, s)
+  if (s.side == 5)
+    MANY ? GRADIENTS(5, 1, 5) : GRADIENTS(5, 2, 1);
+  else if (MANY && s.inputs % (2 * LANES) == 0)
+    GRADIENTS(3, 2, 3);
+  else
+    GRADIENTS(3, 1, 3);
+  return NULL;
+}
+
+// Arguments: padded images [N, H, W, C_in], winners int8 and gradients [N, h, w, C_out]. Result: the gradient of the
+// kernel [side, side, C_in, C_out]. C_in is 1 or 3, side is 3 or 5.
+XLA_FFI_Error *dlbench_conv_pool_kernel_gradient(XLA_FFI_CallFrame *call) {
+  if (asked_for_version(call)) return NULL;
+  const int64_t *x = DIMS(0), *pooled = DIMS(1), *kernel = ((XLA_FFI_Buffer *)call->rets.rets[0])->dims;
+  const Shape s = {x[0], x[1], x[2], x[3], pooled[3], pooled[1], pooled[2], kernel[0]};
+#define KERNEL_GRADIENT(side, inputs, rows) kernel_gradient(IN(0), IN(1), IN(2), OUT(0), side, inputs, rows, s)
+  if (s.side == 5 && s.inputs == 1)
+    MANY ? KERNEL_GRADIENT(5, 1, 5) : KERNEL_GRADIENT(5, 1, 1);
+  else if (s.side == 5)
+    KERNEL_GRADIENT(5, 3, 1);
+  else if (s.inputs == 1)
+    KERNEL_GRADIENT(3, 1, 3);
+  else
+    MANY ? KERNEL_GRADIENT(3, 3, 3) : KERNEL_GRADIENT(3, 3, 1);
+  return NULL;
+}
