@@ -3,7 +3,8 @@
 Counted are the products and sums of convolutions and dense layers, two operations each, padding included:
 the convention of published figures. Activations, pooling, normalisation and the optimizer come to a few percent.
 XLA's own count differs where dlbench computes the same by another way: Winograd's algorithm halves the second
-layer of SimpleCNN, and the packed first layer multiplies by zeros to be faster.
+layer of SimpleCNN, and the packed first layer multiplies by zeros to be faster. It does not look into compiled
+kernels (:mod:`dlbench.ops.pooled`), which leave out most products with zeros, and is taken without them.
 """
 
 from __future__ import annotations

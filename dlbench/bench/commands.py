@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dlbench import data, devices, grids, study
+from dlbench import data, devices, files, grids, native, study
 from dlbench.bench.measure import Subject, environment, last_words
 from dlbench.bench.rounds import ratio
 from dlbench.bench.steps import MODELS, MODULES, Tell
@@ -189,8 +189,7 @@ def _time_ours(contender: Contender, work: Work, place: Path) -> None:
         "--quiet",
         "--yes",
     ]
-    environ = dict(os.environ) | {"JAX_COMPILATION_CACHE_DIR": str(place / "xla")}
-    wall_s, found = _time(contender.name, command, environ)
+    wall_s, found = _time(contender.name, command, _with_own_cache(place / "cache"))
     trials = [
         {
             **{name: one[name] for name in _NAMES},
@@ -200,6 +199,18 @@ def _time_ours(contender: Contender, work: Work, place: Path) -> None:
         for one in found["trials"]
     ]
     contender.add(wall_s, trials)
+
+
+def _with_own_cache(folder: Path) -> dict[str, str]:
+    """The environment, with this cache folder, new or not, that holds the data sets at hand."""
+    if not folder.exists():
+        folder.mkdir()
+        datasets = files.cache_root() / "datasets"
+        datasets.mkdir(parents=True, exist_ok=True)
+        (folder / "datasets").symlink_to(datasets)
+    others = {"JAX_COMPILATION_CACHE_DIR", native.VARIABLE}
+    kept = {name: value for name, value in os.environ.items() if name not in others}
+    return kept | {files.CACHE_DIR_VARIABLE: str(folder)}
 
 
 def _time_torch(contender: Contender, todo: dict[str, Any], place: Path) -> None:

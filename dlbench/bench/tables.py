@@ -71,7 +71,8 @@ def _rates(cases: Sequence[dict[str, Any]], cores: int) -> Table:
         tuple(rows),
         f"Medians [quartiles] of {count(rounds, 'round')}; a worker is a process with one thread. Of "
         f"peak: counted by hand, one worker alone, of what a float32 matrix product reaches on one core "
-        f"({peak / 1e9:,.0f} GFLOP/s).",
+        f"({peak / 1e9:,.0f} GFLOP/s). Counted are products with zeros too, most of which dlbench leaves out: that can "
+        "be more than all of it.",
     )
 
 
