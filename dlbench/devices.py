@@ -82,6 +82,15 @@ def workers(asked: int | None, kind: str, study: StudySpec, left: int) -> int:
     return asked
 
 
+def cores_each(asked: int | None, kind: str, trials: int) -> int:
+    """How many cores train one trial; more than one only where a study has fewer trials than the machine cores.
+
+    It is the same for all trials of a study, so that their times can be compared, and one where the number of
+    workers was ``asked`` for.
+    """
+    return max(1, count("cpu") // max(trials, 1)) if asked is None and kind == "cpu" else 1
+
+
 def count(kind: str) -> int:
     """Cores of this machine that this process may use, or GPUs; one of any other accelerator."""
     if kind == "cpu":

@@ -50,6 +50,7 @@ class Place:
         workers: number of processes; 0 trains in this one.
         data_dir: where the user's data sets lie.
         checkpoint_every: epochs between saved states of a trial; once a minute unless given.
+        cores: how many train one trial, on a CPU.
     """
 
     study_dir: Path
@@ -57,6 +58,7 @@ class Place:
     workers: int
     data_dir: str | None = None
     checkpoint_every: int | None = None
+    cores: int = 1
 
 
 def run(programs: Sequence[Program], place: Place, stopping: threading.Event) -> Generator[events.AnyEvent]:
@@ -129,6 +131,9 @@ def _in_process(plan: _Plan, place: Place, stopping: threading.Event) -> Generat
     if not _backend_is_up():
         configure(os.environ, place.device)
     from dlbench.worker import Worker, environment
+
+    if place.device == "cpu":
+        native.use_cores(place.cores)
 
     happened: list[events.AnyEvent] = []
     worker = Worker(0, place.study_dir, place.data_dir, place.checkpoint_every, happened.append, started)
@@ -267,6 +272,7 @@ class _Pool:
                 sys_path=tuple(os.path.abspath(path) for path in sys.path),
                 started=process.started,
                 kernels=self._kernels.get(native.VARIABLE),
+                cores=self._place.cores,
             )
         )
 

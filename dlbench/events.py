@@ -27,7 +27,7 @@ class Message(BaseModel):
 class Setup(Message):
     """Parent → worker: where things are, and when (``time.monotonic``) the parent began to start it.
 
-    ``kernels``: see :data:`dlbench.native.VARIABLE`.
+    ``kernels``: see :data:`dlbench.native.VARIABLE`; ``cores``: how many train one trial.
     """
 
     type: Literal["setup"] = "setup"
@@ -39,6 +39,7 @@ class Setup(Message):
     sys_path: tuple[str, ...]
     started: float | None = None
     kernels: str | None = None
+    cores: int = 1
 
 
 class Train(Message):

@@ -7,6 +7,7 @@ environment that is recorded with its results; a parent settles it for all its w
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import importlib.util
 import os
@@ -21,7 +22,7 @@ from dlbench import files
 SOURCE = Path(__file__).parent / "ops" / "pooled.c"
 #: Where a process finds the compiled file that its parent chose; empty for none.
 VARIABLE = "DLBENCH_KERNELS"
-_FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fPIC")
+_FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fPIC", "-pthread")
 _PATIENCE_S = 60
 
 
@@ -36,6 +37,12 @@ def chosen() -> str:
     """The compiled file that this process uses; empty for none."""
     choose(os.environ)
     return os.environ[VARIABLE]
+
+
+def use_cores(count: int) -> None:
+    """Let so many cores, in all, do what this process computes in compiled kernels; bits do not depend on it."""
+    if path := chosen():
+        ctypes.CDLL(path).dlbench_use_cores(count)
 
 
 def _compiled(compiler: str) -> Path | None:

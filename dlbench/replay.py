@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlbench import engine, events, manifest, registry
+from dlbench import devices, engine, events, manifest, registry
 from dlbench.errors import InputError, WorkerError
 from dlbench.grids import Program
 from dlbench.results import Epoch, TrialResult, TrialStatus
@@ -118,7 +118,7 @@ def retrain(
     now = manifest.environment()
     again: TrialResult | None = None
     with tempfile.TemporaryDirectory(prefix="dlbench-replay-") as place:
-        where = engine.Place(Path(place), backend, 1, data_dir)
+        where = engine.Place(Path(place), backend, 1, data_dir, cores=devices.cores_each(None, backend, 1))
         for event in engine.run([Program((recorded.trial,))], where, threading.Event()):
             match event:
                 case events.Ready():

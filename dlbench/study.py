@@ -34,6 +34,7 @@ class Plan:
         trials: its trials in the study's order, resolved against their data.
         folder: where it is, or will be, kept.
         workers: how many processes train; 0 trains in the calling one.
+        cores: how many train one trial, on a CPU.
         device: "cpu", "gpu", "tpu" or "metal".
         data_dir: where the user's data sets lie.
         done: ids of the trials that ``folder`` holds results of.
@@ -44,6 +45,7 @@ class Plan:
     trials: tuple[Trial, ...]
     folder: Path
     workers: int
+    cores: int
     device: str
     data_dir: str | None
     done: frozenset[str]
@@ -132,9 +134,9 @@ def plan(
     folder = Path(out) if out is not None else RUNS / name
     done, failed = _progress(_statuses(folder, study.looks), trials)
     left = len(trials) - len(done)
-    return Plan(
-        study, trials, folder, devices.workers(workers, backend, study, left), backend, data_dir, done, failed
-    )
+    cores = devices.cores_each(workers, backend, len(trials))
+    processes = devices.workers(workers, backend, study, left)
+    return Plan(study, trials, folder, processes, cores, backend, data_dir, done, failed)
 
 
 def _progress(
@@ -242,7 +244,12 @@ def run_planned(
             store.add(planned.trials)
             todo = missing(store.statuses())  # another process may have been here since the plan was made
             place = engine.Place(
-                folder, planned.device, min(planned.workers, len(todo)), planned.data_dir, checkpoint_every
+                folder,
+                planned.device,
+                min(planned.workers, len(todo)),
+                planned.data_dir,
+                checkpoint_every,
+                planned.cores,
             )
             if todo:
                 known = {trial.id: trial for trial in planned.trials}

@@ -371,6 +371,7 @@ def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
     sys.path.extend(path for path in setup.sys_path if path not in sys.path)
     if setup.kernels is not None:
         os.environ[native.VARIABLE] = setup.kernels
+        native.use_cores(setup.cores)
     worker = Worker(
         setup.worker, Path(setup.study_dir), setup.data_dir, setup.checkpoint_every, emit, setup.started
     )

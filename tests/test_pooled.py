@@ -130,6 +130,45 @@ def test_bits_depend_neither_on_the_compiler_nor_on_the_width_of_vectors(compile
     assert digests(CC=compiler, DLBENCH_CACHE_DIR=str(tmp_path)) == digests()
 
 
+@pytest.fixture
+def restored():
+    yield
+    native.use_cores(1)
+
+
+@pytest.mark.parametrize(("x_shape", "k_shape", "padding"), CASES[1:4])
+def test_bits_do_not_depend_on_how_many_cores_help(x_shape, k_shape, padding, restored):
+    """37 images: three groups of lists, the last one short."""
+    arguments = arrays(5, (37, *x_shape[1:]), k_shape, k_shape[-1:])
+    compute = losses(padding)["compiled"]
+    native.use_cores(1)
+    alone = compute(*arguments)
+    for cores in (2, 3, 8, 2):
+        native.use_cores(cores)
+        for _ in range(5):
+            jax.tree.map(np.testing.assert_array_equal, compute(*arguments), alone)
+
+
+def test_only_one_of_several_callers_is_helped_and_all_are_right(restored):
+    arguments = arrays(6, (9, 14, 14, 16), (3, 3, 16, 32), (32,))
+    compute = losses("SAME")["compiled"]
+    want = compute(*arguments)
+    native.use_cores(3)
+    found = []
+
+    def call():
+        found.extend(compute(*arguments) for _ in range(30))
+
+    threads = [threading.Thread(target=call) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 90
+    for got in found:
+        jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
 def files_in(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 

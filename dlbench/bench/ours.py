@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlbench import checkpoint, data, models, train
+from dlbench import checkpoint, data, models, native, train
 from dlbench.bench.serving import peak_bytes, serve
 from dlbench.programs import Split, compile_program, inputs_of
 from dlbench.spec import Trial, TrialSpec
@@ -148,6 +148,7 @@ def main(make: Callable[[str], nn.Module]) -> None:
             "latency": network.latency,
             "peak": network.peak,
             "peak_bytes": peak_bytes,
+            "use_cores": native.use_cores,
             "step_flops": lambda model: step_flops(make(model)),
         }
     )

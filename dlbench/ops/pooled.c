@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "cores.h"
 #include "xla/ffi/api/c_api.h"
 
 // Floats in a register, and whether there are 32 registers or 16.
@@ -41,6 +42,7 @@ enum {
   VECTORS = 2,  // of output channels in a tile, forward
   WIDEST = MANY ? 14 : 6,  // its pixels
   BLOCK_FLOATS = 8 * 1024,  // backward, a block is as many rows of an image as stay in the first-level cache
+  IMAGES = 16,  // whose lists are kept at a time if other cores help
 };
 
 typedef struct {
@@ -102,30 +104,44 @@ INLINE void pool(const float *upper, const float *lower, int64_t next, int sign,
   *number = choose_number(down, 2 - right_below, -right);
 }
 
-INLINE void convolve(const float *x, const float *kernel, const float *bias, int64_t top, int64_t bottom, float **values,
-                     int8_t **numbers, int extremes, float *rows, int vectors, Shape s) {
+typedef struct {
+  const float *x, *kernel, *bias;
+  int64_t top, bottom;  // the first row of an image that is not padding, and the first after them that is
+  float *values[2];     // the largest, and the smallest if there are two extremes
+  int8_t *numbers[2];
+  int extremes;
+  float *rows;  // two rows of the convolution for each image
+  Shape s;
+} Forward;
+
+INLINE void convolve(const Forward *f, int64_t image, int vectors) {
+  const Shape s = f->s;
   const int64_t block = vectors * LANES, row = 2 * s.pooled_width * block;
-  for (int64_t n = 0; n < s.images; n++, x += s.height * s.width * s.inputs)
-    for (int64_t y = 0; y < s.pooled_height; y++)
-      for (int64_t c = 0; c < s.outputs; c += block) {
-        for (int64_t r = 2 * y; r < 2 * y + 2; r++) {
-          const int64_t first = r < top ? top - r : 0, last = r + s.side > bottom ? bottom - r : s.side;
-          convolve_row(x + r * s.width * s.inputs, kernel + c, rows + (r & 1) * row, first, last, vectors, s);
-        }
-        for (int64_t w = 0; w < s.pooled_width; w++)
-          for (int64_t v = 0; v < block; v += LANES)
-            for (int e = 0; e < extremes; e++) {
-              const int64_t to = ((n * s.pooled_height + y) * s.pooled_width + w) * s.outputs + c + v;
-              const float *upper = rows + 2 * w * block + v;
-              vec value;
-              ivec number;
-              pool(upper, upper + row, block, e ? -1 : 1, &value, &number);
-              store(values[e] + to, value + load(bias + c + v));
-              const bytes small = __builtin_convertvector(number, bytes);
-              memcpy(numbers[e] + to, &small, sizeof small);
-            }
+  const float *x = f->x + image * s.height * s.width * s.inputs;
+  float *rows = f->rows + image * 2 * row;
+  for (int64_t y = 0; y < s.pooled_height; y++)
+    for (int64_t c = 0; c < s.outputs; c += block) {
+      for (int64_t r = 2 * y; r < 2 * y + 2; r++) {
+        const int64_t first = r < f->top ? f->top - r : 0, last = r + s.side > f->bottom ? f->bottom - r : s.side;
+        convolve_row(x + r * s.width * s.inputs, f->kernel + c, rows + (r & 1) * row, first, last, vectors, s);
       }
+      for (int64_t w = 0; w < s.pooled_width; w++)
+        for (int64_t v = 0; v < block; v += LANES)
+          for (int e = 0; e < f->extremes; e++) {
+            const int64_t to = ((image * s.pooled_height + y) * s.pooled_width + w) * s.outputs + c + v;
+            const float *upper = rows + 2 * w * block + v;
+            vec value;
+            ivec number;
+            pool(upper, upper + row, block, e ? -1 : 1, &value, &number);
+            store(f->values[e] + to, value + load(f->bias + c + v));
+            const bytes small = __builtin_convertvector(number, bytes);
+            memcpy(f->numbers[e] + to, &small, sizeof small);
+          }
+    }
 }
+
+static void convolve_wide(void *context, int64_t image) { convolve(context, image, VECTORS); }
+static void convolve_narrow(void *context, int64_t image) { convolve(context, image, 1); }
 
 // Backward, many input channels ---------------------------------------------------------------------------------------
 
@@ -191,32 +207,80 @@ INLINE int fill(List list, const int8_t *winner, const float *g, const int32_t *
   return count;
 }
 
-INLINE void gradients(const float *x, const float *kernel, const int8_t *winner, const float *g, float *dx, float *dk,
-                      int32_t *scratch, int side, int vectors, int at_once, Shape s) {
-  const int64_t row = s.width * s.inputs, image = s.height * row, taps = side * side * s.inputs;
-  const int64_t fitting = (BLOCK_FLOATS / row - side + 1) / 2, most = fitting > 0 ? fitting : 1;
-  for (int64_t n = 0; n < s.images; n++, x += image, dx += image)
+typedef struct {
+  const float *x, *kernel, *g;
+  const int8_t *winner;
+  float *dx, *dk;
+  int64_t first, images, groups;  // of the images at work, and of the output channels of which each is a part of dk
+  int32_t *corners, *counts, *starts;
+  float *values;
+  Shape s;
+} Backward;
+
+INLINE int64_t rows_of_block(int64_t y, int side, Shape s) {
+  const int64_t fitting = (BLOCK_FLOATS / (s.width * s.inputs) - side + 1) / 2, most = fitting > 0 ? fitting : 1;
+  return y + most < s.pooled_height ? most : s.pooled_height - y;
+}
+
+// Where the list of an output channel lies, of the block of an image (counted from the first at work) that begins at row y.
+INLINE List list_of(const Backward *b, int64_t image, int64_t y, int64_t windows, int64_t c) {
+  const Shape s = b->s;
+  const int64_t at = (image * s.pooled_height + y) * s.pooled_width * s.outputs + c * windows;
+  return (List){b->starts + at, b->values + at, b->counts[(image * s.pooled_height + y) * s.outputs + c]};
+}
+
+// List an image's gradients, and compute its own.
+INLINE void image_gradient(const Backward *b, int64_t image, int side, int vectors) {
+  const Shape s = b->s;
+  const int64_t taps = side * side * s.inputs;
+  float *dx = b->dx + (b->first + image) * s.height * s.width * s.inputs;
+  for (int64_t y = 0, rows; y < s.pooled_height; y += rows) {
+    rows = rows_of_block(y, side, s);
+    const int64_t windows = rows * s.pooled_width, step = stride(windows, s.pooled_width);
+    const int64_t at = ((b->first + image) * s.pooled_height + y) * s.pooled_width * s.outputs;
+    for (int64_t c = 0; c < s.outputs; c++)
+      b->counts[(image * s.pooled_height + y) * s.outputs + c] =
+          fill(list_of(b, image, y, windows, c), b->winner + at + c, b->g + at + c, b->corners + y * s.pooled_width,
+               windows, step, s);
+    for (int64_t c = 0; c < s.outputs; c++)
+      for (int64_t from = 0; from < s.inputs; from += LANES * vectors)
+        add_to_images(dx + from, b->kernel + c * taps + from, list_of(b, image, y, windows, c), side, vectors, s);
+  }
+}
+
+// Add what the images at work give to the gradient of some output channels of the kernel.
+INLINE void kernel_gradients(const Backward *b, int64_t group, int side, int vectors, int rows_at_once) {
+  const Shape s = b->s;
+  const int64_t taps = side * side * s.inputs;
+  const int64_t first = group * s.outputs / b->groups, last = (group + 1) * s.outputs / b->groups;
+  for (int64_t image = 0; image < b->images; image++)
     for (int64_t y = 0, rows; y < s.pooled_height; y += rows) {
-      rows = y + most < s.pooled_height ? most : s.pooled_height - y;
-      const int64_t windows = rows * s.pooled_width, step = stride(windows, s.pooled_width);
-      int32_t *counts = scratch, *corners = counts + s.outputs, *starts = corners + windows;
-      float *values = (float *)(starts + windows * s.outputs);
-      for (int64_t at = 0; at < windows; at++)
-        corners[at] = 2 * ((y + at / s.pooled_width) * s.width + at % s.pooled_width) * s.inputs;
-      for (int64_t c = 0; c < s.outputs; c++) {
-        List list = {starts + c * windows, values + c * windows, 0};
-        list.count = counts[c] = fill(list, winner + c, g + c, corners, windows, step, s);
+      rows = rows_of_block(y, side, s);
+      for (int64_t c = first; c < last; c++)
         for (int64_t from = 0; from < s.inputs; from += LANES * vectors)
-          add_to_kernel(dk + c * taps + from, x + from, list, side, vectors, at_once, s);
-      }
-      for (int64_t c = 0; c < s.outputs; c++) {
-        const List list = {starts + c * windows, values + c * windows, counts[c]};
-        for (int64_t from = 0; from < s.inputs; from += LANES * vectors)
-          add_to_images(dx + from, kernel + c * taps + from, list, side, vectors, s);
-      }
-      winner += windows * s.outputs;
-      g += windows * s.outputs;
+          add_to_kernel(b->dk + c * taps + from, b->x + (b->first + image) * s.height * s.width * s.inputs + from,
+                        list_of(b, image, y, rows * s.pooled_width, c), side, vectors, rows_at_once, s);
     }
+}
+
+#define BACKWARD(name, side, vectors, rows)                                                                          \
+  static void images_##name(void *context, int64_t part) { image_gradient(context, part, side, vectors); }           \
+  static void kernel_##name(void *context, int64_t part) { kernel_gradients(context, part, side, vectors, rows); }
+BACKWARD(five, 5, MANY ? 1 : 2, MANY ? 5 : 1)
+BACKWARD(three, 3, 1, 3)
+BACKWARD(three_wide, 3, 2, 3)
+
+// A few images after the other, so that their lists stay in the cache: one if there is no help.
+static void gradients(Backward *b, Task *image, Task *kernel) {
+  const int64_t helpers = atomic_load(&cores.helpers), at_once = helpers ? IMAGES : 1;
+  b->groups = helpers ? 2 * (helpers + 1) : 1;
+  for (int64_t at = 0; at < b->s.pooled_height * b->s.pooled_width; at++)
+    b->corners[at] = 2 * (at / b->s.pooled_width * b->s.width + at % b->s.pooled_width) * b->s.inputs;
+  for (b->first = 0; b->first < b->s.images; b->first += at_once) {
+    b->images = b->first + at_once < b->s.images ? at_once : b->s.images - b->first;
+    divide(image, b, b->images);
+    divide(kernel, b, b->groups);
+  }
 }
 
 // Backward, few input channels: the kernel's gradient -----------------------------------------------------------------
@@ -265,40 +329,41 @@ static int asked_for_version(XLA_FFI_CallFrame *call) {
 
 // Arguments: padded images [N, H, W, C_in], kernel [side, side, C_in, C_out], bias [C_out], the rows of an image that are
 // not padding (first, last + 1) int32. Results: largest values [N, h, w, C_out] and their numbers int8, the same for the
-// smallest if there are five results, and last 4 * w * C_out floats to work in. C_out is a multiple of 16.
+// smallest if there are five results, and last N * 4 * w * C_out floats to work in. C_out is a multiple of 16.
 XLA_FFI_Error *dlbench_conv_pool(XLA_FFI_CallFrame *call) {
   if (asked_for_version(call)) return NULL;
   const int64_t *x = DIMS(0), *kernel = DIMS(1), *pooled = ((XLA_FFI_Buffer *)call->rets.rets[0])->dims;
-  const Shape s = {x[0], x[1], x[2], x[3], kernel[3], pooled[1], pooled[2], kernel[0]};
   const int32_t *rows = IN(3);
-  const int extremes = call->rets.size / 2;
-  float *values[2] = {OUT(0), OUT(extremes > 1 ? 2 : 0)};
-  int8_t *numbers[2] = {OUT(1), OUT(extremes > 1 ? 3 : 1)};
-  float *scratch = OUT(2 * extremes);
-  if (s.outputs % (VECTORS * LANES) == 0)
-    convolve(IN(0), IN(1), IN(2), rows[0], rows[1], values, numbers, extremes, scratch, VECTORS, s);
-  else
-    convolve(IN(0), IN(1), IN(2), rows[0], rows[1], values, numbers, extremes, scratch, 1, s);
+  const int extremes = call->rets.size / 2, smallest = 2 * (extremes - 1);
+  Forward f = {.x = IN(0), .kernel = IN(1), .bias = IN(2), .top = rows[0], .bottom = rows[1]};
+  f.values[0] = OUT(0), f.numbers[0] = OUT(1), f.values[1] = OUT(smallest), f.numbers[1] = OUT(smallest + 1);
+  f.extremes = extremes, f.rows = OUT(2 * extremes);
+  f.s = (Shape){x[0], x[1], x[2], x[3], kernel[3], pooled[1], pooled[2], kernel[0]};
+  divide(f.s.outputs % (VECTORS * LANES) ? convolve_narrow : convolve_wide, &f, f.s.images);
   return NULL;
 }
 
 // Arguments: padded images [N, H, W, C_in], kernel [C_out, side, side, C_in], winners int8 and gradients [N, h, w, C_out].
-// Results: the gradients of the first two, and C_out + h * w * (1 + 2 * C_out) int32 to work in. C_in is a multiple of
-// 16, side is 3 or 5.
+// Results: the gradients of the first two, and h * w + min(N, 16) * (h + 2 * h * w) * C_out int32 to work in. C_in is a
+// multiple of 16, side is 3 or 5.
 XLA_FFI_Error *dlbench_conv_pool_gradients(XLA_FFI_CallFrame *call) {
   if (asked_for_version(call)) return NULL;
   const int64_t *x = DIMS(0), *kernel = DIMS(1), *pooled = DIMS(2);
   const Shape s = {x[0], x[1], x[2], x[3], pooled[3], pooled[1], pooled[2], kernel[1]};
-  memset(OUT(0), 0, s.images * s.height * s.width * s.inputs * sizeof(float));
-  memset(OUT(1), 0, s.outputs * s.side * s.side * s.inputs * sizeof(float));
-#define GRADIENTS(side, vectors, rows) \
-  gradients(IN(0), IN(1), IN(2), IN(3), OUT(0), OUT(1), OUT(2), side, vectors, rows, s)
+  const int64_t windows = s.pooled_height * s.pooled_width, images = s.images < IMAGES ? s.images : IMAGES;
+  Backward b = {.x = IN(0), .kernel = IN(1), .winner = IN(2), .g = IN(3), .dx = OUT(0), .dk = OUT(1), .s = s};
+  b.corners = OUT(2);
+  b.counts = b.corners + windows;
+  b.starts = b.counts + images * s.pooled_height * s.outputs;
+  b.values = (float *)(b.starts + images * windows * s.outputs);
+  memset(b.dx, 0, s.images * s.height * s.width * s.inputs * sizeof(float));
+  memset(b.dk, 0, s.outputs * s.side * s.side * s.inputs * sizeof(float));
   if (s.side == 5)
-    MANY ? GRADIENTS(5, 1, 5) : GRADIENTS(5, 2, 1);
+    gradients(&b, images_five, kernel_five);
   else if (MANY && s.inputs % (2 * LANES) == 0)
-    GRADIENTS(3, 2, 3);
+    gradients(&b, images_three_wide, kernel_three_wide);
   else
-    GRADIENTS(3, 1, 3);
+    gradients(&b, images_three, kernel_three);
   return NULL;
 }
 

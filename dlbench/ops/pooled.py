@@ -21,6 +21,7 @@ _KERNEL_GRADIENT = "dlbench_conv_pool_kernel_gradient"
 _SIDES = (3, 5)
 _FEW_CHANNELS = (1, 3)
 _VECTOR = 16  # channels
+_IMAGES = 16  # whose gradients are listed at a time
 
 
 def suits(x: Array, kernel: Array) -> bool:
@@ -53,7 +54,7 @@ def _conv_pool_fwd(
     extreme = (_floats(shape), jax.ShapeDtypeStruct(shape, jnp.int8))
     extremes = extreme if activation is None else extreme * 2
     pooled, winner, *others = _call(
-        _CONV_POOL, (*extremes, _floats((4 * shape[2] * outputs,))), padded, kernel, bias, rows
+        _CONV_POOL, (*extremes, _floats((len(x) * 4 * shape[2] * outputs,))), padded, kernel, bias, rows
     )
     if activation is not None:
         smallest, loser, _ = others
@@ -77,7 +78,7 @@ def _conv_pool_bwd(
         )  # hardly ever used, then dropped
     else:
         turned = kernel.transpose(3, 0, 1, 2)
-        scratch = jax.ShapeDtypeStruct((outputs + h * w * (1 + 2 * outputs),), jnp.int32)
+        scratch = jax.ShapeDtypeStruct((h * w + min(len(g), _IMAGES) * (h + 2 * h * w) * outputs,), jnp.int32)
         results = (_floats(padded.shape), _floats(turned.shape), scratch)
         dx, dk, _ = _call(_GRADIENTS, results, padded, turned, winner, g)
         dk = dk.transpose(1, 2, 3, 0)
