@@ -72,6 +72,18 @@ def test_ties_go_to_the_first_position(channels):
     np.testing.assert_allclose(gradient(g)[0], want[:, 1:-1, 1:-1], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("place", range(4))
+def test_a_value_that_is_no_number_is_kept(place):
+    """As in PyTorch: a diverged trial must not look healthy."""
+    x, kernel = arrays(7, (1, 2, 2, 1), (3, 3, 1, 16))
+    kernel[:] = 0
+    kernel[1, 1] = 1
+    x[0, place // 2, place % 2] = np.nan
+    x[0, 1 - place // 2, place % 2] = 9
+    got = ops.conv_pool(x, kernel, padding="SAME", lowering="compiled")
+    assert np.isnan(got).all()
+
+
 def test_lanes_are_each_alone():
     x, kernel, bias = arrays(3, (3, 2, 8, 8, 16), (3, 3, 3, 16, 32), (3, 32))
 

@@ -9,8 +9,8 @@
 //
 //     dk[c] += g * patch         dx patch += g * k[c]
 //
-// The vectors are 16 channels of the output forward, 16 channels of the input backward (of the output where the input
-// has few). Every sum is taken in one fixed order, whatever the compiler and the width of the processor's registers.
+// Vectors run along the channels of the output forward, of the input backward (of the output where the input has few).
+// Every sum is taken in one fixed order, whatever the compiler, the width of the registers and the number of cores.
 
 #include <stdint.h>
 #include <string.h>
@@ -91,7 +91,7 @@ INLINE void convolve_row(const float *x, const float *kernel, float *y, int64_t 
                          Shape s) {
   const int64_t width = 2 * s.pooled_width;
   int64_t p = 0;
-#define TILES(pixels)                     \
+#define TILES(pixels)                          \
   for (; p + (pixels) <= width; p += (pixels)) \
   tile(x + p * s.inputs, kernel, y + p * vectors * LANES, first, last, pixels, vectors, s)
   if (MANY && width % 14 == 0) TILES(WIDEST);
@@ -100,12 +100,15 @@ INLINE void convolve_row(const float *x, const float *kernel, float *y, int64_t 
   TILES(2);
 }
 
-// The largest of each window's four values, and its number; the first where several are. The smallest for sign -1.
+INLINE ivec beats(vec a, vec b, int sign) { return (sign > 0 ? a > b : a < b) | (a != a); }
+
+// The largest of each window's four values, and its number; the first where several are, NaN before all. The smallest
+// for sign -1.
 INLINE void pool(const float *upper, const float *lower, int64_t next, int sign, vec *value, ivec *number) {
   const vec a = load(upper), b = load(upper + next), c = load(lower), d = load(lower + next);
-  const ivec right = sign > 0 ? b > a : b < a, right_below = sign > 0 ? d > c : d < c;
+  const ivec right = beats(b, a, sign), right_below = beats(d, c, sign);
   const vec above = choose(right, b, a), below = choose(right_below, d, c);
-  const ivec down = sign > 0 ? below > above : below < above;
+  const ivec down = beats(below, above, sign);
   *value = choose(down, below, above);
   *number = choose_number(down, 2 - right_below, -right);
 }
