@@ -1,7 +1,7 @@
 """Convolution and pooling in one on a CPU, forward and backward, by the compiled handlers of ``pooled.c``.
 
-Between them XLA only pads images and turns kernels. Measured (one core, whole training steps): 1.3 to 1.6 times
-faster than :mod:`dlbench.ops.cpu` at batch size 16, up to 1.8 at 128; that takes over whatever is not covered here.
+Between them XLA only pads images and turns kernels. Measured (one core, whole training steps): 1.3 to 1.75 times
+faster than :mod:`dlbench.ops.cpu` at batch size 16, 1.4 to 1.9 at 128; that takes over whatever is not covered here.
 """
 
 import ctypes
