@@ -15,6 +15,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,16 @@ def test_sql_is_parameterised(path: Path) -> None:
 def test_importing_needs_no_network() -> None:
     names = [path.relative_to(PACKAGE.parent).with_suffix("") for path in PACKAGE.rglob("*.py")]
     modules = [".".join(name.parts) for name in names if name.name not in ("__main__", "__init__")]
-    code = f"import importlib\nfor name in {modules!r}: importlib.import_module(name)\nprint('imported')"
+    code = textwrap.dedent(f"""
+        import importlib
+        for name in {modules!r}:
+            try:
+                importlib.import_module(name)
+            except ModuleNotFoundError as missing:
+                if missing.name != "torch" or not name.startswith("dlbench.bench.torch_"):
+                    raise
+        print("imported")
+    """)
     guarded = (
         "import socket\ndef refuse(*a, **k): raise SystemExit(f'network: {a}')\n"
         "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n" + code
