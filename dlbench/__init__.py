@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dlbench import data, models, ops, stats
-    from dlbench.checkpoint import LoadedModel, load
     from dlbench.data import Dataset, from_arrays
     from dlbench.errors import (
         ConfigError,
@@ -22,18 +21,25 @@ if TYPE_CHECKING:
         UnknownNameError,
         WorkerError,
     )
-    from dlbench.recorded import list_studies, open_study
-    from dlbench.registry import register_model, resolve_model
-    from dlbench.results import Epoch, StudyResult, TrialResult, TrialStatus
-    from dlbench.sequential import run_until_separated
-    from dlbench.spec import StudySpec, Trial, TrialSpec
-    from dlbench.study import Plan, grid, plan, run
-    from dlbench.train import Data, Hyper, Static, TrainState, fit
+    from dlbench.execution.plan import Plan
+    from dlbench.records import Epoch, TrialStatus
+    from dlbench.spec.registry import register_model, resolve_model
+    from dlbench.spec.study import StudySpec
+    from dlbench.spec.trial import Trial, TrialSpec
+    from dlbench.storage.checkpoints import LoadedModel, load
+    from dlbench.storage.results import TrialResult
+    from dlbench.storage.studies import list_studies
+    from dlbench.studies.designs import grid
+    from dlbench.studies.growing import run_until_separated
+    from dlbench.studies.planning import plan
+    from dlbench.studies.result import StudyResult, open_study
+    from dlbench.studies.running import run
+    from dlbench.training.loop import fit
+    from dlbench.training.state import Data, Hyper, Static, TrainState
 
 __version__ = "0.1.0"
 
 _PLACES = {
-    "checkpoint": ("LoadedModel", "load"),
     "data": ("Dataset", "from_arrays"),
     "errors": (
         "ConfigError",
@@ -45,13 +51,21 @@ _PLACES = {
         "UnknownNameError",
         "WorkerError",
     ),
-    "recorded": ("list_studies", "open_study"),
-    "registry": ("register_model", "resolve_model"),
-    "results": ("Epoch", "StudyResult", "TrialResult", "TrialStatus"),
-    "sequential": ("run_until_separated",),
-    "spec": ("StudySpec", "Trial", "TrialSpec"),
-    "study": ("Plan", "grid", "plan", "run"),
-    "train": ("Data", "Hyper", "Static", "TrainState", "fit"),
+    "execution.plan": ("Plan",),
+    "records": ("Epoch", "TrialStatus"),
+    "spec.registry": ("register_model", "resolve_model"),
+    "spec.study": ("StudySpec",),
+    "spec.trial": ("Trial", "TrialSpec"),
+    "storage.checkpoints": ("LoadedModel", "load"),
+    "storage.results": ("TrialResult",),
+    "storage.studies": ("list_studies",),
+    "studies.designs": ("grid",),
+    "studies.growing": ("run_until_separated",),
+    "studies.planning": ("plan",),
+    "studies.result": ("StudyResult", "open_study"),
+    "studies.running": ("run",),
+    "training.loop": ("fit",),
+    "training.state": ("Data", "Hyper", "Static", "TrainState"),
 }
 _MODULES = ("data", "models", "ops", "stats")
 _HOME = {name: module for module, names in _PLACES.items() for name in names}

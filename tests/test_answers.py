@@ -10,8 +10,8 @@ from test_report import study
 
 import dlbench
 from dlbench import report, stats
-from dlbench.answers import correct_answers
-from dlbench.results import StudyResult
+from dlbench.analysis.answers import correct_answers
+from dlbench.studies.result import StudyResult
 
 
 def test_the_answers_of_a_trial_make_up_its_accuracy(small_result: dlbench.StudyResult) -> None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-module = importlib.import_module("dlbench.augment")
+module = importlib.import_module("dlbench.training.augmentation")
 affine = jax.jit(module.affine)
 SHAPES = [(28, 28, 1), (27, 27, 1), (32, 20, 3)]
 

@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 
 import dlbench
 from dlbench.cli import main, studies
-from dlbench.results import TrialStatus
-from dlbench.spec import FLAGS, MAX_SEED, TrialSpec
+from dlbench.records import TrialStatus
+from dlbench.spec.trial import FLAGS, MAX_SEED, TrialSpec
 
 TINY = {FLAGS[name]: str(value) for name, value in SMALL.items()}
 #: How many inputs were tried, by what became of them.
@@ -382,7 +382,7 @@ def test_a_study_larger_than_the_disk_or_the_day_asks_first(
 
 
 def test_the_estimate_of_the_disk_is_not_far_off(small_result: dlbench.StudyResult) -> None:
-    from dlbench.grids import disk_bytes
+    from dlbench.execution.costs import disk_bytes
 
     trials = [trial.trial for trial in small_result]
     written = sum(path.stat().st_size for path in small_result.folder.rglob("*") if path.is_file())

@@ -18,10 +18,13 @@ import jax
 import numpy as np
 import pytest
 
-from dlbench import devices, flops, models, study
+from dlbench import models
 from dlbench.bench import charts, commands, flax_reference, ours, rounds, scaling, steps, tables
 from dlbench.cli import main
+from dlbench.execution import devices
+from dlbench.models import flops
 from dlbench.ops import pooled
+from dlbench.studies.designs import grid
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 TINY = {"train_size": 64, "plain_train_size": 64, "val_size": 32, "sample_s": 0.01, "calls": 5}
@@ -187,7 +190,7 @@ def test_the_tuned_loop_trains(variant: int) -> None:
     "work", [commands.grid(20), commands.archs(50), commands.trial("Modernist", 3)], ids=lambda w: w.command
 )
 def test_pytorch_does_the_trials_of_the_command(work: commands.Work) -> None:
-    asked = study.grid(**work.axes).trials
+    asked = grid(**work.axes).trials
     keys = ("model", "optimizer", "learning_rate", "batch_size", "weight_decay")
     assert {tuple(getattr(trial, key) for key in keys) for trial in asked} == {
         tuple(trial[key] for key in keys) for trial in work.trials

@@ -23,8 +23,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import dlbench
-from dlbench import engine, events, grids, study
-from dlbench.spec import Trial, TrialSpec
+from dlbench.execution import engine, messages
+from dlbench.spec import programs
+from dlbench.spec.trial import Trial, TrialSpec
+from dlbench.studies import planning
 
 Bits = tuple[str, str, str]
 
@@ -93,21 +95,21 @@ class Bench:
         environ = dict(os.environ)
         engine.configure(environ, "cpu")
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "dlbench.worker"],
+            [sys.executable, "-P", "-m", "dlbench.execution.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environ,
         )
         assert process.stdin is not None
         (folder / str(number)).mkdir(parents=True)
-        setup = events.Setup(
+        setup = messages.Setup(
             worker=number,
             study_dir=str(folder / str(number)),
             data_dir=None,
             checkpoint_every=None,
             sys_path=(),
         )
-        process.stdin.write(events.encode(setup))
+        process.stdin.write(messages.encode(setup))
         process.stdin.flush()
         return process
 
@@ -132,15 +134,15 @@ class Bench:
         assert process.stdin is not None
         assert process.stdout is not None
         for trial in trials:
-            process.stdin.write(events.encode(events.Train(trials=(trial,))))
+            process.stdin.write(messages.encode(messages.Train(trials=(trial,))))
         process.stdin.flush()
         found: dict[str, Bits] = {}
         idle = 0
         while idle < len(trials):
-            event = events.decode_event(process.stdout.readline())
-            idle += isinstance(event, events.Idle)
-            assert not isinstance(event, events.Failed), event
-            if isinstance(event, events.Finished):
+            event = messages.decode_event(process.stdout.readline())
+            idle += isinstance(event, messages.Idle)
+            assert not isinstance(event, messages.Failed), event
+            if isinstance(event, messages.Finished):
                 names = ("params_sha256", "best_params_sha256", "history_sha256")
                 found[event.trial_id] = tuple(event.outcome[name] for name in names)  # type: ignore[assignment]
         return found
@@ -161,8 +163,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 def check(bench: Bench, specs: list[TrialSpec], workers: int, chance: random.Random) -> None:
     """Train the grid, in random order, divided at random, and compare every trial with itself alone."""
-    planned = study.plan(dlbench.StudySpec(trials=tuple(specs)), workers=workers)
-    jobs = [trial for program in grids.programs(planned.trials) for trial in program.trials]
+    planned = planning.plan(dlbench.StudySpec(trials=tuple(specs)), workers=workers)
+    jobs = [trial for program in programs.programs(planned.trials) for trial in program.trials]
     chance.shuffle(jobs)
     shares: list[list[Trial]] = [[], []]
     for trial in jobs:
@@ -201,7 +203,7 @@ def trained(bench: Bench, **fields: Any) -> Bits:
 def test_vary_changes_one_source_of_chance_and_no_other(bench: Bench, purpose: str) -> None:
     import jax
 
-    from dlbench.programs import inputs_of
+    from dlbench.execution.programs import inputs_of
 
     def keys(seed: int, vary: str) -> dict[str, list[int]]:
         spec = TrialSpec(seed=seed, vary=vary)

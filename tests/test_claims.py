@@ -10,12 +10,17 @@ from typing import Any
 import pytest
 from test_report import result, study, words
 
-from dlbench import claims, config, report, stats
-from dlbench.claims import MEASURES, Claim, Selection, Verdict
+from dlbench import report, stats
+from dlbench.analysis import claims
+from dlbench.analysis.claims import Verdict
 from dlbench.errors import ConfigError
+from dlbench.records import OUTCOME_FIELDS, TrialStatus
 from dlbench.report.verdicts import overview
-from dlbench.results import OUTCOME_FIELDS, StudyResult, TrialResult, TrialStatus
-from dlbench.spec import TrialSpec
+from dlbench.spec import config
+from dlbench.spec.claims import MEASURES, Claim, Selection, check
+from dlbench.spec.trial import TrialSpec
+from dlbench.storage.results import TrialResult
+from dlbench.studies.result import StudyResult
 
 
 def side(figure: str = "test_accuracy", **fields: Any) -> Selection:
@@ -301,14 +306,14 @@ def test_mistakes_in_claims_are_named_with_their_line(
 def test_sides_that_select_nothing_or_the_same_are_refused(tmp_path: Path) -> None:
     trials = [t.trial.spec for t in FOUND.trials]
     (claim,) = read(tmp_path, f"claims:\n{CLAIM}").claims
-    claims.check([claim], trials)
+    check([claim], trials)
     with pytest.raises(
         ConfigError, match=r"study.yaml:3: this selects no trial.*model is Baseline, Modernist there"
     ):
-        claims.check([claim], [spec for spec in trials if spec.model != "Stabilized"])
+        check([claim], [spec for spec in trials if spec.model != "Stabilized"])
     (claim,) = read(tmp_path, "claims:\n  - {says: a, better: {seed: 0}, than: {model: Baseline}}\n").claims
     with pytest.raises(ConfigError, match="1 trials are on both sides"):
-        claims.check([claim], trials)
+        check([claim], trials)
 
 
 def test_diverged_trials_are_no_evidence() -> None:

@@ -19,12 +19,12 @@ import pytest
 from conftest import SMALL
 
 import dlbench
-from dlbench import recorded
 from dlbench.cli import main, queries, studies
 from dlbench.cli.options import DEFAULTS, StudyOptions, spread
 from dlbench.errors import InputError
-from dlbench.registry import ARCHITECTURES
-from dlbench.spec import FLAGS, TrialSpec
+from dlbench.spec.registry import ARCHITECTURES
+from dlbench.spec.trial import FLAGS, TrialSpec
+from dlbench.storage import studies as recorded
 
 COMMANDS = (
     "train",
@@ -84,9 +84,7 @@ def python(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 def test_help_imports_nothing_heavy() -> None:
     code = "import sys; sys.argv = ['dlbench', 'grid', '--help']\nfrom dlbench.cli import main\ntry: main()\nfinally: "
-    code += (
-        "print({'jax', 'numpy', 'scipy', 'pandas', 'rich', 'dlbench.spec'} & {*sys.modules}, file=sys.stderr)"
-    )
+    code += "print({'jax', 'numpy', 'scipy', 'pandas', 'rich', 'dlbench.spec.trial'} & {*sys.modules}, file=sys.stderr)"
     done = python("-c", code)
     assert (done.returncode, done.stderr.strip()) == (0, "set()")
     assert "dlbench grid --lr 1e-3 1e-2" in done.stdout

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dlbench import claims, config, grids
 from dlbench.errors import ConfigError
+from dlbench.spec import claims, config, designs
 
 
 def read(tmp_path: Path, text: str) -> config.Config:
@@ -25,7 +25,7 @@ def test_values_aliases_and_seeds(tmp_path: Path) -> None:
         ({"model": ["baseline"]},),
     )
     found = read(tmp_path, "lr: [1e-3, 0.01]\nepochs: 7\nseeds: 3\nmodel_args: {width: 2}\n")
-    study = grids.expand(found.grids[0])
+    study = designs.expand(found.grids[0])
     assert {trial.learning_rate for trial in study.trials} == {0.001, 0.01}  # 1e-3 is text to YAML
     assert {trial.seed for trial in study.trials} == {0, 1, 2}
     assert {trial.num_epochs for trial in study.trials} == {7}
@@ -102,8 +102,8 @@ def test_the_files_of_the_project_can_be_read() -> None:
     assert files
     for file in files:
         found = config.read(file)
-        studies: list[Any] = [grids.expand(part, found.kind) for part in found.grids]
+        studies: list[Any] = [designs.expand(part, found.kind) for part in found.grids]
         assert found.description
-        claims.check(found.claims, grids.union(studies).trials)
+        claims.check(found.claims, designs.union(studies).trials)
         first = file.read_text().splitlines()[0].removeprefix("# DLBENCH_DATA_DIR=~/data ").removeprefix("# ")
         assert first == f"dlbench run configs/{file.name} --name {file.stem}", "headed by its command"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dlbench import devices
+from dlbench.execution import devices
 
 
 def test_the_gpus_are_those_that_the_environment_leaves_visible(monkeypatch: pytest.MonkeyPatch) -> None:

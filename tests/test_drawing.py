@@ -10,11 +10,12 @@ import sys
 import pytest
 from test_report import study
 
-from dlbench import drawing, render, report
-from dlbench.report import Plot, Table, plots
+from dlbench import report
+from dlbench.records import Epoch
+from dlbench.report import Plot, Table, plots, terminal, terminal_plots
 from dlbench.report.plots import Curve
-from dlbench.results import Epoch, StudyResult
-from dlbench.spec import TrialSpec
+from dlbench.spec.trial import TrialSpec
+from dlbench.studies.result import StudyResult
 
 PLOT = Plot("Two lines", (Curve("rising", (0.1, 0.5, 0.9)), Curve("falling", (0.9, 0.5, 0.1))), percent=True)
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
@@ -64,7 +65,7 @@ def test_a_study_without_epochs_has_nothing_to_draw() -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 100])
 def test_lines_keep_to_the_width_and_letters_tell_them_apart(width: int) -> None:
-    lines = drawing.draw(PLOT, width, colours=False).splitlines()
+    lines = terminal_plots.draw(PLOT, width, colours=False).splitlines()
     assert max(map(len, lines)) <= width
     drawn = [line.partition("|")[2] for line in lines if "|" in line]
     columns = {letter: [line.find(letter) for line in drawn if letter in line] for letter in "ab"}
@@ -77,32 +78,34 @@ def test_lines_keep_to_the_width_and_letters_tell_them_apart(width: int) -> None
 def test_colours_change_nothing_but_the_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("FORCE_COLOR", "1")
-    coloured = drawing.draw(PLOT, 80, colours=True)
+    coloured = terminal_plots.draw(PLOT, 80, colours=True)
     assert "\x1b[" in coloured
-    assert ESCAPE.sub("", coloured) == drawing.draw(PLOT, 80, colours=False)
+    assert ESCAPE.sub("", coloured) == terminal_plots.draw(PLOT, 80, colours=False)
 
 
 @pytest.mark.parametrize(
     "values", [(0.5,), (0.5, 0.5, 0.5), (0.0, 0.0), (math.nan, 0.5, math.inf, 0.7), (1e-7, 2e-7), (1e9, -1e9)]
 )
 def test_odd_curves_are_drawn(values: tuple[float, ...]) -> None:
-    text = drawing.draw(Plot("odd", (Curve("c", values),)), 80, colours=False)
+    text = terminal_plots.draw(Plot("odd", (Curve("c", values),)), 80, colours=False)
     assert "a" in text.partition("epoch")[0]
     assert f"after {len(values)} epochs" in text
 
 
 def test_nothing_finite_is_said() -> None:
     plot = Plot("none", (Curve("c", (math.nan, math.nan)),))
-    assert drawing.draw(plot, 80, colours=False) == "No value is finite, so there is nothing to draw."
+    assert terminal_plots.draw(plot, 80, colours=False) == "No value is finite, so there is nothing to draw."
 
 
 def test_long_curves_have_letters_now_and_then() -> None:
-    text = drawing.draw(Plot("long", (Curve("c", tuple(n / 500 for n in range(500))),)), 80, colours=False)
+    text = terminal_plots.draw(
+        Plot("long", (Curve("c", tuple(n / 500 for n in range(500))),)), 80, colours=False
+    )
     assert 5 < text.partition("epoch")[0].count("a") < 15
 
 
 def test_without_a_terminal_a_plot_is_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
-    render.show([dataclasses.replace(PLOT, caption="A caption.")])
+    terminal.show([dataclasses.replace(PLOT, caption="A caption.")])
     out = capsys.readouterr().out
     assert out.startswith("Two lines\n")
     assert out.endswith("A caption.\n")
@@ -114,5 +117,5 @@ def test_a_terminal_gets_colours(capsys: pytest.CaptureFixture[str], monkeypatch
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    render.show([PLOT])
+    terminal.show([PLOT])
     assert "\x1b[" in capsys.readouterr().out

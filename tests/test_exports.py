@@ -13,10 +13,11 @@ from conftest import SMALL
 from test_cli import TINY, Cli, cli  # noqa: F401
 
 import dlbench
-from dlbench import exports, report
+from dlbench import report
 from dlbench.errors import StoreError
+from dlbench.report import exports
 from dlbench.report.document import MARKER
-from dlbench.results import StudyResult
+from dlbench.studies.result import StudyResult
 
 ROOT = Path(__file__).parents[1]
 

@@ -19,10 +19,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import dlbench
-from dlbench import database, events, study
 from dlbench.errors import StoreError
-from dlbench.results import TrialStatus, history_digest
-from dlbench.store import FILE_NAME, SCHEMA_VERSION, Store
+from dlbench.execution import messages
+from dlbench.records import TrialStatus, history_digest
+from dlbench.storage import database
+from dlbench.storage.store import FILE_NAME, SCHEMA_VERSION, Store
+from dlbench.studies import planning
 
 VERSION_1 = Path(__file__).parent / "data" / "store-version-1.sqlite"
 
@@ -143,12 +145,12 @@ def test_a_folder_that_this_user_cannot_write(
         code = textwrap.dedent(
             f"""
             import os
-            import dlbench.recorded, dlbench.store, pydantic
+            import dlbench.storage.studies, dlbench.storage.store, pydantic
             os.setuid(65534)
             from pathlib import Path
             print(len(dlbench.open_study({str(folder)!r})))
             try:
-                dlbench.store.Store(Path({str(folder)!r}), write=True)
+                dlbench.storage.store.Store(Path({str(folder)!r}), write=True)
             except dlbench.StoreError as error:
                 print(error)
             """
@@ -185,7 +187,7 @@ def test_a_locked_store_is_waited_for_and_then_said(
     tmp_path: Path, small_result: dlbench.StudyResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = copied(small_result, tmp_path / "s")
-    trial = study.plan(dlbench.grid(seed=9, **SMALL)).trials[0]
+    trial = planning.plan(dlbench.grid(seed=9, **SMALL)).trials[0]
     monkeypatch.setattr(database, "PATIENCE_S", 0.3)
     other = held(folder, 60)
     assert digests(dlbench.open_study(folder)) == digests(small_result), "reading needs no lock"
@@ -212,7 +214,7 @@ def test_a_store_locked_in_the_middle_of_a_run_loses_nothing(
     others: list[subprocess.Popen[str]] = []
 
     def lock(event: object) -> None:
-        if isinstance(event, events.Finished) and not others:
+        if isinstance(event, messages.Finished) and not others:
             others.append(held(tmp_path / "s", 600))
 
     with pytest.raises(StoreError, match="another program holds it"):
@@ -250,7 +252,7 @@ def test_what_another_process_did_after_the_plan_is_not_done_again(
 def test_of_two_parents_one_works_and_the_other_says_so(
     tmp_path: Path, small_result: dlbench.StudyResult
 ) -> None:
-    flags = [f"{dlbench.spec.FLAGS[name]}={value}" for name, value in SMALL.items()]  # type: ignore[attr-defined]
+    flags = [f"{dlbench.spec.trial.FLAGS[name]}={value}" for name, value in SMALL.items()]  # type: ignore[attr-defined]
     command = [sys.executable, "-m", "dlbench", "grid", "--lr=1e-3,1e-2", "--seeds=2", "--name=s", *flags]
     parents = [
         subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -306,7 +308,7 @@ def test_the_first_version_opens_for_ever(tmp_path: Path) -> None:
 @pytest.mark.parametrize("loss", [1e-5, 0.5, 1e22])
 def test_a_history_is_read_back_and_checked(loss: float, tmp_path: Path) -> None:
     """Figures of every size, one of which is no number: infinity in its place is damage."""
-    (trial,) = study.plan(dlbench.grid(**SMALL), out=tmp_path / "plan").trials
+    (trial,) = planning.plan(dlbench.grid(**SMALL), out=tmp_path / "plan").trials
     history = [dlbench.Epoch(loss, 1.0, loss, 0.0), dlbench.Epoch(loss, 0.1, 3 * loss, math.nan)]
     with Store(tmp_path, write=True) as opened:
         opened.add([trial])
@@ -334,11 +336,11 @@ def test_a_study_killed_before_it_began_begins_again(
         db = sqlite3.connect(path)
         db.execute("PRAGMA journal_mode=WAL")
         db.close()
-    assert study.plan(small_study, out=tmp_path / "s").done == frozenset()
+    assert planning.plan(small_study, out=tmp_path / "s").done == frozenset()
     with pytest.raises(StoreError, match="holds no study yet"):
         dlbench.open_study(tmp_path / "s")
     with Store(tmp_path / "s", write=True) as opened:
-        opened.add(study.plan(small_study).trials)
+        opened.add(planning.plan(small_study).trials)
     assert len(dlbench.open_study(tmp_path / "s")) == 4
 
 

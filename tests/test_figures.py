@@ -16,13 +16,17 @@ import numpy as np
 import pytest
 
 import dlbench
-from dlbench import data, figures, grids
+from dlbench import data
+from dlbench.analysis.configurations import configurations
 from dlbench.errors import StoreError
-from dlbench.figures import accuracies, canvas, curves
-from dlbench.report.configurations import configurations
+from dlbench.records import Epoch, TrialStatus
+from dlbench.report import figures
+from dlbench.report.figures import accuracies, canvas, curves
 from dlbench.report.page import Figure, read_figures
-from dlbench.results import Epoch, StudyResult, TrialResult, TrialStatus
-from dlbench.spec import Trial, TrialSpec
+from dlbench.spec import designs
+from dlbench.spec.trial import Trial, TrialSpec
+from dlbench.storage.results import TrialResult
+from dlbench.studies.result import StudyResult
 
 SECONDS = {"SimpleCNN": 6.7, "Baseline": 1.1, "Stabilized": 1.2, "High-Vision": 2.2, "Modernist": 1.3}
 PARAMETERS = {"SimpleCNN": 1_199_882, "High-Vision": 215_370}
@@ -30,7 +34,7 @@ PARAMETERS = {"SimpleCNN": 1_199_882, "High-Vision": 215_370}
 
 def made_up(kind: Any = "grid", num_epochs: int = 3, **axes: Any) -> StudyResult:
     """A study with plausible figures: larger learning rates are better, and at 1 every trial diverges."""
-    spec = grids.expand({"train_size": 100, "val_size": 50, "num_epochs": num_epochs, **axes}, kind)
+    spec = designs.expand({"train_size": 100, "val_size": 50, "num_epochs": num_epochs, **axes}, kind)
     return StudyResult(spec, tuple(map(made_up_trial, spec.trials)), Path("runs/made-up"), 12.0)
 
 

@@ -13,7 +13,8 @@ import pytest
 from conftest import SMALL
 
 import dlbench
-from dlbench import manifest, native
+from dlbench import native
+from dlbench.storage import manifest
 
 TABLE = Path(__file__).parent / "data" / "goldens.json"
 TRIALS = {

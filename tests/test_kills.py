@@ -21,9 +21,9 @@ import pytest
 from conftest import SMALL
 
 import dlbench
-from dlbench.audit import audit
-from dlbench.spec import FLAGS
-from dlbench.store import FILE_NAME, Store
+from dlbench.spec.trial import FLAGS
+from dlbench.storage.audit import audit
+from dlbench.storage.store import FILE_NAME, Store
 
 TINY = [f"{FLAGS[name]}={value}" for name, value in SMALL.items()]
 COMMAND = ["grid", "--lr=1e-3,1e-2", "--seeds=2", "--name=s", "--json", *TINY]

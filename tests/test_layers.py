@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,119 +13,131 @@ import pytest
 import dlbench
 
 PACKAGE = Path(dlbench.__file__).parent
-#: Imports go strictly downward; a package counts as one module.
-LEVELS = [
-    {"errors"},
-    {"spec", "registry", "database", "files"},
-    {"native"},
-    {"grids", "ops", "losses", "optimizers", "augment", "stats", "data", "results", "devices", "flops"},
-    {"models", "metrics", "events", "claims", "looks", "answers"},
-    {"train"},
-    {"checkpoint", "programs", "writers", "store", "manifest"},
-    {"resume", "recorded"},
-    {"worker"},
-    {"engine"},
-    {"recording", "replay", "audit"},
-    {"study"},
-    {"config", "report"},
-    {"drawing", "sequential"},
-    {"render", "figures", "bench"},
-    {"exports"},
-    {"cli"},
-    {"__main__", "__init__"},
-]
-LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
-#: What a parent process may import: jax stays out of it.
-JAX_FREE = (
-    "errors",
-    "spec",
-    "registry",
-    "grids",
-    "stats",
-    "data",
-    "results",
-    "events",
-    "files",
-    "native",
-    "writers",
-    "store",
-    "manifest",
-    "engine",
-    "study",
-    "looks",
-    "answers",
-    "sequential",
-    "replay",
-    "audit",
-    "recording",
-    "recorded",
-    "devices",
-    "config",
-    "report",
-    "figures",
-    "claims",
-    "exports",
-    "drawing",
-    "render",
-    "bench",
-    "bench.measure",
-    "bench.steps",
-    "bench.commands",
-    "bench.scaling",
-    "bench.tables",
-    "bench.charts",
-    "cli",
-)
+DOCUMENT = Path(__file__).parent.parent / "docs" / "architecture.md"
+#: At the top of the package, besides the layers.
+ENTRANCES = {"__init__", "__main__"}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def documented() -> dict[str, set[str]]:
+    """The document's table: what each layer may import directly."""
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|$", DOCUMENT.read_text(), flags=re.MULTILINE)
+    return {name: set(re.findall(r"`(\w+)`", allowed)) for name, allowed in rows}
+
+
+def reachable(direct: dict[str, set[str]]) -> dict[str, set[str]]:
+    """What each layer may import, through others too. A table whose rows do not go downward raises."""
+    found: dict[str, set[str]] = {}
+    for name, allowed in direct.items():
+        found[name] = allowed | {below for layer in allowed for below in found[layer]}
+    return found
+
+
+ALLOWED = reachable(documented())
 
 
 def module_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports(path: Path) -> set[str]:
-    """The dlbench modules a file imports at its top."""
+def imported(source: str) -> set[str]:
+    """The layers that a file imports, wherever in it the import stands."""
     found = set()
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.ImportFrom) and node.module == "dlbench":
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dlbench."):
-            found.add((node.module or "").split(".")[1])
+    for node in ast.walk(ast.parse(source)):
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, "relative imports hide their layer"
+            base = [node.module or ""]
+            names = [f"dlbench.{a.name}" for a in node.names] if base == ["dlbench"] else base
         elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("dlbench.")}
-    return found
+            names = [alias.name for alias in node.names]
+        found |= {name.split(".")[1] for name in names if name.startswith("dlbench.")}
+    return found - {"__version__"}
+
+
+def test_the_document_names_every_layer() -> None:
+    layers = {module_of(path) for path in FILES}
+    assert set(ALLOWED) == layers - ENTRANCES
+    assert len([path for path in PACKAGE.iterdir() if path.name != "__pycache__"]) <= 20
 
 
 @pytest.mark.parametrize(
-    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+    "source",
+    [
+        "from dlbench.cli import main",
+        "from dlbench import cli",
+        "import dlbench.cli.app",
+        "def late():\n    from dlbench.cli import main",
+        "if TYPE_CHECKING:\n    from dlbench.cli.app import app",
+    ],
 )
-def test_imports_go_strictly_downward(path: Path) -> None:
+def test_an_import_is_seen_wherever_it_stands(source: str) -> None:
+    assert imported(source) == {"cli"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_follow_the_document(path: Path) -> None:
     here = module_of(path)
-    assert here in LEVEL, f"give {here} a level in this test"
-    upward = {name for name in imports(path) - {here} if LEVEL.get(name, -1) >= LEVEL[here]}
-    assert not upward, f"{here} (level {LEVEL[here]}) imports {upward}"
+    if here in ENTRANCES:
+        return
+    undocumented = imported(path.read_text()) - {here} - ALLOWED[here]
+    assert not undocumented, f"{here} imports {undocumented}, which docs/architecture.md does not allow"
 
 
-@pytest.mark.parametrize(
-    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+def test_only_the_terminals_modules_import_rich() -> None:
+    users = {
+        str(path.relative_to(PACKAGE))
+        for path in FILES
+        if re.search(r"^\s*(from|import) rich\b", path.read_text(), re.MULTILINE)
+    }
+    assert users <= {"report/terminal.py", "report/progress.py"}
+
+
+def parent_modules() -> list[str]:
+    """Every module that a parent process may import: those that do not say that they need jax."""
+    names = [".".join(("dlbench", *path.relative_to(PACKAGE).with_suffix("").parts)) for path in FILES]
+    return [
+        name.removesuffix(".__init__")
+        for name in names
+        if not name.startswith(NEED_JAX) and "__main__" not in name
+    ]
+
+
+#: What a worker imports, and the parent does not.
+NEED_JAX = (
+    "dlbench.ops.",
+    "dlbench.models.creation",
+    "dlbench.models.experimental_cnn",
+    "dlbench.models.layers",
+    "dlbench.models.simple_cnn",
+    "dlbench.training.augmentation",
+    "dlbench.training.evaluation",
+    "dlbench.training.loop",
+    "dlbench.training.losses",
+    "dlbench.training.optimizers",
+    "dlbench.training.state",
+    "dlbench.storage.checkpoints",
+    "dlbench.execution.programs",
+    "dlbench.execution.saved_states",
+    "dlbench.execution.worker",
+    "dlbench.bench.flax_reference",
+    "dlbench.bench.ours",
+    "dlbench.bench.torch_",
+    "dlbench.bench.widths",
 )
-def test_modules_are_short_and_only_render_imports_rich(path: Path) -> None:
-    text = path.read_text()
-    assert len(text.splitlines()) <= 400
-    if module_of(path) != "render":
-        assert "import rich" not in text
-        assert "from rich" not in text
 
 
 def test_the_parents_modules_import_no_jax() -> None:
     """One process imports them one after another, so the first module named is the one to blame."""
+    names = parent_modules()
     code = (
         "import importlib, sys\n"
-        f"for name in {JAX_FREE}:\n"
-        "    importlib.import_module(f'dlbench.{name}')\n"
+        f"for name in {names}:\n"
+        "    importlib.import_module(name)\n"
         "    print(name, *{'jax', 'flax', 'tensorflow', 'torch'} & {*sys.modules})\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n") == [*JAX_FREE, ""]
+    assert done.stdout.split("\n") == [*names, ""]
 
 
 def test_the_public_names_are_these_and_all_exist() -> None:

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlbench import models, registry
+from dlbench import models
 from dlbench.errors import InputError, UnknownNameError
+from dlbench.spec import registry
 
 COUNTS = {
     "SimpleCNN": 1_199_882,

@@ -25,8 +25,10 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from dlbench import data as datasets
-from dlbench import models, train
-from dlbench.optimizers import make_optimizer
+from dlbench import models
+from dlbench.training import evaluation, loop
+from dlbench.training.optimizers import make_optimizer
+from dlbench.training.state import Data, Hyper, Static, TrainState
 
 torch = pytest.importorskip("torch", reason="PyTorch is the reference here: install dlbench[oracle]")
 
@@ -124,7 +126,7 @@ class Recorded(NamedTuple):
 
 
 def recording(step):
-    """``train.train_step``, its losses and parameters kept in the optimizer state."""
+    """``loop.train_step``, its losses and parameters kept in the optimizer state."""
 
     def recording_step(static, carry, images, labels, keys, index, hyper):
         params, stats, recorded = carry
@@ -163,19 +165,21 @@ def normalise_in_double(images):
 
 
 def train_dlbench(static, mode, params, stats, data, keys, hyper):
-    """One epoch as ``train.train_epoch`` makes it, in the precision of the parameters."""
+    """One epoch as ``loop.train_epoch`` makes it, in the precision of the parameters."""
     tx = any_optimizer(mode, hyper)
     history = jax.tree.map(lambda a: jnp.zeros((STEPS, *a.shape), a.dtype), params)
     recorded = Recorded(tx.init(params), jnp.zeros(STEPS), history)
     zero = jnp.zeros((), jnp.int32)
-    state = train.TrainState(params, stats, recorded, zero, params, stats, zero, zero)
+    state = TrainState(params, stats, recorded, zero, params, stats, zero, zero)
     double = jax.tree.leaves(params)[0].dtype == jnp.float64
     with (
-        mock.patch.object(train, "train_step", recording(train.train_step)),
-        mock.patch.object(train, "make_optimizer", return_value=tx),
-        mock.patch.object(train, "normalise", normalise_in_double if double else train.normalise),
+        mock.patch.object(loop, "train_step", recording(loop.train_step)),
+        mock.patch.object(loop, "make_optimizer", return_value=tx),
+        mock.patch.object(
+            loop, "normalize_images", normalise_in_double if double else evaluation.normalize_images
+        ),
     ):
-        state, loss, accuracy = train.train_epoch(static, state, data, keys, hyper)
+        state, loss, accuracy = loop.train_epoch(static, state, data, keys, hyper)
     return Run(state.opt_state.losses, loss, accuracy, state.opt_state.params, state.batch_stats)
 
 
@@ -186,7 +190,7 @@ train_double = jax.jit(train_dlbench, static_argnames="static", compiler_options
 
 
 def make_static(name, **arguments):
-    return train.Static(models.create(name, **arguments), BATCH)
+    return Static(models.create(name, **arguments), BATCH)
 
 
 def without_dropout(name):
@@ -229,15 +233,15 @@ def differences(name, optimizer, decay, ties=False):
                 unit = 2 ** (weight.abs().max() / 2).log2().round()
                 weight.copy_((weight / unit).round() * unit)
     params, stats = to_flax(net)
-    keys = train.purpose_keys(jax.random.key(7))
-    order = np.asarray(train.permutation(jax.random.fold_in(keys.order, 1), COUNT))
+    keys = loop.purpose_keys(jax.random.key(7))
+    order = np.asarray(loop.permutation(jax.random.fold_in(keys.order, 1), COUNT))
     theirs = train_torch(net, optimizer, decay, images, labels, order)
-    data = train.Data(images, labels, images[:1], labels[:1])
+    data = Data(images, labels, images[:1], labels[:1])
     mode = np.int32(MODES.index((optimizer, "l2" if decay == "l2" else "decoupled")))
     found = {}
     for dtype in (np.float64,) if ties else (np.float32, np.float64):
         train_ours = train_double if dtype is np.float64 and name != "SimpleCNN" else train_single
-        hyper = train.Hyper(dtype(LEARNING_RATE[optimizer]), dtype(0 if decay == "none" else WEIGHT_DECAY))
+        hyper = Hyper(dtype(LEARNING_RATE[optimizer]), dtype(0 if decay == "none" else WEIGHT_DECAY))
         with jax.enable_x64(dtype is np.float64):
             ours = train_ours(
                 without_dropout(name), mode, cast(params, dtype), cast(stats, dtype), data, keys, hyper
@@ -328,8 +332,10 @@ def test_ties_in_pooling_pass_the_gradient_where_pytorch_does(name):
 def logits_of(with_dropout, without, params, stats, images):
     """Logits in evaluation mode, and in training mode with the new running statistics."""
     variables = {"params": params, "batch_stats": stats}
-    evaluated = train.predict(with_dropout, params, stats, images)
-    trained = without.model.apply(variables, train.normalise(images), train=True, mutable=["batch_stats"])
+    evaluated = evaluation.predict(with_dropout, params, stats, images)
+    trained = without.model.apply(
+        variables, evaluation.normalize_images(images), train=True, mutable=["batch_stats"]
+    )
     return evaluated, trained
 
 
@@ -366,4 +372,4 @@ def test_normalise_is_torchvisions():
     """ToTensor (x / 255) and Normalize(0.5, 0.5), in float32: within its rounding."""
     levels = np.arange(256, dtype=np.uint8)
     expected = (torch.tensor(levels).to(torch.float32).div(255) - 0.5) / 0.5
-    np.testing.assert_allclose(jax.jit(train.normalise)(levels), expected.numpy(), atol=1.2e-7)
+    np.testing.assert_allclose(jax.jit(evaluation.normalize_images)(levels), expected.numpy(), atol=1.2e-7)

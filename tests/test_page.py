@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 from test_figures import SECONDS, made_up
 
-from dlbench import figures, report
+from dlbench import report
 from dlbench.errors import StoreError
-from dlbench.report import Column, Table
+from dlbench.report import Column, Table, figures
 from dlbench.report.page import Figure, StudyPage, read_figures, to_html
-from dlbench.results import StudyResult
+from dlbench.studies.result import StudyResult
 
 COMMANDS = ("dlbench compare-archs --seeds 4", "dlbench replay 'a study' 0123456789abcdef")
 MANIFEST = {

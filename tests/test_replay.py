@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import dlbench
-from dlbench.audit import audit
+from dlbench.storage.audit import audit
 
 
 @pytest.fixture

@@ -11,11 +11,15 @@ from typing import Any
 
 import pytest
 
-from dlbench import grids, report, stats
+from dlbench import report, stats
+from dlbench.records import Epoch, TrialStatus
 from dlbench.report import Column, Table
-from dlbench.report.tables import duration, listed, setting
-from dlbench.results import Epoch, StudyResult, TrialResult, TrialStatus
-from dlbench.spec import Trial, TrialSpec
+from dlbench.report.tables import duration, listed
+from dlbench.spec import designs
+from dlbench.spec.naming import setting
+from dlbench.spec.trial import Trial, TrialSpec
+from dlbench.storage.results import TrialResult
+from dlbench.studies.result import StudyResult
 
 Accuracy = Callable[[TrialSpec], float | None]
 
@@ -25,7 +29,7 @@ def study(accuracy: Accuracy, kind: Any = "grid", **axes: Any) -> StudyResult:
 
     ``None`` stands for a trial that diverged.
     """
-    spec = grids.expand({"train_size": 100, "val_size": 50, "num_epochs": 1, **axes}, kind)
+    spec = designs.expand({"train_size": 100, "val_size": 50, "num_epochs": 1, **axes}, kind)
     trials = tuple(result(trial, accuracy(trial)) for trial in spec.trials)
     return StudyResult(spec, trials, Path("runs/made-up"), 12.0)
 
@@ -234,13 +238,13 @@ def test_a_choice_that_hangs_on_a_seed_that_diverged_elsewhere_is_named() -> Non
 
 def test_seeds_that_are_not_shared_still_say_how_many_it_takes() -> None:
     parts = [
-        grids.expand(
+        designs.expand(
             {"train_size": 100, "val_size": 50, "num_epochs": 1, "model": model, "seed": seeds},
             "compare-archs",
         )
         for model, seeds in (("baseline", [0, 1, 2]), ("stabilized", [3, 4, 5]))
     ]
-    spec = grids.union(parts)
+    spec = designs.union(parts)
     trials = tuple(result(trial, 0.9 + trial.seed % 3 / 100 + trial.seed / 1000) for trial in spec.trials)
     said = words(report.study_report(StudyResult(spec, trials, Path("runs/made-up"))))
     pair = stats.welch_comparison([0.903, 0.914, 0.925], [0.900, 0.911, 0.922]).difference
@@ -347,10 +351,10 @@ def test_markdown_of_a_report_has_its_tables_and_sentences(kind: Any) -> None:
 
 
 def test_of_a_long_table_the_first_rows_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:
-    from dlbench import render
+    from dlbench.report import terminal
 
     table = Table("Long", (Column("n", "n"),), tuple((n,) for n in range(1000)))
-    render.show([table])
+    terminal.show([table])
     said = capsys.readouterr().out
     assert "199\n" in said
     assert "200\n" not in said
@@ -369,13 +373,13 @@ class Watched(TrialResult):
 
 
 def test_rows_that_are_not_drawn_are_not_made(capsys: pytest.CaptureFixture[str]) -> None:
-    from dlbench import render
+    from dlbench.report import terminal
 
     found = study(lambda spec: 0.9, seed=range(1000)).trials
     trials = [Watched(trial.trial, trial.status, trial.outcome) for trial in found]
     table = report.trial_table(trials)
     assert Watched.rows == 0
-    render.show([table])
+    terminal.show([table])
     assert Watched.rows == 200
     assert "The first 200 of 1,000 rows" in capsys.readouterr().out
     assert [row[0] for row in table.rows] == list(range(1000))
@@ -387,16 +391,16 @@ def test_cells_are_drawn_as_rich_draws_text(width: int, monkeypatch: pytest.Monk
     from rich.console import Console
     from rich.text import Text
 
-    from dlbench import render
+    from dlbench.report import terminal
 
     columns = (Column("name", "name", left=True), Column("a", "a", report.percent), Column("b", "b"))
     rows = (("several words in one cell", 0.5, 0.25), ("日本語", 0.75, None), ("", 1.0, 0.125))
     drawn = []
-    for cell in (render._Cell, Text):
-        monkeypatch.setattr(render, "_Cell", cell)
+    for cell in (terminal._Cell, Text):
+        monkeypatch.setattr(terminal, "_Cell", cell)
         console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system="truecolor")
         for heat in (False, True):
-            console.print(render._table(Table("", columns, rows, heat=heat)))
+            console.print(terminal._table(Table("", columns, rows, heat=heat)))
         drawn.append(console.file.getvalue())  # type: ignore[attr-defined]
     assert drawn[0] == drawn[1]
     assert "several" in drawn[0] or width < 24

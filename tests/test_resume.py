@@ -16,8 +16,8 @@ import pytest
 from conftest import SMALL
 
 import dlbench
-from dlbench import events, resume
-from dlbench.results import TrialStatus
+from dlbench.execution import messages, saved_states
+from dlbench.records import TrialStatus
 
 LONG = SMALL | {"num_epochs": 6}
 
@@ -31,7 +31,7 @@ def interrupted_after(epoch: int, folder: Path) -> None:
     """Train, with the state saved after every epoch, and kill the worker for good after this one."""
 
     def stop(event: object) -> None:
-        if isinstance(event, events.EpochEnded) and event.number == epoch + 1:
+        if isinstance(event, messages.EpochEnded) and event.number == epoch + 1:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
@@ -54,7 +54,7 @@ def go_on(folder: Path) -> tuple[dlbench.TrialResult, list[object]]:
 
 def steps(folder: Path) -> list[Path]:
     (trial,) = (folder / "trials").iterdir()
-    return sorted((trial / resume.STATE).iterdir())
+    return sorted((trial / saved_states.STATE).iterdir())
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 4])
@@ -67,7 +67,7 @@ def test_an_interrupted_trial_goes_on_to_the_same_bits(
     assert trial.params_sha256 == uninterrupted.params_sha256
     assert trial.history == uninterrupted.history
     assert trial.best_params_sha256 == uninterrupted.best_params_sha256
-    assert not (trial.folder / resume.STATE).exists()
+    assert not (trial.folder / saved_states.STATE).exists()
 
 
 @pytest.mark.parametrize("damage", ["truncated", "torn", "missing", "half-deleted", "foreign"])
@@ -91,7 +91,7 @@ def test_a_damaged_state_is_passed_over_and_reported(
                 )
     trial, seen = go_on(tmp_path / "s")
     assert trial.params_sha256 == uninterrupted.params_sha256
-    notices = [event.text for event in seen if isinstance(event, events.Notice)]
+    notices = [event.text for event in seen if isinstance(event, messages.Notice)]
     assert len(notices) == (damage != "missing")
     assert all("is damaged and passed over" in notice for notice in notices)
 
@@ -155,7 +155,7 @@ def test_a_trial_whose_worker_always_dies_fails_and_the_others_go_on(
     assert again.failed == [again.trials[0]]
     once_more = dlbench.run(study, out=tmp_path / "s", retry_failed=True, on_event=started.append)
     assert deadly.id in [
-        trial_id for event in started if isinstance(event, events.Started) for trial_id in event.trial_ids
+        trial_id for event in started if isinstance(event, messages.Started) for trial_id in event.trial_ids
     ]
     assert once_more.trials[1] == fine
 
@@ -164,7 +164,7 @@ def test_no_process_is_left_when_a_run_is_abandoned(tmp_path: Path) -> None:
     before = threading.active_count()
 
     def stop(event: object) -> None:
-        if isinstance(event, events.Started):
+        if isinstance(event, messages.Started):
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
@@ -174,5 +174,7 @@ def test_no_process_is_left_when_a_run_is_abandoned(tmp_path: Path) -> None:
         time.sleep(0.05)
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
     assert [
-        child for child in children if "dlbench.worker" in Path(f"/proc/{child}/cmdline").read_text()
+        child
+        for child in children
+        if "dlbench.execution.worker" in Path(f"/proc/{child}/cmdline").read_text()
     ] == []

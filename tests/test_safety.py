@@ -24,12 +24,18 @@ import pytest
 from conftest import SMALL
 
 import dlbench
-from dlbench import config, files, manifest, report, resume, study
+from dlbench import files, report
 from dlbench.errors import ConfigError, DataError, InputError, StoreError, UnknownNameError
-from dlbench.results import TrialResult, TrialStatus
-from dlbench.spec import StudySpec, TrialSpec
-from dlbench.store import FILE_NAME, Store
-from dlbench.writers import TensorBoardWriter
+from dlbench.execution import saved_states
+from dlbench.records import TrialStatus
+from dlbench.spec import config
+from dlbench.spec.study import StudySpec
+from dlbench.spec.trial import TrialSpec
+from dlbench.storage import manifest
+from dlbench.storage.results import TrialResult
+from dlbench.storage.store import FILE_NAME, Store
+from dlbench.storage.tensorboard import TensorBoardWriter
+from dlbench.studies import planning
 
 PACKAGE = Path(dlbench.__file__).parent
 
@@ -126,7 +132,7 @@ def test_importing_needs_no_network() -> None:
 TAGS = [
     "!!python/object/apply:os.mkdir [PATH]",
     "!!python/object/new:os.mkdir [PATH]",
-    "!!python/object:dlbench.spec.TrialSpec {}",
+    "!!python/object:dlbench.spec.trial.TrialSpec {}",
     "!!python/name:os.system",
     "!!python/module:os",
     "!!python/tuple [1, 2]",
@@ -316,12 +322,12 @@ def test_removing_a_link_keeps_what_it_points_to(precious: Path, tmp_path: Path)
     trial = tmp_path / "trial"
     trial.mkdir()
     (trial / "state").symlink_to(precious / "state")
-    resume.forget(trial)
+    saved_states.forget(trial)
     assert not (trial / "state").is_symlink()
     assert untouched(precious)
     (trial / "state").mkdir()
     (trial / "state" / "link").symlink_to(precious)
-    resume.forget(trial)
+    saved_states.forget(trial)
     assert untouched(precious)
     (trial / "best").symlink_to(precious / "best")
     files.remove(trial / "best")
@@ -347,7 +353,7 @@ def test_a_study_whose_inside_is_a_link_outside_touches_nothing_there(
     folder = tmp_path / "s"
     folder.mkdir()
     one = StudySpec(trials=small_study.trials[:1])
-    (trial,) = study.plan(one).trials
+    (trial,) = planning.plan(one).trials
     with Store(folder, write=True) as store:
         store.add([trial])
     at = {"trials": folder / "trials", "tensorboard": folder / "tensorboard"}

@@ -17,18 +17,24 @@ from test_report import study as made_up_study
 from test_report import tables, words
 
 import dlbench
-from dlbench import events, grids, looks, report, sequential
+from dlbench import report
+from dlbench.analysis.looks import alpha_of, last_look
 from dlbench.errors import SpecError, StoreError
-from dlbench.looks import Look, last_look, with_looks
-from dlbench.results import StudyResult, TrialResult, TrialStatus
-from dlbench.spec import FLAGS, TrialSpec
+from dlbench.execution import messages
+from dlbench.records import TrialStatus
+from dlbench.spec import designs, looks
+from dlbench.spec.looks import Look, with_looks
+from dlbench.spec.trial import FLAGS, TrialSpec
 from dlbench.stats import mean_interval
+from dlbench.storage.results import TrialResult
+from dlbench.studies import growing
+from dlbench.studies.result import StudyResult
 
 TWO = {"model": ["baseline", "stabilized"]}
 
 
 def comparison(**axes: Any) -> dlbench.StudySpec:
-    return grids.expand({**TWO, "seed": [0, 1], **SMALL, **axes}, "compare-archs")
+    return designs.expand({**TWO, "seed": [0, 1], **SMALL, **axes}, "compare-archs")
 
 
 # The schedule.
@@ -50,7 +56,7 @@ def test_the_schedule_is_fixed_by_its_ends(num_seeds: int, max_seeds: int, expec
 
 
 def test_the_levels_of_all_looks_add_up_to_five_percent() -> None:
-    levels = [Look(number, (5, 10, 15, 20)).alpha for number in (1, 2, 3, 4)]
+    levels = [alpha_of(Look(number, (5, 10, 15, 20))) for number in (1, 2, 3, 4)]
     assert levels == sorted(levels)
     assert sum(levels) == pytest.approx(0.05)
 
@@ -60,7 +66,7 @@ def test_further_seeds_follow_the_largest() -> None:
     assert study.looks == (2, 4)
     assert [spec.seed for spec in study.trials] == [3, 7, 8, 9] * 2
     assert looks.seeds_at(Look(1, study.looks), (spec.seed for spec in study.trials)) == {3, 7}
-    assert sequential.grown(study) == study, "a study that has grown is what it was planned to be"
+    assert growing.grown(study) == study, "a study that has grown is what it was planned to be"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +75,7 @@ def test_further_seeds_follow_the_largest() -> None:
         (comparison(seed=[0, 1, 2]), 2, "--max-seeds 2 is less than the 3 seeds"),
         (comparison(seed=0), 5, "two seeds or more"),
         (dlbench.grid(seed=[0, 1], **SMALL), 5, "not a grid"),
-        (grids.union([comparison(), comparison(model="modernist", seed=[0, 1, 2])]), 5, "the same seeds"),
+        (designs.union([comparison(), comparison(model="modernist", seed=[0, 1, 2])]), 5, "the same seeds"),
         (comparison(), 99_999, "at most 100,000"),
         (comparison(seed=[0, 2**32 - 1]), 3, "seed"),
     ],
@@ -81,7 +87,7 @@ def test_impossible_budgets_are_refused(study: dlbench.StudySpec, max_seeds: int
 
 def test_a_budget_there_must_be() -> None:
     with pytest.raises(SpecError, match="--max-seeds"):
-        sequential.run_until_separated(comparison())
+        growing.run_until_separated(comparison())
 
 
 # What a look may say.
@@ -173,7 +179,7 @@ def facts(found: StudyResult) -> Any:
 
 
 def test_models_that_differ_end_the_study_at_the_first_look(tmp_path: Path) -> None:
-    study = grids.expand(
+    study = designs.expand(
         {**SMALL, "model": "baseline", "learning_rate": [1e-9, 5e-3], "num_epochs": 8, "seed": range(4)},
         "compare-archs",
     )
@@ -181,7 +187,7 @@ def test_models_that_differ_end_the_study_at_the_first_look(tmp_path: Path) -> N
     found = dlbench.run_until_separated(study, 40, out=tmp_path / "s", workers=0, on_event=seen.append)
     assert len(found) == 8
     assert report.study_record(found)["comparison"]["looks"]["taken"] == 1
-    notices = [event.text for event in seen if isinstance(event, events.Notice)]
+    notices = [event.text for event in seen if isinstance(event, messages.Notice)]
     assert "10 looks planned, after 4, 8, 12" in notices[0]
     assert notices[1].endswith("Look 1 of 10, 4 seeds: lr 0.005 is told from each of the others")
     with pytest.raises(
@@ -221,4 +227,4 @@ def test_a_growing_study_that_is_killed_ends_as_one_that_is_not(tmp_path: Path) 
     seen: list[object] = []
     found = dlbench.run_until_separated(dlbench.open_study(folder).spec, out=folder, on_event=seen.append)
     assert facts(found) == facts(whole)
-    assert not [event for event in seen if isinstance(event, events.Started)]
+    assert not [event for event in seen if isinstance(event, messages.Started)]

@@ -21,8 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import dlbench
-from dlbench import events
-from dlbench.results import Epoch, TrialStatus
+from dlbench.execution import messages
+from dlbench.records import Epoch, TrialStatus
 
 #: What TensorBoard calls a trial's final figures.
 FINAL = {
@@ -110,7 +110,7 @@ def test_a_study_grows_in_its_folder_and_trains_only_what_is_missing(
     started: list[str] = []
 
     def watch(event: object) -> None:
-        if isinstance(event, events.Started):
+        if isinstance(event, messages.Started):
             started.extend(event.trial_ids)
 
     both = dlbench.run(
@@ -163,7 +163,7 @@ def test_tensorboards_hyper_parameter_tab_shows_every_trial(small_result: dlbenc
 
     logs = str(small_result.folder / "tensorboard")
     events = EventMultiplexer().AddRunsFromDirectory(logs)
-    events.Reload()
+    messages.Reload()
     provider = MultiplexerDataProvider(events, logs)
     backend = backend_context.Context(TBContext(logdir=logs, data_provider=provider))
     asked = context.RequestContext()
@@ -268,7 +268,7 @@ def test_a_killed_worker_is_replaced_and_its_trial_tried_again(
     killed: list[int] = []
 
     def kill_once(event: object) -> None:
-        if isinstance(event, events.EpochEnded) and not killed:
+        if isinstance(event, messages.EpochEnded) and not killed:
             killed.append(_children(os.getpid())[0])
             os.kill(killed[0], signal.SIGKILL)
 
@@ -307,7 +307,7 @@ def test_a_killed_study_is_taken_up_again(
 
 
 def test_a_second_writer_is_refused(small_result: dlbench.StudyResult) -> None:
-    from dlbench.store import Store
+    from dlbench.storage.store import Store
 
     with Store(small_result.folder, write=True), pytest.raises(dlbench.StoreError, match="another process"):
         Store(small_result.folder, write=True)
@@ -455,11 +455,13 @@ def _wait(condition: Callable[[], bool], seconds: float = 10) -> None:
 
 
 def test_processes_of_two_versions_do_not_wait_for_each_other(tmp_path: Path) -> None:
-    command = [sys.executable, "-P", "-m", "dlbench.worker"]
-    setup = events.Setup(worker=0, study_dir=str(tmp_path), data_dir=None, checkpoint_every=None, sys_path=())
+    command = [sys.executable, "-P", "-m", "dlbench.execution.worker"]
+    setup = messages.Setup(
+        worker=0, study_dir=str(tmp_path), data_dir=None, checkpoint_every=None, sys_path=()
+    )
     said = subprocess.run(
         command,
-        input=events.encode(setup) + b'{"type": "of a later version"}\n',
+        input=messages.encode(setup) + b'{"type": "of a later version"}\n',
         capture_output=True,
         timeout=60,
     )

@@ -12,18 +12,19 @@ import pytest
 from conftest import SMALL
 
 import dlbench
-from dlbench import events, files
+from dlbench import files
+from dlbench.execution import messages
+from dlbench.records import TIME_KINDS
 from dlbench.report import study_report
-from dlbench.results import KINDS
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[dlbench.StudyResult, list[events.Idle]]:
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[dlbench.StudyResult, list[messages.Idle]]:
     """Four trials in two programs that differ in the batch size, by one worker."""
-    idle: list[events.Idle] = []
+    idle: list[messages.Idle] = []
 
     def hear(event: object) -> None:
-        if isinstance(event, events.Idle):
+        if isinstance(event, messages.Idle):
             idle.append(event)
 
     grid = dlbench.grid(**SMALL | {"batch_size": [16, 24]}, seed=[0, 1])
@@ -31,25 +32,25 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[dlbench.StudyResult
 
 
 def total(times: Any) -> float:
-    return sum(times[kind] for kind in KINDS)
+    return sum(times[kind] for kind in TIME_KINDS)
 
 
-def test_the_study_adds_up_to_the_wall_clock(study: tuple[dlbench.StudyResult, list[events.Idle]]) -> None:
+def test_the_study_adds_up_to_the_wall_clock(study: tuple[dlbench.StudyResult, list[messages.Idle]]) -> None:
     result, _ = study
     assert total(result.times) == pytest.approx(result.wall_time_s, rel=0.02)
     assert all(seconds > 0 for seconds in result.times.values())
     assert dlbench.open_study(result.folder).times == result.times
     record = result.to_dict()["study"]
-    assert [record[f"{kind}_time_s"] for kind in KINDS] == [result.times[kind] for kind in KINDS]
+    assert [record[f"{kind}_time_s"] for kind in TIME_KINDS] == [result.times[kind] for kind in TIME_KINDS]
     (line,) = (part for part in study_report(result) if str(part).startswith("Workers' time"))
     assert "% training" in str(line)
 
 
 def test_trials_add_up_to_what_their_worker_measured(
-    study: tuple[dlbench.StudyResult, list[events.Idle]],
+    study: tuple[dlbench.StudyResult, list[messages.Idle]],
 ) -> None:
     result, idle = study
-    trials = sum(trial.outcome[f"{kind}_time_s"] for trial in result for kind in KINDS)
+    trials = sum(trial.outcome[f"{kind}_time_s"] for trial in result for kind in TIME_KINDS)
     assert trials == pytest.approx(total(idle[-1].spent), rel=0.02)
     for kind in ("train", "eval", "compile"):
         by_trial = sum(trial.outcome[f"{kind}_time_s"] for trial in result)
@@ -62,9 +63,9 @@ def test_a_workers_life_adds_up_from_its_start(tmp_path: Path) -> None:
     spent: list[float] = []
 
     def hear(event: object) -> None:
-        if isinstance(event, events.Started):
+        if isinstance(event, messages.Started):
             seen.append(time.monotonic())
-        if isinstance(event, events.Idle):
+        if isinstance(event, messages.Idle):
             seen.append(time.monotonic())
             spent.append(total(event.spent))
 
@@ -73,7 +74,7 @@ def test_a_workers_life_adds_up_from_its_start(tmp_path: Path) -> None:
     assert seen[-1] - seen[0] < spent[0] < seen[-1] - begun
 
 
-def test_the_time_to_compile_is_shared(study: tuple[dlbench.StudyResult, list[events.Idle]]) -> None:
+def test_the_time_to_compile_is_shared(study: tuple[dlbench.StudyResult, list[messages.Idle]]) -> None:
     result, _ = study
     first, second, other, another = result
     assert {trial.batch_size for trial in (first, second)} == {16} == {first.batch_size}
@@ -88,7 +89,7 @@ def test_the_time_to_compile_is_shared(study: tuple[dlbench.StudyResult, list[ev
 
 
 def test_programs_share_what_does_not_depend_on_what_they_differ_in(tmp_path: Path) -> None:
-    from dlbench.worker import Worker
+    from dlbench.execution.worker import Worker
 
     events_seen: list[object] = []
     trials = dlbench.plan(dlbench.grid(**SMALL | {"batch_size": [16, 24]}, optimizer=["adam", "sgd"])).trials
@@ -116,10 +117,10 @@ def test_a_cache_that_is_too_large_loses_what_was_used_longest_ago(tmp_path: Pat
 
 
 def test_checkpoints_after_the_first_are_what_orbax_reads(
-    study: tuple[dlbench.StudyResult, list[events.Idle]],
+    study: tuple[dlbench.StudyResult, list[messages.Idle]],
 ) -> None:
     """The second to fourth are filled into the layout of the first, which orbax wrote itself."""
-    from dlbench.checkpoint import tree_digest
+    from dlbench.storage.checkpoints import tree_digest
 
     for trial in study[0]:
         loaded = trial.load()
@@ -136,7 +137,7 @@ def test_the_figures_are_scikit_learns(classes: int) -> None:
     from scipy.stats import binomtest
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    from dlbench.metrics import classification_metrics
+    from dlbench.training.metrics import classification_metrics
 
     draw = np.random.default_rng(classes)
     labels = draw.integers(0, classes - (classes > 2), 300).astype(np.int32)
@@ -154,7 +155,7 @@ def test_the_figures_are_scikit_learns(classes: int) -> None:
 def test_the_area_under_the_curve_is_scikit_learns(classes: int) -> None:
     from sklearn.metrics import roc_auc_score
 
-    from dlbench.metrics import roc_auc, scores
+    from dlbench.training.metrics import roc_auc, scores
 
     draw = np.random.default_rng(classes)
     labels = draw.integers(0, classes, 300)

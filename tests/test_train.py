@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlbench import losses, models, train
+from dlbench import models
+from dlbench.training import evaluation, loop, losses
+from dlbench.training.state import Data, Hyper, Keys, Static, TrainState
 
-HYPER = train.Hyper(np.float32(0.02))
+HYPER = Hyper(np.float32(0.02))
 TRACES = 0
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
@@ -38,7 +40,7 @@ class Hidden(nn.Module):
 
 def make_data(images, labels, val_images=None, val_labels=None):
     val_images, val_labels = (images, labels) if val_images is None else (val_images, val_labels)
-    return train.Data(*map(jnp.asarray, (images, labels, val_images, val_labels)))
+    return Data(*map(jnp.asarray, (images, labels, val_images, val_labels)))
 
 
 def quadrants(count, seed=0):
@@ -64,7 +66,7 @@ def larger(images):
 
 
 SEPARABLE = make_data(*quadrants(90), *quadrants(50, seed=1))
-LINEAR = train.Static(Linear(), batch_size=16)
+LINEAR = Static(Linear(), batch_size=16)
 
 
 def assert_identical(a, b):
@@ -83,25 +85,25 @@ def differ(a, b):
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_separable_classes_are_learned(optimizer):
-    static = train.Static(Linear(), 16, optimizer)
-    state, metrics = train.fit(static, SEPARABLE, jax.random.key(0), HYPER, 12)
+    static = Static(Linear(), 16, optimizer)
+    state, metrics = loop.fit(static, SEPARABLE, jax.random.key(0), HYPER, 12)
     assert metrics.val_accuracy[-1] == 1
     assert metrics.train_accuracy[-1] == 1
     assert metrics.train_loss[-1] < metrics.train_loss[0] / 3
-    loss, accuracy = train.evaluate(static, state.params, {}, SEPARABLE.val_images, SEPARABLE.val_labels)
+    loss, accuracy = evaluation.evaluate(static, state.params, {}, SEPARABLE.val_images, SEPARABLE.val_labels)
     np.testing.assert_allclose([loss, accuracy], [metrics.val_loss[-1], 1], rtol=1e-5)
 
 
 def test_eight_images_are_memorised():
     images, labels = noise(8)
-    _, metrics = train.fit(train.Static(Hidden(), 3), make_data(images, labels), jax.random.key(0), HYPER, 40)
+    _, metrics = loop.fit(Static(Hidden(), 3), make_data(images, labels), jax.random.key(0), HYPER, 40)
     assert metrics.train_accuracy[-1] == 1
     assert metrics.train_loss[-1] < 0.05
 
 
 def test_labels_without_meaning_give_chance():
     data = make_data(*noise(90), *noise(1000, seed=1))
-    _, metrics = train.fit(LINEAR, data, jax.random.key(0), HYPER, 12)
+    _, metrics = loop.fit(LINEAR, data, jax.random.key(0), HYPER, 12)
     assert metrics.train_accuracy[-1] > 0.35  # it has learned the noise by heart
     assert abs(metrics.val_accuracy[-1] - 0.25) < 5 * (0.25 * 0.75 / 1000) ** 0.5
 
@@ -110,18 +112,18 @@ def test_labels_without_meaning_give_chance():
 def all_random():
     """An epoch in which all four keys matter: a small network with dropout and augmentation, as a function."""
     model = models.ExperimentalCNN(num_classes=4, batch_norm=True, dropout_rate=0.5)
-    static = train.Static(model, 4, transform="augmented")
+    static = Static(model, 4, transform="augmented")
     images, labels = quadrants(12)
     data = make_data(larger(images), labels)
 
     @quick_jit
     def run(keys, learning_rate, weight_decay, epoch):
-        hyper = train.Hyper(learning_rate, weight_decay)
-        state = train.init(static, data, keys, hyper)._replace(epoch=epoch)
-        after, loss, _ = train.train_epoch(static, state, data, keys, hyper)
+        hyper = Hyper(learning_rate, weight_decay)
+        state = loop.init(static, data, keys, hyper)._replace(epoch=epoch)
+        after, loss, _ = loop.train_epoch(static, state, data, keys, hyper)
         return state.params, after.params, after.batch_stats, loss
 
-    keys = train.purpose_keys(jax.random.key(0))
+    keys = loop.purpose_keys(jax.random.key(0))
 
     def with_defaults(keys=keys, learning_rate=0.01, weight_decay=0.0, epoch=0):
         return run(keys, np.float32(learning_rate), np.float32(weight_decay), np.int32(epoch))
@@ -155,12 +157,12 @@ def watched_epoch(count, size, keys=None, epoch=0):
         carry = seen, dropout.at[index].set(step_keys[0]), augment.at[index].set(step_keys[1])
         return carry, (labels.mean(), (images[:, 0, 0, 0] == labels.astype(jnp.uint8)).sum())
 
-    keys = train.purpose_keys(jax.random.key(0)) if keys is None else keys
+    keys = loop.purpose_keys(jax.random.key(0)) if keys is None else keys
     empty = jnp.zeros((steps, 2), jnp.uint32)
     seen = jnp.full(steps * size, -1, jnp.int32)
-    state = train.TrainState(seen, empty, empty, jnp.asarray(epoch), *[None] * 4)
-    with mock.patch.object(train, "train_step", watch):
-        state, loss, accuracy = train.train_epoch(train.Static(Linear(), size), state, data, keys, HYPER)
+    state = TrainState(seen, empty, empty, jnp.asarray(epoch), *[None] * 4)
+    with mock.patch.object(loop, "train_step", watch):
+        state, loss, accuracy = loop.train_epoch(Static(Linear(), size), state, data, keys, HYPER)
     assert state.epoch == epoch + 1
     seen, dropout, augment = map(np.asarray, (state.params, state.batch_stats, state.opt_state))
     return seen[:count], dropout, augment, float(loss), float(accuracy)
@@ -184,7 +186,7 @@ def test_every_epoch_has_its_own_order():
 
 def test_orders_are_uniform():
     orders = np.asarray(
-        jax.vmap(functools.partial(train.permutation, count=4))(jax.random.split(jax.random.key(0), 2400))
+        jax.vmap(functools.partial(loop.permutation, count=4))(jax.random.split(jax.random.key(0), 2400))
     )
     _, counts = np.unique(orders, axis=0, return_counts=True)
     assert len(counts) == 24
@@ -193,7 +195,7 @@ def test_orders_are_uniform():
 
 def test_a_batch_larger_than_the_data_trains():
     images, labels = quadrants(5)
-    state, metrics = train.fit(LINEAR, make_data(images, labels), jax.random.key(0), HYPER, 3)
+    state, metrics = loop.fit(LINEAR, make_data(images, labels), jax.random.key(0), HYPER, 3)
     assert metrics.train_loss[2] < metrics.train_loss[0]
     assert np.isfinite(jax.tree.leaves(state.params)[0]).all()
 
@@ -202,7 +204,7 @@ def test_a_batch_larger_than_the_data_trains():
 
 
 def test_each_purpose_has_its_key():
-    keys = np.array([jax.random.key_data(key) for key in train.purpose_keys(jax.random.key(0))])
+    keys = np.array([jax.random.key_data(key) for key in loop.purpose_keys(jax.random.key(0))])
     assert len(np.unique(keys, axis=0)) == 4
 
 
@@ -212,9 +214,9 @@ def test_each_draw_has_its_key():
     assert len(np.unique(np.concatenate(drawn), axis=0)) == 2 * 3 * 4
 
 
-@pytest.mark.parametrize("purpose", train.Keys._fields)
+@pytest.mark.parametrize("purpose", Keys._fields)
 def test_changing_one_key_leaves_the_other_draws(purpose, all_random):
-    keys = train.purpose_keys(jax.random.key(0))
+    keys = loop.purpose_keys(jax.random.key(0))
     other = keys._replace(**{purpose: jax.random.key(99)})
     before = dict(zip(("order", "dropout", "augment"), watched_epoch(13, 4, keys), strict=False))
     after = dict(zip(("order", "dropout", "augment"), watched_epoch(13, 4, other), strict=False))
@@ -264,20 +266,20 @@ def test_manual_is_infinite_where_the_probability_underflows():
 
 def test_the_first_of_the_best_epochs_is_kept():
     accuracies = [0.5, 0.7, 0.6, 0.7]
-    state = train.TrainState(0, {}, (), jnp.zeros((), jnp.int32), -1, {}, jnp.float32(-1), jnp.int32(0))
+    state = TrainState(0, {}, (), jnp.zeros((), jnp.int32), -1, {}, jnp.float32(-1), jnp.int32(0))
 
     def next_epoch(static, state, *_):
         epoch = state.epoch + 1
         return state._replace(params=10 * epoch, epoch=epoch), 0.0, 0.0
 
     with (
-        mock.patch.object(train, "train_epoch", next_epoch),
-        mock.patch.object(train, "evaluate") as evaluate,
+        mock.patch.object(loop, "train_epoch", next_epoch),
+        mock.patch.object(evaluation, "evaluate") as evaluate,
     ):
         evaluate.side_effect = [(0.0, jnp.float32(accuracy)) for accuracy in accuracies]
         kept = []
         for _ in accuracies:
-            state, _ = train.run_epoch(LINEAR, state, SEPARABLE, None, HYPER)
+            state, _ = loop.run_epoch(LINEAR, state, SEPARABLE, None, HYPER)
             kept.append((int(state.best_epoch), int(state.best_params), float(state.best_val_accuracy)))
     assert [(epoch, params) for epoch, params, _ in kept] == [(1, 10), (2, 20), (2, 20), (2, 20)]
     np.testing.assert_allclose([accuracy for _, _, accuracy in kept], [0.5, 0.7, 0.7, 0.7])
@@ -285,11 +287,11 @@ def test_the_first_of_the_best_epochs_is_kept():
 
 def test_the_best_parameters_have_the_best_accuracy():
     data = make_data(*quadrants(40), *noise(60))  # validation accuracy goes up and down
-    state, metrics = train.fit(LINEAR, data, jax.random.key(2), train.Hyper(np.float32(0.1)), 6)
+    state, metrics = loop.fit(LINEAR, data, jax.random.key(2), Hyper(np.float32(0.1)), 6)
     assert metrics.val_accuracy[-1] < metrics.val_accuracy.max()  # or the last would do for the best
     assert state.best_epoch == 1 + metrics.val_accuracy.argmax()
     assert state.best_val_accuracy == metrics.val_accuracy.max()
-    _, accuracy = train.evaluate(LINEAR, state.best_params, {}, data.val_images, data.val_labels)
+    _, accuracy = evaluation.evaluate(LINEAR, state.best_params, {}, data.val_images, data.val_labels)
     assert accuracy == state.best_val_accuracy
     assert state.epoch == 6
 
@@ -301,7 +303,7 @@ def test_evaluation_is_the_mean_over_images():
         params = {
             "Dense_0": {"kernel": np.eye(16, 4, dtype=np.float32), "bias": np.arange(4, dtype=np.float32)}
         }
-        loss, accuracy = train.evaluate(LINEAR, params, {}, images, labels)
+        loss, accuracy = evaluation.evaluate(LINEAR, params, {}, images, labels)
         logits = (images.reshape(count, 16).astype(np.float64) / 255 - 0.5) / 0.5 @ np.eye(16, 4) + np.arange(
             4
         )
@@ -316,19 +318,19 @@ def test_evaluation_is_the_mean_over_images():
 @pytest.fixture(scope="module")
 def lanes():
     """Four lanes, the second of which diverges, and each of them alone."""
-    static = train.Static(models.ExperimentalCNN(num_classes=4), 30, "sgd")
+    static = Static(models.ExperimentalCNN(num_classes=4), 30, "sgd")
     data = SEPARABLE._replace(
         train_images=larger(SEPARABLE.train_images), val_images=larger(SEPARABLE.val_images)
     )
     keys = jnp.stack([jax.random.key(seed) for seed in range(4)])
-    hyper = train.Hyper(np.array([0.01, 1e20, 0.1, 0.03], np.float32), np.array([0, 0, 0.1, 1], np.float32))
+    hyper = Hyper(np.array([0.01, 1e20, 0.1, 0.03], np.float32), np.array([0, 0, 0.1, 1], np.float32))
 
     def fit(key, hyper):
-        return train.fit(static, data, key, hyper, 2)
+        return loop.fit(static, data, key, hyper, 2)
 
     together = quick_jit(jax.vmap(fit))(keys, hyper)
     fit_alone = quick_jit(fit)
-    alone = [fit_alone(keys[lane], train.Hyper(*(h[lane] for h in hyper))) for lane in range(4)]
+    alone = [fit_alone(keys[lane], Hyper(*(h[lane] for h in hyper))) for lane in range(4)]
     return jax.device_get(together), jax.device_get(alone)
 
 
@@ -352,21 +354,21 @@ def test_a_lane_agrees_with_the_trial_alone(lanes):
 
 
 def test_reruns_are_bit_identical():
-    first, again = (train.fit(LINEAR, SEPARABLE, jax.random.key(5), HYPER, 3) for _ in range(2))
+    first, again = (loop.fit(LINEAR, SEPARABLE, jax.random.key(5), HYPER, 3) for _ in range(2))
     assert_identical(first, again)
 
 
 def test_one_trace_for_all_learning_rates_and_seeds():
-    epoch = jax.jit(functools.partial(train.train_epoch, LINEAR))
+    epoch = jax.jit(functools.partial(loop.train_epoch, LINEAR))
     before, traces = TRACES, []
     for seed, learning_rate, weight_decay in [(0, 0.1, 0.0), (1, 0.2, 0.0), (2, 0.1, 0.3)]:
-        hyper = train.Hyper(np.float32(learning_rate), np.float32(weight_decay))
-        keys = train.purpose_keys(jax.random.key(seed))
+        hyper = Hyper(np.float32(learning_rate), np.float32(weight_decay))
+        keys = loop.purpose_keys(jax.random.key(seed))
         params = {"Dense_0": {"kernel": np.zeros((16, 4), np.float32), "bias": np.zeros(4, np.float32)}}
-        state = train.TrainState(
+        state = TrainState(
             params,
             {},
-            train._optimizer(LINEAR, hyper).init(params),
+            loop._optimizer(LINEAR, hyper).init(params),
             np.int32(seed),
             params,
             {},
@@ -387,18 +389,18 @@ def test_one_trace_for_all_learning_rates_and_seeds():
 def test_three_steps_by_hand(optimizer, decay_mode):
     """Softmax regression, its gradient and the update rules written out."""
     rate, decay = 0.1, 0.3
-    static = train.Static(Linear(), 5, optimizer, decay_mode)
-    hyper = train.Hyper(np.float32(rate), np.float32(decay))
+    static = Static(Linear(), 5, optimizer, decay_mode)
+    hyper = Hyper(np.float32(rate), np.float32(decay))
     images, labels = quadrants(15)
     generator = np.random.default_rng(0)
     p = [generator.normal(size=(16, 4)), generator.normal(size=4)]
     params = {"Dense_0": {"kernel": p[0].astype(np.float32), "bias": p[1].astype(np.float32)}}
-    carry = params, {}, train._optimizer(static, hyper).init(params)
-    step = jax.jit(functools.partial(train.train_step, static))
+    carry = params, {}, loop._optimizer(static, hyper).init(params)
+    step = jax.jit(functools.partial(loop.train_step, static))
     m, v = [0.0, 0.0], [0.0, 0.0]
     for t in range(3):
         batch = slice(5 * t, 5 * t + 5)
-        keys = train.purpose_keys(jax.random.key(0))
+        keys = loop.purpose_keys(jax.random.key(0))
         carry, (loss, hits) = step(carry, images[batch], labels[batch], keys, np.int32(t), hyper)
 
         x = (images[batch].reshape(5, 16) / 255 - 0.5) / 0.5

@@ -22,12 +22,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dlbench import data, devices, files, grids, native, study
+from dlbench import data, files, native
 from dlbench.bench.measure import Subject, environment, last_words
 from dlbench.bench.rounds import ratio
 from dlbench.bench.steps import MODELS, MODULES, Tell
 from dlbench.errors import WorkerError
-from dlbench.spec import FLAGS
+from dlbench.execution import devices
+from dlbench.spec import designs
+from dlbench.spec.trial import FLAGS
+from dlbench.studies import planning
 
 #: What tells the trials of one command apart.
 _NAMES = ("model", "optimizer", "learning_rate", "batch_size", "weight_decay")
@@ -40,7 +43,7 @@ class Work:
 
     Args:
         command: dlbench's command.
-        axes: its values by field of :class:`~dlbench.spec.TrialSpec`; those that vary are lists.
+        axes: its values by field of :class:`~dlbench.spec.trial.TrialSpec`; those that vary are lists.
     """
 
     command: str
@@ -49,14 +52,14 @@ class Work:
     @property
     def trials(self) -> list[dict[str, Any]]:
         """Its trials, by field; those with the smallest batches, which take longest, first."""
-        product = itertools.product(*(grids.values_of(self.axes.get(name, 0.0)) for name in _NAMES))
+        product = itertools.product(*(designs.values_of(self.axes.get(name, 0.0)) for name in _NAMES))
         return sorted((dict(zip(_NAMES, one, strict=True)) for one in product), key=lambda t: t["batch_size"])
 
     def flags(self) -> list[str]:
         """The command line after ``dlbench``."""
         words = [self.command, "--device", "cpu"]
         for name, value in self.axes.items():
-            words += [FLAGS[name], *map(str, grids.values_of(value))]
+            words += [FLAGS[name], *map(str, designs.values_of(value))]
         return words
 
 
@@ -266,5 +269,5 @@ def _with_variants(trials: list[dict[str, Any]], threads: int, folder: Path) -> 
 
 def estimate_s(work: Work, against: Sequence[str], repeats: int) -> float:
     """About how long it takes: what dlbench's plan says, and what the references took in proportion."""
-    planned = study.plan(grids.expand(work.axes), workers=devices.count("cpu"), device="cpu").estimate_s
+    planned = planning.plan(designs.expand(work.axes), workers=devices.count("cpu"), device="cpu").estimate_s
     return repeats * planned * (2 + 3 * ("torch" in against) + 4 * ("original" in against))

@@ -1,6 +1,6 @@
 """Processes that measure, from the parent's side. No jax.
 
-They are started as dlbench's workers are (:func:`dlbench.engine.configure`): one thread each unless told.
+They are started as dlbench's workers are (:func:`dlbench.execution.engine.configure`): one thread each unless told.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from dlbench import engine
 from dlbench.errors import WorkerError
+from dlbench.execution import engine
 
 _THREAD_VARIABLES = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _LAST_WORDS = 2000

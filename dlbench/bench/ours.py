@@ -11,10 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlbench import checkpoint, data, models, native, train
+from dlbench import data, models, native
 from dlbench.bench.serving import peak_bytes, serve
-from dlbench.programs import Split, compile_program, inputs_of
-from dlbench.spec import Trial, TrialSpec
+from dlbench.execution.programs import DeviceSplit, compile_program, inputs_of
+from dlbench.spec.trial import Trial, TrialSpec
+from dlbench.training import evaluation, loop
+from dlbench.training.state import Data, Hyper, Static, TrainState, static_part
 
 #: Side of the matrices whose product measures what the core can do, and how often it is timed.
 _PEAK_SIDE = 1536
@@ -40,12 +42,12 @@ class Network:
             for indices in (drawn.train_indices, drawn.val_indices)
             for half in (dataset.train_images, dataset.train_labels)
         ]
-        arrays = train.Data(*parts)
+        arrays = Data(*parts)
         labels = np.asarray(arrays.val_labels)
-        split = Split(arrays, arrays.val_images, labels, dataset.num_classes, drawn.digest)
+        split = DeviceSplit(arrays, arrays.val_images, labels, dataset.num_classes, drawn.digest)
         spec = TrialSpec(model=model, batch_size=batch_size, optimizer=optimizer)  # type: ignore[arg-type]
         trial = Trial(spec=spec, data_digest=dataset.digest)
-        static = checkpoint.static_part(self._make(model), trial)
+        static = static_part(self._make(model), trial)
         self._arrays, self._inputs = arrays, inputs_of(trial)
         start = time.perf_counter()
         self._program = compile_program(static, split, *self._inputs, trial, {})
@@ -98,9 +100,9 @@ class Network:
         return 2 * side**3 / min(spent)
 
 
-def _compile_one(model: nn.Module, state: train.TrainState, arrays: train.Data) -> Any:
+def _compile_one(model: nn.Module, state: TrainState, arrays: Data) -> Any:
     def logits(variables: Any, image: jax.Array) -> Any:
-        return model.apply(variables, train.normalise(image))
+        return model.apply(variables, evaluation.normalize_images(image))
 
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     return jax.jit(logits).lower(variables, arrays.val_images[:1]).compile()
@@ -116,18 +118,18 @@ def step_flops(model: nn.Module) -> float:
 
 
 def _flops(model: nn.Module, batch_size: int) -> float:
-    static = train.Static(model, batch_size, "sgd")
+    static = Static(model, batch_size, "sgd")
     images = jax.ShapeDtypeStruct((batch_size, 28, 28, 1), jnp.uint8)
     labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
-    keys, hyper = train.purpose_keys(jax.random.key(0)), train.Hyper(1e-3)
+    keys, hyper = loop.purpose_keys(jax.random.key(0)), Hyper(1e-3)
     state = jax.eval_shape(
-        lambda images, labels: train.init(static, train.Data(images, labels, images, labels), keys, hyper),
+        lambda images, labels: loop.init(static, Data(images, labels, images, labels), keys, hyper),
         images,
         labels,
     )
 
     def step(carry: Any, images: jax.Array, labels: jax.Array) -> Any:
-        return train.train_step(static, carry, images, labels, keys, jnp.int32(0), hyper)
+        return loop.train_step(static, carry, images, labels, keys, jnp.int32(0), hyper)
 
     carry = (state.params, state.batch_stats, state.opt_state)
     # What is counted is the same at every level of LLVM's optimisation; without any it compiles in half the time.

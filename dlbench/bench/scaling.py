@@ -14,14 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlbench import data, devices, study
+from dlbench import data
 from dlbench.bench.rounds import quartiles
 from dlbench.bench.steps import Tell
 from dlbench.errors import WorkerError
+from dlbench.execution import devices
 from dlbench.report import count as counted
+from dlbench.studies import running
+from dlbench.studies.designs import grid
 
 if TYPE_CHECKING:
-    from dlbench.results import StudyResult
+    from dlbench.studies.result import StudyResult
 
 WIDTH_MODEL = "dlbench.bench.widths:WidthCNN"
 
@@ -98,8 +101,8 @@ class _Runner:
             "optimizer": "sgd",
             "num_epochs": 1,
         }
-        result = study.run(
-            study.grid(**fields | axes), out=self._folder / str(self._count), workers=workers, device="cpu"
+        result = running.run(
+            grid(**fields | axes), out=self._folder / str(self._count), workers=workers, device="cpu"
         )
         if result.failed:
             raise WorkerError(f"a trial of the benchmark failed: {result.failed[0].error}")

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 NAMES = ("SimpleCNN", "Baseline", "Stabilized", "High-Vision", "Modernist")
-#: Images per step of an evaluation, as in :data:`dlbench.train.EVAL_CHUNK`.
+#: Images per step of an evaluation, as in :data:`dlbench.training.evaluation.EVAL_CHUNK`.
 EVAL_CHUNK = 100
 
 

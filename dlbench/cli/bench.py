@@ -81,8 +81,8 @@ def bench(options: BenchOptions) -> None:
 
     Alone or against PyTorch and plain Flax.
     """
-    from dlbench import render
     from dlbench.bench import charts, tables
+    from dlbench.report import terminal
 
     _check_flags(options)
     against = _against(options)
@@ -90,12 +90,12 @@ def bench(options: BenchOptions) -> None:
     if options.chart is not None:
         check_path("--chart", options.chart)
         charts.check(Path(options.chart))
-    record = _measure(options, against, repeats, render.message)
+    record = _measure(options, against, repeats, terminal.message)
     reports = {"steps": tables.steps_report, "scaling": tables.scaling_report}
     if options.as_json:
         print_json({"benchmark": options.what, **record})
     else:
-        render.show(reports.get(options.what, tables.commands_report)(record))
+        terminal.show(reports.get(options.what, tables.commands_report)(record))
     if options.chart is not None:
         charts.draw(options.what, record, Path(options.chart))
 
@@ -159,13 +159,13 @@ def _against(options: BenchOptions) -> list[str]:
 
 def _models(names: Sequence[str]) -> list[str]:
     from dlbench.bench.steps import MODELS
-    from dlbench.registry import normalise
+    from dlbench.spec.registry import name_key
 
-    known = {normalise(model): model for model in MODELS}
+    known = {name_key(model): model for model in MODELS}
     for name in names:
-        if normalise(name) not in known:
+        if name_key(name) not in known:
             raise UnknownNameError("network of the benchmark, --model", name, MODELS)
-    return list(dict.fromkeys(known[normalise(name)] for name in names))
+    return list(dict.fromkeys(known[name_key(name)] for name in names))
 
 
 def _number(flag: str, text: str | None, default: int) -> int:

@@ -13,7 +13,7 @@ from dlbench.cli.studies import print_json, study_folder
 from dlbench.errors import InputError
 
 if TYPE_CHECKING:
-    from dlbench.replay import Replay
+    from dlbench.studies.replay import Replay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +43,12 @@ def replay(options: ReplayOptions) -> int:
 
     Exit code 0: identical; 1: different.
     """
-    from dlbench import registry, render
+    from dlbench.report import terminal
+    from dlbench.spec import registry
 
     if options.model:
         registry.resolve_model(options.model)
-    with render.waiting("training the trial again", quiet=options.as_json):
+    with terminal.waiting("training the trial again", quiet=options.as_json):
         done = _again(options)
     if options.as_json:
         record: dict[str, Any] = {
@@ -65,13 +66,13 @@ def replay(options: ReplayOptions) -> int:
         lines.append(f"first difference: {done.results[0]} ({len(done.results)} in all)")
     changed = [f"  {difference}" for difference in done.environment]
     lines.append("\n".join(["environment, changed:", *changed]) if changed else "environment: unchanged")
-    render.text("\n".join(lines))
+    terminal.text("\n".join(lines))
     return 0 if done.identical else 1
 
 
 def _again(options: ReplayOptions) -> Replay:
-    from dlbench import exports
-    from dlbench.replay import find, replay, retrain
+    from dlbench.report import exports
+    from dlbench.studies.replay import find, replay, retrain
 
     folder = Path(options.study)
     if not exports.is_export(folder):
@@ -85,9 +86,9 @@ def _again(options: ReplayOptions) -> Replay:
 
 def check(folder: Path) -> int:
     """Print what is wrong with a study."""
-    from dlbench import render
-    from dlbench.audit import audit
+    from dlbench.report import terminal
+    from dlbench.storage.audit import audit
 
     problems = audit(folder)
-    render.text("\n".join(problems) if problems else f"{folder} is whole")
+    terminal.text("\n".join(problems) if problems else f"{folder} is whole")
     return 1 if problems else 0

@@ -154,7 +154,7 @@ class StudyOptions:
         return given
 
     def settings(self) -> dict[str, Any]:
-        """Where and how to run, as :func:`dlbench.study.run` takes it.
+        """Where and how to run, as :func:`dlbench.studies.running.run` takes it.
 
         Raises:
             InputError: two flags for one thing, or a name that is a path.
@@ -177,7 +177,7 @@ class StudyOptions:
         }
 
     def persistence(self) -> dict[str, Any]:
-        """What to do about interruptions and failures, as :func:`dlbench.study.run` takes it.
+        """What to do about interruptions and failures, as :func:`dlbench.studies.running.run` takes it.
 
         Raises:
             InputError: no number of epochs.

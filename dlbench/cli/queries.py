@@ -21,7 +21,8 @@ from dlbench.cli.studies import print_json, show_failures, study_folder
 from dlbench.errors import InputError, UnknownNameError, WorkerError
 
 if TYPE_CHECKING:
-    from dlbench.results import StudyResult, TrialResult
+    from dlbench.storage.results import TrialResult
+    from dlbench.studies.result import StudyResult
 
     #: What ``--filter`` says: a field, and a test of a trial.
     _Condition = tuple[str, Callable[[TrialResult], bool]]
@@ -64,9 +65,11 @@ def results(options: ResultsOptions) -> int:
     Its trials can be filtered and sorted.
     """
     gc.disable()  # looking for cycles among ten thousand records takes as long as reading them; the end is near
-    from dlbench import render, report
-    from dlbench.recorded import RUNS, list_studies, open_study
-    from dlbench.spec import TrialSpec
+    from dlbench import report
+    from dlbench.report import terminal
+    from dlbench.spec.trial import TrialSpec
+    from dlbench.storage.studies import RUNS, list_studies
+    from dlbench.studies.result import open_study
 
     style = "json" if options.as_json else options.format
     if options.study is None:
@@ -76,7 +79,7 @@ def results(options: ResultsOptions) -> int:
             )
         studies = list_studies()
         if not studies and style == "table":
-            render.message(f"There are no studies in {RUNS.absolute()}; 'dlbench compare-archs' makes one.")
+            terminal.message(f"There are no studies in {RUNS.absolute()}; 'dlbench compare-archs' makes one.")
             return 0
         table = report.studies_table(studies)
         listed = [dict(zip((c.key for c in table.columns), row, strict=True)) for row in table.rows]
@@ -93,7 +96,7 @@ def results(options: ResultsOptions) -> int:
     if len(result) == 1 and not history:  # one trial is shown with its epochs
         result = _chosen(open_study(result.folder), conditions, options.sort)
     if options.plot:
-        render.show(report.plots_report(result))
+        terminal.show(report.plots_report(result))
         return 0
     _print(
         style,
@@ -119,7 +122,7 @@ def _report(result: StudyResult, keep_order: bool) -> list[Any]:
 
     said = report.study_report(result)
     if result.spec.kind == "compare-archs":
-        from dlbench.answers import correct_answers
+        from dlbench.analysis.answers import correct_answers
 
         said[-1:-1] = report.same_images_report(result, correct_answers(result.complete))
     best_first = [part for part in said if getattr(part, "title", "") == report.BY_ACCURACY]
@@ -142,17 +145,18 @@ def _print(
     style: str, table: Callable[[], Any], parts: Callable[[], list[Any]], record: Callable[[], dict[str, Any]]
 ) -> None:
     """Print one of three, and make only that one."""
-    from dlbench import render, report
+    from dlbench import report
+    from dlbench.report import terminal
 
     match style:
         case "json":
             print_json(record())
         case "csv":
-            render.text(table().to_csv())
+            terminal.text(table().to_csv())
         case "markdown":
-            render.text(report.to_markdown(parts()))
+            terminal.text(report.to_markdown(parts()))
         case _:
-            render.show(parts())
+            terminal.show(parts())
 
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -168,7 +172,7 @@ _CONDITION = re.compile(r"(?P<field>[a-z_0-9]+)\s*(?P<operator>!=|<=|>=|=|<|>)\s
 
 def _condition(text: str) -> _Condition:
     """What ``--filter`` says: the field, and a test of a trial."""
-    from dlbench.registry import label, normalise
+    from dlbench.spec.registry import label, name_key
 
     match = _CONDITION.fullmatch(text.strip())
     if match is None:
@@ -189,7 +193,7 @@ def _condition(text: str) -> _Condition:
                 return False
             raise InputError(f"--filter {text}: {field} is no number; take = or !=")
         known = "none" if value is None else label(str(value)) if field == "model" else str(value)
-        return compare(normalise(known), normalise(wanted))
+        return compare(name_key(known), name_key(wanted))
 
     return field, keep
 
@@ -203,9 +207,9 @@ def _sorted(trials: Sequence[TrialResult], wanted: str) -> list[TrialResult]:
 
 
 def _field(name: str) -> str:
-    from dlbench.config import ALIASES
-    from dlbench.results import OUTCOME_FIELDS
-    from dlbench.spec import TrialSpec
+    from dlbench.records import OUTCOME_FIELDS
+    from dlbench.spec.config import ALIASES
+    from dlbench.spec.trial import TrialSpec
 
     fields = ("id", "status", *TrialSpec.model_fields, *OUTCOME_FIELDS)
     field = ALIASES.get(name, name)
@@ -229,10 +233,12 @@ class InfoOptions:
 @takes(InfoOptions)
 def info(options: InfoOptions) -> None:
     """Show versions, devices and caches."""
-    from dlbench import manifest, render, report
+    from dlbench import report
     from dlbench.data import cache_root
+    from dlbench.report import terminal
+    from dlbench.storage import manifest
 
-    with render.waiting("asking jax for its devices"):
+    with terminal.waiting("asking jax for its devices"):
         record = {**manifest.environment(), "jax": _jax_environment()}
     record["caches"] = [
         {"folder": str(path), "bytes": sum(f.stat().st_size for f in path.rglob("*") if f.is_file())}
@@ -244,7 +250,7 @@ def info(options: InfoOptions) -> None:
 
 def _jax_environment() -> dict[str, Any]:
     """What jax sees, asked in a process of its own: this one stays free of it."""
-    command = [sys.executable, "-m", "dlbench.worker", "--environment"]
+    command = [sys.executable, "-m", "dlbench.execution.worker", "--environment"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise WorkerError(f"jax cannot start:\n{done.stderr.strip()}")
@@ -266,9 +272,10 @@ def data(context: typer.Context, data_dir: DataDir = None, as_json: Json = False
 
 def show_data(name: Name, data_dir: DataDir = None, as_json: Json = False) -> None:
     """Show a data set's classes, counts and digest, preparing it first where necessary."""
-    from dlbench import data, render, report
+    from dlbench import data, report
+    from dlbench.report import terminal
 
-    with render.waiting(f"reading {name}"):
+    with terminal.waiting(f"reading {name}"):
         found = data.info(name, data_dir)
     record = {**dataclasses.asdict(found), "path": str(found.path) if found.path else None}
     _print("json" if as_json else "table", list, lambda: report.data_report(found), lambda: record)
@@ -276,8 +283,9 @@ def show_data(name: Name, data_dir: DataDir = None, as_json: Json = False) -> No
 
 def prepare_data(name: Name, data_dir: DataDir = None) -> None:
     """Fetch, check and cache a data set, so that studies need no network."""
-    from dlbench import data, render
+    from dlbench import data
+    from dlbench.report import terminal
 
-    with render.waiting(f"preparing {name}"):
+    with terminal.waiting(f"preparing {name}"):
         found = data.info(name, data_dir)
-    render.text(f"{found.name} is ready: {found.num_train:,} + {found.num_test:,} images in {found.path}")
+    terminal.text(f"{found.name} is ready: {found.num_train:,} + {found.num_test:,} images in {found.path}")

@@ -13,7 +13,7 @@ from dlbench.cli.studies import study_folder
 from dlbench.errors import InputError, StoreError
 
 if TYPE_CHECKING:
-    from dlbench.exports import Export
+    from dlbench.report.exports import Export
 
 OUT = "report"
 
@@ -46,7 +46,7 @@ def report(options: ReportOptions) -> None:
     Studies are exported as text and figures, small enough for git; exported ones are read as they are, so that
     the same report can be made from git alone, to the last byte.
     """
-    from dlbench import render
+    from dlbench.report import terminal
     from dlbench.report.document import to_document
     from dlbench.report.page import to_html
 
@@ -62,7 +62,7 @@ def report(options: ReportOptions) -> None:
         raise InputError(f"{', '.join(options.studies)}: these are notes alone; name a study that has trials")
     _write(markdown, to_document(_title(markdown), sections, markdown.parent))
     _write(page, _marked(to_html(_title(page), pages)))
-    render.text(
+    terminal.text(
         "\n".join(
             map(str, [*(each.folder for each in exported if each.folder.parent == out), markdown, page])
         )
@@ -75,8 +75,8 @@ def _exported(names: list[str], out: Path) -> list[Export]:
     Raises:
         InputError: two of them have one name.
     """
-    from dlbench import exports, render
-    from dlbench.store import FILE_NAME
+    from dlbench.report import exports, terminal
+    from dlbench.storage.store import FILE_NAME
 
     folders = [
         Path(name)
@@ -87,7 +87,7 @@ def _exported(names: list[str], out: Path) -> list[Export]:
     places = [out / folder.resolve().name for folder in folders]
     if twice := next((place for place in places if places.count(place) > 1), None):
         raise InputError(f"two studies are called {twice.name}; report them apart, or rename one")
-    with render.waiting("drawing"):
+    with terminal.waiting("drawing"):
         return [
             exports.export(folder, place) if (folder / FILE_NAME).is_file() else exports.read(folder)
             for folder, place in zip(folders, places, strict=True)

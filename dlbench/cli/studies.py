@@ -18,10 +18,10 @@ from dlbench.cli.options import DEFAULTS, CompareOptions, StudyOptions, TargetOp
 from dlbench.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
-    from dlbench.config import Config, Kind
-    from dlbench.results import StudyResult
-    from dlbench.spec import StudySpec
-    from dlbench.study import Plan
+    from dlbench.execution.plan import Plan
+    from dlbench.spec.config import Config, Kind
+    from dlbench.spec.study import StudySpec
+    from dlbench.studies.result import StudyResult
 
 #: What compare-archs takes where neither flags nor file say otherwise: worth reading, and done in a minute.
 COMPARE_DEFAULTS: dict[str, Any] = {
@@ -92,10 +92,11 @@ def plan(options: TargetOptions) -> int:
 
 def _target(options: TargetOptions) -> tuple[StudySpec, dict[str, Any], str]:
     """The study that a file or folder holds, how to run it, and the file's text."""
-    from dlbench import config, sequential
-    from dlbench.recorded import open_study
-    from dlbench.registry import resolve_model
-    from dlbench.spec import FLAGS
+    from dlbench.spec import config
+    from dlbench.spec.registry import resolve_model
+    from dlbench.spec.trial import FLAGS
+    from dlbench.studies import growing
+    from dlbench.studies.result import open_study
 
     settings = options.settings()
     if options.target and options.config:
@@ -115,7 +116,7 @@ def _target(options: TargetOptions) -> tuple[StudySpec, dict[str, Any], str]:
         raise InputError(f"{file} holds a study already, which {given[0]} cannot change; leave it out")
     folder = study_folder(file)
     study = open_study(folder).spec
-    return sequential.grown(study) if study.looks else study, settings | {"out": folder}, ""
+    return growing.grown(study) if study.looks else study, settings | {"out": folder}, ""
 
 
 def study_folder(name: str) -> Path:
@@ -124,8 +125,8 @@ def study_folder(name: str) -> Path:
     Raises:
         UnknownNameError: there is none.
     """
-    from dlbench.recorded import RUNS
-    from dlbench.store import FILE_NAME
+    from dlbench.storage.store import FILE_NAME
+    from dlbench.storage.studies import RUNS
 
     for folder in (Path(name), RUNS / name):
         if (folder / FILE_NAME).is_file():
@@ -136,7 +137,7 @@ def study_folder(name: str) -> Path:
 
 def _study(options: StudyOptions, kind: Kind) -> tuple[StudySpec, str]:
     """The study that the flags ask for, and the text of the file that they override."""
-    from dlbench import config
+    from dlbench.spec import config
 
     options.settings()  # what is wrong with them is said before any file is read
     read = config.read(Path(options.config)) if options.config else None
@@ -145,8 +146,9 @@ def _study(options: StudyOptions, kind: Kind) -> tuple[StudySpec, str]:
 
 def _expand(read: Config | None, kind: Kind, options: StudyOptions) -> StudySpec:
     """Merge the command's defaults, the file and the flags, the later over the earlier."""
-    from dlbench import claims, sequential
-    from dlbench.grids import expand, union
+    from dlbench.spec import claims
+    from dlbench.spec.designs import expand, union
+    from dlbench.studies import growing
 
     defaults = COMPARE_DEFAULTS if kind == "compare-archs" else {}
     flags = options.fields_given()
@@ -165,28 +167,27 @@ def _expand(read: Config | None, kind: Kind, options: StudyOptions) -> StudySpec
         claims.check(read.claims, own.trials)
     repeated = sum(len(part.trials) for part in parts) - len(study.trials)
     if repeated:
-        from dlbench import render
-        from dlbench.report import count
+        from dlbench.report import count, terminal
 
-        render.message(
+        terminal.message(
             f"Warning: {count(repeated, 'trial')} of one grid are in another too; each is trained once"
         )
     if kind == "compare-archs" and len(study.axes.get("model", ())) < 2:
         name = study.trials[0].model
         raise InputError(f"compare-archs needs two models or more; got --model {name}. See 'dlbench train'")
     budget = options.budget() if isinstance(options, CompareOptions) else None
-    return study if budget is None else sequential.grown(study, budget)
+    return study if budget is None else growing.grown(study, budget)
 
 
 def _first(axes: dict[str, Any]) -> dict[str, Any]:
     """One value of each, with a warning where there were more."""
-    from dlbench import render
-    from dlbench.spec import FLAGS
+    from dlbench.report import terminal
+    from dlbench.spec.trial import FLAGS
 
     for name, values in axes.items():
         if len(values) > 1:
             listed = " ".join(str(value)[:100] for value in values[:5]) + (" ..." if len(values) > 5 else "")
-            render.message(
+            terminal.message(
                 f"Warning: one trial takes one value, so of {FLAGS.get(name, name)} {listed} it is "
                 f"{str(values[0])[:100]}; "
                 "'dlbench grid' trains them all"
@@ -195,12 +196,13 @@ def _first(axes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _planned(study: StudySpec, options: StudyOptions, settings: dict[str, Any]) -> Plan:
-    from dlbench import render, sequential
-    from dlbench import study as library
+    from dlbench.report import terminal
+    from dlbench.studies import growing
+    from dlbench.studies import planning as library
 
-    plan = sequential.plan if study.looks else library.plan
+    plan = growing.plan if study.looks else library.plan
     try:
-        with render.waiting("checking the study and its data", options.quiet), _flags_named():
+        with terminal.waiting("checking the study and its data", options.quiet), _flags_named():
             return plan(study, **settings)
     except InputError as error:
         raise InputError(_place(options, str(error)) + str(error)) from None
@@ -208,8 +210,8 @@ def _planned(study: StudySpec, options: StudyOptions, settings: dict[str, Any]) 
 
 def _place(options: StudyOptions, text: str) -> str:
     """The place in the study's file that a message about a flag means, if it is there that its value comes from."""
-    from dlbench import config
-    from dlbench.spec import FLAGS
+    from dlbench.spec import config
+    from dlbench.spec.trial import FLAGS
 
     file = options.config or getattr(options, "target", None)
     if not file or not Path(file).is_file():
@@ -231,12 +233,13 @@ def _flags_named() -> Iterator[None]:
 
 
 def _show_plan(planned: Plan, options: StudyOptions) -> int:
-    from dlbench import render, report
+    from dlbench import report
+    from dlbench.report import terminal
 
     if options.as_json:
         print_json(report.plan_record(planned))
     else:
-        render.show(report.plan_report(planned))
+        terminal.show(report.plan_report(planned))
     return 0
 
 
@@ -246,8 +249,11 @@ def _perform(study: StudySpec, config: str, options: StudyOptions, settings: dic
     Returns:
         The exit code: 1 where a trial failed.
     """
-    from dlbench import render, report, sequential
-    from dlbench import study as library
+    from dlbench import report
+    from dlbench.report import terminal
+    from dlbench.report.progress import StudyProgress
+    from dlbench.studies import growing
+    from dlbench.studies.running import run
 
     persistence = options.persistence()
     planned = _planned(study, options, settings)
@@ -255,8 +261,8 @@ def _perform(study: StudySpec, config: str, options: StudyOptions, settings: dic
         return _show_plan(planned, options)
     _confirm(planned, options.yes)
     command = ["dlbench", *sys.argv[1:]]
-    progress = render.StudyProgress(options.quiet)
-    train = sequential.run_until_separated if study.looks else library.run
+    progress = StudyProgress(options.quiet)
+    train = growing.run_until_separated if study.looks else run
     try:
         with progress:
             result = train(
@@ -264,7 +270,7 @@ def _perform(study: StudySpec, config: str, options: StudyOptions, settings: dic
             )
     except KeyboardInterrupt:
         most = "at most " if study.looks else ""
-        render.message(
+        terminal.message(
             f"Interrupted: {progress.finished} of {most}{len(planned.trials)} trials are done and kept in "
             f"{planned.folder}\nTo go on: {shlex.join(command)}"
         )
@@ -272,7 +278,7 @@ def _perform(study: StudySpec, config: str, options: StudyOptions, settings: dic
     if options.as_json:
         print_json(report.study_record(result))
     else:
-        render.show(report.study_report(result))
+        terminal.show(report.study_report(result))
     show_failures(result)
     return 1 if result.failed else 0
 
@@ -283,7 +289,7 @@ def _confirm(planned: Plan, yes: bool) -> None:
     Raises:
         InputError: there is nobody to ask.
     """
-    from dlbench.grids import disk_bytes
+    from dlbench.execution.costs import disk_bytes
     from dlbench.report import count, duration
 
     estimates = []
@@ -305,8 +311,7 @@ def _confirm(planned: Plan, yes: bool) -> None:
 
 def show_failures(result: StudyResult) -> None:
     """List the trials that failed, on standard error."""
-    from dlbench import render
-    from dlbench.report import count
+    from dlbench.report import count, terminal
 
     if not result.failed:
         return
@@ -315,7 +320,7 @@ def show_failures(result: StudyResult) -> None:
     for trial in result.failed:
         reason = (trial.error or "unknown").splitlines()[0]
         lines.append(f"  {trial.id}  {trial.trial.spec.model} seed {trial.seed}: {reason}")
-    render.message("\n".join(lines))
+    terminal.message("\n".join(lines))
 
 
 def print_json(record: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ percent where they are shown; "±" is half the width of a 95 % interval.
 | `listings` | trials in full, plans, studies, data sets, the machine |
 """
 
-from dlbench.report.comparison import winner
+from dlbench.analysis.comparison import winner
 from dlbench.report.listings import (
     data_report,
     datasets_table,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from dlbench.looks import Look, last_look, seeds_at
-from dlbench.report.configurations import Configuration, axes_of, common, configurations, labelled, tally
+from dlbench.analysis.comparison import ALPHA, Judged, judge
+from dlbench.analysis.configurations import Configuration, common, tally
+from dlbench.analysis.looks import alpha_of
 from dlbench.report.outlook import is_unpaired, seeds_to_settle
 from dlbench.report.tables import (
     Column,
@@ -21,76 +21,16 @@ from dlbench.report.tables import (
     tenth,
     thousands,
 )
-from dlbench.results import StudyResult, TrialResult
-from dlbench.stats import PairwiseComparison, Ranking, ranking
-
-#: Family-wise error rate of a comparison: of one of a fixed size, or of all the looks at a growing one.
-ALPHA = 0.05
+from dlbench.spec.looks import Look
+from dlbench.stats import PairwiseComparison, Ranking
+from dlbench.storage.results import StudyRecord
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """A comparison as far as it may be judged.
-
-    Attributes:
-        trials: those that are judged: of a growing study, those of its last look.
-        groups: their configurations, by label.
-        ranked: the ranking of those that completed trials.
-        look: the look, of a growing study.
-    """
-
-    trials: tuple[TrialResult, ...]
-    groups: dict[str, Configuration]
-    ranked: Ranking | None
-    look: Look | None
-
-    @property
-    def is_conclusive(self) -> bool:
-        """Whether every model has the seeds that a verdict takes."""
-        groups = [group for group in self.groups.values() if group.complete]
-        return len(groups) > 1 and all(len(group.complete) > 1 for group in groups)
-
-    @property
-    def winner(self) -> str | None:
-        """The model that the data tell from each of the others."""
-        return self.ranked.winner if self.ranked and self.is_conclusive else None
-
-
-def _judge(result: StudyResult) -> _Judged:
-    """Rank the models at the level that the study's look allows; before the first look, rank none."""
-    trials, looks = result.trials, result.spec.looks
-    look = last_look(looks, trials)
-    if look:
-        seeds = seeds_at(look, (trial.seed for trial in trials))
-        trials = tuple(trial for trial in trials if trial.seed in seeds)
-    groups = labelled(configurations(trials), axes_of(trials))
-    measured = {label: group.by_seed("test_accuracy") for label, group in groups.items() if group.complete}
-    alpha = look.alpha if look else ALPHA
-    ranked = (
-        ranking(measured, confidence=1 - alpha, alpha=alpha)
-        if measured and bool(look) == bool(looks)
-        else None
-    )
-    return _Judged(trials, groups, ranked, look)
-
-
-def compared(result: StudyResult) -> dict[str, list[TrialResult]]:
-    """The completed trials that are judged, by model, in the order of the ranking; none where nothing is."""
-    judged = _judge(result)
-    entries = judged.ranked.entries if judged.ranked else ()
-    return {entry.name: judged.groups[entry.name].complete for entry in entries}
-
-
-def winner(result: StudyResult) -> str | None:
-    """The model that the data tell from each of the others, at the level that the study's look allows."""
-    return _judge(result).winner
-
-
-def comparison_record(result: StudyResult) -> dict[str, Any]:
+def comparison_record(result: StudyRecord) -> dict[str, Any]:
     """What may be concluded from a comparison, for ``--json``."""
-    judged = _judge(result)
+    judged = judge(result)
     looks, look, ranked = result.spec.looks, judged.look, judged.ranked
-    alpha = (look.alpha if look else None) if looks else ALPHA
+    alpha = (alpha_of(look) if look else None) if looks else ALPHA
     return {
         "figure": "test_accuracy",
         "looks": {"planned": list(looks), "taken": look.number if look else 0} if looks else None,
@@ -123,9 +63,9 @@ def comparison_record(result: StudyResult) -> dict[str, Any]:
     }
 
 
-def comparison_report(result: StudyResult) -> Report:
+def comparison_report(result: StudyRecord) -> Report:
     """A row a model, by mean test accuracy over seeds, and what may be concluded from it."""
-    judged = _judge(result)
+    judged = judge(result)
     groups, ranked = judged.groups, judged.ranked
     entries = {entry.name: entry for entry in ranked.entries} if ranked else {}
     order = [*entries, *(label for label in groups if label not in entries)]
@@ -161,7 +101,7 @@ def comparison_report(result: StudyResult) -> Report:
     return [table, *_conclusions(result, judged)]
 
 
-def _conclusions(result: StudyResult, judged: _Judged) -> list[str]:
+def _conclusions(result: StudyRecord, judged: Judged) -> list[str]:
     looks, ranked = result.spec.looks, judged.ranked
     if looks and not judged.look:
         return [
@@ -181,7 +121,7 @@ def _without_result(groups: Mapping[str, Configuration]) -> list[str]:
     return [f"In no comparison, for want of a completed trial: {listed(without)}."] if without else []
 
 
-def _looks_taken(result: StudyResult, judged: _Judged) -> list[str]:
+def _looks_taken(result: StudyRecord, judged: Judged) -> list[str]:
     """How often the data were looked at, and what that leaves of the 5 %."""
     look = judged.look
     if look is None:
@@ -191,7 +131,7 @@ def _looks_taken(result: StudyResult, judged: _Judged) -> list[str]:
     return [
         f"{count(look.number, 'look')} taken of {len(look.schedule)} planned (after "
         f"{listed([str(seeds) for seeds in look.schedule])} seeds). All together may err in {level(ALPHA)} of studies; "
-        f"this one may in {level(look.alpha)}, the level of all that follows.{more}"
+        f"this one may in {level(alpha_of(look))}, the level of all that follows.{more}"
     ]
 
 

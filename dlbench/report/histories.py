@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from dlbench.report.configurations import Configuration, axes_of, configurations
+from dlbench.analysis.configurations import Configuration, axes_of, configurations
+from dlbench.records import Epoch
 from dlbench.report.tables import Column, Table
-from dlbench.results import Epoch, TrialResult
 from dlbench.stats import mean_interval
+from dlbench.storage.results import TrialResult
 
 
 def history_table(trials: Sequence[TrialResult]) -> Table:

@@ -5,29 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dlbench import grids
-from dlbench.looks import Look
-from dlbench.report.tables import (
-    Column,
-    Made,
-    Report,
-    Table,
-    count,
-    duration,
-    level,
-    listed,
-    phrase,
-    thousands,
-)
-from dlbench.results import TrialResult, TrialStatus
-from dlbench.spec import STATIC_FIELDS
+from dlbench.analysis.looks import alpha_of
+from dlbench.execution.costs import COMPILE_S, cost_s
+from dlbench.records import TrialStatus
+from dlbench.report.tables import Column, Made, Report, Table, count, duration, level, listed, thousands
+from dlbench.spec.looks import Look
+from dlbench.spec.naming import phrase
+from dlbench.spec.trial import STATIC_FIELDS
+from dlbench.storage.results import TrialResult
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from dlbench.data import Available, DatasetInfo
-    from dlbench.recorded import StudySummary
-    from dlbench.study import Plan
+    from dlbench.execution.plan import Plan
+    from dlbench.storage.studies import StudySummary
 
 
 def records_table(trials: Sequence[TrialResult]) -> Table:
@@ -51,7 +43,7 @@ def plan_report(plan: Plan) -> Report:
         spec = program.trials[0].spec
         left = [trial for trial in program.trials if trial.id not in plan.done]
         label = ", ".join(phrase(name, getattr(spec, name)) for name in varied or ("model",))
-        core_s = sum(map(grids.cost_s, left)) + (grids.COMPILE_S if left else 0.0)
+        core_s = sum(map(cost_s, left)) + (COMPILE_S if left else 0.0)
         rows.append((label, len(program.trials), len(program.trials) - len(left), core_s))
     most = "At most " if plan.study.looks else ""
     workers = count(plan.workers, "worker") if plan.workers else "this process"
@@ -66,7 +58,7 @@ def plan_report(plan: Plan) -> Report:
 
 def schedule_in_words(looks: Sequence[int]) -> str:
     """The looks of a growing comparison, as they are said before anything is trained."""
-    levels = [level(Look(number, tuple(looks)).alpha) for number in range(1, len(looks) + 1)]
+    levels = [level(alpha_of(Look(number, tuple(looks)))) for number in range(1, len(looks) + 1)]
     return (
         f"{count(len(looks), 'look')} planned, after {listed(list(map(str, looks)))} seeds of each model, at the "
         f"{'levels' if len(looks) > 1 else 'level'} {listed(levels)}. The study ends at the first that tells one model "

@@ -7,10 +7,10 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dlbench.report.configurations import axes_of, configurations
+from dlbench.analysis.configurations import axes_of, configurations
 from dlbench.report.studies import heat_maps
 from dlbench.report.tables import Table
-from dlbench.results import StudyResult, TrialResult
+from dlbench.storage.results import StudyRecord, TrialResult
 
 #: More curves than this cannot be told apart in one drawing.
 MAX_CURVES = 8
@@ -41,7 +41,7 @@ class Plot:
     percent: bool = False
 
 
-def plots_report(result: StudyResult) -> list[Plot | Table | str]:
+def plots_report(result: StudyRecord) -> list[Plot | Table | str]:
     """Learning curves, a configuration each, and the heat maps of a study: what ``results --plot`` draws."""
     found = configurations(result.trials)
     groups = [group for group in found if any(trial.history for trial in group.trials)]

@@ -6,17 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from dlbench.report.configurations import (
-    Configuration,
-    axes_of,
-    common,
-    configurations,
-    field_column,
-    tally,
-)
-from dlbench.report.tables import Column, Report, Table, percent, plus_minus, within
-from dlbench.results import TrialResult
+from dlbench.analysis.configurations import Configuration, axes_of, common, configurations, tally
+from dlbench.report.tables import Column, Report, Table, field_column, percent, plus_minus, within
 from dlbench.stats import Interval, mean_interval, paired_comparison, std_interval
+from dlbench.storage.results import TrialResult
 
 
 def protocol_report(trials: Sequence[TrialResult]) -> Report:

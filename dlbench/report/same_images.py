@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dlbench.report.comparison import compared
-from dlbench.results import StudyResult, TrialResult
+from dlbench.analysis.comparison import compared
 from dlbench.stats import mcnemar
+from dlbench.storage.results import StudyRecord, TrialResult
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LEVEL = 0.05
 
 
-def same_images_report(result: StudyResult, answers: Mapping[str, NDArray[np.bool_]]) -> list[str]:
+def same_images_report(result: StudyRecord, answers: Mapping[str, NDArray[np.bool_]]) -> list[str]:
     """In how many seeds the first model's network and each other's differ on the same images.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dlbench.report.configurations import Configuration
+from dlbench.analysis.configurations import Configuration
 from dlbench.report.outlook import seeds_to_settle
 from dlbench.report.tables import percent, plus_minus, within
 from dlbench.stats import mean_interval, ranking, selection_estimate

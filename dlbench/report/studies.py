@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from dlbench.report.comparison import comparison_record, comparison_report
-from dlbench.report.configurations import (
+from dlbench.analysis.configurations import (
     REPLICATES,
     Configuration,
     Plane,
     axes_of,
     common,
     configurations,
-    field_column,
     planes,
     tally,
 )
+from dlbench.records import TrialStatus
+from dlbench.report.comparison import comparison_record, comparison_report
 from dlbench.report.selection import selection
 from dlbench.report.tables import (
     Column,
@@ -25,27 +25,27 @@ from dlbench.report.tables import (
     Table,
     count,
     duration,
-    field_title,
+    field_column,
     listed,
     percent,
     plus_minus,
-    setting,
     tenth,
     thousands,
     within,
 )
-from dlbench.results import StudyResult, TrialResult, TrialStatus
+from dlbench.spec.naming import field_title, setting
+from dlbench.storage.results import StudyRecord, TrialResult
 
 #: The title of the table that a grid of single trials ends with.
 BY_ACCURACY = "Trials by validation accuracy"
 
 
-def study_report(result: StudyResult) -> Report:
+def study_report(result: StudyRecord) -> Report:
     """What a study's command prints: what was found, and where it lies."""
     return [*findings(result), *([*times_report(result), _where(result)] if result.trials else [])]
 
 
-def findings(result: StudyResult) -> Report:
+def findings(result: StudyRecord) -> Report:
     """What was found, by the kind of study."""
     if not result.trials:
         return ["No trials."]
@@ -58,7 +58,7 @@ def findings(result: StudyResult) -> Report:
     return [*parts, *_left_out(result.trials)]
 
 
-def study_record(result: StudyResult, chosen: bool = False) -> dict[str, Any]:
+def study_record(result: StudyRecord, chosen: bool = False) -> dict[str, Any]:
     """The same for ``--json``: of a comparison, with what may be concluded, unless its trials were chosen by it."""
     judged = result.spec.kind == "compare-archs" and not chosen
     return {
@@ -211,7 +211,7 @@ def _left_out(trials: Sequence[TrialResult]) -> list[str]:
     )
 
 
-def times_report(result: StudyResult) -> list[str]:
+def times_report(result: StudyRecord) -> list[str]:
     """What the workers' time went into; nothing where that was not recorded."""
     whole = sum(result.times.values())
     if not whole:
@@ -230,7 +230,7 @@ _WORDS = {
 }
 
 
-def _where(result: StudyResult) -> str:
+def _where(result: StudyRecord) -> str:
     took = (
         f"{count(len(result.trials), 'trial')} in {duration(result.wall_time_s)}. "
         if result.wall_time_s

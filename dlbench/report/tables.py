@@ -10,9 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dlbench import registry
 from dlbench.errors import printable
-from dlbench.spec import FLAGS
+from dlbench.spec.naming import field_title, setting
 from dlbench.stats import Interval
 
 
@@ -167,24 +166,16 @@ def listed(names: list[str]) -> str:
     return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
 
 
-def field_title(name: str) -> str:
-    """What people call a field: its flag, without dashes."""
-    return FLAGS.get(name, name).removeprefix("--").replace("-", " ").replace("_", " ")
-
-
-def setting(name: str, value: Any) -> str:
-    """A field's value as its user would write it."""
-    if name == "model":
-        return printable(registry.label(value))
-    if name == "model_args":
-        return printable(" ".join(f"{key}={argument}" for key, argument in value)) or "-"
-    if value is None:
-        return "model's own"
-    short = f"{value:g}" if isinstance(value, float) else printable(str(value))
-    return short if not isinstance(value, float) or float(short) == value else repr(value)
-
-
-def phrase(name: str, value: Any) -> str:
-    """The same in a sentence: with the field's title where the value alone says little."""
-    says_itself = isinstance(value, str) and name != "vary"
-    return setting(name, value) if says_itself else f"{field_title(name)} {setting(name, value)}"
+def field_column(name: str) -> Column:
+    """The column that shows a field of the trials."""
+    words = name in (
+        "model",
+        "model_args",
+        "dataset",
+        "transform",
+        "criterion",
+        "optimizer",
+        "decay_mode",
+        "vary",
+    )
+    return Column(name, field_title(name), lambda value: setting(name, value), left=words)

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from dlbench.claims import ALPHA, Claim, Judgement, Verdict, judge
+from dlbench.analysis.claims import ALPHA, Judgement, Verdict, judge
 from dlbench.report.tables import Column, Report, Table, count, listed
-from dlbench.results import TrialResult
+from dlbench.spec.claims import Claim
+from dlbench.storage.results import TrialResult
 
 #: The title of a study's table of claims.
 CLAIMS = "Claims"

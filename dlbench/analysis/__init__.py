@@ -1,0 +1,1 @@
+"""What may be concluded from results: comparisons, claims, interim looks. Results in, findings out."""

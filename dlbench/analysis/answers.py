@@ -1,0 +1,46 @@
+"""Which test images each trial's network got right, from what its study keeps. No jax."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from dlbench import data
+from dlbench.errors import DlbenchError
+from dlbench.storage.results import TrialResult
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def correct_answers(trials: Iterable[TrialResult]) -> dict[str, NDArray[np.bool_]]:
+    """Per completed trial, by id, whether the class of the largest logit is right, for each test image.
+
+    Only what is at hand is read: a trial without its file of logits, or whose data set is not in the cache with
+    the digest that was recorded, is left out.
+    """
+    import numpy as np
+
+    labels: dict[str, NDArray[Any] | None] = {}
+    found = {}
+    for trial in trials:
+        reference = f"{trial.dataset.partition('@')[0]}@{trial.trial.data_digest}"
+        if reference not in labels:
+            labels[reference] = _test_labels(reference)
+        if (truth := labels[reference]) is None:
+            continue
+        try:
+            logits = np.load(trial.folder / "test_logits.npy", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            continue
+        if logits.ndim == 2 and len(logits) == len(truth):
+            found[trial.id] = logits.argmax(axis=1) == truth
+    return found
+
+
+def _test_labels(reference: str) -> NDArray[Any] | None:
+    try:
+        return data.load(reference).test_labels
+    except DlbenchError:
+        return None

@@ -1,0 +1,1 @@
+"""How a study is executed: compiled programs, workers, and the parent that feeds them."""

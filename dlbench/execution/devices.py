@@ -1,0 +1,111 @@
+"""Choose where to train, without importing jax: kind of device, lanes, number of workers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from importlib import metadata
+
+from dlbench.errors import InputError, SpecError, shown
+from dlbench.spec import registry
+from dlbench.spec.study import StudySpec
+
+DEVICES = ("auto", "cpu", "gpu", "tpu", "metal")
+#: Lanes that a program takes on an accelerator, at most, unless told; always a power of two.
+AUTO_LANES = 64
+_PLUGINS = {"gpu": ("jax-cuda12-plugin", "jax-cuda13-plugin"), "tpu": ("libtpu",), "metal": ("jax-mps",)}
+
+
+def device(asked: str) -> str:
+    """The kind of device to train on; "auto" takes the first accelerator that jax has a plug-in for.
+
+    Raises:
+        SpecError: no such kind, or no plug-in for it.
+    """
+    if asked not in DEVICES:
+        raise SpecError(f"--device must be one of {', '.join(DEVICES)}; got {shown(asked)}")
+    installed = [device for device, packages in _PLUGINS.items() if any(map(_is_installed, packages))]
+    if asked == "auto":
+        return installed[0] if installed else "cpu"
+    if asked != "cpu" and asked not in installed:
+        extra = {"gpu": "cuda"}.get(asked, asked)
+        raise SpecError(
+            f"--device {asked} needs jax's plug-in for it, which is not installed; "
+            f"pip install 'dlbench[{extra}]', or take --device cpu"
+        )
+    return asked
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def lanes(asked: int | str, kind: str) -> Callable[[int], int]:
+    """How many lanes a program of so many trials runs in: a power of two unless told.
+
+    Raises:
+        SpecError: not "auto" and no number from 1 to 4096.
+    """
+    if asked == "auto":
+        return (lambda count: 1) if kind == "cpu" else (lambda count: min(AUTO_LANES, _power_of_two(count)))
+    if not isinstance(asked, int) or isinstance(asked, bool) or not 1 <= asked <= 4096:
+        raise SpecError(f"--lanes must be 'auto' or a number from 1 to 4096; got {shown(asked)}")
+    return lambda count: asked
+
+
+def _power_of_two(count: int) -> int:
+    return 1 << (count - 1).bit_length()
+
+
+def workers(asked: int | None, kind: str, study: StudySpec, left: int) -> int:
+    """How many processes train: one a core or an accelerator, not more than trials are left; 0 is this process.
+
+    Raises:
+        SpecError: no number from 0 to 1024.
+        InputError: worker processes cannot import the model.
+    """
+    at_home = [spec.model for spec in study.trials if spec.model.startswith("__main__:")]
+    if asked is None:
+        return 0 if at_home else max(1, min(count(kind), left))
+    if isinstance(asked, bool) or not isinstance(asked, int) or not 0 <= asked <= 1024:
+        raise SpecError(f"--workers must be a number from 0 to 1024; got {asked!r}")
+    if asked and at_home:
+        raise InputError(
+            f"the model {registry.label(at_home[0])!r} is defined in the main script or notebook, where worker "
+            "processes cannot import it; move it to a module, or train in this process with workers=0"
+        )
+    return asked
+
+
+def cores_each(asked: int | None, kind: str, trials: int) -> int:
+    """How many cores train one trial; more than one only where a study has fewer trials than the machine cores.
+
+    It is the same for all trials of a study, so that their times can be compared, and one where the number of
+    workers was ``asked`` for.
+    """
+    return max(1, count("cpu") // max(trials, 1)) if asked is None and kind == "cpu" else 1
+
+
+def count(kind: str) -> int:
+    """Cores of this machine that this process may use, or GPUs; one of any other accelerator."""
+    if kind == "cpu":
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, len(gpus())) if kind == "gpu" else 1
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip()]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    lines = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
+    return [str(number) for number in range(len(lines))]

@@ -1,0 +1,186 @@
+"""The compiled functions that the trials of one program share, and the arrays they take."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dlbench.errors import InputError
+from dlbench.spec.trial import Trial
+from dlbench.training import evaluation, loop
+from dlbench.training.state import Data, Hyper, Keys, Static, TrainState
+
+
+@dataclass(frozen=True)
+class CompiledProgram:
+    """The compiled functions that the trials of one program share; what compiling all of them took, in seconds."""
+
+    init: Callable[..., Any]
+    train_epoch: Callable[..., Any]
+    validate: Callable[..., Any]
+    predict: Callable[..., Any]
+    compile_s: float
+
+
+@dataclass(frozen=True)
+class Executable:
+    """A compiled function, and the seconds that it took to trace and compile."""
+
+    call: Any
+    seconds: float
+
+
+@dataclass(frozen=True)
+class DeviceSplit:
+    """A data set on the device, divided for training."""
+
+    arrays: Data
+    test_images: jax.Array
+    test_labels: np.ndarray[Any, Any]
+    num_classes: int
+    digest: str
+
+
+def compile_program(
+    static: Static,
+    split: DeviceSplit,
+    keys: Keys,
+    hyper: Hyper,
+    trial: Trial,
+    done: dict[object, Executable],
+) -> CompiledProgram:
+    """Compile what a trial runs, before any of it runs, so that compiling and training are timed apart.
+
+    Each function is given that part of the static part alone on which it depends, and is shared by programs that
+    agree in it: a batch size makes another epoch, but no other initialisation, validation or test.
+
+    Args:
+        static: the static part.
+        split: the data.
+        keys: the keys of one trial, or of as many as there are lanes.
+        hyper: its hyper-parameters, likewise.
+        trial: the trial.
+        done: what this process has compiled; grows.
+
+    Raises:
+        InputError: the model cannot be trained.
+    """
+    shapes = tuple((array.shape, array.dtype) for array in (*split.arrays, split.test_images))
+    used: list[Executable] = []
+
+    def build(
+        function: Callable[..., Any],
+        part: Static,
+        axes: Sequence[int | None],
+        *arguments: Any,
+        **options: Any,
+    ) -> Any:
+        key = (function, part, trial.model_digest, trial.lanes, shapes)
+        if key not in done:
+            start = time.monotonic()
+            bound = functools.wraps(function)(functools.partial(function, part))
+            mapped = jax.vmap(bound, in_axes=tuple(axes)) if trial.lanes > 1 else bound
+            call = jax.jit(mapped).lower(*arguments).compile(compiler_options=options or None)
+            done[key] = Executable(call, time.monotonic() - start)
+        used.append(done[key])
+        return done[key].call
+
+    check_model(static.model, split, trial)
+    fast = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
+    by_model = Static(static.model)
+    by_optimizer = replace(by_model, optimizer=static.optimizer, decay_mode=static.decay_mode)
+    by_criterion = replace(by_model, criterion=static.criterion)
+    data = split.arrays
+    init = build(loop.init, by_optimizer, (None, 0, 0), data, keys, hyper, **fast)
+    state = init.out_info
+    lean = state._replace(opt_state=None)
+    validation = build(evaluation.validate, by_criterion, (0, None), lean, data)
+
+    def validate(state: TrainState, data: Data) -> Any:
+        validated, loss, accuracy = validation(state._replace(opt_state=None), data)
+        return validated._replace(opt_state=state.opt_state), loss, accuracy
+
+    return CompiledProgram(
+        init=init,
+        train_epoch=build(loop.train_epoch, static, (0, None, 0, 0), state, data, keys, hyper),
+        validate=validate,
+        predict=build(
+            evaluation.predict,
+            by_model,
+            (0, 0, None),
+            state.best_params,
+            state.best_batch_stats,
+            split.test_images,
+        ),
+        compile_s=sum(executable.seconds for executable in used),
+    )
+
+
+def check_model(model: Any, split: DeviceSplit, trial: Trial) -> None:
+    """Trace a model on one image and refuse it if it does not answer with one logit a class.
+
+    Raises:
+        InputError: naming the model, what it returned and what was expected.
+    """
+    images = jax.ShapeDtypeStruct((2, *split.arrays.train_images.shape[1:]), jnp.float32)
+    keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
+    expected = (2, split.num_classes)
+    name = f"model {trial.spec.model!r}"
+    wanted = f"expected float logits of shape {expected}, one a class, for images float32 {images.shape}"
+    try:
+        logits, variables = jax.eval_shape(lambda x: model.init_with_output(keys, x), images)
+    except Exception as error:
+        said = (str(error).splitlines() or [""])[0]
+        raise InputError(f"{name} raised {type(error).__name__}: {said}; {wanted}") from error
+    dtype = getattr(logits, "dtype", None)
+    if dtype is None or logits.shape != expected or not jnp.issubdtype(dtype, jnp.floating):
+        found = type(logits).__name__ if dtype is None else f"{dtype.name} {logits.shape}"
+        raise InputError(f"{name} returned {found}; {wanted}")
+    if not jax.tree.leaves(variables.get("params")):
+        raise InputError(f"{name} has no parameters to train; expected a flax module with some in 'params'")
+    unknown = set(variables) - {"params", "batch_stats"}
+    if unknown:
+        raise InputError(
+            f"{name} keeps {', '.join(sorted(unknown))}; only 'params' and 'batch_stats' "
+            "are trained, saved and restored"
+        )
+
+
+def inputs_of(trial: Trial) -> tuple[Keys, Hyper]:
+    """Keys and hyper-parameters of a trial; the purposes that do not vary keep seed 0."""
+    spec = trial.spec
+    varied = _purpose_keys(spec.seed)
+    fixed = varied if spec.vary == "all" else _purpose_keys(0)
+    keys = Keys(
+        *(
+            ours if spec.vary in ("all", purpose) else theirs
+            for purpose, ours, theirs in zip(Keys._fields, varied, fixed, strict=True)
+        )
+    )
+    return keys, Hyper(jnp.float32(spec.learning_rate), jnp.float32(spec.weight_decay))
+
+
+@functools.cache
+def _derive() -> Callable[[jax.Array], Keys]:
+    return jax.jit(loop.purpose_keys)
+
+
+def _purpose_keys(seed: int) -> Keys:
+    return _derive()(jax.random.key(seed))
+
+
+def lane_of(tree: Any, lane: int, lanes: int) -> Any:
+    """One lane of a tree of arrays; the whole where there are no lanes."""
+    return tree if lanes == 1 else jax.tree.map(lambda leaf: leaf[lane], tree)
+
+
+def stack(inputs: list[Any], lanes: int) -> Any:
+    """Trees of arrays with a leading lane axis; the tree itself where there are no lanes."""
+    return inputs[0] if lanes == 1 else jax.tree.map(lambda *leaves: jnp.stack(leaves), *inputs)

@@ -1,0 +1,53 @@
+"""Make models by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+
+from dlbench.errors import DlbenchError, InputError
+from dlbench.spec import registry
+from dlbench.spec.trial import Trial
+
+
+def create(name: str, num_classes: int = 10, **arguments: Any) -> nn.Module:
+    """Make a model by name: a built-in or registered one, or ``package.module:Attribute``.
+
+    Args:
+        name: see :func:`dlbench.spec.registry.resolve_model`.
+        num_classes: number of logits.
+        arguments: whatever the model takes besides (``kernel_size=5``).
+
+    Raises:
+        UnknownNameError: no such model.
+        InputError: it takes no such argument, or makes no Flax module.
+    """
+    reference = registry.resolve_model(name)
+    try:
+        model = registry.import_model(reference)(num_classes=num_classes, **arguments)
+    except TypeError as error:
+        raise InputError(
+            f"model {name!r} cannot be made with num_classes={num_classes}"
+            + "".join(f", {key}={value!r}" for key, value in arguments.items())
+            + f": {error}"
+        ) from None
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model {name!r} made a {type(model).__name__}, not a flax.linen.Module")
+    return model
+
+
+def create_for(trial: Trial, num_classes: int) -> nn.Module:
+    """The Flax module a trial trains."""
+    arguments = dict(trial.spec.model_args)
+    if trial.spec.dropout is not None:
+        arguments["dropout_rate"] = trial.spec.dropout
+    try:
+        return create(trial.spec.model, num_classes=num_classes, **arguments)
+    except (DlbenchError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(
+            f"model {trial.spec.model!r} raised {type(error).__name__} when it was made: {error}; expected a "
+            f"flax.linen.Module from num_classes={num_classes} and {arguments or 'nothing else'}"
+        ) from error

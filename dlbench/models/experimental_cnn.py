@@ -1,0 +1,73 @@
+"""The experimental CNN of the original suite, and its four variants."""
+
+from __future__ import annotations
+
+import functools
+
+import flax.linen as nn
+import jax
+
+from dlbench.errors import InputError
+from dlbench.models.layers import ACTIVATIONS, ConvBlock, Dense
+
+
+class ExperimentalCNN(nn.Module):
+    """Two blocks of convolution, (batch norm), activation and pooling (16, then 32 channels), dense 128.
+
+    Args:
+        num_classes: number of logits.
+        kernel_size: side of the convolution kernels, odd.
+        activation: "relu", "leaky_relu" (slope 0.01), "elu" or "gelu" (exact).
+        batch_norm: whether the convolutions are batch-normalised.
+        dropout_rate: share of the 128 hidden units dropped in training.
+    """
+
+    num_classes: int = 10
+    kernel_size: int = 3
+    activation: str = "relu"
+    batch_norm: bool = False
+    dropout_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the arguments.
+
+        Raises:
+            InputError: an even kernel, an unknown activation or a dropout rate outside [0, 1).
+        """
+        if self.activation not in ACTIVATIONS:
+            raise InputError(f"activation {self.activation!r} is none of {', '.join(ACTIVATIONS)}")
+        if not isinstance(self.kernel_size, int) or self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            raise InputError(f"kernel_size must be a positive odd number; got {self.kernel_size!r}")
+        if not 0 <= self.dropout_rate < 1:
+            raise InputError(f"dropout_rate must be in [0, 1); got {self.dropout_rate!r}")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """Logits of a batch of images; training with dropout needs a "dropout" key."""
+        for features in (16, 32):
+            x = ConvBlock(
+                features,
+                kernel_size=self.kernel_size,
+                activation=self.activation,
+                batch_norm=self.batch_norm,
+            )(x, train)
+        x = ACTIVATIONS[self.activation](Dense(128)(x.reshape(x.shape[0], -1)))
+        x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+        return Dense(self.num_classes)(x)
+
+
+#: The plain one: ReLU, 3x3 kernels: 206,922 parameters.
+baseline = ExperimentalCNN
+
+
+#: Batch norm and dropout 0.3: 207,018 parameters.
+stabilized = functools.partial(ExperimentalCNN, batch_norm=True, dropout_rate=0.3)
+
+
+#: 5x5 kernels: 215,370 parameters.
+high_vision = functools.partial(ExperimentalCNN, kernel_size=5)
+
+
+#: GELU: 206,922 parameters.
+modernist = functools.partial(ExperimentalCNN, activation="gelu")

@@ -1,0 +1,305 @@
+"""Studies as text: what ``dlbench report`` writes of a study, small enough for git, and reads back. No jax.
+
+| file | what it holds |
+|---|---|
+| `trials.csv` | every figure of every trial, in full precision |
+| `history.csv` | the curves of every configuration: mean over seeds and 95 % interval, epoch by epoch |
+| `manifest.json` | the recorded environment |
+| `study.yaml` | the file that the study was run from, if it was |
+| `figures/` | its figures, and `figures.json` with their words |
+| `report.md` | what was found |
+| `notes.md` | remarks written by hand; read, never written |
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from dlbench import files
+from dlbench.analysis.claims import ALPHA
+from dlbench.analysis.configurations import configurations
+from dlbench.analysis.looks import alpha_of, last_look
+from dlbench.errors import StoreError
+from dlbench.records import OUTCOME_FIELDS, Epoch, TrialStatus
+from dlbench.report import (
+    claims_report,
+    figures,
+    findings,
+    origin,
+    protocol_report,
+    records_table,
+    spread_report,
+    times_report,
+    trial_table,
+)
+from dlbench.report.document import Section, to_document
+from dlbench.report.histories import history_table
+from dlbench.report.page import StudyPage, read_figures
+from dlbench.spec.claims import Claim
+from dlbench.spec.config import read_claims
+from dlbench.spec.study import StudySpec
+from dlbench.spec.trial import Trial, TrialSpec
+from dlbench.storage.results import StudyRecord, TrialResult
+from dlbench.storage.store import Store
+from dlbench.storage.studies import read_study
+
+TRIALS, HISTORY, MANIFEST, STUDY, NOTES, REPORT = (
+    "trials.csv",
+    "history.csv",
+    "manifest.json",
+    "study.yaml",
+    "notes.md",
+    "report.md",
+)
+#: Figures of a trial that are text; the others are numbers, or JSON.
+_TEXTS = ("split_digest", "params_sha256", "best_params_sha256", "history_sha256", "device")
+
+
+@dataclass(frozen=True)
+class Export:
+    """A study as its exported folder tells it.
+
+    Attributes:
+        folder: the folder.
+        result: its trials, without histories where a configuration has several seeds; ``None``: notes alone.
+        description: the question, in words; may be empty.
+        claims: what was said of it beforehand.
+        manifest: the recorded environment.
+        notes: remarks in Markdown.
+    """
+
+    folder: Path
+    result: StudyRecord | None
+    description: str
+    claims: tuple[Claim, ...]
+    manifest: Mapping[str, Any]
+    notes: str
+
+    @property
+    def title(self) -> str:
+        """The folder's name as a heading: 02-weight-decay → Weight decay."""
+        words = re.sub(r"^\d+[-_]", "", self.folder.resolve().name).replace("-", " ").replace("_", " ")
+        return words[:1].upper() + words[1:]
+
+    def section(self) -> Section:
+        """The study as a section of a report."""
+        page = None if self.result is None else self._page(self.result)
+        return Section(self.title, self.notes, page)
+
+    def _page(self, result: StudyRecord) -> StudyPage:
+        report = [
+            *claims_report(self.claims, result.trials, _level(result)),
+            *findings(result),
+            *spread_report(result.trials),
+            *protocol_report(result.trials),
+            *times_report(result),
+            *filter(None, [origin(self.manifest)]),
+        ]
+        place = self.folder / "figures"
+        shown = {key: value for key, value in self.manifest.items() if key not in ("trial_ids", "command")}
+        commands = (shlex.join(map(str, self.manifest.get("command") or ())),)
+        return StudyPage(
+            name=self.folder.resolve().name,
+            title=self.title,
+            description=self.description,
+            report=report,
+            trials=trial_table(result.trials),
+            figures=read_figures(place),
+            figures_dir=place,
+            manifest=shown,
+            commands=tuple(command for command in commands if command),
+        )
+
+
+def _level(result: StudyRecord) -> float:
+    """The level at which claims are judged; a study that grows spends a part of it at each look."""
+    look = last_look(result.spec.looks, result.trials)
+    return ALPHA if not result.spec.looks else alpha_of(look) if look else 0.0
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder holds an exported study, or notes for a report."""
+    return any((folder / name).is_file() for name in (TRIALS, NOTES))
+
+
+def export(study: Path, folder: Path) -> Export:
+    """Write a study as text and figures, replacing an earlier export of it.
+
+    Args:
+        study: the study's folder.
+        folder: where to; made if need be.
+
+    Raises:
+        StoreError: the study cannot be read, or ``folder`` holds something else, which is left as it is.
+    """
+    result = read_study(study)
+    with Store(study) as store:
+        manifest = (store.manifests() or [{}])[-1]
+    if not result.trials:
+        raise StoreError(f"the study in {study} has no trials; there is nothing to report of it")
+    _refuse_foreign(folder, {trial.id for trial in result.trials})
+    config = str(manifest.pop("config", ""))
+    manifest |= {"kind": result.spec.kind, "looks": list(result.spec.looks), "times": dict(result.times)}
+    manifest.get("device", {}).pop("compilation_cache", None)  # a path of one machine
+    texts = {
+        TRIALS: records_table(result.trials).to_csv(),
+        HISTORY: history_table(result.trials).to_csv(),
+        MANIFEST: json.dumps(manifest, indent=2) + "\n",
+        **({STUDY: config} if config else {}),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not config:
+            files.remove(folder / STUDY)
+        for name, text in texts.items():
+            _write(folder / name, text)
+        figures.draw(result, folder / "figures")
+        exported = read(folder)
+        _write(folder / REPORT, to_document("", [exported.section()], folder))
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be written: {error.strerror or error}; choose another --out"
+        ) from None
+    return exported
+
+
+def _write(path: Path, text: str) -> None:
+    files.write_whole(path, lambda file: file.write(text.encode()))
+
+
+def _refuse_foreign(folder: Path, ids: set[str]) -> None:
+    """Make sure that only an earlier export of the same study is replaced."""
+    files.refuse_links(folder, folder / "figures")
+    if not folder.exists():
+        return
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else {"a file"}
+    if not (folder / TRIALS).is_file():
+        if found - {NOTES}:
+            raise StoreError(
+                f"{folder} exists and is no exported study; choose another --out, or rename the study"
+            )
+        return
+    if {row.get("id") for row in _rows(folder / TRIALS)} - ids:
+        raise StoreError(
+            f"{folder} holds the export of another study; choose another --out, or remove that folder"
+        )
+
+
+def read(folder: Path) -> Export:
+    """Read what :func:`export` has written; nothing is changed, and no code of the study's models runs.
+
+    Raises:
+        StoreError: a file is not what was written.
+        ConfigError: the study's file makes a claim that breaks a rule.
+    """
+    trials, manifest, config, notes = (folder / name for name in (TRIALS, MANIFEST, STUDY, NOTES))
+    description, claims = read_claims(_text(config), config) if config.is_file() else ("", ())
+    recorded = _json(manifest) if manifest.is_file() else {}
+    return Export(
+        folder,
+        _result(folder, recorded) if trials.is_file() else None,
+        description,
+        claims,
+        recorded,
+        _text(notes) if notes.is_file() else "",
+    )
+
+
+def _result(folder: Path, manifest: Mapping[str, Any]) -> StudyRecord:
+    path = folder / TRIALS
+    trials = []
+    for number, row in enumerate(_rows(path), start=2):
+        try:
+            trials.append(_trial(row))
+        except (KeyError, TypeError, ValueError) as error:
+            reason = (
+                str(error).splitlines()[0] if not isinstance(error, ValidationError) else "a field is wrong"
+            )
+            raise StoreError(
+                f"{path}, record {number - 1}: this is no trial as dlbench wrote it ({reason})"
+            ) from None
+    if not trials:
+        raise StoreError(f"{path} holds no trial")
+    known = {"kind": manifest.get("kind", "grid"), "looks": manifest.get("looks", ())}
+    try:
+        spec = StudySpec.model_validate({**known, "trials": [trial.trial.spec for trial in trials]})
+    except ValidationError:
+        raise StoreError(f"{folder / MANIFEST} is no manifest as dlbench wrote it") from None
+    times = {kind: float(seconds) for kind, seconds in manifest.get("times", {}).items()}
+    return StudyRecord(spec, tuple(_with_histories(trials, folder / HISTORY)), folder, times=times)
+
+
+def _trial(row: Mapping[str, str]) -> TrialResult:
+    fields: dict[str, Any] = {name: row[name] or None for name in TrialSpec.model_fields if name in row}
+    fields["model_args"] = json.loads(row["model_args"])
+    trial = Trial(
+        spec=TrialSpec(**fields),
+        data_digest=row["data_digest"],
+        model_digest=row["model_digest"],
+        lanes=int(row["lanes"]),
+    )
+    if trial.id != row["id"]:
+        raise ValueError(
+            f"its fields have the id {trial.id}, not {row['id']}: changed, or of a dlbench with other numerics"
+        )
+    outcome = {name: _value(name, row[name]) for name in OUTCOME_FIELDS if row[name]}
+    return TrialResult(trial, TrialStatus(row["status"]), outcome, error=row["error"] or None)
+
+
+def _value(name: str, text: str) -> Any:
+    return text if name in _TEXTS else json.loads(text)
+
+
+def _with_histories(trials: Sequence[TrialResult], path: Path) -> list[TrialResult]:
+    """The curves of trials that have no other seeds beside them, which are their configuration's."""
+    if not path.is_file():
+        return list(trials)
+    lone = {group.trials[0].id for group in configurations(trials) if len(group.trials) == 1}
+    epochs: dict[str, list[Epoch]] = {}
+    for row in _rows(path):
+        if row.get("trial") in lone:
+            try:
+                epoch = Epoch(*(float(row[f"{name}_mean"] or math.nan) for name in Epoch._fields))
+            except (KeyError, ValueError):
+                raise StoreError(f"{path} is not as dlbench wrote it") from None
+            epochs.setdefault(row["trial"], []).append(epoch)
+    return [
+        TrialResult(trial.trial, trial.status, trial.outcome, tuple(epochs.get(trial.id, ())), trial.error)
+        for trial in trials
+    ]
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        return list(csv.DictReader(io.StringIO(_text(path), newline="")))
+    except csv.Error as error:
+        raise StoreError(f"{path} is no CSV: {error}") from None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(_text(path))
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise StoreError(f"{path} is no manifest as dlbench wrote it")
+    return value
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        raise StoreError(f"{path} cannot be read: {reason}") from None

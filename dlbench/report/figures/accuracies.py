@@ -1,0 +1,340 @@
+"""Accuracies: over two axes, against their cost, and seed by seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dlbench.analysis.configurations import Configuration, Plane, configurations, planes
+from dlbench.models import flops
+from dlbench.report.figures.canvas import (
+    LOOKS,
+    NARROW,
+    SPAN,
+    WIDE,
+    Drawing,
+    View,
+    bars,
+    canvas,
+    legend_below,
+    plain,
+    spoken,
+    wrapped,
+)
+from dlbench.report.page import Figure
+from dlbench.report.tables import listed, percent
+from dlbench.spec.naming import field_title, setting
+from dlbench.stats import Interval, mean_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MAX_MAPS = 6
+#: Maps of more rows or columns than this have no numbers in their cells.
+MAX_WRITTEN = 14
+MAX_ROWS = 20
+#: The fields that change what a trial costs.
+_COSTLY = {"model", "model_args", "batch_size", "num_epochs", "train_size", "optimizer", "transform"}
+
+
+def heat_map(view: View) -> list[Drawing]:
+    """Validation accuracy over two numeric axes, a map for each combination of the others."""
+    found = planes(configurations(view.result.trials), view.axes)
+    shown = [plane for plane in found[:MAX_MAPS] if len(plane.downs) > 1 and len(plane.acrosses) > 1]
+    means = [mean for plane in shown for mean in _means(plane).values() if mean is not None]
+    if not means:
+        return []
+    across = 1 if len(shown) == 1 else 2
+    rows = math.ceil(len(shown) / across)
+    width = WIDE if across == 2 else min(WIDE, 1.9 + 0.75 * len(shown[0].acrosses))
+    figure = canvas(width, rows * (0.9 + min(8.0, 0.42 * len(shown[0].downs))))
+    grid = figure.subplots(rows, across, squeeze=False)
+    low, high = max(min(means), max(means) - SPAN), max(means)
+    for axes, plane in zip(grid.flat, shown, strict=False):
+        image = _map(axes, plane, low, max(high, low + 1e-4))
+    for axes in list(grid.flat)[len(shown) :]:
+        axes.set_axis_off()
+    clipped = min(means) < low
+    bar = figure.colorbar(image, ax=grid, extend="min" if clipped else "neither", shrink=0.9, aspect=25)
+    bar.set_label("validation accuracy (%)")
+    bar.outline.set_linewidth(0)
+    return [Drawing(_map_words(found, shown, clipped), figure)]
+
+
+def _means(plane: Plane) -> dict[tuple[Any, Any], float | None]:
+    return {place: group.mean("best_val_accuracy") for place, group in plane.cells.items()}
+
+
+def _map(axes: Axes, plane: Plane, low: float, high: float) -> Any:
+    downs, acrosses = plane.downs, plane.acrosses
+    values = [[math.nan] * len(acrosses) for _ in downs]
+    for (down, over), group in plane.cells.items():
+        row, column, interval = downs.index(down), acrosses.index(over), group.interval("best_val_accuracy")
+        if interval is not None:
+            values[row][column] = 100 * interval.estimate
+        if len(acrosses) <= MAX_WRITTEN and len(downs) <= MAX_WRITTEN:
+            dark = interval is not None and (interval.estimate - low) / (high - low) < 0.4
+            size = 7.5 if len(acrosses) <= 8 else 5.5
+            colour = "white" if dark else "black"
+            axes.text(column, row, _cell(interval), ha="center", va="center", fontsize=size, color=colour)
+    image = axes.imshow(values, cmap="viridis", vmin=100 * low, vmax=100 * high, aspect="auto")
+    for axis, name, marks in ((axes.xaxis, plane.across, acrosses), (axes.yaxis, plane.down, downs)):
+        every = math.ceil(len(marks) / MAX_WRITTEN)
+        axis.set_ticks(range(0, len(marks), every), [setting(name, value) for value in marks[::every]])
+        axis.set_label_text(_axis_title(name))
+    axes.set_title(wrapped(plane.label, 40))
+    axes.grid(False)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return image
+
+
+def _cell(interval: Interval | None) -> str:
+    if interval is None:
+        return "-"
+    half = 100 * (interval.high - interval.low) / 2
+    return f"{100 * interval.estimate:.1f}" + ("" if math.isnan(half) else f"\n±{half:.1f}")
+
+
+def _axis_title(name: str) -> str:
+    return {"learning_rate": "learning rate", "train_size": "training images"}.get(name, field_title(name))
+
+
+def _map_words(found: Sequence[Plane], shown: Sequence[Plane], clipped: bool) -> Figure:
+    cells = [(plane, place, group) for plane in shown for place, group in plane.cells.items()]
+    plane, (down, over), group = min(cells, key=lambda cell: cell[2].merit)
+    interval = group.interval("best_val_accuracy")
+    assert interval is not None
+    over_seeds = "Means over seeds ± half their 95 % Student t intervals. " if interval.n > 1 else ""
+    left_out = f"The first {len(shown)} of {len(found)} maps. " if len(found) > len(shown) else ""
+    low = (
+        f"Cells more than {100 * SPAN:.0f} points below the best share the darkest colour. "
+        if clipped
+        else ""
+    )
+    names = f"{_axis_title(plane.down)} and {_axis_title(plane.across)}"
+    best = (
+        f"{field_title(plane.down)} {setting(plane.down, down)} and "
+        f"{field_title(plane.across)} {setting(plane.across, over)}"
+        + (f" with {plane.label}" if plane.label else "")
+    )
+    return Figure(
+        "heat-map",
+        f"Validation accuracy by {names}",
+        f"Heat map of validation accuracy by {names}: highest at {best}, {spoken(interval)}.",
+        f"Validation accuracy in % by {names}. {over_seeds}{low}{left_out}-: no trial completed.",
+    )
+
+
+def cost(view: View) -> list[Drawing]:
+    """Accuracy against training time and, where they differ, parameters and operations; with the Pareto fronts."""
+    groups = view.near
+    if len(groups) < 2 or not _COSTLY & set(view.axes):
+        return []
+    names = {
+        "train_time_s": "training time (s)",
+        "num_params": "parameters",
+        "flops": "MFLOP an image, in training",
+    }
+    costs = {
+        name: {label: interval for label, group in groups.items() if (interval := _cost(group, name))}
+        for name in names
+    }
+    drawn = [
+        name
+        for name, known in costs.items()
+        if len(known) == len(groups) and _differ([interval.estimate for interval in known.values()])
+    ]
+    if not drawn:
+        return []
+    accuracy = _measured(view)
+    fronts = {name: front(costs[name], accuracy) for name in drawn}
+    named = list(groups) if len(groups) <= len(LOOKS) else _at_most(fronts)
+    figure = canvas(NARROW if len(drawn) == 1 else WIDE, 3.2)
+    panels = figure.subplots(1, len(drawn), sharey=True, squeeze=False)[0]
+    for axes, name in zip(panels, drawn, strict=True):
+        _scatter(axes, costs[name], accuracy, named, fronts[name])
+        axes.set_xlabel(names[name])
+    panels[0].set_ylabel(f"{view.measured} (%)")
+    legend_below(figure, panels[0], 2 if len(drawn) == 1 else 3)
+    return [Drawing(_cost_words(view, fronts, len(named) < len(groups)), figure)]
+
+
+def _cost(group: Configuration, name: str) -> Interval | None:
+    """What a configuration costs, in a figure's own units."""
+    if name != "flops":
+        return group.interval(name)
+    count = flops.known(group.spec)
+    return None if count is None else mean_interval([count / 1e6] * len(group.complete or group.trials))
+
+
+def _differ(costs: Sequence[float]) -> bool:
+    """Whether there is a choice to make; a few parameters of batch norm more are none."""
+    return max(costs) > 1.05 * min(costs)
+
+
+def _measured(view: View) -> dict[str, Interval]:
+    """The accuracy shown, by label."""
+    found = {label: group.interval(view.measure) for label, group in view.near.items()}
+    return {label: interval for label, interval in found.items() if interval is not None}
+
+
+def front(costs: Mapping[str, Interval], accuracy: Mapping[str, Interval]) -> list[str]:
+    """The Pareto front, cheapest first: those for which no other is as cheap and more accurate, by the means."""
+    reached, best = [], -math.inf
+    for label in sorted(accuracy, key=lambda label: (costs[label].estimate, -accuracy[label].estimate)):
+        if accuracy[label].estimate > best:
+            reached.append(label)
+            best = accuracy[label].estimate
+    return reached
+
+
+def _at_most(fronts: Mapping[str, Sequence[str]]) -> list[str]:
+    """As many members of the fronts as there are looks, the most accurate first."""
+    members = dict.fromkeys(label for reached in fronts.values() for label in reversed(reached))
+    return list(members)[: len(LOOKS)]
+
+
+def _scatter(
+    axes: Axes,
+    costs: Mapping[str, Interval],
+    accuracy: Mapping[str, Interval],
+    named: Sequence[str],
+    reached: Sequence[str],
+) -> None:
+    values = [interval.estimate for interval in costs.values()]
+    log = min(values) > 0 and max(values) > 4 * min(values)
+    axes.set_xscale("log" if log else "linear")
+    plain(axes.xaxis, log)
+    axes.plot(
+        [costs[label].estimate for label in reached],
+        [100 * accuracy[label].estimate for label in reached],
+        color="#8C8C8C",
+        linewidth=1.2,
+        drawstyle="steps-post",
+        label="Pareto front",
+        zorder=1,
+    )
+    others = [label for label in accuracy if label not in named]
+    if others:
+        cheap, good = [costs[label] for label in others], [accuracy[label] for label in others]
+        axes.errorbar(
+            [interval.estimate for interval in cheap],
+            [100 * interval.estimate for interval in good],
+            xerr=bars(cheap),
+            yerr=bars(good, 100),
+            color="#9A9A9A",
+            marker="o",
+            markersize=3,
+            elinewidth=0.5,
+            linestyle="none",
+            label="the others",
+        )
+    for label, (colour, _, marker) in zip(named, LOOKS, strict=False):
+        axes.errorbar(
+            costs[label].estimate,
+            100 * accuracy[label].estimate,
+            xerr=bars([costs[label]]),
+            yerr=bars([accuracy[label]], 100),
+            color=colour,
+            marker=marker,
+            markersize=5.5,
+            linewidth=1,
+            linestyle="none",
+            label=wrapped(label, 34),
+        )
+
+
+def _cost_words(view: View, fronts: Mapping[str, Sequence[str]], some: bool) -> Figure:
+    title = f"{view.measured.capitalize()} against cost"
+    words = {
+        "train_time_s": "training time",
+        "num_params": "parameters",
+        "flops": "floating-point operations",
+    }
+    reached = "; ".join(f"for {words[name]}: {listed(list(labels))}" for name, labels in fronts.items())
+    intervals = any(len(group.complete) > 1 for group in view.groups.values())
+    bars_ = (
+        "Bars: 95 % Student t intervals over seeds. "
+        if intervals
+        else "One seed, so there are no intervals. "
+    )
+    named = "Only those on the front are named. " if some else ""
+    return Figure(
+        "cost",
+        title,
+        f"Scatter chart of {view.measured} against {listed([words[name] for name in fronts])}. "
+        f"On the Pareto front, {reached}.",
+        f"{title}: means over seeds. {bars_}{named}Line: the Pareto front, beyond which nothing is both cheaper "
+        f"and more accurate. It goes by the means alone: where bars overlap, another seed may move it.{view.far}",
+    )
+
+
+def seeds(view: View) -> list[Drawing]:
+    """Every seed a point, with mean and interval."""
+    shown = dict(list(view.near.items())[:MAX_ROWS])
+    if all(len(group.complete) < 2 for group in shown.values()):
+        return []
+    names = [wrapped(label, 34) for label in shown]
+    lines = 1 + max(name.count("\n") for name in names)
+    figure = canvas(WIDE * 0.85, 0.8 + len(names) * max(0.34, 0.05 + 0.14 * lines))
+    axes = figure.subplots()
+    for row, group in enumerate(shown.values()):
+        _strip(axes, row, group, view.measure)
+    axes.set_yticks(range(len(shown)), names)
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.set_xlabel(f"{view.measured} (%)")
+    axes.grid(False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    legend_below(figure, axes)
+    return [Drawing(_seeds_words(view, shown), figure)]
+
+
+def _strip(axes: Axes, row: int, group: Configuration, measure: str) -> None:
+    values = [100 * value for _, value in sorted(group.by_seed(measure).items())]
+    step = 0.26 / max(1, len(values) - 1)
+    interval = group.interval(measure)
+    assert interval is not None
+    axes.plot(
+        values,
+        [row - 0.28 + step * number for number in range(len(values))],
+        "o",
+        color="#56B4E9",
+        markeredgecolor="#0072B2",
+        markeredgewidth=0.6,
+        markersize=3.6,
+        label="" if row else "one seed",
+    )
+    axes.errorbar(
+        100 * interval.estimate,
+        row + 0.2,
+        xerr=bars([interval], 100),
+        color="black",
+        marker="D",
+        markersize=4.5,
+        linewidth=1.4,
+        capsize=3,
+        label="" if row else "mean and 95 % interval",
+    )
+
+
+def _seeds_words(view: View, shown: Mapping[str, Configuration]) -> Figure:
+    left_out = f" The first {len(shown)} of {len(view.near):,}." if len(shown) < len(view.near) else ""
+    said = []
+    for label, group in shown.items():
+        interval = group.interval(view.measure)
+        values = group.by_seed(view.measure).values()
+        assert interval is not None
+        said.append(
+            f"{label}: mean {spoken(interval)}, {len(values)} seeds from {percent(min(values))} "
+            f"to {percent(max(values))}."
+        )
+    return Figure(
+        "seeds",
+        f"{view.measured.capitalize()} seed by seed",
+        f"Strip chart of {view.measured} with a point for every seed. {' '.join(said)}",
+        f"{view.measured.capitalize()} of every seed, in the order of seeds from top to bottom, with their mean "
+        f"and its 95 % Student t interval; {view.noun}s by validation accuracy, the best first.{left_out}{view.far}",
+    )

@@ -1,0 +1,170 @@
+"""What the chosen configuration gets wrong: its confusion matrix, and the images it fails on."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from dlbench import data
+from dlbench.analysis.configurations import Configuration
+from dlbench.data import cache
+from dlbench.errors import DataError, InputError
+from dlbench.report.figures.canvas import WIDE, Drawing, View, canvas
+from dlbench.report.page import Figure
+from dlbench.report.tables import count
+from dlbench.storage.results import TrialResult
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+#: More classes than this and their numbers are not written into the cells.
+MAX_WRITTEN = 20
+_COLUMNS, _ROWS = 8, 3
+
+
+def mistakes(view: View) -> list[Drawing]:
+    """Of the configuration that validation images choose; of one trial, of that."""
+    if not view.groups:
+        return []
+    label, group = next(iter(view.groups.items()))
+    chosen = f"{label}, chosen on validation images" if len(view.groups) > 1 else label
+    dataset = _data_set(group.complete[0])
+    names = dataset.class_names if dataset else None
+    return [*_confusion(chosen, group, names), *(_images(chosen, group, dataset) if dataset else [])]
+
+
+def _data_set(trial: TrialResult) -> data.Dataset | None:
+    """The data that a trial was tested on, if they are here: nothing is downloaded for a figure."""
+    name, digest = trial.dataset.partition("@")[0], trial.trial.data_digest
+    if name != data.DEFAULT and all(meta.digest != digest for _, meta in cache.entries()):
+        return None
+    try:
+        return data.load(f"{name}@{digest[:12]}")
+    except (DataError, InputError):
+        return None
+
+
+def _confusion(chosen: str, group: Configuration, names: tuple[str, ...] | None) -> list[Drawing]:
+    import numpy as np
+    from matplotlib.colors import PowerNorm
+
+    matrices = [np.array(t.confusion_matrix) for t in group.complete if t.confusion_matrix is not None]
+    if not matrices or len({matrix.shape for matrix in matrices}) > 1:
+        return []
+    total = np.sum(matrices, axis=0)
+    classes = len(total)
+    names = names if names and len(names) == classes else tuple(map(str, range(classes)))
+    share = 100 * total / np.maximum(total.sum(axis=1, keepdims=True), 1)
+    size = min(WIDE, 1.6 + 0.4 * classes)
+    figure = canvas(size, size * 0.86)
+    axes = figure.subplots()
+    image = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.4, 0, 100))
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, ticks=[0, 1, 5, 20, 50, 100])
+    bar.set_label("share of the true class (%)")
+    if classes <= MAX_WRITTEN:
+        for row, column in np.argwhere(total):
+            colour = "white" if share[row, column] > 45 else "black"
+            text = f"{total[row, column]:,}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+    every = slice(None, None, -(-classes // MAX_WRITTEN))  # names of more would overlap
+    axes.set_xticks(range(classes)[every], names[every])
+    if max(map(len, names)) > 3:
+        for tick in axes.get_xticklabels():
+            tick.set(rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(classes)[every], names[every])
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    axes.grid(False)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return [Drawing(_confusion_words(chosen, total, names, len(matrices)), figure)]
+
+
+def _confusion_words(chosen: str, total: NDArray[Any], names: tuple[str, ...], trials: int) -> Figure:
+    wrong = total.copy()
+    wrong[range(len(names)), range(len(names))] = 0
+    often = [divmod(int(place), len(names)) for place in wrong.ravel().argsort(kind="stable")[::-1][:3]]
+    said = [
+        f"{names[i]} taken for {names[j]}, {count(int(wrong[i, j]), 'time')}" for i, j in often if wrong[i, j]
+    ]
+    confused = f"Most often confused: {'; '.join(said)}." if said else "No image is misclassified."
+    summed = f", summed over {trials} seeds" if trials > 1 else ""
+    return Figure(
+        "confusion",
+        "Confusion matrix",
+        f"Confusion matrix: {int(total.trace()):,} of {int(total.sum()):,} answers are right. {confused}",
+        f"Answers on the test images of {chosen}{summed}. Rows: true class; columns: predicted class. {confused}",
+    )
+
+
+def _images(chosen: str, group: Configuration, dataset: data.Dataset) -> list[Drawing]:
+    import numpy as np
+
+    answers, doubts = [], []
+    labels = np.asarray(dataset.test_labels)
+    for trial in group.complete:
+        logits = _logits(trial, (len(labels), dataset.num_classes))
+        if logits is None:
+            return []
+        answers.append(logits.argmax(axis=1))
+        doubts.append(logits.max(axis=1) - logits[np.arange(len(labels)), labels])
+    predicted = np.stack(answers)
+    errors = (predicted != labels).sum(axis=0)
+    if not errors.any():
+        return []
+    order = np.lexsort((-np.mean(doubts, axis=0), -errors))
+    shown = [int(index) for index in order[: _COLUMNS * _ROWS] if errors[index]]
+    names = dataset.class_names or tuple(map(str, range(dataset.num_classes)))
+    rows = -(-len(shown) // _COLUMNS)
+    figure = canvas(WIDE, 1.22 * rows)
+    grid = figure.subplots(rows, _COLUMNS, squeeze=False)
+    said = []
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, index in zip(grid.flat, shown, strict=False):
+        wrong = Counter(int(answer) for answer in predicted[:, index] if answer != labels[index])
+        taken = min(wrong, key=lambda answer: (-wrong[answer], answer))
+        picture = dataset.test_images[index]
+        axes.imshow(
+            picture if picture.shape[-1] == 3 else 255 - picture[..., 0], cmap="gray", vmin=0, vmax=255
+        )
+        verdict = f"{names[labels[index]]} → {names[taken]}"
+        often = f"{errors[index]} of {len(predicted)}" if len(predicted) > 1 else ""
+        axes.set_title(textwrap.fill(verdict, 16) + f"\n{often}".rstrip(), fontsize=7.5, linespacing=1.2)
+        said.append(f"{verdict.replace('→', 'taken for')}{often and f' by {often} seeds'}")
+    return [
+        Drawing(_images_words(chosen, said, int((errors > 0).sum()), len(predicted)), figure, vector=False)
+    ]
+
+
+def _logits(trial: TrialResult, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+    """What a trial answered to the test images, if its file is there and whole."""
+    import numpy as np
+
+    if trial.study_dir is None:
+        return None
+    try:
+        logits = np.load(trial.folder / "test_logits.npy", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    sound = logits.shape == shape and logits.dtype == np.float32 and bool(np.isfinite(logits).all())
+    return logits if sound else None
+
+
+def _images_words(chosen: str, said: list[str], wrong: int, trials: int) -> Figure:
+    below = "most frequent wrong answer" + (f", and how many of the {trials} seeds err" if trials > 1 else "")
+    order = (
+        "those most seeds get wrong first, then the surest errors"
+        if trials > 1
+        else "the surest errors first"
+    )
+    return Figure(
+        "misclassified",
+        "Misclassified test images",
+        f"{count(len(said), 'test image')} with the classes they are taken for: {'; '.join(said)}.",
+        f"Test images that {chosen} misclassifies: {len(said)} of {wrong:,}, {order}. Above each: true class → "
+        f"{below}.",
+    )

@@ -1,0 +1,115 @@
+"""Progress of a study in a terminal."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.text import Text
+
+from dlbench.execution import messages
+from dlbench.execution.costs import cost_s
+from dlbench.execution.plan import Plan
+from dlbench.report import count, duration, percent
+from dlbench.report.terminal import _console
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+_QUIET_S = 20.0
+
+
+class StudyProgress:
+    """Follows a study: a bar on a terminal, a line now and then elsewhere, nothing when quiet.
+
+    The bar moves by estimated cost, not by trials, so that the time left means something while large and
+    small networks are trained side by side.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.finished, self.total = 0, 0
+        self._quiet = quiet
+        self._console = _console(sys.stderr)
+        self._bar: Progress | None = None
+        self._epochs: dict[str, int] = {}
+        self._last_accuracy = ""
+        self._plan: Plan | None = None
+        self._start = self._told = time.monotonic()
+
+    def __enter__(self) -> Self:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        if not self._quiet and self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.percentage:>3.0f}%"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=self._console,
+                transient=True,
+                refresh_per_second=4,
+                expand=True,
+                speed_estimate_period=600,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("starting", total=None)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, event: Plan | messages.AnyEvent) -> None:
+        """Take in what happened."""
+        from dlbench.execution import messages
+
+        match event:
+            case messages.Ready() | messages.Idle():
+                return
+            case messages.Notice():
+                if not self._quiet:
+                    (self._bar.console if self._bar else self._console).print(Text(event.text))
+                return
+            case messages.Started():
+                self._epochs.update(dict.fromkeys(event.trial_ids, 0))
+            case messages.EpochEnded():
+                self._epochs[event.trial_id] = event.number
+                if math.isfinite(event.epoch.val_accuracy):
+                    self._last_accuracy = f", val acc {percent(event.epoch.val_accuracy)} %"
+            case messages.Finished() | messages.Failed():
+                self.finished += 1
+                self._epochs[event.trial_id] = self._whole[event.trial_id]
+            case plan:
+                self._begin(plan)
+        self._tell()
+
+    def _begin(self, plan: Plan) -> None:
+        self._plan = plan
+        self._epochs = {}
+        self.finished, self.total = len(plan.done), len(plan.trials)
+        self._whole = {trial.id: trial.spec.num_epochs for trial in plan.missing}
+        self._cost = {trial.id: cost_s(trial) / trial.spec.num_epochs for trial in plan.missing}
+        if self._bar is not None:
+            self._bar.reset(self._task, total=sum(map(cost_s, plan.missing)))
+        elif not self._quiet and plan.missing:
+            self._console.print(
+                f"{count(len(plan.missing), 'trial')} to train, about {duration(plan.estimate_s)}; {plan.folder}"
+            )
+
+    def _tell(self) -> None:
+        done, whole = sum(self._epochs.values()), sum(self._whole.values())
+        words = f"{self.finished}/{self.total} trials, {done}/{whole} epochs{self._last_accuracy}"
+        if self._bar is not None:
+            cost = sum(epochs * self._cost[trial_id] for trial_id, epochs in self._epochs.items())
+            self._bar.update(self._task, description=words, completed=cost)
+        elif not self._quiet and time.monotonic() - self._told > _QUIET_S:
+            self._told = time.monotonic()
+            self._console.print(f"{words}, {duration(self._told - self._start)}")

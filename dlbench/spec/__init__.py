@@ -1,0 +1,1 @@
+"""What to train: trials, studies, designs, files and the names of parts. No jax."""

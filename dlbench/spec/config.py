@@ -1,0 +1,298 @@
+"""Studies in YAML files.
+
+A file says what the flags say::
+
+    description: Does batch normalisation help a small CNN?   # optional
+    kind: grid              # or compare-archs, or train; grid unless given
+    model: [Baseline, Stabilized]
+    lr: [1e-3, 1e-2]        # any field of TrialSpec, one value or a list; lr = learning_rate
+    epochs: 3               # = num_epochs
+    seeds: 5                # = seed: [0, 1, 2, 3, 4]
+    grids:                  # optional: each is merged over the rest, and the study is all of them
+      - {optimizer: adam}
+      - {optimizer: sgd, lr: [1e-2, 1e-1]}
+    claims:                 # optional: what is expected, said before it is tried
+      - says: Batch normalisation gains half a point
+        better: {model: Stabilized}     # or varies: {...}, of the variation between seeds
+        than: {model: Baseline}
+        figure: test_accuracy           # unless given; on a side, for that side alone
+        points: 0.5                     # optional
+
+Every value is checked where it stands: errors name file and line.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import yaml
+
+from dlbench.errors import ConfigError, InputError, shown
+from dlbench.spec import designs
+from dlbench.spec.claims import MEASURES, Claim, Selection
+from dlbench.spec.trial import TrialSpec, make_trial_spec
+
+Kind = Literal["train", "grid", "compare-archs"]
+ALIASES = {"lr": "learning_rate", "epochs": "num_epochs", "seeds": "seed"}
+
+#: More is no study; and what never ends can be named as a file, too.
+MAX_CHARACTERS = 1_000_000
+
+_FIELDS = (*TrialSpec.model_fields, *ALIASES)
+_KEYS = ("description", "kind", "grids", "claims", *_FIELDS)
+_CLAIM_KEYS = ("says", "better", "varies", "than", "figure", "points")
+_SIDE_KEYS = ("figure", *(name for name in _FIELDS if name != "seeds"))
+
+
+@dataclass(frozen=True)
+class Config:
+    """A study as a file says it.
+
+    Attributes:
+        path: the file.
+        kind: the kind of study.
+        description: what it is for, in words.
+        grids: values by field of each grid; the study is all of them.
+        places: file and line where each field is first given.
+        claims: what it says of its trials beforehand.
+        text: the file.
+    """
+
+    path: Path
+    kind: Kind
+    description: str
+    grids: tuple[Mapping[str, list[Any]], ...]
+    places: Mapping[str, str] = field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
+    text: str = ""
+
+
+@dataclass
+class _Section:
+    """A mapping of the file: values by field, and the lines of what it says beside them."""
+
+    values: dict[str, list[Any]] = field(default_factory=dict)
+    others: dict[str, yaml.Node] = field(default_factory=dict)
+
+
+def read(path: Path) -> Config:
+    """Read and check a file.
+
+    Raises:
+        ConfigError: it cannot be read, or something in it breaks a rule; with file and line.
+    """
+    text = _text(path)
+    reader = _Reader(path, text)
+    top = reader.section(reader.root(), _KEYS)
+    kind = reader.scalar(top.others.get("kind"), "grid")
+    if kind not in get_args(Kind):
+        raise reader.error(
+            top.others["kind"], f"kind must be one of {', '.join(get_args(Kind))}; got {shown(kind)}"
+        )
+    grids = [{**top.values, **part} for part in reader.grids(top.others.get("grids"))]
+    description = reader.scalar(top.others.get("description"), "")
+    claims = reader.claims(top.others.get("claims"))
+    parts = tuple(grids) or (top.values,)
+    return Config(path, cast(Kind, kind), str(description), parts, reader.places, claims, text)
+
+
+def read_claims(text: str, path: Path) -> tuple[str, tuple[Claim, ...]]:
+    """The description and the claims of a file's text; what it would train is not looked at, and no code runs.
+
+    Args:
+        text: the file.
+        path: its name, for errors.
+
+    Raises:
+        ConfigError: something in them breaks a rule; with file and line.
+    """
+    reader = _Reader(path, text)
+    top = reader.section(reader.root(), _KEYS, values=False)
+    return str(reader.scalar(top.others.get("description"), "")), reader.claims(top.others.get("claims"))
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_CHARACTERS + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        raise ConfigError(f"the configuration file {path} cannot be read: {reason}") from None
+    if len(text) > MAX_CHARACTERS:
+        raise ConfigError(f"the configuration file {path} is longer than {MAX_CHARACTERS:,} characters")
+    return text
+
+
+class _Reader:
+    """Walks the nodes of a YAML document, which know their lines."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self.path = path
+        self.places: dict[str, str] = {}
+        try:
+            self._loader = yaml.SafeLoader(text)
+            self._root = self._loader.get_single_node()
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else 1
+            raise ConfigError(f"{path}:{line}: this is no YAML: {error.problem}") from None
+        except yaml.reader.ReaderError as error:
+            line = text.count("\n", 0, error.position) + 1
+            raise ConfigError(
+                f"{path}:{line}: this is no YAML: the character {error.character:#x} is not allowed"
+            ) from None
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path}: this is no YAML: {error}") from None
+        except RecursionError:
+            raise ConfigError(f"{path}: this is no study: it nests lists or mappings too deeply") from None
+
+    def root(self) -> yaml.Node:
+        if self._root is None:
+            raise ConfigError(f"{self.path} is empty; a study looks like 'model: [Baseline, Stabilized]'")
+        return self._root
+
+    def place(self, node: yaml.Node) -> str:
+        return f"{self.path}:{node.start_mark.line + 1}"
+
+    def error(self, node: yaml.Node, text: str) -> ConfigError:
+        return ConfigError(f"{self.place(node)}: {text}")
+
+    def scalar(self, node: yaml.Node | None, default: Any) -> Any:
+        if node is None:
+            return default
+        if not isinstance(node, yaml.ScalarNode):
+            raise self.error(node, "one value is needed here, not a list or mapping")
+        return self._value(node)
+
+    def grids(self, node: yaml.Node | None) -> list[dict[str, list[Any]]]:
+        if node is None:
+            return []
+        self._untagged(node)
+        if not isinstance(node, yaml.SequenceNode) or not node.value:
+            raise self.error(node, "grids must be a list of mappings, such as '- {optimizer: sgd, lr: 0.1}'")
+        return [self.section(part, _FIELDS).values for part in node.value]
+
+    def claims(self, node: yaml.Node | None) -> tuple[Claim, ...]:
+        if node is None:
+            return ()
+        self._untagged(node)
+        if not isinstance(node, yaml.SequenceNode) or not node.value:
+            raise self.error(
+                node, "claims must be a list of mappings, each with says, better (or varies) and than"
+            )
+        return tuple(map(self._claim, node.value))
+
+    def _claim(self, node: yaml.Node) -> Claim:
+        given = self.section(node, _CLAIM_KEYS).others
+        if len({"better", "varies"} & given.keys()) != 1 or not {"says", "than"} <= given.keys():
+            raise self.error(node, "a claim has says, than, and either better or varies")
+        says, spread = self.scalar(given["says"], ""), "varies" in given
+        if not isinstance(says, str) or not says.strip():
+            raise self.error(given["says"], f"says must be a sentence; got {shown(says)}")
+        figure = self._figure(given.get("figure"), "test_accuracy")
+        first = self._side(given["varies" if spread else "better"], figure)
+        second = self._side(given["than"], figure)
+        if MEASURES[first.figure] != MEASURES[second.figure]:
+            raise self.error(given["than"], f"{first.figure} and {second.figure} cannot be compared")
+        points = self.scalar(given.get("points"), None)
+        if points is not None and (spread or isinstance(points, bool) or not isinstance(points, int | float)):
+            problem = "varies states no difference; leave points out" if spread else "points must be a number"
+            raise self.error(given["points"], f"{problem}; got {shown(points)}")
+        return Claim(" ".join(says.split()), first, second, spread, points)
+
+    def _side(self, node: yaml.Node, figure: str) -> Selection:
+        side = self.section(node, _SIDE_KEYS, trained=False)
+        fields = tuple((name, tuple(values)) for name, values in side.values.items())
+        if not fields:
+            raise self.error(node, "this selects every trial; name a field, such as {model: Baseline}")
+        return Selection(fields, self._figure(side.others.get("figure"), figure), self.place(node))
+
+    def _figure(self, node: yaml.Node | None, default: str) -> str:
+        figure = self.scalar(node, default)
+        if node is not None and figure not in MEASURES:
+            raise self.error(node, f"figure must be one of {', '.join(MEASURES)}; got {shown(figure)}")
+        return str(figure)
+
+    def section(
+        self, node: yaml.Node, keys: tuple[str, ...], *, values: bool = True, trained: bool = True
+    ) -> _Section:
+        """Read one mapping: each key known and given once, each value possible.
+
+        Args:
+            node: the mapping.
+            keys: those it may have.
+            values: whether to read the fields of trials.
+            trained: whether they are those of trials to train; else no model is looked up.
+        """
+        self._untagged(node)
+        if not isinstance(node, yaml.MappingNode):
+            raise self.error(node, f"'key: value' is needed here; got {shown(self._value(node))}")
+        section = _Section()
+        lines: dict[str, str] = {}
+        for key_node, value_node in node.value:
+            key = self._value(key_node) if isinstance(key_node, yaml.ScalarNode) else None
+            if key not in keys:
+                near = difflib.get_close_matches(str(key)[:200], keys, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise self.error(key_node, f"unknown key {shown(key)}.{hint} Known: {', '.join(keys)}.")
+            name = ALIASES.get(key, key)
+            if name in lines:
+                raise self.error(key_node, f"{key!r} is given already at {lines[name]}; keep one of them")
+            lines[name] = self.place(key_node)
+            if key in _FIELDS and values:
+                section.values[name] = self._values(key, name, value_node, trained)
+                if trained:
+                    self.places.setdefault(name, self.place(value_node))
+            elif key not in _FIELDS:
+                section.others[key] = value_node
+        return section
+
+    def _values(self, key: str, name: str, node: yaml.Node, trained: bool) -> list[Any]:
+        if key == "seeds" and isinstance(node, yaml.ScalarNode):
+            count = self._value(node)
+            if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= designs.MAX_TRIALS:
+                rule = f"a whole number from 1 to {designs.MAX_TRIALS}, or a list"
+                raise self.error(node, f"seeds must be {rule}; got {shown(count)}")
+            return list(range(count))
+        self._untagged(node)
+        items = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        values = [self._value(item) for item in items]
+        if not trained:
+            if not items:
+                raise self.error(node, f"{key} has no value; give at least one")
+            return [self._checked(item, name, value) for item, value in zip(items, values, strict=True)]
+        for item, value in zip(items, values, strict=True):
+            self._check(item, name, [value])
+        self._check(node, name, values)
+        return values
+
+    def _untagged(self, node: yaml.Node) -> None:
+        """Lists and mappings are read as they stand; a tag would ask for something else."""
+        usual: dict[type[yaml.Node], str] = {
+            yaml.SequenceNode: "tag:yaml.org,2002:seq",
+            yaml.MappingNode: "tag:yaml.org,2002:map",
+        }
+        if node.tag != usual.get(type(node), node.tag):
+            raise self.error(node, f"the tag {shown(node.tag)} has no place here; leave it out")
+
+    def _checked(self, node: yaml.Node, name: str, value: Any) -> Any:
+        """A value as a trial would have it; a model's name as it is."""
+        try:
+            return getattr(make_trial_spec({name: value}), name)
+        except InputError as error:
+            raise self.error(node, str(error)) from None
+
+    def _check(self, node: yaml.Node, name: str, values: list[Any]) -> None:
+        try:
+            designs.expand({name: values})
+        except InputError as error:
+            raise self.error(node, str(error)) from None
+
+    def _value(self, node: yaml.Node) -> Any:
+        try:
+            return self._loader.construct_object(node, deep=True)
+        except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            raise self.error(node, "this value cannot be read") from None

@@ -1,0 +1,32 @@
+"""What people call fields and values: in tables, captions and messages. No jax."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlbench.errors import printable
+from dlbench.spec import registry
+from dlbench.spec.trial import FLAGS
+
+
+def field_title(name: str) -> str:
+    """What people call a field: its flag, without dashes."""
+    return FLAGS.get(name, name).removeprefix("--").replace("-", " ").replace("_", " ")
+
+
+def setting(name: str, value: Any) -> str:
+    """A field's value as its user would write it."""
+    if name == "model":
+        return printable(registry.label(value))
+    if name == "model_args":
+        return printable(" ".join(f"{key}={argument}" for key, argument in value)) or "-"
+    if value is None:
+        return "model's own"
+    short = f"{value:g}" if isinstance(value, float) else printable(str(value))
+    return short if not isinstance(value, float) or float(short) == value else repr(value)
+
+
+def phrase(name: str, value: Any) -> str:
+    """The same in a sentence: with the field's title where the value alone says little."""
+    says_itself = isinstance(value, str) and name != "vary"
+    return setting(name, value) if says_itself else f"{field_title(name)} {setting(name, value)}"

@@ -1,0 +1,84 @@
+"""Resolve the trials of a study against their data: sizes and digests made explicit. No jax."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from dlbench.errors import SpecError
+from dlbench.spec import registry
+from dlbench.spec.study import StudySpec
+from dlbench.spec.trial import Trial, TrialSpec
+
+
+class DataSize(Protocol):
+    """What planning needs to know of a data set."""
+
+    @property
+    def name(self) -> str:
+        """Its canonical name."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its arrays."""
+
+    @property
+    def num_train(self) -> int:
+        """Number of images in its training half."""
+
+
+def resolve(
+    study: StudySpec, info: Callable[[str], DataSize], lanes: Callable[[int], int] | None = None
+) -> list[Trial]:
+    """Check every trial against its data set and make its sizes and digests explicit.
+
+    Args:
+        study: what to train.
+        info: the size and digest of a data set by name.
+        lanes: how many lanes a program of so many trials runs in; one unless given.
+
+    Raises:
+        SpecError: sizes that the data set does not have, or that contradict each other.
+    """
+    sizes: dict[str, DataSize] = {}
+    sources: dict[str, str] = {}
+    counts: dict[tuple[object, ...], int] = {}
+    resolved = []
+    for spec in study.trials:
+        data = sizes.get(spec.dataset) or sizes.setdefault(spec.dataset, info(spec.dataset))
+        if spec.model not in sources:
+            sources[spec.model] = registry.source_digest(spec.model)
+        name = spec.dataset if "@" in spec.dataset else data.name
+        spec = spec.model_copy(update={"dataset": name, **_explicit_sizes(spec, data)})
+        counts[spec.static()] = counts.get(spec.static(), 0) + 1
+        resolved.append((spec, data.digest, sources[spec.model]))
+    return [
+        Trial(
+            spec=spec,
+            data_digest=data_digest,
+            model_digest=model_digest,
+            lanes=lanes(counts[spec.static()]) if lanes else 1,
+        )
+        for spec, data_digest, model_digest in resolved
+    ]
+
+
+def _explicit_sizes(spec: TrialSpec, data: DataSize) -> dict[str, int]:
+    available = f"the training half of {spec.dataset} has {data.num_train:,} images"
+    val_size = spec.val_size or min(10_000, max(1, data.num_train // 5))
+    train_size = spec.train_size or data.num_train - val_size
+    if train_size < 1:
+        raise SpecError(
+            f"--val-size {val_size:,} leaves nothing to train on: {available}; take a smaller one"
+        )
+    if train_size + val_size > data.num_train:
+        raise SpecError(
+            f"--train-size {train_size:,} and --val-size {val_size:,} are {train_size + val_size:,} images "
+            f"together, but {available}; take smaller ones"
+        )
+    if spec.batch_size > train_size:
+        raise SpecError(
+            f"--batch-size {spec.batch_size:,} is larger than the training set of {train_size:,} images; "
+            "take a smaller one"
+        )
+    return {"train_size": train_size, "val_size": val_size}

@@ -1,0 +1,174 @@
+"""What to train: trials, studies, their validation and their content-addressed ids. No jax.
+
+A :class:`TrialSpec` is one training run as its user writes it. Planning resolves it against the data
+(sizes made explicit, digests attached) into a :class:`Trial`, whose id is a digest of everything that
+determines its result; the environment it ran in is recorded beside it, not in the id.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from dlbench.errors import SpecError, shown
+from dlbench.records import digest
+
+#: Raised whenever a change of the code changes the numbers a trial yields.
+NUMERICS_VERSION = 3
+
+Scalar = bool | int | float | str
+
+MAX_SEED = 2**32 - 1
+
+
+def _number(value: object) -> object:
+    """YAML 1.1 reads ``1e-3`` as text: read numbers out of text; refuse truth values as numbers."""
+    if isinstance(value, bool):
+        raise ValueError("a number, not a truth value")
+    if isinstance(value, str):
+        try:
+            return float(value) if not value.strip().lstrip("+-").isdigit() else int(value)
+        except ValueError:
+            raise ValueError("a number") from None
+    return value
+
+
+def _arguments(value: object) -> object:
+    if not isinstance(value, Mapping):
+        return value
+    if not all(isinstance(name, str) for name in value):
+        raise ValueError("arguments by name")
+    for name, argument in value.items():
+        if not isinstance(argument, bool | int | float | str):
+            raise ValueError(
+                f"arguments by name, each one number, text or truth value ({shown(name)} is not)"
+            )
+        if isinstance(argument, float) and not math.isfinite(argument):
+            raise ValueError(f"arguments by name, every number of them finite ({shown(name)} is not)")
+    return tuple(sorted(value.items()))
+
+
+def _float32(value: float) -> float:
+    """Refuse what training, in float32, would take for zero; and make one zero of two."""
+    if 0 < abs(value) < 1e-37:
+        raise ValueError("0, or at least 1e-37 to be told from 0 in float32")
+    return value + 0.0
+
+
+Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False), AfterValidator(_float32)]
+Whole = Annotated[int, BeforeValidator(_number)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class TrialSpec(BaseModel):
+    """One training run: fixed hyper-parameters and one seed.
+
+    ``train_size`` and ``val_size`` count images; ``None`` stands for a fifth of the training half (at most
+    10,000) for validation and all the rest for training. ``learning_rate`` and ``weight_decay`` are
+    dimensionless. ``dropout`` of ``None`` keeps the model's own rate. ``vary`` names the one source of
+    randomness that follows ``seed`` while the others keep seed 0 ("all": every one follows it).
+    ``test_augmented`` has the trial tested on augmented test images too, as every augmented trial is.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model: Name = "Baseline"
+    model_args: Annotated[tuple[tuple[str, Scalar], ...], BeforeValidator(_arguments)] = ()
+    dropout: Annotated[Finite, Field(ge=0, lt=1)] | None = None
+    dataset: Name = "mnist5k"
+    train_size: Annotated[Whole, Field(ge=1)] | None = None
+    val_size: Annotated[Whole, Field(ge=1)] | None = None
+    split_seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] = 0
+    transform: Literal["standard", "augmented"] = "standard"
+    test_augmented: bool = False
+    criterion: Literal["cross_entropy", "manual"] = "cross_entropy"
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: Annotated[Finite, Field(gt=0, le=1e6)] = 1e-3
+    weight_decay: Annotated[Finite, Field(ge=0, le=1e6)] = 0.0
+    decay_mode: Literal["decoupled", "l2"] = "decoupled"
+    batch_size: Annotated[Whole, Field(ge=1, le=65536)] = 16
+    num_epochs: Annotated[Whole, Field(ge=1, le=100_000)] = 5
+    seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] = 0
+    vary: Literal["all", "init", "order", "dropout", "augment"] = "all"
+
+    def static(self) -> tuple[object, ...]:
+        """Everything that makes another XLA program; equal values share one."""
+        return _STATIC(self)
+
+
+#: An array inside the program: trials that differ in these alone share it. The loop over epochs is outside.
+DYNAMIC_FIELDS = ("learning_rate", "weight_decay", "seed", "vary", "num_epochs", "test_augmented")
+STATIC_FIELDS = tuple(name for name in TrialSpec.model_fields if name not in DYNAMIC_FIELDS)
+_STATIC: Callable[[TrialSpec], tuple[object, ...]] = operator.attrgetter(*STATIC_FIELDS)
+#: Fields that came later: at their defaults they are left out of a trial's id, which stays what it was.
+LATER_FIELDS = ("test_augmented",)
+
+#: The names that users see where they are shorter than the field's.
+FLAGS = {
+    "learning_rate": "--lr",
+    "num_epochs": "--epochs",
+    **{
+        name: "--" + name.replace("_", "-")
+        for name in TrialSpec.model_fields
+        if name not in ("learning_rate", "num_epochs", "model_args")
+    },
+}
+
+
+def make_trial_spec(fields: Mapping[str, Any], where: str = "") -> TrialSpec:
+    """Check the fields of one trial.
+
+    Args:
+        fields: values by field name.
+        where: the place to name in an error ("configs/x.yaml", "" for flags).
+
+    Raises:
+        SpecError: naming the field, the rule, the value and the fields that exist.
+    """
+    try:
+        return TrialSpec(**fields)
+    except ValidationError as error:
+        raise SpecError(_explain(error, where)) from None
+
+
+def _explain(error: ValidationError, where: str) -> str:
+    problem = error.errors()[0]
+    field = str(problem["loc"][0]) if problem["loc"] else "?"
+    place = f"{where}: " if where else ""
+    if problem["type"] == "extra_forbidden":
+        return f"{place}unknown field {shown(field)}. Known: {', '.join(TrialSpec.model_fields)}."
+    name = f"{field} ({FLAGS[field]})" if field in FLAGS else field
+    rule = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    return f"{place}{name} must be {rule}; got {shown(problem['input'])}."
+
+
+class Trial(BaseModel):
+    """A trial resolved against its data, ready to be trained anywhere.
+
+    Args:
+        spec: the trial as asked for, its sizes explicit.
+        data_digest: SHA-256 of the data set's arrays.
+        model_digest: SHA-256 of the source a user's model comes from; "" for the built-in ones.
+        lanes: how many trials share the vmapped axis; bits are promised at equal ``lanes`` only.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    spec: TrialSpec
+    data_digest: str
+    model_digest: str = ""
+    lanes: int = 1
+
+    @functools.cached_property
+    def id(self) -> str:
+        """Digest (16 hexadecimal digits) of everything that determines the result."""
+        record = self.model_dump()
+        for name in LATER_FIELDS:
+            if record["spec"][name] == TrialSpec.model_fields[name].default:
+                del record["spec"][name]
+        return digest({"numerics": NUMERICS_VERSION, **record})[:16]

@@ -1,0 +1,125 @@
+"""The recorded environment: what a reader needs to know to run a study again, and to explain a difference. No jax."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from dlbench import files
+from dlbench.spec.study import StudySpec
+from dlbench.spec.trial import Trial
+
+PACKAGES = (
+    "dlbench",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "clu",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "tensorflow-datasets",
+    "mlxtend",
+    "tensorboardX",
+    "pydantic",
+    "typer",
+    "rich",
+)
+_VARIABLES = (
+    "XLA_FLAGS",
+    "JAX_PLATFORMS",
+    "JAX_ENABLE_X64",
+    "JAX_DEFAULT_MATMUL_PRECISION",
+    "CUDA_VISIBLE_DEVICES",
+)
+
+
+def describe(
+    command: Sequence[str], study: StudySpec, trials: Sequence[Trial], workers: int, config: str = ""
+) -> dict[str, Any]:
+    """Everything known before the first worker is up.
+
+    Args:
+        command: the command line, or nothing from Python.
+        study: the study as asked for.
+        trials: its trials, resolved.
+        workers: how many processes train.
+        config: the text of the file that the study comes from, if it comes from one.
+    """
+    return {
+        "command": list(command),
+        "kind": study.kind,
+        "num_trials": len(trials),
+        "trial_ids": [trial.id for trial in trials],
+        "axes": {name: list(values) for name, values in study.axes.items()},
+        "looks": list(study.looks),
+        "seeds": sorted({trial.spec.seed for trial in trials}),
+        "lanes": sorted({trial.lanes for trial in trials}),
+        "data_digests": {trial.spec.dataset: trial.data_digest for trial in trials},
+        "workers": workers,
+        "config": config,
+        **environment(),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine, source and flags."""
+    return {
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "python": sys.version.split()[0],
+        "os": platform.platform(),
+        "machine": platform.machine(),
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "git": _git(),
+        "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu() -> Mapping[str, str]:
+    wanted = {"vendor_id", "cpu family", "model", "model name", "stepping", "cache size"}
+    found: dict[str, str] = {}
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() in wanted:
+                found.setdefault(name.strip(), value.strip())
+    except OSError:
+        found["model name"] = platform.processor()
+    return found
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit of the checkout that the command ran in, and whether it had changes; ``None`` outside of one."""
+
+    def ask(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=5, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = ask("rev-parse", "HEAD")
+    return {"commit": commit, "dirty": bool(ask("status", "--porcelain"))} if commit else None
+
+
+def write(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write ``manifest.json``, whole or not at all."""
+    text = json.dumps(manifest, indent=2) + "\n"
+    files.write_whole(folder / "manifest.json", lambda file: file.write(text.encode()))

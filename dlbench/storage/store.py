@@ -1,0 +1,399 @@
+"""A study's results in SQLite. Only the parent process writes; every event is one transaction. No jax.
+
+Tables: ``meta`` (schema version, kind, looks), ``trials`` (one row each, figures as JSON), ``epochs`` (the history)
+and ``manifests`` (the recorded environment of every session that worked on the study). Each row of a trial has
+a checksum, and its history has one among its figures, so that damage is found, not reported as a result.
+
+Schema versions: 1, without checksums; 2. An older store is read as it is, and brought up to date when it is
+next written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from pydantic_core import from_json, to_json
+
+from dlbench.errors import StoreError
+from dlbench.records import Epoch, TrialStatus, canonical_json, digest, json_number
+from dlbench.spec.programs import program_of
+from dlbench.spec.trial import Trial
+from dlbench.storage.database import connected, explained, is_empty, locked, use_wal
+from dlbench.storage.results import TrialResult
+
+FILE_NAME = "study.sqlite"
+SCHEMA_VERSION = 2
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE trials (
+    id TEXT PRIMARY KEY,
+    position INTEGER NOT NULL,
+    trial TEXT NOT NULL,
+    status TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    outcome TEXT NOT NULL DEFAULT '{}',
+    error TEXT,
+    started_at TEXT,
+    finished_at TEXT,
+    checksum TEXT
+);
+CREATE TABLE epochs (
+    trial_id TEXT NOT NULL REFERENCES trials (id),
+    epoch INTEGER NOT NULL,
+    train_loss REAL, train_accuracy REAL, val_loss REAL, val_accuracy REAL,
+    PRIMARY KEY (trial_id, epoch)
+) WITHOUT ROWID;
+CREATE TABLE manifests (started_at TEXT NOT NULL, manifest TEXT NOT NULL);
+"""
+
+
+class Store:
+    """One study's database, open for reading or, by one process at a time, for writing.
+
+    Args:
+        folder: the study's folder; it must exist.
+        write: whether to write. A second writer is refused, a reader never is.
+        kind: the study's kind, recorded when the store is new.
+        looks: its schedule of looks, likewise.
+
+    Raises:
+        StoreError: there is none, it is damaged, of a newer version, not writable, or in use.
+    """
+
+    _version: int
+
+    def __init__(
+        self, folder: Path, write: bool = False, kind: str = "grid", looks: Sequence[int] = ()
+    ) -> None:
+        self.folder = folder
+        self.path = folder / FILE_NAME
+        self._lock: IO[str] | None = None
+        if not write and not self.path.is_file():
+            raise StoreError(f"{folder} holds no study ({FILE_NAME} is not there)")
+        with explained(folder):
+            if write:
+                self._lock = locked(folder)
+            self._db = connected(self.path, write)
+            if write:
+                use_wal(self._db)
+                self._db.execute("PRAGMA synchronous=NORMAL")
+                self._create(kind, looks)
+            elif is_empty(self._db):
+                raise StoreError(f"{folder} holds no study yet: it was interrupted before it began")
+            self._version = self._known_version()
+            if write and self._version < SCHEMA_VERSION:
+                self._migrate()
+
+    def _create(self, kind: str, looks: Sequence[int]) -> None:
+        with self._transaction():
+            if is_empty(self._db):
+                for statement in _SCHEMA.split(";"):
+                    self._db.execute(statement)
+                self._db.executemany(
+                    "INSERT INTO meta VALUES (?, ?)",
+                    [
+                        ("schema_version", str(SCHEMA_VERSION)),
+                        ("kind", kind),
+                        ("created_at", _now()),
+                        ("looks", canonical_json(list(looks))),
+                    ],
+                )
+
+    def _known_version(self) -> int:
+        version = int(self.meta("schema_version"))
+        if version > SCHEMA_VERSION:
+            raise StoreError(
+                f"{self.path} has schema version {version}; this dlbench knows up to {SCHEMA_VERSION}: "
+                "upgrade dlbench, or use another folder"
+            )
+        if version < 1:
+            raise StoreError(f"{self.path} is damaged: there is no schema version {version}")
+        return version
+
+    def _migrate(self) -> None:
+        """Bring a store of version 1 up to date."""
+        with self._transaction():
+            self._db.execute("ALTER TABLE trials ADD COLUMN checksum TEXT")
+            self._version = SCHEMA_VERSION
+            for (trial_id,) in self._db.execute("SELECT id FROM trials").fetchall():
+                self._seal(trial_id)
+            self._db.execute("UPDATE meta SET value = ? WHERE key = 'schema_version'", (str(SCHEMA_VERSION),))
+
+    def meta(self, key: str) -> str:
+        """A fact about the study: "kind", "created_at", "schema_version"."""
+        with explained(self.folder):
+            row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            raise StoreError(f"{self.path} is damaged: it does not say its {key}")
+        return str(row[0])
+
+    def looks(self) -> tuple[int, ...]:
+        """The schedule of looks that the study was begun with; none in a store that does not say."""
+        with explained(self.folder):
+            row = self._db.execute("SELECT value FROM meta WHERE key = 'looks'").fetchone()
+            return tuple(int(seeds) for seeds in json.loads(row[0])) if row else ()
+
+    def add(self, trials: Sequence[Trial]) -> None:
+        """Make sure that these trials are there; those that were left running are waiting again.
+
+        Raises:
+            StoreError: a row is not what was recorded.
+        """
+        if damaged := self.damaged():
+            raise self._damage(damaged[0], "its row is not what was recorded")
+        with self._transaction():
+            start = self._db.execute("SELECT coalesce(max(position) + 1, 0) FROM trials").fetchone()[0]
+            self._db.executemany(
+                "INSERT OR IGNORE INTO trials (id, position, trial, status) VALUES (?, ?, ?, ?)",
+                [
+                    (trial.id, start + i, canonical_json(trial.model_dump()), TrialStatus.WAITING)
+                    for i, trial in enumerate(trials)
+                ],
+            )
+            self._db.execute(
+                "UPDATE trials SET status = ? WHERE status = ?", (TrialStatus.WAITING, TrialStatus.RUNNING)
+            )
+            for (trial_id,) in self._db.execute(
+                "SELECT id FROM trials WHERE status = ?", (TrialStatus.WAITING,)
+            ).fetchall():
+                self._seal(trial_id)
+
+    def spend(self, times: Mapping[str, float]) -> None:
+        """Record what the workers have spent so far, in seconds by kind, in place of what was recorded."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO meta VALUES ('times', ?)", (canonical_json(dict(times)),)
+            )
+
+    def times(self) -> dict[str, float]:
+        """Seconds that workers have spent, by kind; nothing where that was not recorded."""
+        with explained(self.folder):
+            row = self._db.execute("SELECT value FROM meta WHERE key = 'times'").fetchone()
+            return {kind: float(seconds) for kind, seconds in json.loads(row[0]).items()} if row else {}
+
+    def add_manifest(self, manifest: dict[str, Any]) -> None:
+        """Record the environment of a session."""
+        with self._transaction():
+            self._db.execute("INSERT INTO manifests VALUES (?, ?)", (_now(), canonical_json(manifest)))
+
+    def manifests(self) -> list[dict[str, Any]]:
+        """The recorded environments, oldest first."""
+        with explained(self.folder):
+            return [json.loads(row[0]) for row in self._db.execute("SELECT manifest FROM manifests")]
+
+    def start(self, trial_ids: Iterable[str]) -> None:
+        """These trials are being trained, from their first epoch."""
+        with self._transaction():
+            for trial_id in trial_ids:
+                self._db.execute("DELETE FROM epochs WHERE trial_id = ?", (trial_id,))
+                self._db.execute(
+                    "UPDATE trials SET status = ?, attempts = attempts + 1, started_at = ?, error = NULL, "
+                    "outcome = '{}', finished_at = NULL WHERE id = ?",
+                    (TrialStatus.RUNNING, _now(), trial_id),
+                )
+                self._seal(trial_id)
+
+    def epoch(self, trial_id: str, number: int, epoch: Epoch) -> None:
+        """One more epoch of a running trial."""
+        with self._transaction():
+            self._put_epoch(trial_id, number, epoch)
+
+    def finish(
+        self,
+        trial_id: str,
+        status: TrialStatus,
+        outcome: dict[str, Any] | None = None,
+        history: Sequence[Epoch] = (),
+        error: str | None = None,
+    ) -> None:
+        """A trial has ended, in whichever way; this is the last word on it."""
+        with self._transaction():
+            self._db.execute("DELETE FROM epochs WHERE trial_id = ?", (trial_id,))
+            for number, epoch in enumerate(history, start=1):
+                self._put_epoch(trial_id, number, epoch)
+            self._db.execute(
+                "UPDATE trials SET status = ?, outcome = ?, error = ?, finished_at = ? WHERE id = ?",
+                (status, canonical_json(outcome or {}), error, _now(), trial_id),
+            )
+            self._seal(trial_id)
+
+    def _seal(self, trial_id: str) -> None:
+        """Record the checksum of a row that has changed."""
+        row = self._db.execute(f"SELECT {_SEALED} FROM trials WHERE id = ?", (trial_id,)).fetchone()
+        self._db.execute("UPDATE trials SET checksum = ? WHERE id = ?", (_checksum(row), trial_id))
+
+    def damaged(self) -> list[str]:
+        """The trials whose rows are not what was recorded."""
+        with explained(self.folder):
+            return [str(row[0]) for row, whole in self._rows() if not whole]
+
+    def _rows(self) -> Iterator[tuple[Sequence[Any], bool]]:
+        """Every trial's row, and whether it is what was recorded; in version 1 nothing says that it is not."""
+        if self._version == 1:
+            rows = self._db.execute(f"SELECT {_SEALED} FROM trials ORDER BY position")
+            yield from ((row, True) for row in rows)
+        else:
+            rows = self._db.execute(f"SELECT checksum, {_SEALED} FROM trials ORDER BY position")
+            yield from ((row, checksum == _checksum(row)) for checksum, *row in rows)
+
+    def _put_epoch(self, trial_id: str, number: int, epoch: Epoch) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?, ?, ?)",
+            (trial_id, number, *map(json_number, epoch)),
+        )
+
+    def results(
+        self, ids: Sequence[str] | None = None, history: bool = True, verify: bool = True
+    ) -> list[TrialResult]:
+        """The trials, in the order given, or all in the order they were added.
+
+        Args:
+            ids: which ones; all unless given.
+            history: whether to read the epochs too; without them, a loss that the row does not say is taken from
+                its epoch unchecked.
+            verify: whether to compare checksums.
+
+        Raises:
+            StoreError: one of them is missing, unreadable or not what was recorded.
+        """
+        found: dict[str, tuple[Trial, TrialStatus, dict[str, Any], str | None]] = {}
+        with explained(self.folder):
+            for (trial_id, trial, status, outcome, error, *_), whole in self._rows():
+                if verify and not whole:
+                    raise self._damage(trial_id, "its row is not what was recorded")
+                known = Trial.model_validate_json(trial), TrialStatus(status), from_json(outcome), error
+                found[trial_id] = known
+            _share_compilation((trial, outcome) for trial, _, outcome, _ in found.values())
+            if missing := [trial_id for trial_id in ids or () if trial_id not in found]:
+                raise self._damage(missing[0], "it is missing")
+            if not history:
+                self._add_best_losses({trial_id: known[2] for trial_id, known in found.items()})
+            results = []
+            for trial_id in found if ids is None else ids:
+                trial, status, outcome, error = found[trial_id]
+                epochs = self._history(trial_id, outcome, verify) if history else ()
+                results.append(TrialResult(trial, status, outcome, epochs, error, self.folder))
+            return results
+
+    def _history(self, trial_id: str, outcome: dict[str, Any], verify: bool) -> tuple[Epoch, ...]:
+        """Every epoch of a trial, compared with the digest in its row."""
+        epochs = self._db.execute(_HISTORY, (trial_id,)).fetchall()
+        recorded = outcome.get("history_sha256") if verify else None
+        if recorded and not _has_digest(epochs, recorded):
+            raise self._damage(trial_id, "its history is not what was recorded")
+        return tuple(map(Epoch.of, epochs))
+
+    def _add_best_losses(self, outcomes: Mapping[str, dict[str, Any]]) -> None:
+        """The loss of each best epoch, from that epoch, where the row does not say it: once, none did."""
+        best = {i: o.get("best_epoch") for i, o in outcomes.items() if "best_val_loss" not in o}
+        losses = self._db.execute(
+            "SELECT trial_id, val_loss FROM json_each(?) AS best "
+            "JOIN epochs ON trial_id = best.key AND epoch = best.value",
+            (canonical_json(best),),
+        )
+        for trial_id, loss in losses:
+            outcomes[trial_id]["best_val_loss"] = loss
+
+    def _damage(self, trial_id: str, what: str) -> StoreError:
+        return StoreError(
+            f"the study in {self.folder} is damaged at trial {trial_id}: {what}; "
+            f"'dlbench results {self.folder} --check' lists all the damage. Restore {FILE_NAME} from a copy, or "
+            "train in another folder"
+        )
+
+    def integrity(self) -> list[str]:
+        """What SQLite finds wrong with the file."""
+        with explained(self.folder):
+            found = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check")]
+        return [] if found == ["ok"] else found
+
+    def statuses(self) -> dict[str, TrialStatus]:
+        """Where each trial stands, by id."""
+        with explained(self.folder):
+            rows = self._db.execute("SELECT id, status FROM trials ORDER BY position")
+            return {trial_id: TrialStatus(status) for trial_id, status in rows}
+
+    def counts(self) -> dict[TrialStatus, int]:
+        """How many trials have each status."""
+        return dict(Counter(self.statuses().values()))
+
+    def close(self) -> None:
+        """Close the file and let another writer in; one file is left, which readers add nothing to."""
+        if self._lock is not None:
+            with contextlib.suppress(
+                sqlite3.Error
+            ):  # somebody reads, or the disk is full: it stays in WAL mode
+                self._db.execute("PRAGMA busy_timeout=0")
+                self._db.execute("PRAGMA journal_mode=DELETE")
+        self._db.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with explained(self.folder):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # a full disk ends it by itself
+                    self._db.execute("ROLLBACK")
+                raise
+
+
+def _share_compilation(trials: Iterable[tuple[Trial, dict[str, Any]]]) -> None:
+    """Divide what compiling a program took among the trials that ran it; recorded is which of them met it first."""
+    programs: dict[object, list[dict[str, Any]]] = {}
+    for trial, outcome in trials:
+        if outcome:
+            programs.setdefault(program_of(trial), []).append(outcome)
+    for members in programs.values():
+        spent = [float(outcome.get("compile_time_s") or 0.0) for outcome in members]
+        share, longest = sum(spent) / len(spent), max(spent)
+        for outcome in members:
+            outcome["compile_time_s"] = share
+            outcome.setdefault("compile_time_alone_s", longest)
+
+
+_HISTORY = """
+SELECT train_loss, train_accuracy, val_loss, val_accuracy FROM epochs WHERE trial_id = ? ORDER BY epoch
+"""
+#: What the checksum of a row is taken of.
+_SEALED = "id, trial, status, outcome, error, attempts, started_at, finished_at, position"
+
+
+def _checksum(row: Sequence[Any]) -> str:
+    return digest([str(value) if isinstance(value, bytes) else value for value in row])
+
+
+def _has_digest(history: list[Any], recorded: str) -> bool:
+    """Whether a history is the one whose digest was recorded: whichever text of it has that digest, it is.
+
+    The first text costs a sixth of the second, and is the same unless there are tiny figures in it.
+    """
+    text: bytes = to_json(history, inf_nan_mode="constants")
+    return hashlib.sha256(text).hexdigest() == recorded or digest(history) == recorded
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

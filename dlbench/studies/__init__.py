@@ -1,0 +1,1 @@
+"""Whole studies: design them, run them, grow them, replay them."""

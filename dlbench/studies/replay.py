@@ -1,0 +1,181 @@
+"""Train a recorded trial again from its record alone, and say whether every bit is the same. No jax."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dlbench.errors import InputError, WorkerError
+from dlbench.execution import devices, engine, messages
+from dlbench.execution.engine import run
+from dlbench.records import Epoch, TrialStatus
+from dlbench.spec import registry
+from dlbench.spec.programs import Program
+from dlbench.storage import manifest
+from dlbench.storage.results import TrialResult
+from dlbench.storage.store import Store
+
+#: What a trial's result is made of; times and places are not.
+_FIGURES = (
+    "best_val_accuracy",
+    "best_epoch",
+    "test_accuracy",
+    "test_loss",
+    "test_accuracy_augmented",
+    "split_digest",
+    "best_params_sha256",
+    "params_sha256",
+    "history_sha256",
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not what it was.
+
+    Args:
+        where: the place ("epoch 3, val_loss"; "packages.jax").
+        recorded: what it was.
+        now: what it is.
+    """
+
+    where: str
+    recorded: Any
+    now: Any
+
+    def __str__(self) -> str:
+        by = ""
+        if isinstance(self.recorded, float) and isinstance(self.now, float):
+            by = f", by {abs(self.now - self.recorded):.3g}"
+        return f"{self.where}: was {self.recorded}, is {self.now}{by}"
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A trial trained again.
+
+    Args:
+        recorded: the trial as the study holds it.
+        again: the trial as it came out now.
+        results: how their results differ, the earliest epoch first; empty where every bit is the same.
+        environment: how what they ran on differs.
+    """
+
+    recorded: TrialResult
+    again: TrialResult
+    results: tuple[Difference, ...]
+    environment: tuple[Difference, ...]
+
+    @property
+    def identical(self) -> bool:
+        """Whether parameters and history are the same to the last bit."""
+        return not self.results
+
+
+def replay(
+    folder: Path,
+    trial_id: str,
+    data_dir: str | None = None,
+    tell: Callable[[messages.AnyEvent], None] | None = None,
+) -> Replay:
+    """Train one trial of a study again, in a worker of its own, and compare. Nothing in the study changes.
+
+    Args:
+        folder: the study's folder.
+        trial_id: the trial's id, or enough of its beginning.
+        data_dir: where the user's data sets lie.
+        tell: called with every event.
+
+    Raises:
+        StoreError: the folder holds no study.
+        InputError: it has no such trial, or one that has no result, or whose model is somebody's own code that
+            this process has not named.
+        WorkerError: the trial cannot be trained now.
+    """
+    with Store(folder) as store:
+        recorded = find(store.results(verify=False), trial_id, folder)
+        before = (store.manifests() or [{}])[-1]
+    return retrain(recorded, before, data_dir, tell)
+
+
+def retrain(
+    recorded: TrialResult,
+    before: Mapping[str, Any],
+    data_dir: str | None = None,
+    tell: Callable[[messages.AnyEvent], None] | None = None,
+) -> Replay:
+    """The same for a trial wherever its record comes from.
+
+    Args:
+        recorded: the trial; its epochs are compared one by one where they are known, else by their digest.
+        before: the manifest of the environment it ran in.
+        data_dir: where the user's data sets lie.
+        tell: called with every event.
+    """
+    registry.check_trusted(recorded.trial.spec.model)
+    device = {"cpu": "cpu", "cuda": "gpu", "gpu": "gpu", "tpu": "tpu", "mps": "metal"}
+    backend = device.get(str(before.get("device", {}).get("backend")), "cpu")
+    now = manifest.environment()
+    again: TrialResult | None = None
+    with tempfile.TemporaryDirectory(prefix="dlbench-replay-") as place:
+        where = engine.Place(Path(place), backend, 1, data_dir, cores=devices.cores_each(None, backend, 1))
+        for event in run([Program((recorded.trial,))], where, threading.Event()):
+            match event:
+                case messages.Ready():
+                    now["device"] = event.environment
+                case messages.Failed():
+                    raise WorkerError(f"trial {recorded.id} cannot be trained now: {event.reason}")
+                case messages.Finished():
+                    history = tuple(Epoch(*values) for values in event.history)
+                    again = TrialResult(recorded.trial, event.status, event.outcome, history)
+            if tell is not None:
+                tell(event)
+    assert again is not None
+    return Replay(recorded, again, tuple(_results(recorded, again)), tuple(_environment(before, now)))
+
+
+def find(trials: Sequence[TrialResult], trial_id: str, folder: Path) -> TrialResult:
+    """The finished trial of a study that an id begins with.
+
+    Raises:
+        InputError: there is none, there are several, or it has no result.
+    """
+    found = [trial for trial in trials if trial_id and trial.id.startswith(trial_id)]
+    if len(found) != 1:
+        known = ", ".join(trial.id for trial in (found or trials)[:8])
+        problem = f"{len(found)} trials begin" if found else "no trial begins"
+        raise InputError(f"in {folder} {problem} with {trial_id!r}; give one of {known}")
+    if not TrialStatus(found[0].status).is_finished:
+        raise InputError(f"trial {found[0].id} has no result to compare with: it is {found[0].status}")
+    return found[0]
+
+
+def _results(recorded: TrialResult, again: TrialResult) -> Iterator[Difference]:
+    for number, (before, now) in enumerate(zip(recorded.history, again.history, strict=False), start=1):
+        for name in Epoch._fields:
+            old, new = getattr(before, name), getattr(now, name)
+            if old != new and not (old != old and new != new):
+                yield Difference(f"epoch {number}, {name}", old, new)
+    if recorded.history and len(recorded.history) != len(again.history):
+        yield Difference("epochs", len(recorded.history), len(again.history))
+    if recorded.status != again.status:
+        yield Difference("status", str(recorded.status), str(again.status))
+    for name in _FIGURES:
+        if recorded.outcome.get(name) != again.outcome.get(name):
+            yield Difference(name, recorded.outcome.get(name), again.outcome.get(name))
+
+
+def _environment(before: Mapping[str, Any], now: Mapping[str, Any], place: str = "") -> Iterator[Difference]:
+    ignored = {"git", "compilation_cache"}
+    for name in now:
+        if name in ignored or name not in before:
+            continue
+        where = f"{place}{name}"
+        if isinstance(now[name], Mapping) and isinstance(before[name], Mapping):
+            yield from _environment(before[name], now[name], f"{where}.")
+        elif before[name] != now[name]:
+            yield Difference(where, before[name], now[name])

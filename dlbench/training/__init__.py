@@ -1,0 +1,1 @@
+"""Training as pure functions of (static part, state, data, keys, hyper-parameters)."""

@@ -1,0 +1,96 @@
+"""Evaluation as pure functions: logits, losses and accuracies of images, and the best epoch so far."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dlbench.training.augmentation import augment
+from dlbench.training.losses import CRITERIA
+from dlbench.training.state import Data, Params, Static, TrainState
+
+#: Images per step of an evaluation; its bits do not depend on the batch size trained with.
+EVAL_CHUNK = 100
+
+
+def normalize_images(images: jax.Array) -> jax.Array:
+    """uint8 [..., C] in [0, 255] → float32 in [-1, 1]."""
+    return (images.astype(jnp.float32) / 255.0 - 0.5) / 0.5
+
+
+def validate(static: Static, state: TrainState, data: Data) -> tuple[TrainState, jax.Array, jax.Array]:
+    """Evaluate on the validation images and keep the parameters if they are the best so far.
+
+    Returns:
+        The new state, the mean loss, the accuracy.
+    """
+    loss, accuracy = evaluate(static, state.params, state.batch_stats, data.val_images, data.val_labels)
+    better = accuracy > state.best_val_accuracy
+    keep = functools.partial(jax.tree.map, lambda new, old: jnp.where(better, new, old))
+    state = state._replace(
+        best_params=keep(state.params, state.best_params),
+        best_batch_stats=keep(state.batch_stats, state.best_batch_stats),
+        best_val_accuracy=jnp.where(better, accuracy, state.best_val_accuracy),
+        best_epoch=jnp.where(better, state.epoch, state.best_epoch),
+    )
+    return state, loss, accuracy
+
+
+def predict(
+    static: Static,
+    params: Params,
+    batch_stats: Params,
+    images: jax.Array,
+    augment_key: jax.Array | None = None,
+) -> jax.Array:
+    """Logits in evaluation mode, in chunks of fixed size.
+
+    Args:
+        static: the static part.
+        params: parameters.
+        batch_stats: running statistics; empty where the model has none.
+        images: uint8 [N, H, W, C].
+        augment_key: augment the images with this key; clean unless given.
+
+    Returns:
+        float32 [N, num_classes].
+    """
+    count = images.shape[0]
+    if augment_key is not None:
+        images = augment(images, augment_key)
+    chunks = -(-count // EVAL_CHUNK)
+    padding = [(0, chunks * EVAL_CHUNK - count)] + [(0, 0)] * (images.ndim - 1)
+    stacked = jnp.pad(images, padding).reshape(chunks, EVAL_CHUNK, *images.shape[1:])
+
+    def logits_of(chunk: jax.Array) -> jax.Array:
+        variables = {"params": params, "batch_stats": batch_stats}
+        return cast(
+            jax.Array, static.model.apply(variables, normalize_images(chunk), **_mode(static.model, False))
+        )
+
+    logits: jax.Array = jax.lax.map(logits_of, stacked)
+    return logits.reshape(chunks * EVAL_CHUNK, -1)[:count]
+
+
+def evaluate(
+    static: Static, params: Params, batch_stats: Params, images: jax.Array, labels: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Mean loss and accuracy over images, in evaluation mode."""
+    logits = predict(static, params, batch_stats, images)
+    return CRITERIA[static.criterion](logits, labels).mean(), (logits.argmax(-1) == labels).mean()
+
+
+@functools.cache
+def _accepts_train(call: Callable[..., Any]) -> bool:
+    return "train" in inspect.signature(call).parameters
+
+
+def _mode(model: nn.Module, train: bool) -> dict[str, Any]:
+    """The argument that tells training from evaluation, for models that take one."""
+    return {"train": train} if _accepts_train(type(model).__call__) else {}

@@ -1,0 +1,94 @@
+"""What training carries: the static part, hyper-parameters, keys, data and state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+
+from dlbench.spec.trial import Trial
+
+Params = Any
+
+
+@dataclass(frozen=True)
+class Static:
+    """What makes another XLA program.
+
+    Args:
+        model: Flax module, called as ``model(images, train=...)`` or ``model(images)``.
+        batch_size: images per step; the last step of an epoch takes what is left.
+        optimizer: "adam" or "sgd".
+        decay_mode: "decoupled" or "l2".
+        criterion: "cross_entropy" or "manual".
+        transform: "standard" or "augmented".
+    """
+
+    model: nn.Module
+    batch_size: int = 16
+    optimizer: str = "adam"
+    decay_mode: str = "decoupled"
+    criterion: str = "cross_entropy"
+    transform: str = "standard"
+
+
+class Hyper(NamedTuple):
+    """Hyper-parameters that are arrays inside the program (float32 scalars, or [lanes] under vmap)."""
+
+    learning_rate: jax.Array | float
+    weight_decay: jax.Array | float = 0.0
+
+
+class Keys(NamedTuple):
+    """One key for each source of randomness: changing one leaves the others untouched."""
+
+    init: jax.Array
+    order: jax.Array
+    dropout: jax.Array
+    augment: jax.Array
+
+
+class Data(NamedTuple):
+    """Images uint8 [N, H, W, C] and labels int32 [N] of the two splits that training sees."""
+
+    train_images: jax.Array
+    train_labels: jax.Array
+    val_images: jax.Array
+    val_labels: jax.Array
+
+
+class TrainState(NamedTuple):
+    """Everything that training carries from epoch to epoch.
+
+    ``best_*`` belong to the first epoch (counted from 1; 0 before any) of the highest validation accuracy.
+    """
+
+    params: Params
+    batch_stats: Params
+    opt_state: Any
+    epoch: jax.Array
+    best_params: Params
+    best_batch_stats: Params
+    best_val_accuracy: jax.Array
+    best_epoch: jax.Array
+
+
+class EpochMetrics(NamedTuple):
+    """float32 scalars: losses in nats, accuracies in [0, 1].
+
+    The training loss is the mean of the steps' mean losses, as PyTorch loops report it; the training
+    accuracy is taken while the parameters move; the validation figures are means over images.
+    """
+
+    train_loss: jax.Array
+    train_accuracy: jax.Array
+    val_loss: jax.Array
+    val_accuracy: jax.Array
+
+
+def static_part(model: nn.Module, trial: Trial) -> Static:
+    """The static part of a trial's program."""
+    spec = trial.spec
+    return Static(model, spec.batch_size, spec.optimizer, spec.decay_mode, spec.criterion, spec.transform)
