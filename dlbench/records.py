@@ -6,9 +6,10 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class TrialStatus(StrEnum):
@@ -41,7 +42,7 @@ class Epoch(NamedTuple):
 
     @classmethod
     def of(cls, stored: Iterable[float | None]) -> Epoch:
-        """From figures as they are stored, ``None`` for what is not finite."""
+        """An epoch from its stored values, ``None`` standing for what is not finite."""
         return cls._make(math.nan if value is None else value for value in stored)
 
     @property
@@ -69,7 +70,135 @@ def history_digest(history: list[Epoch]) -> str:
     return digest([[*map(json_number, epoch)] for epoch in history])
 
 
-#: The figures of a finished trial, in the order of a record.
+#: A metric's name → its key in a flat record. Other metrics are recorded under their name with "_" for "/".
+METRICS: Mapping[str, str] = {
+    "val/accuracy": "best_val_accuracy",
+    "val/loss": "best_val_loss",
+    "test/accuracy": "test_accuracy",
+    "test/loss": "test_loss",
+    "test/accuracy_augmented": "test_accuracy_augmented",
+    "test/precision": "macro_precision",
+    "test/recall": "macro_recall",
+    "test/f1": "macro_f1",
+    "test/roc_auc": "roc_auc",
+}
+_METRIC_OF = {key: name for name, key in METRICS.items()}
+
+
+class _Metric:
+    """A metric as an attribute: its value, ``None`` where it is not known."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, outcome: Outcome, owner: type | None = None) -> float | None:
+        return outcome.metrics.get(self._name)
+
+
+class _Seconds:
+    """A kind of time as an attribute, in seconds; ``None`` where it is not known."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def __get__(self, outcome: Outcome, owner: type | None = None) -> float | None:
+        return outcome.times.get(self._kind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a trial yielded. What is not known is ``None``, or absent from a mapping.
+
+    Attributes:
+        metrics: by metric name ("test/accuracy"): accuracies in [0, 1], losses in nats. Validation metrics are
+            those of the best epoch, test metrics those of its parameters.
+        times: seconds by kind (:data:`TIME_KINDS`).
+        num_params: number of parameters.
+        best_epoch: the epoch whose parameters were tested, counted from 1.
+        convergence_epoch: see :func:`convergence_epoch`.
+        diverged_epoch: the epoch in which a loss stopped being finite, counted from 1.
+        test_accuracy_low: lower bound of the 95 % Wilson interval of the test accuracy, over test images.
+        test_accuracy_high: its upper bound.
+        confusion_matrix: row i counts the test images of class i by predicted class.
+        compile_time_alone_s: seconds that compiling the trial's program would take for it alone.
+        images_per_s: training images per second of training.
+        split_digest: SHA-256 of the split.
+        params_sha256: SHA-256 of the parameters after the last epoch.
+        best_params_sha256: SHA-256 of the parameters of the best epoch.
+        history_sha256: see :func:`history_digest`.
+        environment: digest of what could change bits (see :mod:`dlbench.execution.environment`).
+        device: the kind of device.
+        xla_threads: threads that XLA computed with.
+        worker: the worker's number.
+    """
+
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    times: Mapping[str, float | None] = field(default_factory=dict)
+    num_params: int | None = None
+    best_epoch: int | None = None
+    convergence_epoch: int | None = None
+    diverged_epoch: int | None = None
+    test_accuracy_low: float | None = None
+    test_accuracy_high: float | None = None
+    confusion_matrix: Sequence[Sequence[int]] | None = None
+    compile_time_alone_s: float | None = None
+    images_per_s: float | None = None
+    split_digest: str | None = None
+    params_sha256: str | None = None
+    best_params_sha256: str | None = None
+    history_sha256: str | None = None
+    environment: str | None = None
+    device: str | None = None
+    xla_threads: int | None = None
+    worker: int | None = None
+
+    best_val_accuracy = _Metric("val/accuracy")
+    best_val_loss = _Metric("val/loss")
+    test_accuracy = _Metric("test/accuracy")
+    test_loss = _Metric("test/loss")
+    test_accuracy_augmented = _Metric("test/accuracy_augmented")
+    macro_precision = _Metric("test/precision")
+    macro_recall = _Metric("test/recall")
+    macro_f1 = _Metric("test/f1")
+    roc_auc = _Metric("test/roc_auc")
+    compile_time_s = _Seconds("compile")
+    train_time_s = _Seconds("train")
+    eval_time_s = _Seconds("eval")
+    io_time_s = _Seconds("io")
+    wait_time_s = _Seconds("wait")
+
+    def to_record(self) -> dict[str, Any]:
+        """A flat record that JSON can carry: the keys of :data:`OUTCOME_FIELDS`, then those of other metrics."""
+        others = {name.replace("/", "_"): v for name, v in self.metrics.items() if name not in METRICS}
+        return {name: getattr(self, name) for name in OUTCOME_FIELDS} | others
+
+    def keys(self) -> Iterable[str]:
+        """The keys of the flat record: with ``outcome[key]``, what ``dict(outcome)`` and ``{**outcome}`` need."""
+        return self.to_record().keys()
+
+    def __getitem__(self, key: str) -> Any:
+        return self.to_record()[key]
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Outcome:
+        """The outcome of a flat record. A key of no known field is a metric's."""
+        fields: dict[str, Any] = {}
+        metrics: dict[str, float | None] = {}
+        times: dict[str, float | None] = {}
+        for key, value in record.items():
+            if key in _TIMES:
+                times[_TIMES[key]] = value
+            elif key in _PLAIN:
+                fields[key] = value
+            else:
+                metrics[_METRIC_OF.get(key) or key.replace("_", "/", 1)] = value
+        return cls(metrics=metrics, times=times, **fields)
+
+
+_TIMES = {f"{kind}_time_s": kind for kind in TIME_KINDS}
+_PLAIN = frozenset(each.name for each in fields(Outcome)) - {"metrics", "times"}
+
+#: The keys of a flat record, in order.
 OUTCOME_FIELDS = (
     "num_params",
     "best_val_accuracy",
@@ -101,6 +230,7 @@ OUTCOME_FIELDS = (
     "device",
     "xla_threads",
     "worker",
+    "environment",
 )
 
 

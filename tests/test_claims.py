@@ -14,7 +14,7 @@ from dlbench import report, stats
 from dlbench.analysis import claims
 from dlbench.analysis.claims import Verdict
 from dlbench.errors import ConfigError
-from dlbench.records import OUTCOME_FIELDS, TrialStatus
+from dlbench.records import OUTCOME_FIELDS, Outcome, TrialStatus
 from dlbench.report.verdicts import overview
 from dlbench.spec import config
 from dlbench.spec.claims import MEASURES, Claim, Selection, check
@@ -90,7 +90,7 @@ def test_p_is_corrected_for_the_number_of_claims() -> None:
 
 def with_figures(found: StudyResult, figures: Any) -> tuple[TrialResult, ...]:
     return tuple(
-        TrialResult(t.trial, t.status, {**t.outcome, **figures(t.trial.spec)}, t.history)
+        TrialResult(t.trial, t.status, Outcome.from_record({**t.outcome, **figures(t.trial.spec)}), t.history)
         for t in found.trials
     )
 

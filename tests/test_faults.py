@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 import dlbench
 from dlbench.errors import StoreError
 from dlbench.execution import messages
-from dlbench.records import TrialStatus, history_digest
+from dlbench.records import Outcome, TrialStatus, history_digest
 from dlbench.storage import database
 from dlbench.storage.store import FILE_NAME, SCHEMA_VERSION, Store
 from dlbench.studies import planning
@@ -228,7 +228,9 @@ def test_a_store_locked_in_the_middle_of_a_run_loses_nothing(
 
     def apart(trial: dlbench.TrialResult) -> dlbench.TrialResult:
         """Without its share of compiling, which is settled anew among the trials of a program."""
-        return dataclasses.replace(trial, outcome=trial.outcome | {"compile_time_s": None})
+        return dataclasses.replace(
+            trial, outcome=Outcome.from_record({**trial.outcome, "compile_time_s": None})
+        )
 
     assert apart(kept[0]) in map(apart, again.trials)
 

@@ -19,7 +19,7 @@ import dlbench
 from dlbench import data
 from dlbench.analysis.configurations import configurations
 from dlbench.errors import StoreError
-from dlbench.records import Epoch, TrialStatus
+from dlbench.records import Epoch, Outcome, TrialStatus
 from dlbench.report import figures
 from dlbench.report.figures import accuracies, canvas, curves
 from dlbench.report.page import Figure, read_figures
@@ -41,7 +41,7 @@ def made_up(kind: Any = "grid", num_epochs: int = 3, **axes: Any) -> StudyResult
 def made_up_trial(spec: TrialSpec) -> TrialResult:
     trial = Trial(spec=spec, data_digest="0" * 64)
     if spec.learning_rate >= 1:
-        return TrialResult(trial, TrialStatus.DIVERGED, {"train_time_s": 1.0})
+        return TrialResult(trial, TrialStatus.DIVERGED, Outcome(times={"train": 1.0}))
     draw = random.Random(f"{spec.model} {spec.learning_rate} {spec.seed}")
     level = 0.9 + min(spec.learning_rate, 0.05) - spec.batch_size / 1e4 + draw.gauss(0, 0.003)
     history = tuple(
@@ -58,7 +58,7 @@ def made_up_trial(spec: TrialSpec) -> TrialResult:
         "num_params": PARAMETERS.get(spec.model, 206_922),
         "confusion_matrix": [[40, 8, 2], [0, 50, 0], [0, 5, 45]],
     }
-    return TrialResult(trial, TrialStatus.COMPLETE, outcome, history)
+    return TrialResult(trial, TrialStatus.COMPLETE, Outcome.from_record(outcome), history)
 
 
 def drawn(result: StudyResult, folder: Path) -> dict[str, Figure]:
@@ -152,7 +152,7 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     for name in ("learning-curves-losses", "learning-curves-accuracies"):
         assert "The 12 configurations of the highest validation accuracy, of 22" in found[name].caption
     poor = result.trials[0]
-    low = replace(poor, outcome={**poor.outcome, "best_val_accuracy": 0.2})
+    low = replace(poor, outcome=Outcome.from_record({**poor.outcome, "best_val_accuracy": 0.2}))
     also = replace(result, trials=(low, replace(result.trials[1], outcome=low.outcome), *result.trials[2:]))
     with canvas.style():
         (drawing,) = accuracies.seeds(canvas.View(also))

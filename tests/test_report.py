@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dlbench import report, stats
-from dlbench.records import Epoch, TrialStatus
+from dlbench.records import Epoch, Outcome, TrialStatus
 from dlbench.report import Column, Table
 from dlbench.report.tables import duration, listed
 from dlbench.spec import designs
@@ -37,7 +37,7 @@ def study(accuracy: Accuracy, kind: Any = "grid", **axes: Any) -> StudyResult:
 def result(spec: TrialSpec, accuracy: float | None) -> TrialResult:
     trial = Trial(spec=spec, data_digest="0" * 64)
     if accuracy is None:
-        return TrialResult(trial, TrialStatus.DIVERGED, {"train_time_s": 1.0})
+        return TrialResult(trial, TrialStatus.DIVERGED, Outcome(times={"train": 1.0}))
     outcome = {
         "best_val_accuracy": accuracy,
         "best_epoch": 1,
@@ -48,7 +48,9 @@ def result(spec: TrialSpec, accuracy: float | None) -> TrialResult:
         "num_params": 206_922,
         "convergence_epoch": 1,
     }
-    return TrialResult(trial, TrialStatus.COMPLETE, outcome, (Epoch(0.5, 0.9, 0.4, accuracy),))
+    return TrialResult(
+        trial, TrialStatus.COMPLETE, Outcome.from_record(outcome), (Epoch(0.5, 0.9, 0.4, accuracy),)
+    )
 
 
 def tables(parts: report.Report) -> list[Table]:

@@ -27,7 +27,7 @@ import dlbench
 from dlbench import files, report
 from dlbench.errors import ConfigError, DataError, InputError, StoreError, UnknownNameError
 from dlbench.execution import saved_states
-from dlbench.records import TrialStatus
+from dlbench.records import Outcome, TrialStatus
 from dlbench.spec import config
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import TrialSpec
@@ -271,7 +271,7 @@ def test_a_stored_model_of_somebody_is_not_run(copy: dlbench.StudyResult, tmp_pa
     folder.mkdir()
     with Store(folder, write=True) as store:
         store.add([stranger])
-        store.finish(stranger.id, TrialStatus.COMPLETE, {"test_accuracy": 1.0})
+        store.finish(stranger.id, TrialStatus.COMPLETE, Outcome(metrics={"test/accuracy": 1.0}))
     environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
     for words in (
         ["run", "evil"],

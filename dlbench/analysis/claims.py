@@ -102,7 +102,7 @@ def _values(side: Selection, trials: Sequence[TrialResult]) -> dict[Key, float]:
     groups: dict[TrialSpec, dict[Key, float]] = {}
     for trial in trials:
         group = groups.setdefault(trial.trial.spec.model_copy(update={"seed": 0, "split_seed": 0}), {})
-        value = getattr(trial, side.figure)
+        value = trial.value(side.figure)
         if trial.status is TrialStatus.COMPLETE and value is not None:
             group[trial.seed, trial.split_seed] = value
     shared = set.intersection(*map(set, groups.values())) if groups else set()

@@ -50,18 +50,18 @@ class Configuration:
 
     def interval(self, figure: str, confidence: float = 0.95) -> Interval | None:
         """Mean of a figure and its interval over seeds; ``None`` where no trial completed."""
-        values = [value for trial in self.complete if (value := getattr(trial, figure)) is not None]
+        values = [value for trial in self.complete if (value := trial.value(figure)) is not None]
         return mean_interval(values, confidence) if values else None
 
     def mean(self, figure: str) -> float | None:
         """The mean alone."""
-        values = [value for trial in self.complete if (value := getattr(trial, figure)) is not None]
+        values = [value for trial in self.complete if (value := trial.value(figure)) is not None]
         return statistics.fmean(values) if values else None
 
     def by_seed(self, figure: str) -> dict[tuple[int, int], float]:
         """A figure by seed and split."""
         specs = ((trial, trial.trial.spec) for trial in self.complete)
-        return {(spec.seed, spec.split_seed): getattr(trial, figure) for trial, spec in specs}
+        return {(spec.seed, spec.split_seed): trial.value(figure) for trial, spec in specs}
 
     @property
     def merit(self) -> tuple[float, float]:

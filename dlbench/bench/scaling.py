@@ -131,12 +131,8 @@ class _Runner:
         for trial in self._run(1, seed=seeds, **axes).trials:
             if trial.seed == 0:
                 continue
-            value = {
-                "batch_size": trial.batch_size,
-                "images": trial.train_size,
-                "parameters": trial.num_params,
-            }
-            found.setdefault(value[name], []).append(trial.train_time_s)
+            field = {"images": "train_size", "parameters": "num_params"}.get(name, name)
+            found.setdefault(trial.value(field), []).append(trial.value("train_time_s"))
         return [_point(name, value, 1, "train_s", spent) for value, spent in found.items()]
 
     def overhead(self) -> dict[str, Any]:
@@ -163,7 +159,7 @@ class _Runner:
             short = self._run(workers, seed=range(workers), **tiny)
             long = self._run(workers, seed=range(count), **tiny)
             training, evaluation = (
-                statistics.mean(getattr(trial, name) for trial in long.trials)
+                statistics.mean(trial.value(name) for trial in long.trials)
                 for name in ("train_time_s", "eval_time_s")
             )
             added = (long.wall_time_s - short.wall_time_s) / ((count - workers) / workers)

@@ -207,19 +207,18 @@ def _sorted(trials: Sequence[TrialResult], wanted: str) -> list[TrialResult]:
 
 
 def _field(name: str) -> str:
-    from dlbench.records import OUTCOME_FIELDS
+    from dlbench.records import METRICS
     from dlbench.spec.config import ALIASES
-    from dlbench.spec.trial import TrialSpec
+    from dlbench.storage.results import TRIAL_FIELDS
 
-    fields = ("id", "status", *TrialSpec.model_fields, *OUTCOME_FIELDS)
     field = ALIASES.get(name, name)
-    if field not in fields:
-        raise UnknownNameError("field", name, fields)
+    if field not in TRIAL_FIELDS and field not in METRICS:
+        raise UnknownNameError("field", name, TRIAL_FIELDS)
     return field
 
 
 def _value(trial: TrialResult, field: str) -> Any:
-    value = getattr(trial, field)
+    value = trial.value(field)
     return str(value) if isinstance(value, dict | list | tuple) else value
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from dlbench.records import Epoch, TrialStatus
+from dlbench.records import Epoch, Outcome, TrialStatus
 from dlbench.spec.trial import Trial
 
 #: Raised with every change of the messages; both sides must agree.
@@ -91,7 +91,7 @@ class Finished(Message):
     type: Literal["finished"] = "finished"
     trial_id: str
     status: TrialStatus
-    outcome: dict[str, Any]
+    outcome: Outcome
     history: tuple[tuple[float, float, float, float], ...]
 
 

@@ -36,7 +36,15 @@ from dlbench.execution.programs import (
     stack,
 )
 from dlbench.models import creation
-from dlbench.records import TIME_KINDS, Epoch, TrialStatus, convergence_epoch, history_digest, json_number
+from dlbench.records import (
+    TIME_KINDS,
+    Epoch,
+    Outcome,
+    TrialStatus,
+    convergence_epoch,
+    history_digest,
+    json_number,
+)
 from dlbench.spec.trial import Trial
 from dlbench.storage import checkpoints
 from dlbench.storage.database import is_out_of_room
@@ -140,7 +148,12 @@ class Worker:
             outcome["images_per_s"] = len(history) * len(split.arrays.train_labels) / outcome["train_time_s"]
             status = TrialStatus.COMPLETE if history[-1].is_finite else TrialStatus.DIVERGED
             self.emit(
-                messages.Finished(trial_id=trial.id, status=status, outcome=outcome, history=tuple(history))
+                messages.Finished(
+                    trial_id=trial.id,
+                    status=status,
+                    outcome=Outcome.from_record(outcome),
+                    history=tuple(history),
+                )
             )
             saved_states.forget(self._folder(trial))
 

@@ -31,7 +31,7 @@ from dlbench.analysis.claims import ALPHA
 from dlbench.analysis.configurations import configurations
 from dlbench.analysis.looks import alpha_of, last_look
 from dlbench.errors import StoreError
-from dlbench.records import OUTCOME_FIELDS, Epoch, TrialStatus
+from dlbench.records import OUTCOME_FIELDS, Epoch, Outcome, TrialStatus
 from dlbench.report import (
     claims_report,
     figures,
@@ -63,7 +63,7 @@ TRIALS, HISTORY, MANIFEST, STUDY, NOTES, REPORT = (
     "report.md",
 )
 #: Figures of a trial that are text; the others are numbers, or JSON.
-_TEXTS = ("split_digest", "params_sha256", "best_params_sha256", "history_sha256", "device")
+_TEXTS = ("split_digest", "params_sha256", "best_params_sha256", "history_sha256", "device", "environment")
 
 
 @dataclass(frozen=True)
@@ -253,8 +253,10 @@ def _trial(row: Mapping[str, str]) -> TrialResult:
         raise ValueError(
             f"its fields have the id {trial.id}, not {row['id']}: changed, or of a dlbench with other numerics"
         )
-    outcome = {name: _value(name, row[name]) for name in OUTCOME_FIELDS if row[name]}
-    return TrialResult(trial, TrialStatus(row["status"]), outcome, error=row["error"] or None)
+    outcome = {name: _value(name, row[name]) for name in OUTCOME_FIELDS if row.get(name)}
+    return TrialResult(
+        trial, TrialStatus(row["status"]), Outcome.from_record(outcome), error=row["error"] or None
+    )
 
 
 def _value(name: str, text: str) -> Any:

@@ -41,7 +41,9 @@ def _figures(group: Configuration) -> str:
     """Validation and test accuracy with intervals: over seeds, or for one trial over its test images."""
     if len(group.complete) == 1:
         (trial,) = group.complete
-        tested = within((trial.test_accuracy, trial.test_accuracy_low, trial.test_accuracy_high))
+        assert trial.test_accuracy_bounds
+        assert trial.best_val_accuracy is not None
+        tested = within(trial.test_accuracy_bounds)
         return f"{percent(trial.best_val_accuracy)} %; test accuracy {tested} %"
     validation, test = (
         plus_minus(mean_interval(group.by_seed(figure).values())) for figure in (_CHOSEN_BY, "test_accuracy")

@@ -88,9 +88,7 @@ def trial_table(trials: Sequence[TrialResult], title: str = "Trials") -> Table:
 
 
 def _figure(trial: TrialResult, key: str) -> Any:
-    if key == "test_accuracy" and trial.test_accuracy is not None:
-        return trial.test_accuracy, trial.test_accuracy_low, trial.test_accuracy_high
-    return getattr(trial, key)
+    return trial.test_accuracy_bounds if key == "test_accuracy" else trial.value(key)
 
 
 # One trial.

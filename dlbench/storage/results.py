@@ -2,33 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from dlbench.records import OUTCOME_FIELDS, TIME_KINDS, Epoch, TrialStatus, json_number
+from dlbench.errors import UnknownNameError
+from dlbench.records import METRICS, OUTCOME_FIELDS, TIME_KINDS, Epoch, Outcome, TrialStatus, json_number
 from dlbench.spec.study import StudySpec
-from dlbench.spec.trial import Trial, TrialSpec
+from dlbench.spec.trial import Scalar, Trial, TrialSpec
 
 if TYPE_CHECKING:
     from dlbench.storage.checkpoints import LoadedModel
+
+
+T = TypeVar("T")
+
+
+class _OfSpec(Generic[T]):
+    """A field of the trial's specification, as an attribute of its result."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, trial: TrialResult, owner: type | None = None) -> T:
+        return cast(T, getattr(trial.trial.spec, self._name))
+
+
+class _OfOutcome(Generic[T]):
+    """A field of the trial's outcome, as an attribute of its result; ``None`` where it is not known."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, trial: TrialResult, owner: type | None = None) -> T | None:
+        return cast("T | None", getattr(trial.outcome, self._name))
 
 
 @dataclass(frozen=True)
 class TrialResult:
     """A trial and what is known of it.
 
-    ``outcome`` holds the figures (accuracies in [0, 1], losses in nats, times in seconds); each is also an
-    attribute: ``result.test_accuracy``, ``None`` where it is not known.
+    Every field of its specification and of its outcome is an attribute: ``result.learning_rate``,
+    ``result.test_accuracy``. Accuracies are in [0, 1], losses in nats, times in seconds.
+
+    Attributes:
+        trial: what was trained.
+        status: where it stands.
+        outcome: what it yielded.
+        history: its epochs; empty where they were not read.
+        error: why it failed.
+        study_dir: the study's folder.
     """
 
     trial: Trial
     status: TrialStatus
-    outcome: Mapping[str, Any] = field(default_factory=dict)
+    outcome: Outcome = Outcome()  # noqa: RUF009 (it is frozen)
     history: tuple[Epoch, ...] = ()
     error: str | None = None
     study_dir: Path | None = None
+
+    model = _OfSpec[str]()
+    model_args = _OfSpec[tuple[tuple[str, Scalar], ...]]()
+    dropout = _OfSpec["float | None"]()
+    dataset = _OfSpec[str]()
+    train_size = _OfSpec["int | None"]()
+    val_size = _OfSpec["int | None"]()
+    split_seed = _OfSpec[int]()
+    transform = _OfSpec[str]()
+    test_augmented = _OfSpec[bool]()
+    criterion = _OfSpec[str]()
+    optimizer = _OfSpec[str]()
+    learning_rate = _OfSpec[float]()
+    weight_decay = _OfSpec[float]()
+    decay_mode = _OfSpec[str]()
+    batch_size = _OfSpec[int]()
+    num_epochs = _OfSpec[int]()
+    seed = _OfSpec[int]()
+    vary = _OfSpec[str]()
+
+    num_params = _OfOutcome[int]()
+    best_val_accuracy = _OfOutcome[float]()
+    best_epoch = _OfOutcome[int]()
+    convergence_epoch = _OfOutcome[int]()
+    diverged_epoch = _OfOutcome[int]()
+    test_accuracy = _OfOutcome[float]()
+    test_accuracy_low = _OfOutcome[float]()
+    test_accuracy_high = _OfOutcome[float]()
+    test_loss = _OfOutcome[float]()
+    test_accuracy_augmented = _OfOutcome[float]()
+    macro_precision = _OfOutcome[float]()
+    macro_recall = _OfOutcome[float]()
+    macro_f1 = _OfOutcome[float]()
+    roc_auc = _OfOutcome[float]()
+    confusion_matrix = _OfOutcome[Sequence[Sequence[int]]]()
+    train_time_s = _OfOutcome[float]()
+    eval_time_s = _OfOutcome[float]()
+    compile_time_s = _OfOutcome[float]()
+    compile_time_alone_s = _OfOutcome[float]()
+    io_time_s = _OfOutcome[float]()
+    wait_time_s = _OfOutcome[float]()
+    images_per_s = _OfOutcome[float]()
+    split_digest = _OfOutcome[str]()
+    params_sha256 = _OfOutcome[str]()
+    best_params_sha256 = _OfOutcome[str]()
+    history_sha256 = _OfOutcome[str]()
+    device = _OfOutcome[str]()
+    xla_threads = _OfOutcome[int]()
+    worker = _OfOutcome[int]()
+    environment = _OfOutcome[str]()
 
     @property
     def id(self) -> str:
@@ -46,18 +128,36 @@ class TrialResult:
         """The validation loss of the epoch whose parameters are tested."""
         if self.best_epoch and self.history:
             return json_number(self.history[self.best_epoch - 1].val_loss)
-        return self.outcome.get("best_val_loss")
+        return self.outcome.best_val_loss
+
+    @property
+    def test_accuracy_bounds(self) -> tuple[float, float, float] | None:
+        """The test accuracy with the bounds of its 95 % Wilson interval."""
+        bounds = self.test_accuracy, self.test_accuracy_low, self.test_accuracy_high
+        return None if None in bounds else cast(tuple[float, float, float], bounds)
+
+    @property
+    def metrics(self) -> Mapping[str, float | None]:
+        """Its metrics by name: ``result.metrics["test/accuracy"]``."""
+        return self.outcome.metrics
+
+    def value(self, name: str) -> Any:
+        """A field by its name, or a metric by its own ("test/accuracy"); ``None`` where it is not known.
+
+        Raises:
+            UnknownNameError: there is no such field or metric.
+        """
+        if name in METRICS:
+            name = METRICS[name]
+        elif name in self.outcome.metrics:
+            return self.outcome.metrics[name]
+        if name not in TRIAL_FIELDS:
+            raise UnknownNameError("field", name, TRIAL_FIELDS)
+        return getattr(self, name)
 
     def __repr__(self) -> str:
         accuracy = "" if self.test_accuracy is None else f", test_accuracy={self.test_accuracy:.4f}"
         return f"TrialResult({self.id}, {self.trial.spec.model}, {self.status}{accuracy})"
-
-    def __getattr__(self, name: str) -> Any:
-        if name in _OUTCOME:
-            return self.outcome.get(name)
-        if name in _SPEC:
-            return getattr(object.__getattribute__(self, "trial").spec, name)
-        raise AttributeError(f"TrialResult has no attribute {name!r}")
 
     def to_dict(self, history: bool = True) -> dict[str, Any]:
         """One flat record that JSON can carry."""
@@ -69,7 +169,7 @@ class TrialResult:
             "data_digest": self.trial.data_digest,
             "model_digest": self.trial.model_digest,
             "status": str(self.status),
-            **{name: self.outcome.get(name) for name in OUTCOME_FIELDS},
+            **self.outcome.to_record(),
             "best_val_loss": self.best_val_loss,
             "error": self.error,
         }
@@ -92,8 +192,8 @@ class TrialResult:
         return load(self)
 
 
-#: For attributes, which are asked for by the ten thousand.
-_OUTCOME, _SPEC = frozenset(OUTCOME_FIELDS), frozenset(TrialSpec.model_fields)
+#: What :meth:`TrialResult.value` knows by name, besides metrics.
+TRIAL_FIELDS = ("id", "status", "error", *TrialSpec.model_fields, *OUTCOME_FIELDS)
 
 
 @dataclass(frozen=True)

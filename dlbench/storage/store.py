@@ -25,7 +25,7 @@ from typing import IO, Any, Self
 from pydantic_core import from_json, to_json
 
 from dlbench.errors import StoreError
-from dlbench.records import Epoch, TrialStatus, canonical_json, digest, json_number
+from dlbench.records import Epoch, Outcome, TrialStatus, canonical_json, digest, json_number
 from dlbench.spec.programs import program_of
 from dlbench.spec.trial import Trial
 from dlbench.storage.database import connected, explained, is_empty, locked, use_wal
@@ -213,18 +213,20 @@ class Store:
         self,
         trial_id: str,
         status: TrialStatus,
-        outcome: dict[str, Any] | None = None,
+        outcome: Outcome | None = None,
         history: Sequence[Epoch] = (),
         error: str | None = None,
     ) -> None:
         """A trial has ended, in whichever way; this is the last word on it."""
+        record = outcome.to_record() if outcome else {}
+        known = {name: value for name, value in record.items() if value is not None}
         with self._transaction():
             self._db.execute("DELETE FROM epochs WHERE trial_id = ?", (trial_id,))
             for number, epoch in enumerate(history, start=1):
                 self._put_epoch(trial_id, number, epoch)
             self._db.execute(
                 "UPDATE trials SET status = ?, outcome = ?, error = ?, finished_at = ? WHERE id = ?",
-                (status, canonical_json(outcome or {}), error, _now(), trial_id),
+                (status, canonical_json(known), error, _now(), trial_id),
             )
             self._seal(trial_id)
 
@@ -283,7 +285,9 @@ class Store:
             for trial_id in found if ids is None else ids:
                 trial, status, outcome, error = found[trial_id]
                 epochs = self._history(trial_id, outcome, verify) if history else ()
-                results.append(TrialResult(trial, status, outcome, epochs, error, self.folder))
+                results.append(
+                    TrialResult(trial, status, Outcome.from_record(outcome), epochs, error, self.folder)
+                )
             return results
 
     def _history(self, trial_id: str, outcome: dict[str, Any], verify: bool) -> tuple[Epoch, ...]:

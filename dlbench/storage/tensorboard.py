@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dlbench import files
-from dlbench.records import Epoch
+from dlbench.records import Epoch, Outcome
 from dlbench.spec import registry
 from dlbench.spec.trial import Trial
 
@@ -63,11 +63,13 @@ class TensorBoardWriter:
         values = {tag: getattr(epoch, name) for name, tag in _TAGS.items()}
         self._scalars(trial_id, {tag: value for tag, value in values.items() if math.isfinite(value)}, number)
 
-    def finish(self, trial: Trial, outcome: dict[str, Any]) -> None:
+    def finish(self, trial: Trial, outcome: Outcome) -> None:
         """Final figures and hyper-parameters; the file is complete after this."""
         from tensorboardX.summary import hparams
 
-        figures = {tag: outcome[name] for name, tag in _FINAL.items() if outcome.get(name) is not None}
+        figures = {
+            tag: value for name, tag in _FINAL.items() if (value := getattr(outcome, name)) is not None
+        }
         self._scalars(trial.id, figures, trial.spec.num_epochs)
         for summary in hparams(_hyper_parameters(trial), figures):
             self._write(trial.id, [summary])

@@ -165,8 +165,8 @@ def _results(recorded: TrialResult, again: TrialResult) -> Iterator[Difference]:
     if recorded.status != again.status:
         yield Difference("status", str(recorded.status), str(again.status))
     for name in _FIGURES:
-        if recorded.outcome.get(name) != again.outcome.get(name):
-            yield Difference(name, recorded.outcome.get(name), again.outcome.get(name))
+        if recorded.value(name) != again.value(name):
+            yield Difference(name, recorded.value(name), again.value(name))
 
 
 def _environment(before: Mapping[str, Any], now: Mapping[str, Any], place: str = "") -> Iterator[Difference]:

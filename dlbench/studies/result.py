@@ -29,8 +29,8 @@ class StudyResult(StudyRecord):
             raise ValueError("no trial of this study completed, so none is the best")
 
         def merit(trial: TrialResult) -> tuple[float, float]:
-            loss = trial.best_val_loss
-            return (-trial.best_val_accuracy, math.inf if loss is None else loss)
+            accuracy, loss = trial.best_val_accuracy, trial.best_val_loss
+            return (math.inf if accuracy is None else -accuracy, math.inf if loss is None else loss)
 
         return min(self.complete, key=merit)
 
