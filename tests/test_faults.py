@@ -314,7 +314,7 @@ def test_a_history_is_read_back_and_checked(loss: float, tmp_path: Path) -> None
     history = [dlbench.Epoch(loss, 1.0, loss, 0.0), dlbench.Epoch(loss, 0.1, 3 * loss, math.nan)]
     with Store(tmp_path, write=True) as opened:
         opened.add([trial])
-        outcome = {"history_sha256": history_digest(history), "best_epoch": 2}
+        outcome = Outcome(history_sha256=history_digest(history), best_epoch=2)
         opened.finish(trial.id, TrialStatus.COMPLETE, outcome, history)
         (found,) = opened.results()
         assert repr(found.history) == repr(tuple(history))
