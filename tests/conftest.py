@@ -25,6 +25,7 @@ LONGEST = (
     "resume",
     "study",
     "readme",
+    "examples",
     "train",
     "exports",
     "ops",
