@@ -12,7 +12,7 @@ from dlbench.records import TrialStatus
 from dlbench.spec import programs
 from dlbench.spec.programs import Program
 from dlbench.spec.study import StudySpec
-from dlbench.spec.trial import Trial
+from dlbench.spec.trial import NUMERICS_RELEASES, NUMERICS_VERSION, Trial
 from dlbench.storage.database import explained
 from dlbench.storage.store import FILE_NAME, Store
 from dlbench.storage.studies import holds_study
@@ -90,6 +90,15 @@ def statuses_in(folder: Path, looks: tuple[int, ...]) -> dict[str, TrialStatus]:
                     raise StoreError(
                         f"{folder} holds a study begun with {_schedule(begun)}, not {_schedule(looks)}: looks are "
                         "fixed before the data are seen; choose another --out"
+                    )
+                numerics = store.numerics()
+                if numerics not in (None, NUMERICS_VERSION):
+                    release = NUMERICS_RELEASES.get(numerics)
+                    install = f", or install the release that made it: dlbench=={release}" if release else ""
+                    raise StoreError(
+                        f"the study in {folder} was made with version {numerics} of the numerics, and this dlbench "
+                        f"computes with version {NUMERICS_VERSION}: its results would not be comparable; choose "
+                        f"another --out{install}"
                     )
                 return store.statuses()
         left = [".lock", *(FILE_NAME + end for end in ("", "-wal", "-shm", "-journal"))]

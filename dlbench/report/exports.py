@@ -249,10 +249,10 @@ def _trial(row: Mapping[str, str]) -> TrialResult:
         model_digest=row["model_digest"],
         lanes=int(row["lanes"]),
     )
+    version = row.get("numerics")
+    trial = trial.with_numerics(int(version)) if version else trial.recorded_as(row["id"])
     if trial.id != row["id"]:
-        raise ValueError(
-            f"its fields have the id {trial.id}, not {row['id']}: changed, or of a dlbench with other numerics"
-        )
+        raise ValueError(f"its fields have the id {trial.id}, not {row['id']}")
     outcome = {name: _value(name, row[name]) for name in OUTCOME_FIELDS if row.get(name)}
     return TrialResult(
         trial, TrialStatus(row["status"]), Outcome.from_record(outcome), error=row["error"] or None

@@ -20,6 +20,8 @@ from dlbench.records import digest
 
 #: Raised whenever a change of the code changes the numbers a trial yields.
 NUMERICS_VERSION = 3
+#: The last release that computes with each version of the numerics.
+NUMERICS_RELEASES = {3: "0.1.0"}
 
 Scalar = bool | int | float | str
 
@@ -155,6 +157,7 @@ class Trial(BaseModel):
         data_digest: SHA-256 of the data set's arrays.
         model_digest: SHA-256 of the source a user's model comes from; "" for the built-in ones.
         lanes: how many trials share the vmapped axis; bits are promised at equal ``lanes`` only.
+        numerics: the version of the numerics that it is trained with.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -163,6 +166,7 @@ class Trial(BaseModel):
     data_digest: str
     model_digest: str = ""
     lanes: int = 1
+    numerics: int = NUMERICS_VERSION
 
     @functools.cached_property
     def id(self) -> str:
@@ -171,4 +175,18 @@ class Trial(BaseModel):
         for name in LATER_FIELDS:
             if record["spec"][name] == TrialSpec.model_fields[name].default:
                 del record["spec"][name]
-        return digest({"numerics": NUMERICS_VERSION, **record})[:16]
+        return digest(record)[:16]
+
+    def with_numerics(self, version: int) -> Trial:
+        """The same trial, trained with another version of the numerics."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return Trial(**fields | {"numerics": version})
+
+    def recorded_as(self, trial_id: str) -> Trial:
+        """The same trial with the version of the numerics that its recorded id was computed with.
+
+        Early records do not state the version; their ids tell it. The trial itself if no version gives that id.
+        """
+        versions = range(NUMERICS_VERSION, 0, -1)
+        candidates = map(self.with_numerics, versions)
+        return next((trial for trial in candidates if trial.id == trial_id), self)

@@ -168,6 +168,7 @@ class TrialResult:
             "lanes": self.trial.lanes,
             "data_digest": self.trial.data_digest,
             "model_digest": self.trial.model_digest,
+            "numerics": self.trial.numerics,
             "status": str(self.status),
             **self.outcome.to_record(),
             "best_val_loss": self.best_val_loss,

@@ -274,8 +274,12 @@ class Store:
             for (trial_id, trial, status, outcome, error, *_), whole in self._rows():
                 if verify and not whole:
                     raise self._damage(trial_id, "its row is not what was recorded")
-                known = Trial.model_validate_json(trial), TrialStatus(status), from_json(outcome), error
-                found[trial_id] = known
+                found[trial_id] = (
+                    _read_trial(trial_id, trial),
+                    TrialStatus(status),
+                    from_json(outcome),
+                    error,
+                )
             _share_compilation((trial, outcome) for trial, _, outcome, _ in found.values())
             if missing := [trial_id for trial_id in ids or () if trial_id not in found]:
                 raise self._damage(missing[0], "it is missing")
@@ -328,6 +332,12 @@ class Store:
             rows = self._db.execute("SELECT id, status FROM trials ORDER BY position")
             return {trial_id: TrialStatus(status) for trial_id, status in rows}
 
+    def numerics(self) -> int | None:
+        """The version of the numerics that the study's trials were planned with; ``None`` where there are none."""
+        with explained(self.folder):
+            row = self._db.execute("SELECT id, trial FROM trials ORDER BY position LIMIT 1").fetchone()
+        return _read_trial(*row).numerics if row else None
+
     def counts(self) -> dict[TrialStatus, int]:
         """How many trials have each status."""
         return dict(Counter(self.statuses().values()))
@@ -363,6 +373,11 @@ class Store:
                 if self._db.in_transaction:  # a full disk ends it by itself
                     self._db.execute("ROLLBACK")
                 raise
+
+
+def _read_trial(trial_id: str, text: str) -> Trial:
+    trial = Trial.model_validate_json(text)
+    return trial if "numerics" in trial.model_fields_set else trial.recorded_as(trial_id)
 
 
 def _share_compilation(trials: Iterable[tuple[Trial, dict[str, Any]]]) -> None:

@@ -15,6 +15,7 @@ from dlbench.execution.engine import run
 from dlbench.records import Epoch, TrialStatus
 from dlbench.spec import registry
 from dlbench.spec.programs import Program
+from dlbench.spec.trial import NUMERICS_RELEASES, NUMERICS_VERSION, Trial
 from dlbench.storage import manifest
 from dlbench.storage.results import TrialResult
 from dlbench.storage.store import Store
@@ -117,6 +118,7 @@ def retrain(
         tell: called with every event.
     """
     registry.check_trusted(recorded.trial.spec.model)
+    check_numerics(recorded.trial)
     device = {"cpu": "cpu", "cuda": "gpu", "gpu": "gpu", "tpu": "tpu", "mps": "metal"}
     backend = device.get(str(before.get("device", {}).get("backend")), "cpu")
     now = manifest.environment()
@@ -136,6 +138,25 @@ def retrain(
                 tell(event)
     assert again is not None
     return Replay(recorded, again, tuple(_results(recorded, again)), tuple(_environment(before, now)))
+
+
+def check_numerics(trial: Trial) -> None:
+    """Make sure that this release trains a trial as it was trained.
+
+    Raises:
+        InputError: it was trained with another version of the numerics; names the release to install.
+    """
+    if trial.numerics != NUMERICS_VERSION:
+        release = NUMERICS_RELEASES.get(trial.numerics)
+        remedy = (
+            f"pip install dlbench=={release}"
+            if release
+            else "no release of dlbench computes with that version"
+        )
+        raise InputError(
+            f"trial {trial.id} was trained with version {trial.numerics} of the numerics, and this dlbench computes "
+            f"with version {NUMERICS_VERSION}, so its bits would differ; {remedy}"
+        )
 
 
 def find(trials: Sequence[TrialResult], trial_id: str, folder: Path) -> TrialResult:
