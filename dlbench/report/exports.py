@@ -63,7 +63,9 @@ TRIALS, HISTORY, MANIFEST, STUDY, NOTES, REPORT = (
     "report.md",
 )
 #: Figures of a trial that are text; the others are numbers, or JSON.
-_TEXTS = ("split_digest", "params_sha256", "best_params_sha256", "history_sha256", "device", "environment")
+#: Columns that exports of 0.1.0 do not have.
+_ADDED = ("environment",)
+_TEXTS = ("split_digest", "params_sha256", "best_params_sha256", "history_sha256", "device")
 
 
 @dataclass(frozen=True)
@@ -253,7 +255,8 @@ def _trial(row: Mapping[str, str]) -> TrialResult:
     trial = trial.with_numerics(int(version)) if version else trial.recorded_as(row["id"])
     if trial.id != row["id"]:
         raise ValueError(f"its fields have the id {trial.id}, not {row['id']}")
-    outcome = {name: _value(name, row[name]) for name in OUTCOME_FIELDS if row.get(name)}
+    outcome = {name: _value(name, row[name]) for name in OUTCOME_FIELDS if name not in _ADDED and row[name]}
+    outcome |= {name: row[name] for name in _ADDED if row.get(name)}
     return TrialResult(
         trial, TrialStatus(row["status"]), Outcome.from_record(outcome), error=row["error"] or None
     )
