@@ -106,7 +106,10 @@ def axes_of(trials: Sequence[TrialResult], without: Sequence[str] = REPLICATES) 
     """The fields that take more than one value."""
     specs = [trial.trial.spec for trial in trials]
     columns = {name: map(attrgetter(name), specs) for name in TrialSpec.model_fields if name not in without}
-    return [name for name, values in columns.items() if any(map(ne, values, repeat(next(values, None))))]
+    varied = [name for name, values in columns.items() if any(map(ne, values, repeat(next(values, None))))]
+    if "split_seed" in varied and all(spec.split_seed == spec.default_split_seed for spec in specs):
+        varied.remove("split_seed")  # it says what the seed says
+    return varied
 
 
 def common(trials: Sequence[TrialResult], axes: Sequence[str] | None = None) -> str:

@@ -35,7 +35,7 @@ DEFAULTS = {
     "dataset": "mnist5k",
     "train_size": "all that validation leaves",
     "val_size": "a fifth, at most 10000",
-    "split_seed": "0",
+    "split_seed": "follows the seed",
     "seed": "0",
     "vary": "all",
 }
@@ -86,7 +86,7 @@ class StudyOptions:
     seed: Annotated[Values, _values("--seed", DATA, "SEED...", "What draws everything else.")] = None
     vary: Annotated[
         Values,
-        _values("--vary", DATA, "NAME...", "What follows the seed: all, init, order, dropout, augment."),
+        _values("--vary", DATA, "NAME...", "What follows the seed: all, init, order, dropout, augment, split."),
     ] = None
     seeds: Annotated[str | None, _option("--seeds", DATA, "Short for --seed 0 1 ... N-1.", metavar="N")] = (
         None

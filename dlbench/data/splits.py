@@ -98,12 +98,17 @@ def _stratified_order(labels: NDArray[np.integer], seed: int) -> NDArray[np.int3
         number = np.arange(len(members), dtype=np.int64)
         first[members] = number * total // len(members)
         last[members] = -(-(number + 1) * total // len(members))
-    waiting = np.lexsort((rank, first)).tolist()[::-1]
-    first_place, keys = first.tolist(), list(zip(last.tolist(), rank.tolist(), range(total), strict=True))
-    allowed: list[tuple[int, int, int]] = []
-    order = np.empty(total, np.int32)
-    for place in range(total):
-        while waiting and first_place[waiting[-1]] <= place:
-            heapq.heappush(allowed, keys[waiting.pop()])
-        order[place] = heapq.heappop(allowed)[2]
-    return order
+    by_urgency = np.lexsort((rank, last))
+    urgency = np.empty(total, np.int64)
+    urgency[by_urgency] = np.arange(total)  # one number per image, so that the heap compares integers
+    waiting = np.lexsort((rank, first))
+    arriving = urgency[waiting].tolist()
+    arrived = np.searchsorted(first[waiting], np.arange(total), side="right").tolist()
+    allowed: list[int] = []
+    order, start = [], 0
+    for end in arrived:
+        for image in arriving[start:end]:
+            heapq.heappush(allowed, image)
+        start = end
+        order.append(heapq.heappop(allowed))
+    return by_urgency[order].astype(np.int32)

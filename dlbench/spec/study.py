@@ -25,6 +25,13 @@ class StudySpec(BaseModel):
     trials: tuple[TrialSpec, ...]
     looks: tuple[int, ...] = ()
 
+    def as_asked(self) -> StudySpec:
+        """The same study with split seeds left out if all of them are the defaults: for adding seeds to it."""
+        if any(trial.split_seed != trial.default_split_seed for trial in self.trials):
+            return self
+        trials = tuple(trial.model_copy(update={"split_seed": None}) for trial in self.trials)
+        return self.model_copy(update={"trials": trials})
+
     @property
     def axes(self) -> dict[str, tuple[Any, ...]]:
         """The fields that take more than one value, with their values in order of appearance."""

@@ -73,7 +73,8 @@ class TrialSpec(BaseModel):
     ``train_size`` and ``val_size`` count images; ``None`` stands for a fifth of the training half (at most
     10,000) for validation and all the rest for training. ``learning_rate`` and ``weight_decay`` are
     dimensionless. ``dropout`` of ``None`` keeps the model's own rate. ``vary`` names the one source of
-    randomness that follows ``seed`` while the others keep seed 0 ("all": every one follows it).
+    randomness that follows ``seed`` while the others keep seed 0 ("all": every one follows it; "split": which
+    images train and validate). ``split_seed`` of ``None`` draws the split with ``seed`` where the split varies.
     ``test_augmented`` has the trial tested on augmented test images too, as every augmented trial is.
     """
 
@@ -85,7 +86,7 @@ class TrialSpec(BaseModel):
     dataset: Name = "mnist5k"
     train_size: Annotated[Whole, Field(ge=1)] | None = None
     val_size: Annotated[Whole, Field(ge=1)] | None = None
-    split_seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] = 0
+    split_seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] | None = None
     transform: Literal["standard", "augmented"] = "standard"
     test_augmented: bool = False
     criterion: Literal["cross_entropy", "manual"] = "cross_entropy"
@@ -96,7 +97,12 @@ class TrialSpec(BaseModel):
     batch_size: Annotated[Whole, Field(ge=1, le=65536)] = 16
     num_epochs: Annotated[Whole, Field(ge=1, le=100_000)] = 5
     seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] = 0
-    vary: Literal["all", "init", "order", "dropout", "augment"] = "all"
+    vary: Literal["all", "init", "order", "dropout", "augment", "split"] = "all"
+
+    @property
+    def default_split_seed(self) -> int:
+        """The seed that the split is drawn with where ``split_seed`` is not given."""
+        return self.seed if self.vary in ("all", "split") else 0
 
     def static(self) -> tuple[object, ...]:
         """Everything that makes another XLA program; equal values share one."""
@@ -104,7 +110,15 @@ class TrialSpec(BaseModel):
 
 
 #: An array inside the program: trials that differ in these alone share it. The loop over epochs is outside.
-DYNAMIC_FIELDS = ("learning_rate", "weight_decay", "seed", "vary", "num_epochs", "test_augmented")
+DYNAMIC_FIELDS = (
+    "learning_rate",
+    "weight_decay",
+    "seed",
+    "split_seed",
+    "vary",
+    "num_epochs",
+    "test_augmented",
+)
 STATIC_FIELDS = tuple(name for name in TrialSpec.model_fields if name not in DYNAMIC_FIELDS)
 _STATIC: Callable[[TrialSpec], tuple[object, ...]] = operator.attrgetter(*STATIC_FIELDS)
 #: Fields that came later: at their defaults they are left out of a trial's id, which stays what it was.

@@ -78,7 +78,7 @@ def environment() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "os": platform.platform(),
         "machine": platform.machine(),
-        "cpu": _cpu(),
+        "cpu": processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "git": _git(),
         "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
@@ -92,7 +92,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _cpu() -> Mapping[str, str]:
+def processor() -> Mapping[str, str]:
     wanted = {"vendor_id", "cpu family", "model", "model name", "stepping", "cache size"}
     found: dict[str, str] = {}
     try:

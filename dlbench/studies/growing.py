@@ -102,7 +102,7 @@ def grown(study: StudySpec, max_seeds: int | None = None) -> StudySpec:
         raise SpecError(f"the study is planned for {study.looks[-1]} seeds at most, not {max_seeds}")
     first = sorted({spec.seed for spec in study.trials})[: study.looks[0]]
     begun = study.model_copy(update={"trials": tuple(s for s in study.trials if s.seed in first)})
-    return with_looks(begun, study.looks[-1])
+    return with_looks(begun.as_asked(), study.looks[-1])
 
 
 def plan(

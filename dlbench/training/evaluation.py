@@ -30,7 +30,10 @@ def validate(static: Static, state: TrainState, data: Data) -> tuple[TrainState,
     Returns:
         The new state, the mean loss, the accuracy.
     """
-    loss, accuracy = evaluate(static, state.params, state.batch_stats, data.val_images, data.val_labels)
+    images, labels = data.val_images, data.val_labels
+    if data.val_indices is not None:
+        images, labels = images[data.val_indices], labels[data.val_indices]
+    loss, accuracy = evaluate(static, state.params, state.batch_stats, images, labels)
     better = accuracy > state.best_val_accuracy
     keep = functools.partial(jax.tree.map, lambda new, old: jnp.where(better, new, old))
     state = state._replace(

@@ -58,10 +58,12 @@ def train_epoch(
     Returns:
         The new state, the mean of the steps' losses, and the accuracy over the epoch's images.
     """
-    count, size = data.train_labels.shape[0], static.batch_size
+    count, size = data.train_size, static.batch_size
     epoch = state.epoch + 1
     keys = Keys(*(jax.random.fold_in(key, epoch) for key in keys))
     order = permutation(keys.order, count)
+    if data.train_indices is not None:
+        order = data.train_indices[order]
     steps, left = divmod(count, size)
     carry = (state.params, state.batch_stats, state.opt_state)
 

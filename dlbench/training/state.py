@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
+from dlbench.data import Dataset, Split
 from dlbench.spec.trial import Trial
 
 Params = Any
@@ -51,12 +53,43 @@ class Keys(NamedTuple):
 
 
 class Data(NamedTuple):
-    """Images uint8 [N, H, W, C] and labels int32 [N] of the two splits that training sees."""
+    """The images that training and validation see, and their labels.
+
+    With indices, the images of a split are rows of arrays that it shares with other splits:
+    ``train_images[train_indices]`` and ``val_images[val_indices]``. Under ``vmap``, the indices alone need a lane
+    axis. Without them, every image is used.
+
+    Attributes:
+        train_images: uint8 [N, H, W, C].
+        train_labels: int32 [N].
+        val_images: uint8 [M, H, W, C].
+        val_labels: int32 [M].
+        train_indices: int32 [train size], or ``None`` for all.
+        val_indices: int32 [validation size], or ``None`` for all.
+    """
 
     train_images: jax.Array
     train_labels: jax.Array
     val_images: jax.Array
     val_labels: jax.Array
+    train_indices: jax.Array | None = None
+    val_indices: jax.Array | None = None
+
+    @classmethod
+    def from_split(cls, dataset: Dataset, split: Split) -> Data:
+        """A split of a data set's training half, on the default device.
+
+        Args:
+            dataset: the data set.
+            split: which of its training images train, and which validate.
+        """
+        images, labels = jnp.asarray(dataset.train_images), jnp.asarray(dataset.train_labels)
+        return cls(images, labels, images, labels, *map(jnp.asarray, (split.train_indices, split.val_indices)))
+
+    @property
+    def train_size(self) -> int:
+        """Number of images in an epoch."""
+        return len(self.train_labels if self.train_indices is None else self.train_indices)
 
 
 class TrainState(NamedTuple):
