@@ -21,9 +21,10 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dlbench import devices, events, files, native
+from dlbench import devices, events, files
 from dlbench.errors import WorkerError
 from dlbench.grids import COMPILE_S, Program, cost_s
+from dlbench.ops import native
 from dlbench.spec import Trial
 
 #: How often a trial whose worker died is tried in all.

@@ -23,12 +23,13 @@ import jax.numpy as jnp
 import numpy as np
 from clu import parameter_overview
 
-from dlbench import checkpoint, data, events, files, native, resume, train
+from dlbench import checkpoint, data, events, files, resume, train
 from dlbench.augment import augment
 from dlbench.database import is_out_of_room
 from dlbench.errors import InputError
 from dlbench.losses import CRITERIA
 from dlbench.metrics import classification_metrics
+from dlbench.ops import native
 from dlbench.programs import Executable, Program, Split, compile_program, inputs_of, lane_of, stack
 from dlbench.results import KINDS, Epoch, TrialStatus, convergence_epoch, history_digest
 from dlbench.spec import Trial, json_number

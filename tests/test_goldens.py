@@ -13,7 +13,8 @@ import pytest
 from conftest import SMALL
 
 import dlbench
-from dlbench import manifest, native
+from dlbench import manifest
+from dlbench.ops import native
 
 TABLE = Path(__file__).parent / "data" / "goldens.json"
 TRIALS = {

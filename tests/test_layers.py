@@ -16,7 +16,6 @@ PACKAGE = Path(dlbench.__file__).parent
 LEVELS = [
     {"errors"},
     {"spec", "registry", "database", "files"},
-    {"native"},
     {"grids", "ops", "losses", "optimizers", "augment", "stats", "data", "results", "devices", "flops"},
     {"models", "metrics", "events", "claims", "looks", "answers"},
     {"train"},
@@ -45,7 +44,8 @@ JAX_FREE = (
     "results",
     "events",
     "files",
-    "native",
+    "ops",
+    "ops.native",
     "writers",
     "store",
     "manifest",

@@ -17,8 +17,8 @@ from conftest import SMALL
 from test_ops import arrays
 
 import dlbench
-from dlbench import native, ops
-from dlbench.ops import pooled
+from dlbench import ops
+from dlbench.ops import native, pooled
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler here")
 
@@ -51,7 +51,7 @@ def losses(padding, activation=None):
 @pytest.mark.parametrize("activation", [None, jax.nn.silu])
 def test_values_and_gradients_are_those_of_lax(x_shape, k_shape, padding, activation):
     x, kernel, bias = arrays(0, x_shape, k_shape, k_shape[-1:])
-    assert pooled.suits(x, kernel)
+    assert pooled.supports(x, kernel)
     kernel = kernel / np.sqrt(np.prod(k_shape[:3]))
     ways = losses(padding, activation)
     ((_, y), gradients), ((_, want), wanted) = (ways[how](x, kernel, bias) for how in ("compiled", "lax"))
@@ -107,7 +107,7 @@ def test_lanes_are_each_alone():
 )
 def test_what_it_does_not_cover_goes_the_other_way(shapes):
     x, kernel = arrays(4, *shapes)
-    assert not pooled.suits(x, kernel)
+    assert not pooled.supports(x, kernel)
     got, want = (ops.conv_pool(x, kernel, padding="SAME", lowering=how) for how in ("compiled", "lax"))
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
 
@@ -116,7 +116,7 @@ BITS = """
 import hashlib, jax, numpy as np
 from test_pooled import CASES, losses
 from test_ops import arrays
-from dlbench import native
+from dlbench.ops import native
 assert native.chosen()
 for x, kernel, padding in CASES:
     found = losses(padding)["compiled"](*arrays(0, x, kernel, kernel[-1:]))

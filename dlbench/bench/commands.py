@@ -22,11 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dlbench import data, devices, files, grids, native, study
+from dlbench import data, devices, files, grids, study
 from dlbench.bench.measure import Subject, environment, last_words
 from dlbench.bench.rounds import ratio
 from dlbench.bench.steps import MODELS, MODULES, Tell
 from dlbench.errors import WorkerError
+from dlbench.ops import native
 from dlbench.spec import FLAGS
 
 #: What tells the trials of one command apart.

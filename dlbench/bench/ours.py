@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlbench import checkpoint, data, models, native, train
+from dlbench import checkpoint, data, models, train
 from dlbench.bench.serving import peak_bytes, serve
+from dlbench.ops import native
 from dlbench.programs import Split, compile_program, inputs_of
 from dlbench.spec import Trial, TrialSpec
 

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlbench import devices, flops, native
+from dlbench import devices, flops
 from dlbench.bench.measure import Subject, ask_all
 from dlbench.bench.rounds import best, percentile, ratio
+from dlbench.ops import native
 
 MODELS = tuple(flops.LAYERS)
 BATCH_SIZES = (8, 16, 64, 128)
