@@ -26,7 +26,7 @@ def empty_cache(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_it_is_compiled_once_and_again_when_it_is_gone(empty_cache):
+def test_it_is_compiled_once_and_again_if_the_file_is_gone(empty_cache):
     environ = {}
     native.choose(environ)
     (name,) = files_in(empty_cache)
@@ -51,7 +51,7 @@ def test_processes_that_compile_at_once_leave_one_file(empty_cache):
 
 
 @pytest.mark.parametrize("compiler", ["", "no-such-compiler", "false"])
-def test_without_a_compiler_xla_does_it(compiler, empty_cache):
+def test_without_a_compiler_there_is_no_compiled_file(compiler, empty_cache):
     native.choose(environ := {"CC": compiler})
     assert environ == {"CC": compiler, native.VARIABLE: ""}
     assert files_in(empty_cache) == []

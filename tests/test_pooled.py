@@ -75,7 +75,7 @@ def test_ties_go_to_the_first_position(channels):
 
 
 @pytest.mark.parametrize("place", range(4))
-def test_a_value_that_is_no_number_is_kept(place):
+def test_nan_is_kept(place):
     """As in PyTorch: a diverged trial must not look healthy."""
     x, kernel = arrays(7, (1, 2, 2, 1), (3, 3, 1, 16))
     kernel[:] = 0
@@ -86,7 +86,7 @@ def test_a_value_that_is_no_number_is_kept(place):
     assert np.isnan(got).all()
 
 
-def test_lanes_are_each_alone():
+def test_lanes_under_vmap_equal_each_alone():
     x, kernel, bias = arrays(3, (3, 2, 8, 8, 16), (3, 3, 3, 16, 32), (3, 32))
 
     def value(x, kernel, bias):
@@ -107,7 +107,7 @@ def test_lanes_are_each_alone():
         ((2, 8, 8, 16), (3, 3, 16, 8)),
     ],
 )
-def test_what_it_does_not_cover_goes_the_other_way(shapes):
+def test_shapes_that_are_not_covered_are_computed_by_xla(shapes):
     x, kernel = arrays(4, *shapes)
     assert not pooled.supports(x, kernel)
     got, want = (ops.conv_pool(x, kernel, padding="SAME", lowering=how) for how in ("compiled", "lax"))
@@ -153,7 +153,7 @@ def restored():
 
 
 @pytest.mark.parametrize(("x_shape", "k_shape", "padding"), CASES[1:4])
-def test_bits_do_not_depend_on_how_many_cores_help(x_shape, k_shape, padding, restored):
+def test_bits_do_not_depend_on_the_number_of_cores(x_shape, k_shape, padding, restored):
     """37 images: three groups of lists, the last one short."""
     arguments = arrays(5, (37, *x_shape[1:]), k_shape, k_shape[-1:])
     compute = losses(padding)["compiled"]
@@ -165,7 +165,7 @@ def test_bits_do_not_depend_on_how_many_cores_help(x_shape, k_shape, padding, re
             jax.tree.map(np.testing.assert_array_equal, compute(*arguments), alone)
 
 
-def test_only_one_of_several_callers_is_helped_and_all_are_right(restored):
+def test_concurrent_callers_get_the_same_results(restored):
     arguments = arrays(6, (9, 14, 14, 16), (3, 3, 16, 32), (32,))
     compute = losses("SAME")["compiled"]
     want = compute(*arguments)
@@ -366,7 +366,7 @@ def test_images_too_small_to_pool_have_no_gradient(shape, channels):
         np.testing.assert_array_equal(got, 0)
 
 
-def test_a_study_says_which_it_used_and_both_learn_the_same(tmp_path, monkeypatch):
+def test_a_study_records_its_kernels_and_learns_the_same_without_them(tmp_path, monkeypatch):
     compiled = native.chosen()
     trials = dlbench.grid(**SMALL | {"model": "Baseline", "optimizer": "sgd"})
     ours = dlbench.run(trials, out=tmp_path / "ours")

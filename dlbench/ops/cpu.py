@@ -196,7 +196,7 @@ class _Stem:
         products = jnp.einsum("gmp,gkp->gmk", rows, patches)
         dk, *others = [fold(product)[0] for product in products]
         if others:
-            # Rounded after every addition, as in a loop over chunks.
+            # The barrier rounds the sum here, as a loop over chunks does.
             (dk,) = fusion_barrier(functools.reduce(jnp.add, others, dk))
         return gather_vjp(matrix.T @ rows)[0], dk
 

@@ -8,11 +8,11 @@
 enum { MESSAGE_BYTES = 512, ARRAY_BYTES = 160 };
 
 int asks_for_version(XLA_FFI_CallFrame *call) {
-  XLA_FFI_Extension_Base *extension = call->extension_start;
-  if (!extension || extension->type != XLA_FFI_Extension_Metadata) return 0;
-  XLA_FFI_Metadata *metadata = ((XLA_FFI_Metadata_Extension *)extension)->metadata;
-  metadata->api_version.major_version = XLA_FFI_API_MAJOR;
-  metadata->api_version.minor_version = XLA_FFI_API_MINOR;
+  // Every extension begins with an extension_base; the name of its type differs between versions of jaxlib.
+  XLA_FFI_Metadata_Extension *extension = (XLA_FFI_Metadata_Extension *)call->extension_start;
+  if (!extension || extension->extension_base.type != XLA_FFI_Extension_Metadata) return 0;
+  extension->metadata->api_version.major_version = XLA_FFI_API_MAJOR;
+  extension->metadata->api_version.minor_version = XLA_FFI_API_MINOR;
   return 1;
 }
 
