@@ -120,7 +120,7 @@ def test_xla_counts_the_operations_that_are_counted_by_hand(
     model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And up to an eighth more: activations, pooling, batch norm, loss. It cannot count the compiled kernels'."""
-    monkeypatch.setattr(pooled, "suits", lambda x, kernel: False)
+    monkeypatch.setattr(pooled, "supports", lambda x, kernel: False)
     assert 1.0 < ours.step_flops(models.create(model)) / executed(model) < 1.125
 
 

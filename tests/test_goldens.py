@@ -13,7 +13,7 @@ import pytest
 from conftest import SMALL
 
 import dlbench
-from dlbench import native
+from dlbench.ops import native
 from dlbench.storage import manifest
 
 TABLE = Path(__file__).parent / "data" / "goldens.json"

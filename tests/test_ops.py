@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dlbench import ops
 from dlbench.ops import cpu, winograd
-from dlbench.ops.fusion import settle
+from dlbench.ops.fusion import fusion_barrier
 
 #: Half the time to compile, for what runs once; what the compiler makes of a form is seen at its usual level.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -156,7 +156,7 @@ def pool_and_gradient(x, g):
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from([(2, 4, 6, 3), (1, 5, 4, 2), (1, 3, 7, 1)]), st.integers(0, 3), st.integers(0))
-def test_pool_gives_the_first_maximum_the_gradient(shape, levels, seed):
+def test_the_gradient_of_a_pool_goes_to_the_first_maximum(shape, levels, seed):
     """Few distinct values, so that most windows hold a tie."""
     generator = np.random.default_rng(seed)
     x = generator.integers(0, levels + 1, shape).astype(np.float32)
@@ -292,7 +292,7 @@ def test_normalising_inside_the_pool_is_batch_norm(activation, case):
 @pytest.mark.parametrize("padding", ["VALID", ((1, 1), (2, 0))])
 def test_winograd_is_as_exact_as_the_plain_product(padding):
     x_shape, k_shape = (2, 10 if padding == "VALID" else 8, 9, 32), (3, 3, 32, 33)
-    assert winograd.suits(x_shape, k_shape, pads_of(padding, k_shape))
+    assert winograd.supports(x_shape, k_shape, pads_of(padding, k_shape))
     x, kernel, g = arrays(11, x_shape, k_shape, (2, 8, 9 if padding != "VALID" else 7, 33))
 
     @quick_jit
@@ -320,7 +320,7 @@ def test_chunks_of_images_join_and_sum(monkeypatch):
 
     whole = quick_jit(jax.value_and_grad(value, (0, 1, 2)))(x, kernel, bias)
     monkeypatch.setattr(cpu, "_CHUNK_FLOATS", 4 * 8 * 8 * (5 + 4))
-    assert cpu._size(x, kernel, ((1, 1), (1, 1))) == 3  # the largest divisor of 6 that is not above 4
+    assert cpu._chunk_size(x, kernel, ((1, 1), (1, 1))) == 3  # the largest divisor of 6 that is not above 4
     jax.clear_caches()
     chunked = quick_jit(jax.value_and_grad(value, (0, 1, 2)))(x, kernel, bias)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), chunked, whole)
@@ -333,12 +333,12 @@ def test_an_unknown_option_is_named(option, value):
         ops.conv2d(x, kernel, **{"padding": "SAME", option: value})
 
 
-def test_what_is_settled_is_the_same_and_the_compiler_leaves_it_settled():
+def test_fusion_barrier_keeps_values_and_is_not_compiled_away():
     x = arrays(14, (64, 48))[0]
 
     def moved(x, keep):
         y = jnp.tanh(x).T
-        (y,) = settle(y) if keep else (y,)
+        (y,) = fusion_barrier(y) if keep else (y,)
         return y[:, ::2] + 1
 
     kept, fused = (jax.jit(functools.partial(moved, keep=keep)) for keep in (True, False))

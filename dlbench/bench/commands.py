@@ -22,12 +22,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dlbench import data, files, native
+from dlbench import data, files
 from dlbench.bench.measure import Subject, environment, last_words
 from dlbench.bench.rounds import ratio
 from dlbench.bench.steps import MODELS, MODULES, Tell
 from dlbench.errors import WorkerError
 from dlbench.execution import devices
+from dlbench.ops import native
 from dlbench.spec import designs
 from dlbench.spec.trial import FLAGS
 from dlbench.studies import planning

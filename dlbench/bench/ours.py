@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlbench import data, models, native
+from dlbench import data, models
 from dlbench.bench.serving import peak_bytes, serve
 from dlbench.execution.programs import DeviceSplit, compile_program, inputs_of
+from dlbench.ops import native
 from dlbench.spec.trial import Trial, TrialSpec
 from dlbench.training import evaluation, loop
 from dlbench.training.state import Data, Hyper, Static, TrainState, static_part

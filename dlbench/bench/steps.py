@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlbench import native
 from dlbench.bench.measure import Subject, ask_all
 from dlbench.bench.rounds import best, percentile, ratio
 from dlbench.execution import devices
 from dlbench.models import flops
+from dlbench.ops import native
 
 MODELS = tuple(flops.LAYERS)
 BATCH_SIZES = (8, 16, 64, 128)

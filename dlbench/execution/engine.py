@@ -21,10 +21,11 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dlbench import files, native
+from dlbench import files
 from dlbench.errors import WorkerError
 from dlbench.execution import devices, messages
 from dlbench.execution.costs import COMPILE_S, cost_s
+from dlbench.ops import native
 from dlbench.spec.programs import Program
 from dlbench.spec.trial import Trial
 

@@ -27,7 +27,7 @@ class Message(BaseModel):
 class Setup(Message):
     """Parent → worker: where things are, and when (``time.monotonic``) the parent began to start it.
 
-    ``kernels``: see :data:`dlbench.native.VARIABLE`; ``cores``: how many train one trial.
+    ``kernels``: see :data:`dlbench.ops.native.VARIABLE`; ``cores``: how many train one trial.
     """
 
     type: Literal["setup"] = "setup"

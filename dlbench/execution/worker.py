@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from clu import parameter_overview
 
-from dlbench import data, files, native
+from dlbench import data, files
 from dlbench.errors import InputError
 from dlbench.execution import messages, saved_states
 from dlbench.execution.programs import (
@@ -36,6 +36,7 @@ from dlbench.execution.programs import (
     stack,
 )
 from dlbench.models import creation
+from dlbench.ops import native
 from dlbench.records import (
     TIME_KINDS,
     Epoch,

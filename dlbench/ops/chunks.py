@@ -1,4 +1,4 @@
-"""A function of many images, a cache-sized chunk of them at a time."""
+"""Apply a function to a batch of images in chunks that fit the cache."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,29 +10,35 @@ from jax import Array, lax
 Pair = tuple[Array, Array]
 
 
-def by_chunks(f: Callable[..., Any], size: int, *arrays: Array) -> Any:
-    """``f`` of ``size`` images at a time, its results joined along their first axis."""
+def map_chunks(f: Callable[..., Any], size: int, *arrays: Array) -> Any:
+    """Apply ``f`` to chunks of the arrays and concatenate its results along their first axis.
+
+    Args:
+        f: takes as many arrays as are given; returns a tree of arrays.
+        size: length of a chunk along the first axis; divides the length of the arrays.
+        *arrays: arrays whose first axes are equally long.
+    """
     count = arrays[0].shape[0] // size
     if count == 1:
         return f(*arrays)
-    parts = lax.map(lambda part: f(*part), _split(count, arrays))
-    return jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:]), parts)
+    results = lax.map(lambda chunk: f(*chunk), _split(count, arrays))
+    return jax.tree.map(lambda result: result.reshape(-1, *result.shape[2:]), results)
 
 
-def sum_by_chunks(f: Callable[..., Pair], size: int, *arrays: Array) -> Pair:
-    """Likewise for a pair, of images and of what belongs to them: the first results are joined, the second summed."""
+def map_and_sum_chunks(f: Callable[..., Pair], size: int, *arrays: Array) -> Pair:
+    """Apply ``f`` to chunks as :func:`map_chunks` does; concatenate its first results and add up its second ones."""
     count = arrays[0].shape[0] // size
     if count == 1:
         return f(*arrays)
 
-    def step(total: Array, part: tuple[Array, ...]) -> Pair:
-        joined, addend = f(*part)
-        return total + addend, joined
+    def step(total: Array, chunk: tuple[Array, ...]) -> Pair:
+        mapped, addend = f(*chunk)
+        return total + addend, mapped
 
-    parts = _split(count, arrays)
-    zero = jax.eval_shape(f, *(part[0] for part in parts))[1]
-    total, joined = lax.scan(step, jnp.zeros(zero.shape, zero.dtype), parts)
-    return joined.reshape(-1, *joined.shape[2:]), total
+    chunks = _split(count, arrays)
+    zero = jax.eval_shape(f, *(chunk[0] for chunk in chunks))[1]
+    total, mapped = lax.scan(step, jnp.zeros(zero.shape, zero.dtype), chunks)
+    return mapped.reshape(-1, *mapped.shape[2:]), total
 
 
 def _split(count: int, arrays: Sequence[Array]) -> tuple[Array, ...]:

@@ -1,32 +1,34 @@
-// Convolution and 2x2 max pooling in one, and its gradients, as handlers that XLA calls.
+// Convolution fused with 2x2 max pooling, and its gradients, as handlers that XLA calls.
 //
-// Forward, two rows of the convolution are summed in registers and pooled while they are in the cache; rows of the
-// kernel that would meet nothing but padding are left out.
+// Forward, two rows of the convolution are accumulated in registers and pooled while they are in the cache. Rows of the
+// kernel that lie entirely on padding are skipped.
 //
-// Backward, only one of the four positions of a window, the one that won, has a gradient, and behind a ReLU that is
-// zero for many. A dense convolution multiplies all the zeros. Here the gradients that are not zero are listed, channel
-// by channel of the output, and each is multiplied by the one patch that it belongs to:
+// Backward, only one of the four positions of a window has a gradient, that of the maximum, and after a ReLU many of
+// those are zero. A dense convolution would multiply all the zeros. Here the nonzero gradients of each output channel
+// are put into a list, and each is multiplied by the one patch that it belongs to:
 //
 //     dk[c] += g * patch         dx patch += g * k[c]
 //
-// Vectors run along the channels of the output forward, of the input backward (of the output where the input has few).
-// Every sum is taken in one fixed order, whatever the compiler, the width of the registers and the number of cores.
+// Vectors run along the output channels forward, along the input channels backward (along the output channels if there
+// are few input channels). Every sum is computed in one fixed order, independent of the compiler, the width of the
+// registers and the number of cores.
 
 #include <stdint.h>
 #include <string.h>
 
 #include "cores.h"
+#include "operands.h"
 #include "xla/ffi/api/c_api.h"
 
 // Floats in a register, and whether there are 32 registers or 16.
 #ifdef __AVX512F__
-enum { LANES = 16, MANY = 1 };
+enum { LANES = 16, MANY_REGISTERS = 1 };
 #elif defined(__AVX__)
-enum { LANES = 8, MANY = 0 };
+enum { LANES = 8, MANY_REGISTERS = 0 };
 #elif defined(__aarch64__)
-enum { LANES = 4, MANY = 1 };
+enum { LANES = 4, MANY_REGISTERS = 1 };
 #else
-enum { LANES = 4, MANY = 0 };
+enum { LANES = 4, MANY_REGISTERS = 0 };
 #endif
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
@@ -39,18 +41,19 @@ typedef int8_t bytes __attribute__((vector_size(LANES)));
 #endif
 
 enum {
-  VECTORS = 2,  // of output channels in a tile, forward
-  WIDEST = MANY ? 14 : 6,  // its pixels
-  BLOCK_FLOATS = 8 * 1024,  // backward, a block is as many rows of an image as stay in the first-level cache
-  IMAGES = 16,  // whose lists are kept at a time if other cores help
+  CHANNELS = 16,  // the number of output channels is a multiple of it, that of input channels too unless they are few
+  VECTORS = 2,  // vectors of output channels in a tile, forward
+  MAX_PIXELS = MANY_REGISTERS ? 14 : 6,  // pixels in a tile
+  BLOCK_FLOATS = 8 * 1024,  // backward, a block is as many rows of an image as fit the first-level cache
+  MAX_IMAGES = 16,  // images whose lists are stored at a time if other cores help
 };
 
 typedef struct {
   int64_t images, height, width, inputs;  // of the padded images
-  int64_t outputs, pooled_height, pooled_width, side;
+  int64_t outputs, pooled_height, pooled_width, side;  // of pooled images and kernel
 } Shape;
 
-// The number of input channels (0: any) where the compiler may know it: computing addresses takes a quarter of the time.
+// Tell the compiler the number of input channels (0: unknown). Without it, a quarter of the time goes into addresses.
 INLINE Shape with_inputs(Shape s, int inputs) {
   if (inputs) s.inputs = inputs;
   return s;
@@ -62,16 +65,17 @@ INLINE vec load(const float *from) {
   return value;
 }
 INLINE void store(float *to, vec value) { memcpy(to, &value, sizeof value); }
-INLINE vec all(float value) { return value - (vec){0}; }
-INLINE vec choose(ivec mask, vec yes, vec no) { return (vec)((mask & (ivec)yes) | (~mask & (ivec)no)); }
-INLINE ivec choose_number(ivec mask, ivec yes, ivec no) { return (mask & yes) | (~mask & no); }
+INLINE vec broadcast(float value) { return value - (vec){0}; }
+INLINE vec blend(ivec mask, vec yes, vec no) { return (vec)((mask & (ivec)yes) | (~mask & (ivec)no)); }
+INLINE ivec blend_int(ivec mask, ivec yes, ivec no) { return (mask & yes) | (~mask & no); }
 
 // Forward -------------------------------------------------------------------------------------------------------------
 
-// So many pixels of a row of the convolution, for so many vectors of output channels, from some rows of the kernel.
+// Compute some pixels of a row of the convolution, for some vectors of output channels, with the rows first to last - 1
+// of the kernel.
 INLINE void tile(const float *x, const float *kernel, float *y, int64_t first, int64_t last, int pixels, int vectors,
                  Shape s) {
-  vec sums[WIDEST * VECTORS];
+  vec sums[MAX_PIXELS * VECTORS];
   UNROLL for (int n = 0; n < pixels * vectors; n++) sums[n] = (vec){0};
   for (int64_t i = first; i < last; i++) {
     const float *in = x + i * s.width * s.inputs, *weights = kernel + i * s.side * s.inputs * s.outputs;
@@ -79,7 +83,7 @@ INLINE void tile(const float *x, const float *kernel, float *y, int64_t first, i
       vec w[VECTORS];
       UNROLL for (int v = 0; v < vectors; v++) w[v] = load(weights + v * LANES);
       UNROLL for (int p = 0; p < pixels; p++) {
-        const vec value = all(in[p * s.inputs]);
+        const vec value = broadcast(in[p * s.inputs]);
         UNROLL for (int v = 0; v < vectors; v++) sums[p * vectors + v] += value * w[v];
       }
     }
@@ -94,32 +98,32 @@ INLINE void convolve_row(const float *x, const float *kernel, float *y, int64_t 
 #define TILES(pixels)                          \
   for (; p + (pixels) <= width; p += (pixels)) \
   tile(x + p * s.inputs, kernel, y + p * vectors * LANES, first, last, pixels, vectors, s)
-  if (MANY && width % 14 == 0) TILES(WIDEST);
-  if (MANY && width % 12 == 0) TILES(MANY ? 12 : 6);
-  TILES(MANY ? 8 : 6);
+  if (MANY_REGISTERS && width % 14 == 0) TILES(MAX_PIXELS);
+  if (MANY_REGISTERS && width % 12 == 0) TILES(MANY_REGISTERS ? 12 : 6);
+  TILES(MANY_REGISTERS ? 8 : 6);
   TILES(2);
 }
 
-INLINE ivec beats(vec a, vec b, int sign) { return (sign > 0 ? a > b : a < b) | (a != a); }
+INLINE ivec exceeds(vec a, vec b, int sign) { return (sign > 0 ? a > b : a < b) | (a != a); }
 
-// The largest of each window's four values, and its number; the first where several are, NaN before all. The smallest
-// for sign -1.
-INLINE void pool(const float *upper, const float *lower, int64_t next, int sign, vec *value, ivec *number) {
+// Compute the largest of a window's four values and its position, 0 to 3: the first if several are equal, a NaN if
+// there is one. With sign -1, compute the smallest.
+INLINE void pool(const float *upper, const float *lower, int64_t next, int sign, vec *value, ivec *position) {
   const vec a = load(upper), b = load(upper + next), c = load(lower), d = load(lower + next);
-  const ivec right = beats(b, a, sign), right_below = beats(d, c, sign);
-  const vec above = choose(right, b, a), below = choose(right_below, d, c);
-  const ivec down = beats(below, above, sign);
-  *value = choose(down, below, above);
-  *number = choose_number(down, 2 - right_below, -right);
+  const ivec right = exceeds(b, a, sign), right_below = exceeds(d, c, sign);
+  const vec above = blend(right, b, a), below = blend(right_below, d, c);
+  const ivec down = exceeds(below, above, sign);
+  *value = blend(down, below, above);
+  *position = blend_int(down, 2 - right_below, -right);
 }
 
 typedef struct {
   const float *x, *kernel, *bias;
-  int64_t top, bottom;  // the first row of an image that is not padding, and the first after them that is
-  float *values[2];     // the largest, and the smallest if there are two extremes
-  int8_t *numbers[2];
+  int64_t top, bottom;  // the first row of an image that is not padding, and the first of the padding below
+  float *values[2];     // the largest values, and the smallest if there are two extremes
+  int8_t *positions[2];
   int extremes;
-  float *rows;  // two rows of the convolution for each image
+  float *workspace;  // two rows of the convolution for each image
   Shape s;
 } Forward;
 
@@ -127,7 +131,7 @@ INLINE void convolve(const Forward *f, int64_t image, int inputs, int vectors) {
   const Shape s = with_inputs(f->s, inputs);
   const int64_t block = vectors * LANES, row = 2 * s.pooled_width * block;
   const float *x = f->x + image * s.height * s.width * s.inputs;
-  float *rows = f->rows + image * 2 * row;
+  float *rows = f->workspace + image * 2 * row;
   for (int64_t y = 0; y < s.pooled_height; y++)
     for (int64_t c = 0; c < s.outputs; c += block) {
       for (int64_t r = 2 * y; r < 2 * y + 2; r++) {
@@ -140,11 +144,11 @@ INLINE void convolve(const Forward *f, int64_t image, int inputs, int vectors) {
             const int64_t to = ((image * s.pooled_height + y) * s.pooled_width + w) * s.outputs + c + v;
             const float *upper = rows + 2 * w * block + v;
             vec value;
-            ivec number;
-            pool(upper, upper + row, block, e ? -1 : 1, &value, &number);
+            ivec position;
+            pool(upper, upper + row, block, e ? -1 : 1, &value, &position);
             store(f->values[e] + to, value + load(f->bias + c + v));
-            const bytes small = __builtin_convertvector(number, bytes);
-            memcpy(f->numbers[e] + to, &small, sizeof small);
+            const bytes small = __builtin_convertvector(position, bytes);
+            memcpy(f->positions[e] + to, &small, sizeof small);
           }
     }
 }
@@ -155,13 +159,14 @@ static void convolve_narrow_1(void *context, int64_t image) { convolve(context, 
 
 // Backward, many input channels ---------------------------------------------------------------------------------------
 
-typedef struct {  // the gradients that are not zero, of one output channel in one block
-  int32_t *start;  // of the patch, from the start of the image
+typedef struct {  // the nonzero gradients of one output channel in one block
+  int32_t *start;  // offset of the patch in the image
   float *gradient;
   int count;
 } List;
 
-// A patch of so many lines, or the same part of a kernel; from one line to the next it is so far.
+// Do something for each vector of a patch, or of the same part of a kernel: `at` points to it, `tap` numbers it. The
+// patch starts at `line` and has so many lines, which are so many floats apart.
 #define EACH(lines, distance, ...)                                                \
   UNROLL for (int i = 0; i < (lines); i++, line += (distance))                    \
     UNROLL for (int j = 0; j < side * vectors; j++) {                             \
@@ -177,7 +182,7 @@ INLINE void add_to_kernel(float *dk, const float *x, List list, int side, int ve
     float *line = dk + top * side * s.inputs;
     EACH(lines, side * s.inputs, sums[tap] = load(at))
     for (int n = 0; n < list.count; n++) {
-      const vec g = all(list.gradient[n]);
+      const vec g = broadcast(list.gradient[n]);
       line = (float *)x + list.start[n] + top * row;
       EACH(lines, row, sums[tap] += g * load(at))
     }
@@ -186,20 +191,21 @@ INLINE void add_to_kernel(float *dk, const float *x, List list, int side, int ve
   }
 }
 
-// All lines at once, on any processor: line by line the sums would be taken in another order.
+// All lines at once on every processor: line by line, the sums would be computed in another order.
 INLINE void add_to_images(float *dx, const float *kernel, List list, int side, int vectors, Shape s) {
   vec weights[50];
   float *line = (float *)kernel;
   EACH(side, side * s.inputs, weights[tap] = load(at))
   for (int n = 0; n < list.count; n++) {
-    const vec g = all(list.gradient[n]);
+    const vec g = broadcast(list.gradient[n]);
     line = dx + list.start[n];
     EACH(side, s.width * s.inputs, store(at, load(at) + g * weights[tap]))
   }
 }
 
-// How far apart windows are that follow each other in a list: a row and three columns at least, so that their patches
-// do not overlap (adding to what has just been stored waits for the store), and coprime with their number.
+// Distance between consecutive windows of a list: at least a row and three columns, so that their patches do not
+// overlap (adding to a value that was just stored waits for the store), and coprime to the number of windows, which is
+// positive.
 INLINE int64_t stride(int64_t windows, int64_t width) {
   for (int64_t step = width + 3;; step++) {
     int64_t a = step, b = windows;
@@ -208,27 +214,29 @@ INLINE int64_t stride(int64_t windows, int64_t width) {
   }
 }
 
-// List the gradients of one output channel in one block; returns how many are not zero.
-INLINE int fill(List list, const int8_t *winner, const float *g, const int32_t *corners, int64_t windows, int64_t step,
+// List the nonzero gradients of one output channel in one block; return how many there are.
+INLINE int fill(List list, const int8_t *argmax, const float *g, const int32_t *corners, int64_t windows, int64_t step,
                 Shape s) {
   const int32_t shifts[4] = {0, s.inputs, s.width * s.inputs, (s.width + 1) * s.inputs};
   int count = 0;
   for (int64_t n = 0, at = 0; n < windows; n++, at += at + step < windows ? step : step - windows) {
     uint32_t bits;
     memcpy(&bits, g + at * s.outputs, 4);
-    list.start[count] = corners[at] + shifts[winner[at * s.outputs]];
+    list.start[count] = corners[at] + shifts[argmax[at * s.outputs] & 3];
     list.gradient[count] = g[at * s.outputs];
-    count += bits << 1 != 0;  // no branch: half of them would be mispredicted
+    count += bits << 1 != 0;  // without a branch: half of them would be mispredicted
   }
   return count;
 }
 
 typedef struct {
   const float *x, *kernel, *g;
-  const int8_t *winner;
+  const int8_t *argmax;
   float *dx, *dk;
-  int64_t first, images, groups;  // of the images at work, and of the output channels of which each is a part of dk
-  int32_t *corners, *counts, *starts;
+  int64_t first, images;  // the images in progress
+  int64_t groups;         // of output channels, each of which is a part of the kernel gradient's task
+  int32_t *corners;       // offsets of the windows in an image
+  int32_t *counts, *starts;
   float *values;
   Shape s;
 } Backward;
@@ -238,14 +246,14 @@ INLINE int64_t rows_of_block(int64_t y, int side, Shape s) {
   return y + most < s.pooled_height ? most : s.pooled_height - y;
 }
 
-// Where the list of an output channel lies, of the block of an image (counted from the first at work) that begins at row y.
+// The list of an output channel, for the block of an image (counted from the first in progress) that begins at row y.
 INLINE List list_of(const Backward *b, int64_t image, int64_t y, int64_t windows, int64_t c) {
   const Shape s = b->s;
   const int64_t at = (image * s.pooled_height + y) * s.pooled_width * s.outputs + c * windows;
   return (List){b->starts + at, b->values + at, b->counts[(image * s.pooled_height + y) * s.outputs + c]};
 }
 
-// List an image's gradients, and compute its own.
+// List the gradients of an image's windows, and compute the gradient of the image.
 INLINE void image_gradient(const Backward *b, int64_t image, int side, int inputs, int vectors) {
   const Shape s = with_inputs(b->s, inputs);
   const int64_t taps = side * side * s.inputs;
@@ -256,7 +264,7 @@ INLINE void image_gradient(const Backward *b, int64_t image, int side, int input
     const int64_t at = ((b->first + image) * s.pooled_height + y) * s.pooled_width * s.outputs;
     for (int64_t c = 0; c < s.outputs; c++)
       b->counts[(image * s.pooled_height + y) * s.outputs + c] =
-          fill(list_of(b, image, y, windows, c), b->winner + at + c, b->g + at + c, b->corners + y * s.pooled_width,
+          fill(list_of(b, image, y, windows, c), b->argmax + at + c, b->g + at + c, b->corners + y * s.pooled_width,
                windows, step, s);
     for (int64_t c = 0; c < s.outputs; c++)
       for (int64_t from = 0; from < s.inputs; from += LANES * vectors)
@@ -264,7 +272,7 @@ INLINE void image_gradient(const Backward *b, int64_t image, int side, int input
   }
 }
 
-// Add what the images at work give to the gradient of some output channels of the kernel.
+// Add the contribution of the images in progress to the gradient of one group of the kernel's output channels.
 INLINE void kernel_gradients(const Backward *b, int64_t group, int side, int inputs, int vectors, int rows_at_once) {
   const Shape s = with_inputs(b->s, inputs);
   const int64_t taps = side * side * s.inputs;
@@ -281,29 +289,31 @@ INLINE void kernel_gradients(const Backward *b, int64_t group, int side, int inp
 
 #define BACKWARD(name, side, inputs, vectors, rows)                                                                    \
   static void images_##name(void *context, int64_t part) { image_gradient(context, part, side, inputs, vectors); }     \
-  static void kernel_##name(void *context, int64_t part) { kernel_gradients(context, part, side, inputs, vectors, rows); }
-BACKWARD(five, 5, 0, MANY ? 1 : 2, MANY ? 5 : 1)
-BACKWARD(five_16, 5, 16, MANY ? 1 : 2, MANY ? 5 : 1)
+  static void kernel_##name(void *context, int64_t part) {                                                             \
+    kernel_gradients(context, part, side, inputs, vectors, rows);                                                      \
+  }
+BACKWARD(five, 5, 0, MANY_REGISTERS ? 1 : 2, MANY_REGISTERS ? 5 : 1)
+BACKWARD(five_16, 5, 16, MANY_REGISTERS ? 1 : 2, MANY_REGISTERS ? 5 : 1)
 BACKWARD(three, 3, 0, 1, 3)
 BACKWARD(three_16, 3, 16, 1, 3)
-BACKWARD(three_32, 3, 32, MANY ? 2 : 1, 3)
+BACKWARD(three_32, 3, 32, MANY_REGISTERS ? 2 : 1, 3)
 
-// A few images after the other, so that their lists stay in the cache: one if there is no help.
+// Compute both gradients for a few images at a time, so that their lists stay in the cache: for one if no core helps.
 static void gradients(Backward *b, Task *image, Task *kernel) {
-  const int64_t helpers = atomic_load(&cores.helpers), at_once = helpers ? IMAGES : 1;
+  const int64_t helpers = helper_threads(), at_once = helpers ? MAX_IMAGES : 1;
   b->groups = helpers ? 2 * (helpers + 1) : 1;
   for (int64_t at = 0; at < b->s.pooled_height * b->s.pooled_width; at++)
     b->corners[at] = 2 * (at / b->s.pooled_width * b->s.width + at % b->s.pooled_width) * b->s.inputs;
   for (b->first = 0; b->first < b->s.images; b->first += at_once) {
     b->images = b->first + at_once < b->s.images ? at_once : b->s.images - b->first;
-    divide(image, b, b->images);
-    divide(kernel, b, b->groups);
+    run_parts(image, b, b->images);
+    run_parts(kernel, b, b->groups);
   }
 }
 
 // Backward, few input channels: the kernel's gradient -----------------------------------------------------------------
 
-INLINE void kernel_gradient(const float *x, const int8_t *winner, const float *g, float *dk, int side, int inputs,
+INLINE void kernel_gradient(const float *x, const int8_t *argmax, const float *g, float *dk, int side, int inputs,
                             int rows, Shape s) {
   const int taps = rows * side * inputs;
   for (int64_t c = 0; c < s.outputs; c += LANES)
@@ -314,68 +324,139 @@ INLINE void kernel_gradient(const float *x, const int8_t *winner, const float *g
         const int64_t window = n % s.pooled_width, y = n / s.pooled_width;
         const int64_t image = y / s.pooled_height, line = image * s.height + 2 * (y % s.pooled_height) + top;
         bytes small;
-        memcpy(&small, winner + n * s.outputs + c, sizeof small);
+        memcpy(&small, argmax + n * s.outputs + c, sizeof small);
         const ivec won = __builtin_convertvector(small, ivec);
         const vec gradient = load(g + n * s.outputs + c);
         for (int place = 0; place < 4; place++) {
           const float *patch = x + ((line + place / 2) * s.width + 2 * window + place % 2) * inputs;
-          const vec here = choose(won == place, gradient, (vec){0});
+          const vec here = blend(won == place, gradient, (vec){0});
           UNROLL for (int i = 0; i < rows; i++, patch += s.width * inputs)
-            UNROLL for (int j = 0; j < side * inputs; j++) sums[i * side * inputs + j] += here * all(patch[j]);
+            UNROLL for (int j = 0; j < side * inputs; j++) sums[i * side * inputs + j] += here * broadcast(patch[j]);
         }
       }
       UNROLL for (int n = 0; n < taps; n++) store(dk + (top * side * inputs + n) * s.outputs + c, sums[n]);
     }
 }
 
-// What XLA calls ------------------------------------------------------------------------------------------------------
+// Sizes ---------------------------------------------------------------------------------------------------------------
 
-#define IN(n) (((XLA_FFI_Buffer *)call->args.args[n])->data)
-#define OUT(n) (((XLA_FFI_Buffer *)call->rets.rets[n])->data)
-#define DIMS(n) (((XLA_FFI_Buffer *)call->args.args[n])->dims)
+// Whether images with so many channels have a gradient handler of their own, dlbench_conv_pool_kernel_gradient.
+int dlbench_conv_pool_few_channels(int64_t inputs) { return inputs == 1 || inputs == 3; }
 
-// XLA asks a handler for the version of the interface that it was compiled for.
-static int asked_for_version(XLA_FFI_CallFrame *call) {
-  XLA_FFI_Extension_Base *extension = call->extension_start;
-  if (!extension || extension->type != XLA_FFI_Extension_Metadata) return 0;
-  XLA_FFI_Metadata *metadata = ((XLA_FFI_Metadata_Extension *)extension)->metadata;
-  metadata->api_version.major_version = XLA_FFI_API_MAJOR;
-  metadata->api_version.minor_version = XLA_FFI_API_MINOR;
-  return 1;
+// Whether there is code for a kernel of these sizes.
+int dlbench_conv_pool_supports(int64_t height, int64_t width, int64_t inputs, int64_t outputs) {
+  return height == width && (height == 3 || height == 5) && outputs > 0 && outputs % CHANNELS == 0 &&
+         (dlbench_conv_pool_few_channels(inputs) || (inputs > 0 && inputs % CHANNELS == 0));
 }
 
-// Arguments: padded images [N, H, W, C_in], kernel [side, side, C_in, C_out], bias [C_out], the rows of an image that are
-// not padding (first, last + 1) int32. Results: largest values [N, h, w, C_out] and their numbers int8, the same for the
-// smallest if there are five results, and last N * 4 * w * C_out floats to work in. C_out is a multiple of 16.
-XLA_FFI_Error *dlbench_conv_pool(XLA_FFI_CallFrame *call) {
-  if (asked_for_version(call)) return NULL;
-  const int64_t *x = DIMS(0), *kernel = DIMS(1), *pooled = ((XLA_FFI_Buffer *)call->rets.rets[0])->dims;
-  const int32_t *rows = IN(3);
-  const int extremes = call->rets.size / 2, smallest = 2 * (extremes - 1);
-  Forward f = {.x = IN(0), .kernel = IN(1), .bias = IN(2), .top = rows[0], .bottom = rows[1]};
-  f.values[0] = OUT(0), f.numbers[0] = OUT(1), f.values[1] = OUT(smallest), f.numbers[1] = OUT(smallest + 1);
-  f.extremes = extremes, f.rows = OUT(2 * extremes);
-  f.s = (Shape){x[0], x[1], x[2], x[3], kernel[3], pooled[1], pooled[2], kernel[0]};
-  Task *narrow = f.s.inputs == 1 ? convolve_narrow_1 : convolve_narrow;
-  divide(f.s.outputs % (VECTORS * LANES) ? narrow : convolve_wide, &f, f.s.images);
+// Floats that dlbench_conv_pool needs as a workspace: two rows of the convolution for each image.
+int64_t dlbench_conv_pool_workspace(int64_t images, int64_t pooled_width, int64_t outputs) {
+  return images * 4 * pooled_width * outputs;
+}
+
+// 32-bit words that dlbench_conv_pool_gradients needs as a workspace: the windows' offsets and the images' lists.
+int64_t dlbench_conv_pool_gradients_workspace(int64_t images, int64_t pooled_height, int64_t pooled_width,
+                                              int64_t outputs) {
+  const int64_t windows = pooled_height * pooled_width, stored = images < MAX_IMAGES ? images : MAX_IMAGES;
+  return windows + stored * (pooled_height + 2 * windows) * outputs;
+}
+
+// Check the sizes of images and kernel, and that no offset overflows; return them, with those of the pooled images.
+static XLA_FFI_Error *check_shape(const XLA_FFI_CallFrame *call, const char *handler, const int64_t *images,
+                                  int64_t side, int64_t side_2, int64_t inputs, int64_t outputs, Shape *shape) {
+  typedef long long ll;
+  if (!dlbench_conv_pool_supports(side, side_2, inputs, outputs))
+    return invalid_argument(call, handler,
+                            "no code for a kernel of %lld x %lld with %lld input and %lld output channels: it must be "
+                            "3 x 3 or 5 x 5, have 1, 3 or a multiple of %d input channels, and a multiple of %d output "
+                            "channels",
+                            (ll)side, (ll)side_2, (ll)inputs, (ll)outputs, CHANNELS, CHANNELS);
+  const int64_t count = images[0], height = images[1], width = images[2];
+  if (height < side || width < side)
+    return invalid_argument(call, handler, "images of %lld x %lld are smaller than the kernel of %lld x %lld",
+                            (ll)height, (ll)width, (ll)side, (ll)side);
+  const int64_t pooled_height = (height - side + 1) / 2, pooled_width = (width - side + 1) / 2;
+  // Offsets in an image are 32-bit. With its pooled size rounded up, this bounds the workspaces too.
+  if (!product_within(INT32_MAX, height, width, inputs, 1) || !product_within(INT32_MAX, side, side, inputs, outputs) ||
+      !product_within(INT32_MAX, pooled_height + 1, pooled_width + 1, outputs, 1) ||
+      !product_within(INT64_MAX / 64, height, width, inputs, count) ||
+      !product_within(INT64_MAX / 64, pooled_height + 1, pooled_width + 1, outputs, count))
+    return invalid_argument(call, handler, "%lld images of %lld x %lld x %lld with %lld output channels are too large",
+                            (ll)count, (ll)height, (ll)width, (ll)inputs, (ll)outputs);
+  *shape = (Shape){count, height, width, inputs, outputs, pooled_height, pooled_width, side};
   return NULL;
 }
 
-// Arguments: padded images [N, H, W, C_in], kernel [C_out, side, side, C_in], winners int8 and gradients [N, h, w, C_out].
-// Results: the gradients of the first two, and h * w + min(N, 16) * (h + 2 * h * w) * C_out int32 to work in. C_in is a
-// multiple of 16, side is 3 or 5.
+// What XLA calls ------------------------------------------------------------------------------------------------------
+
+#define DIMS(kind, number) (operand(call, kind, number)->dims)
+#define DATA(kind, number) (operand(call, kind, number)->data)
+#define REQUIRE_POOLED(kind, number, name, dtype) \
+  REQUIRE_ARRAY(kind, number, name, dtype, s.images, s.pooled_height, s.pooled_width, s.outputs)
+
+// Arguments: padded images [N, H, W, C_in]; kernel [side, side, C_in, C_out]; bias [C_out]; int32 [2], the first row of
+// an image that is not padding and the first row of the padding below. Results: the largest value of each window
+// [N, h, w, C_out] and its position int8; the same for the smallest if there are five results; the workspace.
+XLA_FFI_Error *dlbench_conv_pool(XLA_FFI_CallFrame *call) {
+  if (asks_for_version(call)) return NULL;
+  REQUIRE(check_counts(call, __func__, 4, call->rets.size == 5 ? 5 : 3));
+  const int extremes = call->rets.size == 5 ? 2 : 1, smallest = 2 * (extremes - 1);
+  Shape s;
+  REQUIRE_ARRAY(ARGUMENT, 0, "images", F32, ANY, ANY, ANY, ANY);
+  REQUIRE_ARRAY(ARGUMENT, 1, "kernel", F32, ANY, ANY, DIMS(ARGUMENT, 0)[3], ANY);
+  const int64_t *kernel = DIMS(ARGUMENT, 1);
+  REQUIRE(check_shape(call, __func__, DIMS(ARGUMENT, 0), kernel[0], kernel[1], kernel[2], kernel[3], &s));
+  REQUIRE_ARRAY(ARGUMENT, 2, "bias", F32, s.outputs);
+  REQUIRE_ARRAY(ARGUMENT, 3, "rows", S32, 2);
+  REQUIRE_POOLED(RESULT, 0, "largest values", F32);
+  REQUIRE_POOLED(RESULT, 1, "their positions", S8);
+  REQUIRE_POOLED(RESULT, smallest, "smallest values", F32);
+  REQUIRE_POOLED(RESULT, smallest + 1, "their positions", S8);
+  REQUIRE_ARRAY(RESULT, 2 * extremes, "workspace", F32,
+                dlbench_conv_pool_workspace(s.images, s.pooled_width, s.outputs));
+  const int32_t *rows = DATA(ARGUMENT, 3);
+  if (rows[0] < 0 || rows[0] > rows[1] || rows[1] > s.height)
+    return invalid_argument(call, __func__, "argument 3 (rows) must be ordered and within 0 and %lld, found %d and %d",
+                            (long long)s.height, rows[0], rows[1]);
+  Forward f = {.x = DATA(ARGUMENT, 0), .kernel = DATA(ARGUMENT, 1), .bias = DATA(ARGUMENT, 2), .s = s};
+  f.top = rows[0], f.bottom = rows[1], f.extremes = extremes, f.workspace = DATA(RESULT, 2 * extremes);
+  f.values[0] = DATA(RESULT, 0), f.positions[0] = DATA(RESULT, 1);
+  f.values[1] = DATA(RESULT, smallest), f.positions[1] = DATA(RESULT, smallest + 1);
+  Task *narrow = s.inputs == 1 ? convolve_narrow_1 : convolve_narrow;
+  run_parts(s.outputs % (VECTORS * LANES) ? narrow : convolve_wide, &f, s.images);
+  return NULL;
+}
+
+// Arguments: padded images [N, H, W, C_in]; kernel [C_out, side, side, C_in]; positions of the largest values, int8,
+// and gradients, [N, h, w, C_out] each. Results: the gradients of images and kernel; the workspace. Not for few
+// channels.
 XLA_FFI_Error *dlbench_conv_pool_gradients(XLA_FFI_CallFrame *call) {
-  if (asked_for_version(call)) return NULL;
-  const int64_t *x = DIMS(0), *kernel = DIMS(1), *pooled = DIMS(2);
-  const Shape s = {x[0], x[1], x[2], x[3], pooled[3], pooled[1], pooled[2], kernel[1]};
-  const int64_t windows = s.pooled_height * s.pooled_width, images = s.images < IMAGES ? s.images : IMAGES;
-  Backward b = {.x = IN(0), .kernel = IN(1), .winner = IN(2), .g = IN(3), .dx = OUT(0), .dk = OUT(1), .s = s};
-  b.corners = OUT(2);
-  b.counts = b.corners + windows;
-  b.starts = b.counts + images * s.pooled_height * s.outputs;
-  b.values = (float *)(b.starts + images * windows * s.outputs);
+  if (asks_for_version(call)) return NULL;
+  REQUIRE(check_counts(call, __func__, 4, 3));
+  Shape s;
+  REQUIRE_ARRAY(ARGUMENT, 0, "images", F32, ANY, ANY, ANY, ANY);
+  REQUIRE_ARRAY(ARGUMENT, 1, "kernel", F32, ANY, ANY, ANY, DIMS(ARGUMENT, 0)[3]);
+  const int64_t *kernel = DIMS(ARGUMENT, 1);
+  REQUIRE(check_shape(call, __func__, DIMS(ARGUMENT, 0), kernel[1], kernel[2], kernel[3], kernel[0], &s));
+  if (dlbench_conv_pool_few_channels(s.inputs))
+    return invalid_argument(call, __func__, "argument 0 (images) must have a multiple of %d channels, found %lld",
+                            CHANNELS, (long long)s.inputs);
+  REQUIRE_POOLED(ARGUMENT, 2, "positions", S8);
+  REQUIRE_POOLED(ARGUMENT, 3, "gradients", F32);
+  REQUIRE_ARRAY(RESULT, 0, "gradient of the images", F32, s.images, s.height, s.width, s.inputs);
+  REQUIRE_ARRAY(RESULT, 1, "gradient of the kernel", F32, s.outputs, s.side, s.side, s.inputs);
+  REQUIRE_ARRAY(RESULT, 2, "workspace", S32,
+                dlbench_conv_pool_gradients_workspace(s.images, s.pooled_height, s.pooled_width, s.outputs));
+  Backward b = {.x = DATA(ARGUMENT, 0), .kernel = DATA(ARGUMENT, 1), .argmax = DATA(ARGUMENT, 2), .s = s};
+  b.g = DATA(ARGUMENT, 3), b.dx = DATA(RESULT, 0), b.dk = DATA(RESULT, 1);
+  const int64_t windows = s.pooled_height * s.pooled_width, stored = s.images < MAX_IMAGES ? s.images : MAX_IMAGES;
   memset(b.dx, 0, s.images * s.height * s.width * s.inputs * sizeof(float));
   memset(b.dk, 0, s.outputs * s.side * s.side * s.inputs * sizeof(float));
+  if (!windows) return NULL;
+  b.corners = DATA(RESULT, 2);
+  b.counts = b.corners + windows;
+  b.starts = b.counts + stored * s.pooled_height * s.outputs;
+  b.values = (float *)(b.starts + stored * windows * s.outputs);
 #define GRADIENTS(name) gradients(&b, images_##name, kernel_##name)
   if (s.side == 5)
     s.inputs == 16 ? GRADIENTS(five_16) : GRADIENTS(five);
@@ -384,20 +465,30 @@ XLA_FFI_Error *dlbench_conv_pool_gradients(XLA_FFI_CallFrame *call) {
   return NULL;
 }
 
-// Arguments: padded images [N, H, W, C_in], winners int8 and gradients [N, h, w, C_out]. Result: the gradient of the
-// kernel [side, side, C_in, C_out]. C_in is 1 or 3, side is 3 or 5.
+// Arguments: padded images [N, H, W, C_in]; positions of the largest values, int8, and gradients, [N, h, w, C_out]
+// each. Result: the gradient of the kernel [side, side, C_in, C_out]. Only for few channels.
 XLA_FFI_Error *dlbench_conv_pool_kernel_gradient(XLA_FFI_CallFrame *call) {
-  if (asked_for_version(call)) return NULL;
-  const int64_t *x = DIMS(0), *pooled = DIMS(1), *kernel = ((XLA_FFI_Buffer *)call->rets.rets[0])->dims;
-  const Shape s = {x[0], x[1], x[2], x[3], pooled[3], pooled[1], pooled[2], kernel[0]};
-#define KERNEL_GRADIENT(side, inputs, rows) kernel_gradient(IN(0), IN(1), IN(2), OUT(0), side, inputs, rows, s)
+  if (asks_for_version(call)) return NULL;
+  REQUIRE(check_counts(call, __func__, 3, 1));
+  Shape s;
+  REQUIRE_ARRAY(ARGUMENT, 0, "images", F32, ANY, ANY, ANY, ANY);
+  REQUIRE_ARRAY(RESULT, 0, "gradient of the kernel", F32, ANY, ANY, DIMS(ARGUMENT, 0)[3], ANY);
+  const int64_t *kernel = DIMS(RESULT, 0);
+  REQUIRE(check_shape(call, __func__, DIMS(ARGUMENT, 0), kernel[0], kernel[1], kernel[2], kernel[3], &s));
+  if (!dlbench_conv_pool_few_channels(s.inputs))
+    return invalid_argument(call, __func__, "argument 0 (images) must have 1 or 3 channels, found %lld",
+                            (long long)s.inputs);
+  REQUIRE_POOLED(ARGUMENT, 1, "positions", S8);
+  REQUIRE_POOLED(ARGUMENT, 2, "gradients", F32);
+#define KERNEL_GRADIENT(side, inputs, rows) \
+  kernel_gradient(DATA(ARGUMENT, 0), DATA(ARGUMENT, 1), DATA(ARGUMENT, 2), DATA(RESULT, 0), side, inputs, rows, s)
   if (s.side == 5 && s.inputs == 1)
-    MANY ? KERNEL_GRADIENT(5, 1, 5) : KERNEL_GRADIENT(5, 1, 1);
+    MANY_REGISTERS ? KERNEL_GRADIENT(5, 1, 5) : KERNEL_GRADIENT(5, 1, 1);
   else if (s.side == 5)
     KERNEL_GRADIENT(5, 3, 1);
   else if (s.inputs == 1)
     KERNEL_GRADIENT(3, 1, 3);
   else
-    MANY ? KERNEL_GRADIENT(3, 3, 3) : KERNEL_GRADIENT(3, 3, 1);
+    MANY_REGISTERS ? KERNEL_GRADIENT(3, 3, 3) : KERNEL_GRADIENT(3, 3, 1);
   return NULL;
 }

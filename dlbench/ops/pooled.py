@@ -1,7 +1,9 @@
-"""Convolution and pooling in one on a CPU, forward and backward, by the compiled handlers of ``pooled.c``.
+"""Convolution fused with pooling on a CPU, forward and backward, by the compiled handlers of ``pooled.c``.
 
-Between them XLA only pads images and turns kernels. Measured (one core, whole training steps): 1.3 to 1.75 times
-faster than :mod:`dlbench.ops.cpu` at batch size 16, 1.4 to 1.9 at 128; that takes over whatever is not covered here.
+XLA only pads images and transposes kernels. Measured (one core, whole training steps): 1.3 to 1.75 times faster than
+:mod:`dlbench.ops.cpu` at batch size 16, 1.4 to 1.9 at 128. :func:`supports` tells what is covered;
+:mod:`dlbench.ops.cpu` computes everything else. Which sizes are covered, and how large workspaces must be, is defined
+in ``pooled.c`` alone.
 """
 
 import ctypes
@@ -11,35 +13,27 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from dlbench import native
-from dlbench.ops import cpu
-from dlbench.ops.windows import Activation, Pads, spread
+from dlbench.ops import cpu, native
+from dlbench.ops.padding import Pads
+from dlbench.ops.pooling import Activation, max_unpool
 
+# Functions of pooled.c, where their arguments and results are described.
 _CONV_POOL = "dlbench_conv_pool"
 _GRADIENTS = "dlbench_conv_pool_gradients"
 _KERNEL_GRADIENT = "dlbench_conv_pool_kernel_gradient"
-_SIDES = (3, 5)
-_FEW_CHANNELS = (1, 3)
-_VECTOR = 16  # channels
-_IMAGES = 16  # whose gradients are listed at a time
 
 
-def suits(x: Array, kernel: Array) -> bool:
-    """Whether there are compiled handlers here, and they compute this."""
-    kh, kw, inputs, outputs = kernel.shape
-    covered = (
-        x.dtype == kernel.dtype == jnp.float32
-        and kh == kw
-        and kh in _SIDES
-        and outputs % _VECTOR == 0
-        and (inputs % _VECTOR == 0 or inputs in _FEW_CHANNELS)
-    )
-    return covered and _registered()
+def supports(x: Array, kernel: Array) -> bool:
+    """Whether there are compiled handlers and they cover these images and this kernel."""
+    if not x.dtype == kernel.dtype == jnp.float32:
+        return False
+    library = _registered()
+    return library is not None and bool(library.dlbench_conv_pool_supports(*kernel.shape))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def conv_pool(x: Array, kernel: Array, bias: Array, pads: Pads, activation: Activation | None) -> Array:
-    """``[N, H_out // 2, W_out // 2, C_out]``; see :func:`dlbench.ops.conv_pool`."""
+    """Convolve and pool to ``[N, H_out // 2, W_out // 2, C_out]``; see :func:`dlbench.ops.conv_pool`."""
     return _conv_pool_fwd(x, kernel, bias, pads, activation)[0]
 
 
@@ -53,34 +47,32 @@ def _conv_pool_fwd(
     shape = len(x), (padded.shape[1] - side + 1) // 2, (padded.shape[2] - side + 1) // 2, outputs
     extreme = (_floats(shape), jax.ShapeDtypeStruct(shape, jnp.int8))
     extremes = extreme if activation is None else extreme * 2
-    pooled, winner, *others = _call(
-        _CONV_POOL, (*extremes, _floats((len(x) * 4 * shape[2] * outputs,))), padded, kernel, bias, rows
-    )
+    workspace = _floats((_library().dlbench_conv_pool_workspace(len(x), shape[2], outputs),))
+    pooled, argmax, *others = _call(_CONV_POOL, (*extremes, workspace), padded, kernel, bias, rows)
     if activation is not None:
-        smallest, loser, _ = others
+        smallest, argmin, _ = others
         low = activation(smallest) > activation(pooled)
-        pooled, winner = jnp.where(low, smallest, pooled), jnp.where(low, loser, winner)
-    return pooled, (padded, kernel, winner)
+        pooled, argmax = jnp.where(low, smallest, pooled), jnp.where(low, argmin, argmax)
+    return pooled, (padded, kernel, argmax)
 
 
 def _conv_pool_bwd(
-    pads: Pads, activation: Activation | None, saved: tuple[Array, Array, Array], g: Array
+    pads: Pads, activation: Activation | None, residuals: tuple[Array, Array, Array], g: Array
 ) -> tuple[Array, Array, Array]:
-    padded, kernel, winner = saved
-    side, _, inputs, outputs = kernel.shape
-    _, height, width, _ = padded.shape
-    _, h, w, _ = g.shape
-    if inputs in _FEW_CHANNELS:
-        (dk,) = _call(_KERNEL_GRADIENT, (_floats(kernel.shape),), padded, winner, g)
-        _, gradient = jax.vjp(lambda images: cpu.conv2d(images, kernel, ((0, 0), (0, 0))), padded)
-        (dx,) = gradient(
-            spread(winner, g, (height - side + 1, width - side + 1))
-        )  # hardly ever used, then dropped
+    padded, kernel, argmax = residuals
+    side = kernel.shape[0]
+    height, width = padded.shape[1:3]
+    if _library().dlbench_conv_pool_few_channels(padded.shape[3]):
+        (dk,) = _call(_KERNEL_GRADIENT, (_floats(kernel.shape),), padded, argmax, g)
+        _, image_vjp = jax.vjp(lambda images: cpu.conv2d(images, kernel, ((0, 0), (0, 0))), padded)
+        # Almost always unused, in a first layer, and then removed by XLA.
+        (dx,) = image_vjp(max_unpool(argmax, g, (height - side + 1, width - side + 1)))
     else:
-        turned = kernel.transpose(3, 0, 1, 2)
-        scratch = jax.ShapeDtypeStruct((h * w + min(len(g), _IMAGES) * (h + 2 * h * w) * outputs,), jnp.int32)
-        results = (_floats(padded.shape), _floats(turned.shape), scratch)
-        dx, dk, _ = _call(_GRADIENTS, results, padded, turned, winner, g)
+        outputs_first = kernel.transpose(3, 0, 1, 2)
+        words = _library().dlbench_conv_pool_gradients_workspace(*g.shape)
+        workspace = jax.ShapeDtypeStruct((words,), jnp.int32)
+        results = (_floats(padded.shape), _floats(outputs_first.shape), workspace)
+        dx, dk, _ = _call(_GRADIENTS, results, padded, outputs_first, argmax, g)
         dk = dk.transpose(1, 2, 3, 0)
     (top, bottom), (left, right) = pads
     return dx[:, top : height - bottom, left : width - right], dk, g.sum((0, 1, 2))
@@ -97,12 +89,17 @@ def _call(name: str, results: tuple[jax.ShapeDtypeStruct, ...], *arrays: Array) 
     return tuple(jax.ffi.ffi_call(name, results, vmap_method="sequential")(*arrays))
 
 
+def _library() -> ctypes.CDLL:
+    library = _registered()
+    assert library is not None  # callers ask supports() first
+    return library
+
+
 @functools.cache
-def _registered() -> bool:
-    path = native.chosen()
-    if not path:
-        return False
-    library = ctypes.CDLL(path)
-    for name in (_CONV_POOL, _GRADIENTS, _KERNEL_GRADIENT):
-        jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
-    return True
+def _registered() -> ctypes.CDLL | None:
+    """The compiled library, its handlers registered with XLA; None without one."""
+    library = native.load()
+    if library is not None:
+        for name in (_CONV_POOL, _GRADIENTS, _KERNEL_GRADIENT):
+            jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
+    return library

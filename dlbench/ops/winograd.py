@@ -1,10 +1,12 @@
-"""Winograd's F(4, 3) down the rows: four output rows of a convolution three rows high, for half the products.
+"""Winograd's F(4, 3) along the rows: four output rows of a convolution with a kernel three rows high, at half the cost.
 
-Six sums of input rows are convolved with six sums of kernel rows, and four sums of the results are the output.
-Along one axis only, at the usual points 0, ±1, ±2 and infinity, the error in float32 stays that of the plain
-product (measured: gradients within 1e-6 of it). Worth it from 32 channels on: there the second layer of
-SimpleCNN trains 1.3 times faster; with 16 the sums cost what the products save. Lost: F(2, 5) and
-F(4, 5) for kernels five rows high (by 5 to 20 %); F(6, 3), with 8 products for 18, was no faster.
+Six linear combinations of input rows are convolved with six of kernel rows, and four combinations of the products are
+the output: 6 products instead of 12. With the usual points 0, ±1, ±2 and infinity, and along one axis only, the error
+in float32 is no larger than that of the direct product (measured: gradients within 1e-6 of it).
+
+It pays from 32 channels on: there the second layer of SimpleCNN trains 1.3 times faster. With 16 channels the
+combinations cost as much as the products save. For kernels five rows high, F(2, 5) and F(4, 5) were 5 to 20 % slower
+than the direct product; F(6, 3), with 8 products instead of 18, was no faster than F(4, 3).
 
 References: Winograd, 1980; Lavin and Gray, Fast algorithms for convolutional neural networks, 2016.
 """
@@ -15,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from dlbench.ops.fusion import settle
-from dlbench.ops.windows import Pads
+from dlbench.ops.fusion import fusion_barrier
+from dlbench.ops.padding import Pads
 
 _INPUT = np.array(
     [
@@ -32,41 +34,39 @@ _KERNEL = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4],
 _OUTPUT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
 
 
-def suits(x_shape: Sequence[int], kernel_shape: Sequence[int], pads: Pads) -> bool:
-    """Whether the algorithm applies and pays."""
+def supports(x_shape: Sequence[int], kernel_shape: Sequence[int], pads: Pads) -> bool:
+    """Whether the algorithm covers these shapes and is faster than a direct convolution."""
     rows = x_shape[1] + sum(pads[0]) - 2
     return kernel_shape[0] == 3 and min(kernel_shape[2:]) >= 32 and rows > 0 and rows % 4 == 0
 
 
 def conv(x: Array, kernel: Array, pads: Pads) -> Array:
-    """``[N, H, W, C_in]`` and ``[3, kw, C_in, C_out]`` to ``[N, H_out, W_out, C_out]``."""
+    """Convolve ``[N, H, W, C_in]`` with ``[3, kw, C_in, C_out]`` to ``[N, H_out, W_out, C_out]``."""
     products = [_product(v, u) for v, u in zip(_input_rows(x, pads), _kernel_rows(kernel), strict=True)]
     return _interleave([_combine(row, products) for row in _OUTPUT])
 
 
 def conv_vjp(x: Array, kernel: Array, pads: Pads, dy: Array) -> tuple[Array, Array]:
-    """The gradients with respect to the images and to the kernel."""
+    """Return the gradients with respect to the images and the kernel, given that of the output."""
     height, width = x.shape[1:3]
     top, left = pads[0][0], pads[1][0]
-    gradients = settle(*(_combine(row, [dy[:, i::4] for i in range(4)]) for row in _OUTPUT.T))
+    gradients = fusion_barrier(*(_combine(row, [dy[:, i::4] for i in range(4)]) for row in _OUTPUT.T))
 
-    turned = [u[:, ::-1].transpose(0, 1, 3, 2) for u in _kernel_rows(kernel)]
+    flipped = [u[:, ::-1].transpose(0, 1, 3, 2) for u in _kernel_rows(kernel)]
     full = kernel.shape[1] - 1
-    dv = [_product(g, u, full) for g, u in zip(gradients, turned, strict=True)]
+    dv = [_product(g, u, full) for g, u in zip(gradients, flipped, strict=True)]
     rows = [_combine(row, dv) for row in _INPUT.T]
-    nothing = jnp.zeros_like(rows[0])
-    first, last = (
-        _interleave(rows[:4]),
-        _interleave([*rows[4:], nothing, nothing]),
-    )  # tiles overlap by two rows
+    zeros = jnp.zeros_like(rows[0])
+    # Tiles are six rows high and four rows apart: they overlap by two rows.
+    first, last = _interleave(rows[:4]), _interleave([*rows[4:], zeros, zeros])
     dx = jnp.pad(first, ((0, 0), (0, 4), (0, 0), (0, 0))) + jnp.pad(last, ((0, 0), (4, 0), (0, 0), (0, 0)))
     dx = dx[:, top : top + height, left : left + width]
 
-    across = [
+    products = [
         _product(v.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3))[:, 0]
-        for v, g in zip(settle(*_input_rows(x, pads)), gradients, strict=True)
+        for v, g in zip(fusion_barrier(*_input_rows(x, pads)), gradients, strict=True)
     ]
-    dk = jnp.stack([_combine(row, across) for row in _KERNEL.T])  # [3, C_in, kw, C_out]
+    dk = jnp.stack([_combine(row, products) for row in _KERNEL.T])  # [3, C_in, kw, C_out]
     return dx, dk.transpose(0, 2, 1, 3)
 
 
@@ -90,12 +90,12 @@ def _combine(weights: np.ndarray, arrays: Sequence[Array]) -> Array:
 
 
 def _product(x: Array, kernel: Array, columns: int = 0) -> Array:
-    x, kernel = lax.optimization_barrier((x, kernel))  # keep the transposes out: see dlbench.ops.cpu
+    x, kernel = lax.optimization_barrier((x, kernel))  # see _canonical in dlbench.ops.cpu
     pads = ((0, 0), (columns, columns))
     return lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 def _interleave(rows: Sequence[Array]) -> Array:
-    """Images' every fourth rows, ``[N, H / 4, W, C]`` each, to ``[N, H, W, C]``."""
+    """Interleave four arrays ``[N, H / 4, W, C]``, each every fourth row of the images, to ``[N, H, W, C]``."""
     n, tiles, width, channels = rows[0].shape
     return jnp.stack(rows, axis=2).reshape(n, len(rows) * tiles, width, channels)

@@ -1,0 +1,197 @@
+"""Convolutions, alone and with batch norm and 2x2 max pooling: argument handling and choice of lowering.
+
+XLA's CPU compiler is fast only for convolutions in one form, and the gradients that automatic differentiation derives
+are not in it: training through ``lax.conv_general_dilated`` is 10 to 40 times slower than the processor allows.
+:mod:`dlbench.ops.cpu` writes the gradients in that form, and :mod:`dlbench.ops.pooled` computes a pooled convolution
+with C code. On other backends a convolution is ``lax.conv_general_dilated``.
+
+Pooling before the activation leaves a quarter of the values to activate: :func:`conv_pool` and
+:func:`conv_norm_pool` return what the pool selects *before* the activation, which the caller then applies.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from dlbench.ops import cpu, pooled
+from dlbench.ops.lowering import Lowering, resolve_lowering
+from dlbench.ops.padding import Padding, explicit_padding
+from dlbench.ops.pooling import Activation, max_pool2_before, split_windows
+
+_NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+def conv2d(
+    x: Array, kernel: Array, bias: Array | None = None, *, padding: Padding, lowering: Lowering | None = None
+) -> Array:
+    """Convolve images with a kernel, stride 1.
+
+    Args:
+        x: images, ``[N, H, W, C_in]``.
+        kernel: ``[kh, kw, C_in, C_out]``.
+        bias: ``[C_out]``, or None.
+        padding: ``"SAME"``, ``"VALID"``, one number for all sides, or ``((top, bottom), (left, right))``.
+        lowering: ``"lax"``, plain ``jax.lax``; ``"cpu"``, the forms that XLA compiles well for a CPU; ``"compiled"``,
+            C code where it covers the operation and ``"cpu"`` otherwise. By default the fast one of the default
+            backend.
+
+    Returns:
+        ``[N, H_out, W_out, C_out]``.
+
+    Raises:
+        ValueError: unknown padding or lowering.
+    """
+    pads = explicit_padding(padding, kernel.shape)
+    if resolve_lowering(lowering) == "lax":
+        y = lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=_NHWC)
+    else:
+        y = cpu.conv2d(x, kernel, pads)
+    return y if bias is None else y + bias
+
+
+def conv_pool(
+    x: Array,
+    kernel: Array,
+    bias: Array | None = None,
+    *,
+    padding: Padding,
+    activation: Activation | None = None,
+    lowering: Lowering | None = None,
+) -> Array:
+    """Convolve, and select from each 2x2 window the value whose activation is largest.
+
+    ``act(conv_pool(..., activation=act))`` equals ``max_pool2(act(conv2d(...)))``, with a quarter of the activations.
+
+    Args:
+        x: images, ``[N, H, W, C_in]``.
+        kernel: ``[kh, kw, C_in, C_out]``.
+        bias: ``[C_out]``, or None.
+        padding: as for :func:`conv2d`.
+        activation: a function that decreases and then increases (GELU, SiLU); not needed for one that never decreases
+            (ReLU, leaky ReLU, ELU).
+        lowering: as for :func:`conv2d`.
+
+    Returns:
+        ``[N, H_out // 2, W_out // 2, C_out]``, before the activation.
+
+    Raises:
+        ValueError: unknown padding or lowering.
+    """
+    lowering = resolve_lowering(lowering)
+    pads = explicit_padding(padding, kernel.shape)
+    if lowering == "lax":
+        return max_pool2_before(conv2d(x, kernel, bias, padding=pads, lowering="lax"), activation)
+    bias = jnp.zeros(kernel.shape[-1:], x.dtype) if bias is None else bias
+    compiled = lowering == "compiled" and pooled.supports(x, kernel)
+    fused = pooled.conv_pool if compiled else cpu.conv_pool
+    y: Array = fused(x, kernel, bias, pads, activation)
+    return y
+
+
+def conv_norm_pool(
+    x: Array,
+    kernel: Array,
+    scale: Array,
+    offset: Array,
+    *,
+    padding: Padding,
+    epsilon: float = 1e-5,
+    activation: Activation | None = None,
+    lowering: Lowering | None = None,
+) -> tuple[Array, Array, Array]:
+    """Convolve, normalize with the mean and variance of the batch, and pool as :func:`conv_pool` does.
+
+    The statistics include every pixel, also those of an odd last row or column. A bias of the convolution would cancel,
+    so there is none; the returned mean does not include one either.
+
+    Args:
+        x: images, ``[N, H, W, C_in]``.
+        kernel: ``[kh, kw, C_in, C_out]``.
+        scale: ``[C_out]``.
+        offset: ``[C_out]``.
+        padding: as for :func:`conv2d`.
+        epsilon: added to the variance.
+        activation: as for :func:`conv_pool`.
+        lowering: as for :func:`conv2d`.
+
+    Returns:
+        ``[N, H_out // 2, W_out // 2, C_out]`` before the activation; mean and (biased) variance of the
+        convolution's output, ``[C_out]`` each, with gradients stopped.
+
+    Raises:
+        ValueError: unknown padding or lowering.
+    """
+    pads = explicit_padding(padding, kernel.shape)
+    if resolve_lowering(lowering) != "lax":
+        pooled_y, mean, variance = cpu.conv_norm_pool(x, kernel, scale, offset, pads, epsilon, activation)
+        return pooled_y, lax.stop_gradient(mean), lax.stop_gradient(variance)
+    y = conv2d(x, kernel, padding=pads, lowering="lax")
+    mean = y.mean((0, 1, 2))
+    variance = jnp.square(y - mean).mean((0, 1, 2))
+    normalized = (y - mean) * (scale * lax.rsqrt(variance + epsilon)) + offset
+    return max_pool2_before(normalized, activation), lax.stop_gradient(mean), lax.stop_gradient(variance)
+
+
+def conv_positions(
+    x: Array, kernel: Array, bias: Array | None = None, *, padding: Padding, lowering: Lowering | None = None
+) -> Array:
+    """Convolve, with the four positions of each 2x2 pooling window as the leading axis.
+
+    For networks that :func:`conv_pool` and :func:`conv_norm_pool` do not cover: apply other layers between this and
+    :func:`dlbench.ops.max_positions`. An odd last row or column, which belongs to no window, is dropped.
+
+    Returns:
+        ``[4, N, H_out // 2, W_out // 2, C_out]``, the positions in row-major order.
+
+    Raises:
+        ValueError: unknown padding or lowering.
+    """
+    return jnp.stack(split_windows(conv2d(x, kernel, bias, padding=padding, lowering=lowering)))
+
+
+def conv_general_dilated(
+    lhs: Array,
+    rhs: Array,
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: Any = None,
+    feature_group_count: int = 1,
+    batch_group_count: int = 1,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+) -> Array:
+    """Drop-in replacement for ``lax.conv_general_dilated`` with faster gradients on a CPU.
+
+    Use it as ``flax.linen.Conv(..., conv_general_dilated=dlbench.ops.conv_general_dilated)``. It computes
+    two-dimensional convolutions with stride 1, without dilation and groups, through :func:`conv2d`, and passes all
+    others to lax. The arguments are those of ``lax.conv_general_dilated``.
+    """
+    numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
+    plain = (
+        lhs.ndim == 4
+        and numbers == lax.conv_dimension_numbers(lhs.shape, rhs.shape, _NHWC)
+        and all(n == 1 for n in (*window_strides, *(lhs_dilation or ()), *(rhs_dilation or ())))
+        and feature_group_count == batch_group_count == 1
+        and precision is preferred_element_type is None
+        and (padding in ("SAME", "VALID") or not isinstance(padding, str))
+    )
+    if plain and resolve_lowering(None) != "lax":
+        known: Padding = "SAME" if padding == "SAME" else "VALID" if isinstance(padding, str) else padding
+        return conv2d(lhs, rhs, padding=known)
+    return lax.conv_general_dilated(
+        lhs,
+        rhs,
+        window_strides,
+        padding,
+        lhs_dilation,
+        rhs_dilation,
+        dimension_numbers,
+        feature_group_count,
+        batch_group_count,
+        precision,
+        preferred_element_type,
+    )
