@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ import dlbench
 from dlbench.cli import main, queries, studies
 from dlbench.cli.options import DEFAULTS, StudyOptions, spread
 from dlbench.errors import InputError
+from dlbench.report.tables import Made
 from dlbench.spec.registry import ARCHITECTURES
 from dlbench.spec.trial import FLAGS, TrialSpec
 from dlbench.storage import studies as recorded
@@ -417,6 +419,12 @@ def test_info_and_data(cli: Cli, cache: Path) -> None:
 
 def test_no_number_becomes_null() -> None:
     assert studies.to_json({"a": [float("nan"), float("inf"), 1.5]}) == '{"a": [null, null, 1.5]}'
+
+
+@pytest.mark.parametrize(("loss", "text"), [(0.5, "0.5"), (math.nan, "null")])
+def test_json_lists_what_is_made_when_it_is_read(loss: float, text: str) -> None:
+    record = {"trials": Made([loss, 1.5], lambda value: {"loss": value}), "folder": Path("a")}
+    assert studies.to_json(record) == f'{{"trials": [{{"loss": {text}}}, {{"loss": 1.5}}], "folder": "a"}}'
 
 
 def test_trials_without_a_value_are_sorted_last(small_result: dlbench.StudyResult) -> None:

@@ -471,3 +471,14 @@ def test_a_clock_that_jumps_changes_no_result(
     for trial in found:
         assert all(getattr(trial, f"{kind}_time_s") >= 0 for kind in ("train", "eval", "compile", "io"))
     assert [summary.problem for summary in dlbench.list_studies(tmp_path / "runs")] == [None]
+
+
+@pytest.mark.parametrize("name", ["what? #1 100%25", "caf\u00e9", os.fsdecode(b"caf\xe9")])
+def test_a_study_is_read_from_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    with Store(folder, write=True, kind="grid") as store:
+        store.spend({"train": 1.5})
+    with Store(folder) as store:
+        assert store.times() == {"train": 1.5}
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", FILE_NAME]

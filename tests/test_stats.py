@@ -2,9 +2,11 @@
 
 import itertools
 import math
+import random
 import statistics
 import subprocess
 import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -35,12 +37,26 @@ def nan_equal(a: float, b: float) -> bool:
     return a == b or (math.isnan(a) and math.isnan(b))
 
 
-@given(st.lists(st.floats(-1e100, 1e100) | VALUES, min_size=2, max_size=12))
-@example([5e-324, 1e-323])
-@example([0.97, 0.97, 0.9700000000000001])
-def test_means_and_standard_deviations_are_exact(sample: list[float]) -> None:
-    assert mean_std(sample) == (statistics.mean(sample), statistics.stdev(sample))
-    assert mean_std(sample[::-1]) == mean_std(sample)
+@given(
+    st.lists(VALUES | st.floats(-1e100, 1e100), min_size=2, max_size=12), st.randoms(use_true_random=False)
+)
+@example([1e16, 1.0, -1e16], random.Random(0))
+def test_means_and_standard_deviations_are_correctly_rounded_in_any_order(sample: list[float], order) -> None:
+    mean, std = mean_std(sample)
+    exact = [Fraction(value) for value in sample]
+    exact_mean = sum(exact) / len(exact)
+    variance = sum((value - exact_mean) ** 2 for value in exact) / (len(exact) - 1)
+    assert mean == float(exact_mean)
+    for neighbour in (math.nextafter(std, 0), math.nextafter(std, math.inf)):  # none is nearer to the root
+        halfway = (Fraction(std) + Fraction(neighbour)) / 2
+        assert (variance <= halfway**2) if neighbour > std else (variance >= halfway**2) or std == 0
+    assert mean_std(order.sample(sample, len(sample))) == (mean, std)
+
+
+@given(st.floats(-1e100, 1e100), st.integers(2, 50))
+@example(0.48592769656281265, 6)  # sum and division both round, to a neighbour of the value
+def test_equal_values_have_no_spread(value: float, n: int) -> None:
+    assert mean_std([value] * n) == (value, 0)
 
 
 class TestStdInterval:

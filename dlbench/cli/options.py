@@ -86,7 +86,9 @@ class StudyOptions:
     seed: Annotated[Values, _values("--seed", DATA, "SEED...", "What draws everything else.")] = None
     vary: Annotated[
         Values,
-        _values("--vary", DATA, "NAME...", "What follows the seed: all, init, order, dropout, augment, split."),
+        _values(
+            "--vary", DATA, "NAME...", "What follows the seed: all, init, order, dropout, augment, split."
+        ),
     ] = None
     seeds: Annotated[str | None, _option("--seeds", DATA, "Short for --seed 0 1 ... N-1.", metavar="N")] = (
         None

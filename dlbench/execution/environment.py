@@ -30,7 +30,16 @@ _JAX_SETTINGS = (
     "jax_random_seed_offset",
 )
 #: What of :func:`describe` can change the bits of a result.
-_CHANGES_BITS = ("backend", "devices", "jaxlib", "processor", "kernels", "xla_threads", "xla_flags", "settings")
+_CHANGES_BITS = (
+    "backend",
+    "devices",
+    "jaxlib",
+    "processor",
+    "kernels",
+    "xla_threads",
+    "xla_flags",
+    "settings",
+)
 
 
 def configure(environ: MutableMapping[str, str], device: str) -> None:

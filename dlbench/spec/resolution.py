@@ -49,11 +49,13 @@ def resolve(
         if spec.model not in sources:
             sources[spec.model] = registry.source_digest(spec.model)
         name = spec.dataset if "@" in spec.dataset else data.name
-        spec = spec.model_copy(update={
+        spec = spec.model_copy(
+            update={
                 "dataset": name,
                 "split_seed": spec.default_split_seed if spec.split_seed is None else spec.split_seed,
                 **_explicit_sizes(spec, data),
-            })
+            }
+        )
         counts[spec.static()] = counts.get(spec.static(), 0) + 1
         resolved.append((spec, data.digest, sources[spec.model]))
     return [

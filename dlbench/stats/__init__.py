@@ -2,16 +2,16 @@
 
 | module | question |
 |---|---|
-| `intervals` | how well is one number known? |
-| `pairs` | do two groups differ? |
-| `rankings` | which of many is best, and do the data say so? |
-| `planning` | how many seeds does it take, and how often may one look? |
+| `intervals` | How precisely is one number known? |
+| `pairs` | Do two groups differ? |
+| `rankings` | Which of many groups is best, and do the data support it? |
+| `planning` | How many seeds does a comparison need, and at which level is each look tested? |
 
-Three rules hold everywhere:
+Three rules hold throughout:
 
-- Values are finite. A diverged trial has no accuracy: leave it out and report how many were left out.
-- What the data cannot give is `nan`, never an error: one seed has a mean and no interval.
-- Means and standard deviations are summed exactly, so a result does not depend on the order of its values.
+- Values must be finite. A diverged trial has no accuracy: leave it out and report how many were left out.
+- A statistic that the data do not determine is `nan`, not an error: one seed has a mean but no interval.
+- Results do not depend on the order of the values: means and standard deviations are correctly rounded.
 """
 
 from dlbench.stats.intervals import (

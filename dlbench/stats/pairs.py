@@ -1,4 +1,4 @@
-"""Do two groups differ: paired and unpaired comparisons."""
+"""Comparisons of two groups, paired and unpaired."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from dlbench.errors import InputError
 from dlbench.stats.intervals import Interval, finite, mean_interval, mean_std, student_bounds
 
 RESOLUTION = 1e-6
-"""Relative difference below which two metrics are equal: they come from float32, and 0.91 - 0.90 is not
-0.94 - 0.93 in binary. Taken at face value that rounding is a tiny spread and makes p about 1e-30."""
+"""Relative difference below which two metrics count as equal. They come from float32, and in binary
+0.91 - 0.90 is not equal to 0.94 - 0.93; without this tolerance the rounding would look like a tiny spread
+and give p-values of about 1e-30."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Group A against group B.
+    """The comparison of group A with group B.
 
     Attributes:
         difference: mean of A minus mean of B with its Student t interval. Its `std` is the standard
             deviation that the effect size is measured in.
-        p_value: two-sided, of the hypothesis of no difference; `nan` where the test is undefined.
+        p_value: two-sided p-value of the hypothesis of no difference; `nan` where the test is undefined.
         effect_size: standardised mean difference with Hedges' small-sample correction (Cohen's d_z for
             pairs); `nan` without spread or with fewer than two degrees of freedom.
-        probability_of_superiority: how often a value of A exceeds one of B, ties counting half, in [0, 1].
+        probability_of_superiority: fraction of pairs in which A's value exceeds B's, in [0, 1]; ties count half.
         test: "t", "wilcoxon", "welch" or "brown-forsythe".
     """
 
@@ -47,7 +48,15 @@ class Comparison:
 
 @dataclass(frozen=True)
 class McNemar:
-    """Two classifiers on the same examples: how many each got right, and whether they differ."""
+    """McNemar's test of two classifiers on the same examples.
+
+    Attributes:
+        both_correct: number of examples that both classify correctly.
+        only_a_correct: number of examples that only A classifies correctly.
+        only_b_correct: number of examples that only B classifies correctly.
+        both_wrong: number of examples that neither classifies correctly.
+        p_value: two-sided p-value of the hypothesis of equal error rates.
+    """
 
     both_correct: int
     only_a_correct: int
@@ -66,24 +75,25 @@ def paired_comparison(
 
     With d = a - b over n pairs:
 
-    - t test: t = mean(d) / (std(d) / √n) with n - 1 degrees of freedom.
-    - Wilcoxon's signed-rank test: exact where scipy is; it cannot go below p = 2^(1-n), so five pairs never
-      reach 0.05. The interval remains Student's.
-    - "auto" is the t test, except where t divides by zero because all differences are equal (up to
-      `RESOLUTION`) or there is only one: then Wilcoxon, whose answer, 2^(1-n), does not mistake a coarse
-      metric for certainty. It never chooses by normality: a test picked by a look at the data loses its
-      error rate.
+    - "t": t = mean(d) / (std(d) / √n) with n - 1 degrees of freedom.
+    - "wilcoxon": Wilcoxon's signed-rank test, exact where scipy's is. Its p-value is at least 2^(1-n), so five
+      pairs cannot reach 0.05. The interval is still Student's.
+    - "auto": the t test, unless t is undefined because all differences are equal (up to `RESOLUTION`) or
+      there is only one. Then Wilcoxon's test, whose p-value of 2^(1-n) stays moderate when a coarse metric
+      happens to give equal differences. "auto" does not test for normality, because choosing a test by the
+      data changes its error rate.
 
-    All differences zero: p = 1 with every test. Equal but not zero: "t" is undefined and p is `nan`.
+    If all differences are zero, p = 1 with every test. If they are equal but not zero, "t" is undefined and its
+    p is `nan`.
 
-    Effect size: Cohen's d_z = mean(d) / std(d), times Hedges' J(n-1), where
+    The effect size is Cohen's d_z = mean(d) / std(d), times Hedges' J(n-1), where
     J(m) = Γ(m/2) / (√(m/2) Γ((m-1)/2)).
 
     Args:
         a: values of A.
         b: values of B, in the same order.
-        test: which p-value.
-        confidence: coverage of the interval, in (0, 1).
+        test: the test that gives the p-value.
+        confidence: nominal coverage of the interval, in (0, 1).
 
     Raises:
         InputError: lengths differ, no values, a value that is not finite, an unknown test, or a confidence
@@ -122,17 +132,17 @@ def paired_comparison(
 
 
 def welch_comparison(a: Iterable[float], b: Iterable[float], confidence: float = 0.95) -> Comparison:
-    """Compare two independent groups, of any sizes and variances, by Welch's t test.
+    """Compare two independent groups of any sizes and variances by Welch's t test.
 
     t = (mean(a) - mean(b)) / √(u + v) with u = var(a)/n_a, v = var(b)/n_b and the Welch-Satterthwaite
-    degrees of freedom (u + v)² / (u²/(n_a-1) + v²/(n_b-1)). The standardiser of the effect size is
-    √((var(a) + var(b)) / 2). With a group of one, or no spread in either, the interval, p and effect size
-    are `nan`.
+    degrees of freedom (u + v)² / (u²/(n_a-1) + v²/(n_b-1)). The effect size is measured in units of
+    √((var(a) + var(b)) / 2). If a group has one value, or neither has any spread, the interval, the p-value
+    and the effect size are `nan`.
 
     Args:
         a: values of A.
         b: values of B.
-        confidence: coverage of the interval, in (0, 1).
+        confidence: nominal coverage of the interval, in (0, 1).
 
     Raises:
         InputError: a group without values, a value that is not finite, or a confidence outside (0, 1).
@@ -149,7 +159,7 @@ def welch_comparison(a: Iterable[float], b: Iterable[float], confidence: float =
     u, v = var_x / len(xs), var_y / len(ys)
     std, std_error = math.sqrt((var_x + var_y) / 2), math.sqrt(u + v)
     df = effect_df = t = math.nan
-    if std_error > 0:  # false for nan too
+    if std_error > 0:  # false where it is nan
         dfs = len(xs) - 1, len(ys) - 1
         df = (u + v) ** 2 / (u**2 / dfs[0] + v**2 / dfs[1])
         effect_df = (var_x + var_y) ** 2 / (var_x**2 / dfs[0] + var_y**2 / dfs[1])
@@ -165,16 +175,16 @@ def welch_comparison(a: Iterable[float], b: Iterable[float], confidence: float =
 
 
 def spread_comparison(a: Iterable[float], b: Iterable[float], confidence: float = 0.95) -> Comparison:
-    """Compare how much two independent groups vary: the Brown-Forsythe test, by Welch's t.
+    """Compare the spread of two independent groups by the Brown-Forsythe test with Welch's t.
 
-    The absolute deviations of each group from its own median are compared as `welch_comparison` compares
-    values; the difference is that of their means, in the units of the values. Medians make it robust where
-    values are not normal, and Welch's degrees of freedom where the deviations themselves vary unequally.
+    `welch_comparison` of the absolute deviations of each group from its own median; the difference is that of
+    the mean deviations, in the units of the values. The medians make the test robust to values that are not
+    normal, Welch's degrees of freedom to deviations of unequal variance.
 
     Args:
         a: values of A.
         b: values of B.
-        confidence: coverage of the interval, in (0, 1).
+        confidence: nominal coverage of the interval, in (0, 1).
 
     Raises:
         InputError: a group without values, a value that is not finite, or a confidence outside (0, 1).
@@ -192,14 +202,14 @@ def _deviations(sample: list[float]) -> list[float]:
 
 
 def mcnemar(correct_a: Iterable[bool], correct_b: Iterable[bool]) -> McNemar:
-    """Exact McNemar test: do two classifiers err at the same rate on the same examples?
+    """Exact McNemar test: do two classifiers have the same error rate on the same examples?
 
-    Only the examples on which they disagree count: under the null hypothesis "only A is right" is
-    binomial(number of disagreements, 1/2). Without any disagreement p = 1. It compares two trained
-    networks, not two configurations: seeds are not in it.
+    Only the examples on which they disagree count: under the null hypothesis the number that only A classifies
+    correctly is binomial(number of disagreements, 1/2). Without any disagreement p = 1. The test compares two
+    trained networks, not two configurations, because it does not include the variation between seeds.
 
     Args:
-        correct_a: per example, whether A is right.
+        correct_a: for each example, whether A is correct.
         correct_b: the same for B, in the same order.
 
     Raises:
@@ -238,14 +248,14 @@ def _student_p(t: float, df: float) -> float:
 def _signed_rank_p(differences: list[float]) -> float:
     import scipy.stats
 
-    if min(differences) > 0 or max(differences) < 0:  # exact; scipy approximates ties from 14 pairs on
+    if min(differences) > 0 or max(differences) < 0:  # exact; with ties, scipy approximates from 14 pairs on
         return 2.0 ** (1 - len(differences))
     return float(scipy.stats.wilcoxon(differences).pvalue)
 
 
 def _hedges(mean: float, std: float, df: float) -> float:
-    """Mean / std with Hedges' correction J(df), which exists from two degrees of freedom on."""
-    if not df >= 2 or std == 0:  # nan too
+    """Mean / std with Hedges' correction J(df), which is defined for two or more degrees of freedom."""
+    if not df >= 2 or std == 0:  # also where df is nan
         return math.nan
     log_j = math.lgamma(df / 2) - math.lgamma((df - 1) / 2) - math.log(df / 2) / 2
     return mean / std * math.exp(log_j)

@@ -1,4 +1,4 @@
-"""How many seeds a comparison takes, and how often one may look at it."""
+"""The number of seeds a comparison needs, and the level at which each interim look is tested."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dlbench.errors import InputError
 from dlbench.stats.intervals import check_fraction
 
 MAX_SEEDS = 1000
-"""Where `seeds_needed` stops counting."""
+"""The largest number of seeds that `seeds_needed` returns."""
 
 
 def seeds_needed(
@@ -19,27 +19,27 @@ def seeds_needed(
     power: float = 0.8,
     num_comparisons: int = 1,
 ) -> int | None:
-    """How many seeds in all would probably settle a paired comparison.
+    """Number of seeds at which a paired comparison would find a given difference.
 
     The smallest n at which the two-sided paired t test at level alpha / num_comparisons finds the
-    difference, in the right direction, with the given power: P(T > t(n-1, 1 - level/2)), T noncentral t
-    with n - 1 degrees of freedom and noncentrality |d| √n, d = mean / std. Without spread it is the n at
+    difference, in the right direction, with the given power: P(T > t(n-1, 1 - level/2)), where T is noncentral
+    t with n - 1 degrees of freedom and noncentrality |d| √n, d = mean / std. Without spread it is the n at
     which equal differences become significant in `paired_comparison`, 2^(1-n) ≤ level.
 
-    Put in an observed difference and the answer is a rough guide, and an optimistic one: differences that
-    look large are on average smaller. alpha / num_comparisons is Bonferroni's level, which Holm's method
-    only improves on.
+    For an observed difference the result is a rough and optimistic guide, because a difference that was
+    noticed for its size is on average smaller when measured again. The level alpha / num_comparisons is
+    Bonferroni's; Holm's method needs no more seeds.
 
     Args:
-        mean_difference: of the pairs, in units of the metric.
-        std_of_differences: sample standard deviation of the pairs' differences, same units.
+        mean_difference: mean of the pairs' differences, in units of the metric.
+        std_of_differences: sample standard deviation of the pairs' differences, in the same units.
         alpha: family-wise error rate, in (0, 1).
-        power: probability of success, in (0, 1).
+        power: probability of finding the difference, in (0, 1).
         num_comparisons: number of comparisons that share alpha.
 
     Returns:
-        The number of seeds, `MAX_SEEDS` standing for that many or more; None when the difference is 0 and
-        no number would do.
+        The total number of seeds. `MAX_SEEDS` means that many or more; None means that the difference is 0, for
+        which no number is enough.
 
     Raises:
         InputError: a mean that is not finite, a std that is negative or not finite, an alpha or power outside
@@ -73,21 +73,21 @@ def seeds_needed(
 
 
 def sequential_alpha(look: int, max_looks: int, alpha: float = 0.05) -> float:
-    """Level at which to test at one of several looks at a growing set of seeds.
+    """Significance level for one of several looks at a growing set of seeds.
 
-    By look k of K the error k²/K² · alpha may have been spent (Kim and DeMets' power family with ρ = 2), so
-    look k has (2k - 1)/K² · alpha. The levels add up to alpha, so by the union bound a family that stops at
-    the first significant result claims something false with probability at most alpha. That holds for
-    whatever valid procedure is used at each look (`compare_all(groups, alpha=level)`, any number of pairs),
-    and when one stops early; it does not when looks are added beyond max_looks.
+    Up to look k of K, k²/K² · alpha of the error is spent (the power family of Kim and DeMets with ρ = 2), so
+    look k is tested at (2k - 1)/K² · alpha. The levels add up to alpha. By the union bound, a study that stops
+    at the first significant result makes a false claim with probability at most alpha. This holds for every
+    valid procedure at each look (`compare_all(groups, alpha=level)` with any number of pairs) and for studies
+    that stop early. It does not hold if looks are added beyond max_looks.
 
-    Spending little at first costs an early stop or two and gains power: for five looks at three more seeds
-    each and a difference of 0.8 standard deviations, 0.69 against 0.62 with equal levels, for the same
-    number of seeds on average (12.4 and 12.2).
+    Small levels at the first looks make early stops rarer and increase the power. With five looks of three
+    seeds each and a difference of 0.8 standard deviations the power is 0.69, against 0.62 with equal levels,
+    for about the same number of seeds on average (12.4 and 12.2).
 
     Args:
-        look: number of this look, from 1.
-        max_looks: number of looks fixed in advance.
+        look: number of this look, counted from 1.
+        max_looks: number of looks, fixed in advance.
         alpha: probability of any false claim at any look, in (0, 1).
 
     Raises:

@@ -1,4 +1,4 @@
-"""Which of many is best, and whether the data say so."""
+"""Rankings of several groups, and whether the data support them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from dlbench.stats.intervals import Interval, check_fraction, finite, mean_inter
 from dlbench.stats.pairs import RESOLUTION, Comparison, paired_comparison, welch_comparison
 
 Groups = Mapping[str, Mapping[Any, float]]
-"""Name of a configuration → what its trials have in common with the others' (seed, split) → value."""
+"""Name of a group → key that pairs its values with those of other groups (seed, split) → value."""
 
 
 @dataclass(frozen=True)
 class PairwiseComparison:
-    """One pair out of a family of comparisons.
+    """One pair of groups in a family of comparisons.
 
     Attributes:
         a: name of the first group.
         b: name of the second group.
-        comparison: A against B on its own; its interval and `p_value` are not adjusted.
+        comparison: the comparison of A with B; its interval and `p_value` are not adjusted.
         p_adjusted: the p-value after Holm's correction over all pairs.
         supported: whether the data support a difference: `p_adjusted` is at most alpha.
     """
@@ -37,7 +37,14 @@ class PairwiseComparison:
 
 @dataclass(frozen=True)
 class RankingEntry:
-    """A group and the ranks that the data leave open for it, 1 being the best."""
+    """A group and the range of ranks that the data allow for it; rank 1 is the best.
+
+    Attributes:
+        name: the group's name.
+        interval: mean of the group with its Student t interval.
+        best_rank: best rank that the data allow.
+        worst_rank: worst rank that the data allow.
+    """
 
     name: str
     interval: Interval
@@ -46,7 +53,7 @@ class RankingEntry:
 
     @property
     def place(self) -> str:
-        """The ranks as shown: "1" or "1-3"."""
+        """The range of ranks as text: "1" or "1-3"."""
         if self.best_rank == self.worst_rank:
             return str(self.best_rank)
         return f"{self.best_rank}-{self.worst_rank}"
@@ -54,7 +61,13 @@ class RankingEntry:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Groups in the order of their means, the comparisons behind it, and the family-wise error rate."""
+    """A ranking of groups.
+
+    Attributes:
+        entries: the groups, the best mean first.
+        comparisons: the comparisons that the ranks are based on.
+        alpha: family-wise error rate.
+    """
 
     entries: tuple[RankingEntry, ...]
     comparisons: tuple[PairwiseComparison, ...]
@@ -62,20 +75,20 @@ class Ranking:
 
     @property
     def winner(self) -> str | None:
-        """The group that is significantly better than each other one, if there is one."""
+        """The group that is significantly better than every other, or None."""
         first = self.entries[0]
         return first.name if len(self.entries) > 1 and first.worst_rank == 1 else None
 
 
 @dataclass(frozen=True)
 class SelectionEstimate:
-    """How much the choice of the best configuration owes to the seeds that happened to be run.
+    """How stable the selection of the best configuration is when the seeds are resampled.
 
     Attributes:
         selected: the configuration with the best mean.
-        rank_distribution: at index r, the fraction of resamples in which it takes rank r + 1; `nan` with
-            fewer than two seeds.
-        n: number of seeds (shared keys) resampled.
+        rank_distribution: at index r, the fraction of resamples in which it has rank r + 1; `nan` with fewer
+            than two seeds.
+        n: number of seeds (shared keys) that are resampled.
     """
 
     selected: str
@@ -84,16 +97,19 @@ class SelectionEstimate:
 
     @property
     def probability_first(self) -> float:
-        """Fraction of resamples in which the selected configuration comes first."""
+        """Fraction of resamples in which the selected configuration ranks first."""
         return self.rank_distribution[0]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjusted p-values, in the order given.
 
-    With m values sorted upwards, adjusted p(i) = max over j ≤ i of min(1, (m - j + 1) p(j)). Rejecting
-    those at most alpha keeps the probability of any false rejection at most alpha, however the tests
-    depend on each other.
+    With m values in ascending order, adjusted p(i) = max over j ≤ i of min(1, (m - j + 1) p(j)). Rejecting the
+    hypotheses whose adjusted p-value is at most alpha keeps the probability of any false rejection at or below
+    alpha, whatever the dependence between the tests.
+
+    scipy does not have this method. `statsmodels.stats.multitest.multipletests` does, at 67 MB of packages and
+    1.4 s of importing.
 
     Raises:
         InputError: a value outside [0, 1], or nan.
@@ -111,16 +127,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def compare_all(groups: Groups, confidence: float = 0.95, alpha: float = 0.05) -> list[PairwiseComparison]:
-    """Compare every two groups and correct for the number of comparisons by Holm's method.
+    """Compare all pairs of groups, with Holm's correction for the number of comparisons.
 
-    Two groups that share at least two keys are compared on the shared ones (`paired_comparison`), others on
-    all their values as independent samples (`welch_comparison`). A pair for which no test is defined (a
-    single value, say) counts as p = 1.
+    Two groups that share at least two keys are compared on the shared keys (`paired_comparison`), others on all
+    their values as independent samples (`welch_comparison`). A pair whose test is undefined, for example
+    because a group has a single value, counts as p = 1.
 
     Args:
-        groups: per configuration, key (seed, split) → value.
-        confidence: coverage of each interval on its own, in (0, 1).
-        alpha: probability of supporting any difference that is not there, in (0, 1).
+        groups: for each group, key (seed, split) → value.
+        confidence: nominal coverage of each interval on its own, in (0, 1).
+        alpha: probability of supporting any difference that does not exist, in (0, 1).
 
     Returns:
         One entry per pair, in the order of `groups`.
@@ -141,19 +157,20 @@ def compare_all(groups: Groups, confidence: float = 0.95, alpha: float = 0.05) -
 def ranking(
     groups: Groups, confidence: float = 0.95, alpha: float = 0.05, higher_is_better: bool = True
 ) -> Ranking:
-    """Rank groups by their means, giving each the range of ranks that the data leave open.
+    """Rank groups by their means, each with the range of ranks that the data allow.
 
-    Of K groups, one has the ranks from 1 + (number significantly better than it) to K - (number
-    significantly worse), by `compare_all`. These ranges are simultaneous confidence intervals: all of them
-    contain the true ranks with probability at least 1 - alpha, because none can miss unless some
-    significant difference is false. Groups that cannot be told apart overlap ("1-2" and "1-2"). The order is
-    that of all means; pairs are compared on the keys they share, so give every group the same keys.
+    Among K groups, the ranks of a group run from 1 + (number of groups significantly better) to K - (number of
+    groups significantly worse), by `compare_all`. These ranges are simultaneous confidence intervals: all of
+    them contain the true ranks with probability at least 1 - alpha, because a range can be wrong only if some
+    significant difference is false. Groups whose difference is not significant have overlapping ranges ("1-2"
+    and "1-2"). Entries are ordered by the means of all values, while pairs are compared on the keys they
+    share, so give all groups the same keys.
 
     Args:
-        groups: per configuration, key (seed, split) → value.
-        confidence: coverage of each mean's interval on its own, in (0, 1).
+        groups: for each group, key (seed, split) → value.
+        confidence: nominal coverage of each mean's interval on its own, in (0, 1).
         alpha: probability that any range is wrong, in (0, 1).
-        higher_is_better: false for losses and times.
+        higher_is_better: False for losses and times.
 
     Raises:
         InputError: no groups, an empty one, a value that is not finite, or a confidence or alpha outside
@@ -190,18 +207,18 @@ def ranking(
 def selection_estimate(
     groups: Groups, seed: int = 0, num_resamples: int = 9999, higher_is_better: bool = True
 ) -> SelectionEstimate:
-    """Would other seeds have selected the same configuration? A bootstrap over the seeds.
+    """Estimate by a bootstrap over seeds how often the same configuration would be selected.
 
     Seeds (the keys that all groups share) are drawn with replacement, the same draw for all groups, and the
-    groups ranked by their means. Groups that tie share the ranks they span equally. With few seeds this
-    flatters the selected one, as any bootstrap of a small sample does: it describes stability and is no
-    test; `ranking` is.
+    groups are ranked by their means. Tied groups share the ranks they span equally. With few seeds the result
+    is too favourable to the selected configuration, as in any bootstrap of a small sample. It describes
+    stability; for a test, use `ranking`.
 
     Args:
-        groups: per configuration, key (seed, split) → value.
-        seed: of the resampling; the same seed gives the same estimate.
+        groups: for each group, key (seed, split) → value.
+        seed: seed of the resampling; the same seed gives the same estimate.
         num_resamples: number of bootstrap samples.
-        higher_is_better: false for losses and times.
+        higher_is_better: False for losses and times.
 
     Raises:
         InputError: no groups, no key shared by all of them, or a value that is not finite.

@@ -67,8 +67,13 @@ class LoadedModel:
 def save_best(folder: Path, trial: Trial, num_classes: int, params: Any, batch_stats: Any) -> None:
     """Write a trial's best parameters, replacing what an interrupted attempt left.
 
-    Orbax writes the first of each kind. Its layout, whose arrays lie as raw bytes in files of their own, is
-    then filled in again for the trials that follow, at a tenth of the time that orbax takes.
+    Orbax writes the first checkpoint of each set of shapes. For the following trials the same files are written
+    directly, with this trial's arrays and description in them. `load` reads both with orbax.
+
+    A save by orbax takes 29 ms for Baseline and 47 ms for SimpleCNN, the direct one 1.3 and 13 ms (median of 20, two
+    cores). In a study of 200 trials of 64 images, orbax throughout takes 26 s instead of 16 s. Reusing one
+    Checkpointer, OCDBT, `StandardCheckpointer` and `orbax.checkpoint.v1` are no faster than this use of orbax (28 to
+    90 ms); a checkpoint that holds nothing but a JSON file takes 7 ms.
 
     Args:
         folder: the trial's folder.
@@ -107,14 +112,14 @@ def save_best(folder: Path, trial: Trial, num_classes: int, params: Any, batch_s
     new.rename(path)
 
 
-#: Layouts of the checkpoints that this process has written, by the shapes they hold: for each file the name of
-#: the array in it, nothing for what is said of the trial, or bytes that are the same for all.
+#: Layouts of the checkpoints that this process has written, by tree structure, shapes and types. For each file:
+#: the name of the array that it holds, None for the description of the trial, or bytes that all trials share.
 _Layout = dict[str, str | bytes | None]
 _layouts: dict[object, tuple[Path, _Layout]] = {}
 
 
 def _write(path: Path, state: Any, about: dict[str, Any]) -> None:
-    """One checkpoint by orbax; arrays as raw bytes."""
+    """Write a checkpoint with orbax, with uncompressed arrays in files of their own."""
     state_handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_compression=False)
     handler = ocp.CompositeCheckpointHandler(state=state_handler, about=ocp.JsonCheckpointHandler())
     with _quiet(), ocp.Checkpointer(handler) as checkpointer:
@@ -124,7 +129,7 @@ def _write(path: Path, state: Any, about: dict[str, Any]) -> None:
 
 
 def _layout(path: Path, arrays: dict[str, NDArray[Any]], about: dict[str, Any]) -> _Layout | None:
-    """How a checkpoint that orbax wrote is laid out; nothing unless every array is found in it byte for byte."""
+    """The layout of a checkpoint that orbax wrote; None unless every array is found in it byte for byte."""
     layout: _Layout = {}
     for file in sorted(path.rglob("*")):
         if file.is_file():
@@ -147,7 +152,7 @@ def _json_bytes(about: dict[str, Any]) -> bytes:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Orbax warns that there is nothing to merge where arrays lie in files of their own."""
+    """Silence orbax's warning that arrays in files of their own need no merging."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)

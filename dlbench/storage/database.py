@@ -69,9 +69,8 @@ def connected(path: Path, write: bool) -> sqlite3.Connection:
     wal = path.with_name(path.name + "-wal")
     if not write and not os.access(path.parent, os.W_OK) and not (wal.is_file() and wal.stat().st_size):
         options = "immutable=1"  # on a medium that nobody can write, SQLite could not make its shared memory
-    return sqlite3.connect(
-        f"file:{_quoted(path)}?{options}", uri=True, timeout=PATIENCE_S, isolation_level=None
-    )
+    uri = f"{path.absolute().as_uri()}?{options}"
+    return sqlite3.connect(uri, uri=True, timeout=PATIENCE_S, isolation_level=None)
 
 
 def locked(folder: Path) -> IO[str]:
@@ -98,9 +97,3 @@ def use_wal(db: sqlite3.Connection) -> None:
             if "locked" not in str(error) or time.monotonic() > end:
                 raise
         time.sleep(0.05)
-
-
-def _quoted(path: Path) -> str:
-    from urllib.parse import quote
-
-    return quote(str(path.absolute()))

@@ -93,6 +93,7 @@ def _version(package: str) -> str | None:
 
 
 def processor() -> Mapping[str, str]:
+    """What the system says of the processor."""
     wanted = {"vendor_id", "cpu family", "model", "model name", "stepping", "cache size"}
     found: dict[str, str] = {}
     try:

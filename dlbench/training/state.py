@@ -84,7 +84,9 @@ class Data(NamedTuple):
             split: which of its training images train, and which validate.
         """
         images, labels = jnp.asarray(dataset.train_images), jnp.asarray(dataset.train_labels)
-        return cls(images, labels, images, labels, *map(jnp.asarray, (split.train_indices, split.val_indices)))
+        return cls(
+            images, labels, images, labels, *map(jnp.asarray, (split.train_indices, split.val_indices))
+        )
 
     @property
     def train_size(self) -> int:
