@@ -290,12 +290,6 @@ def test_an_operand_that_does_not_fit_is_an_error(handler, operands, other):
             "0 images of 1099511627776 x 1099511627776 x 3 with 16 output channels are too large",
         ),
         (
-            "dlbench_conv_pool",
-            (0, 0),
-            (FLOAT, 0, 2**15, 2**15, 3),
-            "0 images of 32768 x 32768 x 3 with 16 output channels are too large",
-        ),
-        (
             "dlbench_conv_pool_gradients",
             (1, 2),
             (INT, 485),
@@ -308,6 +302,23 @@ def test_what_the_message_says(handler, place, other, message):
     operands[place[0]][place[1]] = other
     with pytest.raises(INVALID, match=re.escape(f"{handler}: {message}")):
         call(handler, *operands)
+
+
+@pytest.mark.parametrize(
+    ("size", "inputs"),
+    [
+        (2**15, 1),  # 2 ** 28 windows of 16 channels
+        (2**9, 2**13),  # 2 ** 31 floats
+    ],
+)
+def test_offsets_that_need_more_than_32_bits_are_an_error(size, inputs):
+    """No memory is needed: there are no images of that size."""
+    arguments, results = FITTING["dlbench_conv_pool"]
+    arguments = [(FLOAT, 0, size, size, inputs), (FLOAT, 3, 3, inputs, 16), *arguments[2:]]
+    with pytest.raises(
+        INVALID, match=f"0 images of {size} x {size} x {inputs} with 16 output channels are too"
+    ):
+        call("dlbench_conv_pool", arguments, results)
 
 
 @pytest.mark.parametrize("handler", FITTING)
