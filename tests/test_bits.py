@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import dlbench
-from dlbench.execution import engine, messages
+from dlbench.execution import environment, messages
 from dlbench.spec import programs
 from dlbench.spec.trial import Trial, TrialSpec
 from dlbench.studies import planning
@@ -93,7 +93,7 @@ class Bench:
 
     def _start(self, number: int, folder: Path) -> subprocess.Popen[bytes]:
         environ = dict(os.environ)
-        engine.configure(environ, "cpu")
+        environment.configure(environ, "cpu")
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "dlbench.execution.worker"],
             stdin=subprocess.PIPE,
@@ -104,7 +104,6 @@ class Bench:
         (folder / str(number)).mkdir(parents=True)
         setup = messages.Setup(
             worker=number,
-            study_dir=str(folder / str(number)),
             data_dir=None,
             checkpoint_every=None,
             sys_path=(),
@@ -139,7 +138,7 @@ class Bench:
         found: dict[str, Bits] = {}
         idle = 0
         while idle < len(trials):
-            event = messages.decode_event(process.stdout.readline())
+            event = messages.read_event(process.stdout)
             idle += isinstance(event, messages.Idle)
             assert not isinstance(event, messages.Failed), event
             if isinstance(event, messages.Finished):

@@ -57,4 +57,11 @@ def test_heavy_packages_are_not_imported_to_train_and_show_a_built_in_data_set(i
     train = ["grid", "--dataset=mnist5k", "--seeds=2", "--workers=1", "--name=s", "--quiet", *flags]
     assert call(imports, "-m", "dlbench", *train) == []
     assert call(imports, "-m", "dlbench", "results", "s") == []
-    assert call(imports, "-c", "import dlbench.execution.worker, dlbench.data, dlbench.stats, dlbench.storage.tensorboard") == []
+    assert (
+        call(
+            imports,
+            "-c",
+            "import dlbench.execution.worker, dlbench.data, dlbench.stats, dlbench.storage.tensorboard",
+        )
+        == []
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -16,8 +17,9 @@ import pytest
 from conftest import SMALL
 
 import dlbench
-from dlbench.execution import messages, saved_states
+from dlbench.execution import messages
 from dlbench.records import TrialStatus
+from dlbench.storage import artifacts
 
 LONG = SMALL | {"num_epochs": 6}
 
@@ -54,7 +56,7 @@ def go_on(folder: Path) -> tuple[dlbench.TrialResult, list[object]]:
 
 def steps(folder: Path) -> list[Path]:
     (trial,) = (folder / "trials").iterdir()
-    return sorted((trial / saved_states.STATE).iterdir())
+    return sorted((trial / artifacts.STATE).iterdir())
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 4])
@@ -67,7 +69,7 @@ def test_an_interrupted_trial_goes_on_to_the_same_bits(
     assert trial.params_sha256 == uninterrupted.params_sha256
     assert trial.history == uninterrupted.history
     assert trial.best_params_sha256 == uninterrupted.best_params_sha256
-    assert not (trial.folder / saved_states.STATE).exists()
+    assert not (trial.folder / artifacts.STATE).exists()
 
 
 @pytest.mark.parametrize("damage", ["truncated", "torn", "missing", "half-deleted", "foreign"])
@@ -93,7 +95,26 @@ def test_a_damaged_state_is_passed_over_and_reported(
     assert trial.params_sha256 == uninterrupted.params_sha256
     notices = [event.text for event in seen if isinstance(event, messages.Notice)]
     assert len(notices) == (damage != "missing")
-    assert all("is damaged and passed over" in notice for notice in notices)
+    assert all("is damaged and not used" in notice for notice in notices)
+
+
+def test_a_state_of_another_environment_is_not_used(
+    halfway: Path, uninterrupted: dlbench.TrialResult, tmp_path: Path
+) -> None:
+    shutil.copytree(halfway, tmp_path / "s")
+    for state in steps(tmp_path / "s"):
+        about = state / "about" / "metadata"
+        record = json.loads(about.read_text())
+        about.write_text(json.dumps(record | {"environment": "0" * 16}))
+    trial, seen = go_on(tmp_path / "s")
+    assert trial.params_sha256 == uninterrupted.params_sha256
+    notices = [event.text for event in seen if isinstance(event, messages.Notice)]
+    assert len(notices) == 2
+    assert all(
+        f"saved in another environment ({'0' * 16}, now {trial.environment})" in text for text in notices
+    )
+    epochs = [event.number for event in seen if isinstance(event, messages.EpochEnded)]
+    assert epochs[0] == 1
 
 
 def test_ctrl_c_keeps_what_is_done_and_the_command_again_goes_on(

@@ -26,12 +26,11 @@ from conftest import SMALL
 import dlbench
 from dlbench import files, report
 from dlbench.errors import ConfigError, DataError, InputError, StoreError, UnknownNameError
-from dlbench.execution import saved_states
 from dlbench.records import Outcome, TrialStatus
 from dlbench.spec import config
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import TrialSpec
-from dlbench.storage import manifest
+from dlbench.storage import artifacts, manifest
 from dlbench.storage.results import TrialResult
 from dlbench.storage.store import FILE_NAME, Store
 from dlbench.storage.tensorboard import TensorBoardWriter
@@ -322,12 +321,12 @@ def test_removing_a_link_keeps_what_it_points_to(precious: Path, tmp_path: Path)
     trial = tmp_path / "trial"
     trial.mkdir()
     (trial / "state").symlink_to(precious / "state")
-    saved_states.forget(trial)
+    artifacts.forget_states(trial)
     assert not (trial / "state").is_symlink()
     assert untouched(precious)
     (trial / "state").mkdir()
     (trial / "state" / "link").symlink_to(precious)
-    saved_states.forget(trial)
+    artifacts.forget_states(trial)
     assert untouched(precious)
     (trial / "best").symlink_to(precious / "best")
     files.remove(trial / "best")

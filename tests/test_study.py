@@ -454,14 +454,12 @@ def _wait(condition: Callable[[], bool], seconds: float = 10) -> None:
         time.sleep(0.05)
 
 
-def test_processes_of_two_versions_do_not_wait_for_each_other(tmp_path: Path) -> None:
+def test_processes_of_two_versions_do_not_wait_for_each_other() -> None:
     command = [sys.executable, "-P", "-m", "dlbench.execution.worker"]
-    setup = messages.Setup(
-        worker=0, study_dir=str(tmp_path), data_dir=None, checkpoint_every=None, sys_path=()
-    )
+    setup = messages.Setup(worker=0, data_dir=None, checkpoint_every=None, sys_path=())
     said = subprocess.run(
         command,
-        input=messages.encode(setup) + b'{"type": "of a later version"}\n',
+        input=messages.encode(setup) + b'{"sizes": {}, "message": {"type": "of a later version"}}\n',
         capture_output=True,
         timeout=60,
     )

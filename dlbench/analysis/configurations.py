@@ -61,7 +61,7 @@ class Configuration:
     def by_seed(self, figure: str) -> dict[tuple[int, int], float]:
         """A figure by seed and split."""
         specs = ((trial, trial.trial.spec) for trial in self.complete)
-        return {(spec.seed, spec.split_seed): trial.value(figure) for trial, spec in specs}
+        return {(spec.seed, spec.split_seed or 0): trial.value(figure) for trial, spec in specs}
 
     @property
     def merit(self) -> tuple[float, float]:

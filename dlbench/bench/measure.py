@@ -1,6 +1,7 @@
 """Processes that measure, from the parent's side. No jax.
 
-They are started as dlbench's workers are (:func:`dlbench.execution.engine.configure`): one thread each unless told.
+They are started as dlbench's workers are (:func:`dlbench.execution.environment.configure`), with one thread each
+unless told otherwise.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from dlbench.errors import WorkerError
-from dlbench.execution import engine
+from dlbench.execution.environment import configure
 
 _THREAD_VARIABLES = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _LAST_WORDS = 2000
@@ -97,7 +98,7 @@ def ask_all(subjects: Sequence[Subject], do: str, **arguments: Any) -> list[Any]
 def environment(threads: int, cache_dir: Path) -> dict[str, str]:
     """The environment of a process that computes on the CPU with so many threads."""
     environ = dict(os.environ)
-    engine.configure(environ, "cpu")
+    configure(environ, "cpu")
     environ["JAX_COMPILATION_CACHE_DIR"] = str(cache_dir)
     return environ | dict.fromkeys(_THREAD_VARIABLES, str(threads))
 

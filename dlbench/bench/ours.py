@@ -13,7 +13,7 @@ import numpy as np
 
 from dlbench import data, models
 from dlbench.bench.serving import peak_bytes, serve
-from dlbench.execution.programs import DeviceSplit, compile_program, inputs_of
+from dlbench.execution.programs import DeviceData, compile_program, inputs_of
 from dlbench.ops import native
 from dlbench.spec.trial import Trial, TrialSpec
 from dlbench.training import evaluation, loop
@@ -38,20 +38,14 @@ class Network:
         """Load data and compile; returns the seconds that compiling took, tracing included."""
         dataset = data.load("mnist5k")
         drawn = data.make_split(dataset.train_labels, train_size, val_size, 0)
-        parts = [
-            jnp.asarray(half[indices])
-            for indices in (drawn.train_indices, drawn.val_indices)
-            for half in (dataset.train_images, dataset.train_labels)
-        ]
-        arrays = Data(*parts)
-        labels = np.asarray(arrays.val_labels)
-        split = DeviceSplit(arrays, arrays.val_images, labels, dataset.num_classes, drawn.digest)
+        on_device = DeviceData.of(dataset)
+        arrays = on_device.with_split(drawn)
         spec = TrialSpec(model=model, batch_size=batch_size, optimizer=optimizer)  # type: ignore[arg-type]
         trial = Trial(spec=spec, data_digest=dataset.digest)
         static = static_part(self._make(model), trial)
         self._arrays, self._inputs = arrays, inputs_of(trial)
         start = time.perf_counter()
-        self._program = compile_program(static, split, *self._inputs, trial, {})
+        self._program = compile_program(static, on_device, arrays, *self._inputs, trial, {})
         compile_s = time.perf_counter() - start
         self._state = jax.block_until_ready(self._program.init(arrays, *self._inputs))
         self._one = _compile_one(static.model, self._state, arrays)

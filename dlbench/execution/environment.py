@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping, MutableMapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +63,12 @@ def xla_threads() -> int:
 def describe() -> dict[str, Any]:
     """What this process computes with; ``digest`` tells environments apart whose bits may differ."""
     import jax
-    import jaxlib
 
     described = {
         "backend": jax.default_backend(),
         "devices": [device.device_kind for device in jax.devices()],
         "jax": jax.__version__,
-        "jaxlib": jaxlib.__version__,
+        "jaxlib": metadata.version("jaxlib"),
         "python": sys.version.split()[0],
         "processor": _processor(),
         "xla_threads": xla_threads(),

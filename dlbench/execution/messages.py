@@ -1,13 +1,18 @@
-"""What happens while a study runs, and how workers and their parent tell each other: lines of JSON. No jax.
+"""What happens while a study runs, and how workers and their parent tell each other. No jax.
 
-The parent sends :class:`Setup` once, then :class:`Train` for each job or :class:`Stop`, then closes the
-pipe. A worker sends :class:`Ready` once, then for each job :class:`Started`, :class:`EpochEnded`, and
-:class:`Finished` or :class:`Failed` for each of its trials, and :class:`Idle` at its end.
+The parent sends :class:`Setup` once, then :class:`Train` for each job, or :class:`Stop`, then closes the connection. A
+worker sends :class:`Ready` once, then for each job :class:`Started`, :class:`EpochEnded`, :class:`StateSaved` now and
+then, and :class:`Finished` or :class:`Failed` for each of its trials, and :class:`Idle` at its end.
+
+A message is a line of JSON, followed by the bytes of its files: ``{"message": {...}, "sizes": {path: bytes}}``. Nothing
+is pickled. What workers make travels in messages; only the parent writes the study's folder.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import json
+from collections.abc import Mapping
+from typing import IO, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -15,25 +20,31 @@ from dlbench.records import Epoch, Outcome, TrialStatus
 from dlbench.spec.trial import Trial
 
 #: Raised with every change of the messages; both sides must agree.
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 
 class Message(BaseModel):
-    """Base of all messages."""
+    """Base of all messages.
+
+    ``files``: what travels beside the JSON, by path.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
+    files: Mapping[str, bytes] = Field(default={}, exclude=True, repr=False)
+
 
 class Setup(Message):
-    """Parent → worker: where things are, and when (``time.monotonic``) the parent began to start it.
+    """Parent → worker: what it needs to know first.
 
-    ``kernels``: see :data:`dlbench.ops.native.VARIABLE`; ``cores``: how many train one trial.
+    ``data_dir``: where the user's data sets lie; ``checkpoint_every``: epochs between saved states; ``started``: when
+    (``time.monotonic``) the parent began to start it; ``kernels``: see :data:`dlbench.ops.native.VARIABLE`; ``cores``:
+    how many train one trial.
     """
 
     type: Literal["setup"] = "setup"
     version: int = PROTOCOL_VERSION
     worker: int
-    study_dir: str
     data_dir: str | None
     checkpoint_every: int | None
     sys_path: tuple[str, ...]
@@ -43,7 +54,10 @@ class Setup(Message):
 
 
 class Train(Message):
-    """Parent → worker: train these trials, one a lane; they share a program and a number of epochs."""
+    """Parent → worker: train these trials, one per lane; they share a program and a number of epochs.
+
+    ``files``: the saved states of trials that were interrupted, below the trials' ids.
+    """
 
     type: Literal["train"] = "train"
     trials: tuple[Trial, ...]
@@ -85,8 +99,16 @@ class EpochEnded(Message):
         return Epoch(*self.values)
 
 
+class StateSaved(Message):
+    """Worker → parent: ``files`` are the state of a trial after an epoch, to continue from after an interruption."""
+
+    type: Literal["state"] = "state"
+    trial_id: str
+    number: int
+
+
 class Finished(Message):
-    """Worker → parent: a trial ended with a result; its checkpoint is on the disk."""
+    """Worker → parent: a trial ended with a result; ``files`` are its checkpoint and predictions."""
 
     type: Literal["finished"] = "finished"
     trial_id: str
@@ -120,25 +142,49 @@ class Notice(Message):
     text: str
 
 
-Command = Annotated[Setup | Train | Stop, Field(discriminator="type")]
-Event = Annotated[
-    Ready | Started | EpochEnded | Finished | Failed | Idle | Notice, Field(discriminator="type")
-]
-_commands: TypeAdapter[Setup | Train | Stop] = TypeAdapter(Command)
-_events: TypeAdapter[Ready | Started | EpochEnded | Finished | Failed | Idle | Notice] = TypeAdapter(Event)
-AnyEvent = Ready | Started | EpochEnded | Finished | Failed | Idle | Notice
+AnyCommand = Setup | Train | Stop
+AnyEvent = Ready | Started | EpochEnded | StateSaved | Finished | Failed | Idle | Notice
+_commands: TypeAdapter[AnyCommand] = TypeAdapter(Annotated[AnyCommand, Field(discriminator="type")])
+_events: TypeAdapter[AnyEvent] = TypeAdapter(Annotated[AnyEvent, Field(discriminator="type")])
 
 
 def encode(message: Message) -> bytes:
-    """One line."""
-    return message.model_dump_json().encode() + b"\n"
+    """A message as it is sent."""
+    sizes = json.dumps({name: len(content) for name, content in message.files.items()})
+    line = f'{{"sizes": {sizes}, "message": {message.model_dump_json()}}}\n'
+    return b"".join([line.encode(), *message.files.values()])
 
 
-def decode_command(line: bytes) -> Setup | Train | Stop:
-    """Read a line that the parent sent."""
-    return _commands.validate_json(line)
+def read_command(stream: IO[bytes]) -> AnyCommand | None:
+    """The next message of the parent; ``None`` at the end.
+
+    Raises:
+        ValueError: it is none that this version knows.
+    """
+    command: AnyCommand | None = _read(stream, _commands)
+    return command
 
 
-def decode_event(line: bytes) -> AnyEvent:
-    """Read a line that a worker sent."""
-    return _events.validate_json(line)
+def read_event(stream: IO[bytes]) -> AnyEvent | None:
+    """The next message of a worker; ``None`` at the end, or where its death has cut a message short.
+
+    Raises:
+        ValueError: it is none that this version knows.
+    """
+    event: AnyEvent | None = _read(stream, _events)
+    return event
+
+
+def _read(stream: IO[bytes], known: TypeAdapter[Any]) -> Any:
+    line = stream.readline()
+    if not line.endswith(b"\n"):
+        return None
+    frame = json.loads(line)
+    if not isinstance(frame, dict) or frame.keys() != {"sizes", "message"}:
+        raise ValueError(f"a message looks like {{'sizes': ..., 'message': ...}}; got {line[:100]!r}")
+    received = {}
+    for name, size in frame["sizes"].items():
+        received[name] = stream.read(size)
+        if len(received[name]) < size:
+            return None
+    return known.validate_python({**frame["message"], "files": received})

@@ -11,7 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
+from dlbench.data import Dataset, Split
 from dlbench.errors import InputError
 from dlbench.spec.trial import Trial
 from dlbench.training import evaluation, loop
@@ -38,19 +40,51 @@ class Executable:
 
 
 @dataclass(frozen=True)
-class DeviceSplit:
-    """A data set on the device, divided for training."""
+class DeviceData:
+    """A data set on the device.
 
-    arrays: Data
+    Attributes:
+        images: the training half, uint8 [N, H, W, C].
+        device_labels: its labels, int32 [N].
+        labels: the same on the host.
+        test_images: uint8 [M, H, W, C].
+        test_labels: int32 [M], on the host.
+        num_classes: number of classes.
+    """
+
+    images: jax.Array
+    device_labels: jax.Array
+    labels: NDArray[Any]
     test_images: jax.Array
-    test_labels: np.ndarray[Any, Any]
+    test_labels: NDArray[Any]
     num_classes: int
-    digest: str
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> DeviceData:
+        """Put a data set on the default device."""
+        return cls(
+            jnp.asarray(dataset.train_images),
+            jnp.asarray(dataset.train_labels),
+            np.asarray(dataset.train_labels),
+            jnp.asarray(dataset.test_images),
+            np.asarray(dataset.test_labels),
+            dataset.num_classes,
+        )
+
+    def with_split(self, split: Split) -> Data:
+        """The data of a trial: the shared images, and the indices of its split."""
+        indices = map(jnp.asarray, (split.train_indices, split.val_indices))
+        return Data(self.images, self.device_labels, self.images, self.device_labels, *indices)
+
+
+#: Under vmap, trials share images and labels; each has a split of its own.
+LANES_OF_DATA = Data(None, None, None, None, 0, 0)  # type: ignore[arg-type]
 
 
 def compile_program(
     static: Static,
-    split: DeviceSplit,
+    dataset: DeviceData,
+    data: Data,
     keys: Keys,
     hyper: Hyper,
     trial: Trial,
@@ -63,8 +97,9 @@ def compile_program(
 
     Args:
         static: the static part.
-        split: the data.
-        keys: the keys of one trial, or of as many as there are lanes.
+        dataset: the data set.
+        data: the data of one trial, or of as many as there are lanes.
+        keys: its keys, likewise.
         hyper: its hyper-parameters, likewise.
         trial: the trial.
         done: what this process has compiled; grows.
@@ -72,13 +107,13 @@ def compile_program(
     Raises:
         InputError: the model cannot be trained.
     """
-    shapes = tuple((array.shape, array.dtype) for array in (*split.arrays, split.test_images))
+    shapes = tuple((array.shape, array.dtype) for array in (*jax.tree.leaves(data), dataset.test_images))
     used: list[Executable] = []
 
     def build(
         function: Callable[..., Any],
         part: Static,
-        axes: Sequence[int | None],
+        axes: Sequence[Any],
         *arguments: Any,
         **options: Any,
     ) -> Any:
@@ -92,24 +127,24 @@ def compile_program(
         used.append(done[key])
         return done[key].call
 
-    check_model(static.model, split, trial)
+    check_model(static.model, dataset, trial)
     fast = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
     by_model = Static(static.model)
     by_optimizer = replace(by_model, optimizer=static.optimizer, decay_mode=static.decay_mode)
     by_criterion = replace(by_model, criterion=static.criterion)
-    data = split.arrays
-    init = build(loop.init, by_optimizer, (None, 0, 0), data, keys, hyper, **fast)
+    init = build(loop.init, by_optimizer, (LANES_OF_DATA, 0, 0), data, keys, hyper, **fast)
     state = init.out_info
     lean = state._replace(opt_state=None)
-    validation = build(evaluation.validate, by_criterion, (0, None), lean, data)
+    validation = build(evaluation.validate, by_criterion, (0, LANES_OF_DATA), lean, data)
 
     def validate(state: TrainState, data: Data) -> Any:
         validated, loss, accuracy = validation(state._replace(opt_state=None), data)
         return validated._replace(opt_state=state.opt_state), loss, accuracy
 
+    epoch_axes = (0, LANES_OF_DATA, 0, 0)
     return CompiledProgram(
         init=init,
-        train_epoch=build(loop.train_epoch, static, (0, None, 0, 0), state, data, keys, hyper),
+        train_epoch=build(loop.train_epoch, static, epoch_axes, state, data, keys, hyper),
         validate=validate,
         predict=build(
             evaluation.predict,
@@ -117,21 +152,21 @@ def compile_program(
             (0, 0, None),
             state.best_params,
             state.best_batch_stats,
-            split.test_images,
+            dataset.test_images,
         ),
         compile_s=sum(executable.seconds for executable in used),
     )
 
 
-def check_model(model: Any, split: DeviceSplit, trial: Trial) -> None:
+def check_model(model: Any, dataset: DeviceData, trial: Trial) -> None:
     """Trace a model on one image and refuse it if it does not answer with one logit a class.
 
     Raises:
         InputError: naming the model, what it returned and what was expected.
     """
-    images = jax.ShapeDtypeStruct((2, *split.arrays.train_images.shape[1:]), jnp.float32)
+    images = jax.ShapeDtypeStruct((2, *dataset.images.shape[1:]), jnp.float32)
     keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
-    expected = (2, split.num_classes)
+    expected = (2, dataset.num_classes)
     name = f"model {trial.spec.model!r}"
     wanted = f"expected float logits of shape {expected}, one a class, for images float32 {images.shape}"
     try:
@@ -182,5 +217,13 @@ def lane_of(tree: Any, lane: int, lanes: int) -> Any:
 
 
 def stack(inputs: list[Any], lanes: int) -> Any:
-    """Trees of arrays with a leading lane axis; the tree itself where there are no lanes."""
-    return inputs[0] if lanes == 1 else jax.tree.map(lambda *leaves: jnp.stack(leaves), *inputs)
+    """Trees of arrays with a leading lane axis; the tree itself where there are no lanes.
+
+    Arrays that all the trees share, such as a data set's images, stay as they are.
+    """
+
+    def stacked(*leaves: Any) -> Any:
+        shared = all(leaf is leaves[0] for leaf in leaves) and leaves[0].ndim > 0 and len(leaves) > 1
+        return leaves[0] if shared else jnp.stack(leaves)
+
+    return inputs[0] if lanes == 1 else jax.tree.map(stacked, *inputs)

@@ -14,7 +14,7 @@ from dlbench.errors import StoreError
 from dlbench.execution import messages
 from dlbench.records import TIME_KINDS, Epoch, TrialStatus
 from dlbench.spec.trial import Trial
-from dlbench.storage import manifest
+from dlbench.storage import artifacts, manifest
 from dlbench.storage.database import explained
 from dlbench.storage.store import Store
 
@@ -115,10 +115,15 @@ def record(
             case messages.EpochEnded():
                 store.epoch(event.trial_id, event.number, event.epoch)
                 writer.epoch(event.trial_id, event.number, event.epoch)
+            case messages.StateSaved():
+                artifacts.write_state(artifacts.trial_folder(store.folder, event.trial_id), event.files)
             case messages.Finished():
+                folder = artifacts.trial_folder(store.folder, event.trial_id)
+                artifacts.write(folder, event.files)
                 history = [Epoch(*values) for values in event.history]
                 writer.finish(trials[event.trial_id], event.outcome)
                 store.finish(event.trial_id, event.status, event.outcome, history)
+                artifacts.forget_states(folder)
             case messages.Failed(disk=True):
                 raise StoreError(
                     f"the disk under {store.folder} refuses to be written: {event.reason}; free some space or make "

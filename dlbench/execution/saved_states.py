@@ -1,7 +1,7 @@
-"""The state of trials that are not finished, by orbax, so that a long trial goes on where it was interrupted.
+"""The state of a trial that is not finished, by orbax, so that a long trial continues where it was interrupted.
 
-A trial keeps its newest states, each in a step of its own named after its epoch. What is torn or damaged is
-passed over: the one before it, or the trial's beginning, gives the same bits.
+A state is a handful of files, which the worker makes in a folder of its own and sends to its parent. A state that is
+torn, damaged or of another environment is not used: an older one, or the trial's beginning, gives the same bits.
 """
 
 from __future__ import annotations
@@ -17,12 +17,9 @@ import orbax.checkpoint as ocp
 from dlbench import files
 from dlbench.records import Epoch
 from dlbench.spec.trial import Trial
-from dlbench.storage.checkpoints import tree_digest
+from dlbench.storage.artifacts import STATE, Files, write
+from dlbench.storage.checkpoints import files_below, tree_digest
 from dlbench.training.state import TrainState
-
-STATE = "state"
-#: A newer state replaces an older one; one is kept in reserve.
-KEPT = 2
 
 
 @dataclass(frozen=True)
@@ -40,53 +37,79 @@ class Progress:
     spent: dict[str, float]
 
 
-def save(folder: Path, trial: Trial, progress: Progress) -> None:
-    """Keep a trial's state; on the disk, whole, when this returns."""
+def save(trial: Trial, progress: Progress, environment: str, scratch: Path) -> dict[str, bytes]:
+    """The files of a saved state, by path below the trial's folder.
+
+    Args:
+        trial: the trial.
+        progress: how far it is.
+        environment: the digest of what it is trained with.
+        scratch: a folder to make files in; left empty.
+    """
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(progress.state)]
     about = {
         "trial": trial.id,
+        "environment": environment,
         "digest": tree_digest(leaves),
         "history": [list(map(_hex, epoch)) for epoch in progress.history],
         "spent": progress.spent,
     }
-    files.refuse_links(folder / STATE)
-    with _manager(folder) as manager:
-        manager.save(
-            len(progress.history),
+    path = scratch.absolute() / STATE / str(len(progress.history))
+    with _checkpointer() as checkpointer:
+        checkpointer.save(
+            path,
             args=ocp.args.Composite(
                 state=ocp.args.PyTreeSave({f"{i:04d}": leaf for i, leaf in enumerate(leaves)}),
                 about=ocp.args.JsonSave(about),
             ),
+            force=True,
         )
+    made = files_below(scratch, STATE)
+    files.remove(scratch / STATE)
+    return made
 
 
-def restore(folder: Path, trial: Trial, example: TrainState, warn: Callable[[str], None]) -> Progress | None:
-    """The newest state that is whole, or nothing.
+def restore(
+    kept: Files,
+    trial: Trial,
+    environment: str,
+    example: TrainState,
+    warn: Callable[[str], None],
+    scratch: Path,
+) -> Progress | None:
+    """The newest state that is whole and of this environment, or ``None``.
 
     Args:
-        folder: the trial's folder.
+        kept: the files of the trial's saved states.
         trial: the trial, which the state must belong to.
+        environment: the digest of what it is trained with now.
         example: a state (shapes will do) whose structure the restored one takes.
-        warn: told of every state that is damaged.
+        warn: called with the reason for each state that is not used.
+        scratch: a folder to put the files in; left empty.
     """
-    if not (folder / STATE).is_dir():
+    mine = {name: content for name, content in kept.items() if name.startswith(f"{STATE}/")}
+    write(scratch, mine, depth=2)
+    try:
+        for number in sorted({int(name.split("/")[1]) for name in mine}, reverse=True):
+            try:
+                progress, saved_in = _read(scratch / STATE / str(number), trial, example)
+            except Exception as error:  # whatever a damaged file makes orbax raise
+                reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+                warn(f"the state of trial {trial.id} after epoch {number} is damaged and not used: {reason}")
+                continue
+            if saved_in == environment:
+                return progress
+            warn(
+                f"the state of trial {trial.id} after epoch {number} was saved in another environment ({saved_in}, now "
+                f"{environment}) and is not used, because its bits could differ: the trial starts again"
+            )
         return None
-    for step in sorted(_steps(folder), reverse=True):
-        path = folder / STATE / str(step)
-        try:
-            return _read(path, trial, example)
-        except Exception as error:  # whatever a damaged file makes orbax raise
-            warn(f"the state after epoch {step} in {path} is damaged and passed over: {_first_line(error)}")
-    return None
+    finally:
+        files.remove(scratch / STATE)
 
 
-def forget(folder: Path) -> None:
-    """Remove the states of a trial that has ended."""
-    files.remove(folder / STATE)
-
-
-def _read(path: Path, trial: Trial, example: TrainState) -> Progress:
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler("state", "about")) as checkpointer:
+def _read(path: Path, trial: Trial, example: TrainState) -> tuple[Progress, str | None]:
+    with _checkpointer() as checkpointer:
         about = checkpointer.restore(
             path.absolute(), args=ocp.args.Composite(about=ocp.args.JsonRestore())
         ).about
@@ -100,23 +123,12 @@ def _read(path: Path, trial: Trial, example: TrainState) -> Progress:
         raise ValueError("its digest is not the recorded one")
     state = jax.tree.unflatten(jax.tree.structure(example), leaves)
     history = tuple(Epoch(*map(float.fromhex, epoch)) for epoch in about["history"])
-    return Progress(state, history, about["spent"])
+    return Progress(state, history, about["spent"]), about.get("environment")
 
 
-def _manager(folder: Path) -> ocp.CheckpointManager:
-    options = ocp.CheckpointManagerOptions(
-        max_to_keep=KEPT, create=True, cleanup_tmp_directories=True, enable_async_checkpointing=False
-    )
-    return ocp.CheckpointManager((folder / STATE).absolute(), options=options)
-
-
-def _steps(folder: Path) -> list[int]:
-    return [int(path.name) for path in (folder / STATE).iterdir() if path.name.isdigit()]
+def _checkpointer() -> ocp.Checkpointer:
+    return ocp.Checkpointer(ocp.CompositeCheckpointHandler("state", "about"))
 
 
 def _hex(value: float) -> str:
     return float(value).hex()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,16 +1,19 @@
-"""Train the trials of one program at a time on one device. The only place where jax meets the outside.
+"""Train the trials of one program at a time on one device, and report what happens.
 
-:class:`Worker` does the work, in whichever process; ``python -m dlbench.execution.worker`` is a process that does it
-for a parent, over pipes (see :mod:`dlbench.execution.messages`); with ``--environment`` it prints what it runs on.
+:class:`Worker` does the work, in whichever process. ``python -m dlbench.execution.worker`` is a process that does it
+for a parent, over pipes (see :mod:`dlbench.execution.messages`); with ``--environment`` it
+prints what it computes with.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import queue
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -23,12 +26,12 @@ import jax.numpy as jnp
 import numpy as np
 from clu import parameter_overview
 
-from dlbench import data, files
+from dlbench import data
 from dlbench.errors import InputError
-from dlbench.execution import messages, saved_states
+from dlbench.execution import environment, messages, saved_states
 from dlbench.execution.programs import (
     CompiledProgram,
-    DeviceSplit,
+    DeviceData,
     Executable,
     compile_program,
     inputs_of,
@@ -48,6 +51,7 @@ from dlbench.records import (
 )
 from dlbench.spec.trial import Trial
 from dlbench.storage import checkpoints
+from dlbench.storage.artifacts import Files
 from dlbench.storage.database import is_out_of_room
 from dlbench.training.augmentation import augment
 from dlbench.training.losses import CRITERIA
@@ -70,7 +74,6 @@ class Worker:
 
     Args:
         number: the worker's number in its study.
-        study_dir: the study's folder.
         data_dir: where the user's data sets lie.
         checkpoint_every: epochs between saved states of a trial; once a minute unless given.
         emit: called with each event.
@@ -80,33 +83,40 @@ class Worker:
     def __init__(
         self,
         number: int,
-        study_dir: Path,
         data_dir: str | None,
         checkpoint_every: int | None,
         emit: Emit,
         started: float | None = None,
     ) -> None:
         self._clock = Clock(time.monotonic() if started is None else started)
-        self.number, self.study_dir, self.data_dir, self.emit = number, study_dir, data_dir, emit
+        self.number, self.data_dir, self.emit = number, data_dir, emit
         self.checkpoint_every = checkpoint_every
+        self.environment = environment.describe()
         #: Set to have the trial in hand saved after its epoch and left.
         self.stopping = threading.Event()
-        self._splits: dict[object, DeviceSplit] = {}
+        self._data: dict[str, DeviceData] = {}
+        self._splits: dict[object, data.Split] = {}
         self._programs: dict[object, CompiledProgram] = {}
         self._executables: dict[object, Executable] = {}
+        self._scratch = tempfile.TemporaryDirectory(prefix="dlbench-worker-")
 
-    def run(self, trials: Sequence[Trial]) -> None:
-        """Train trials that share a program and a number of epochs, one a lane; whatever happens, end with Idle."""
+    def run(self, trials: Sequence[Trial], states: Files | None = None) -> None:
+        """Train trials that share a program and a number of epochs, one per lane; whatever happens, end with Idle.
+
+        Args:
+            trials: the trials.
+            states: the saved states of those that were interrupted, below their ids.
+        """
         self._clock.lap("wait")
         if not self.stopping.is_set():
-            self._try(trials)
+            self._try(trials, states or {})
         self._clock.lap("io")
         self.emit(messages.Idle(worker=self.number, spent=self._clock.life))
 
-    def _try(self, trials: Sequence[Trial]) -> None:
+    def _try(self, trials: Sequence[Trial], states: Files) -> None:
         self.emit(messages.Started(worker=self.number, trial_ids=tuple(trial.id for trial in trials)))
         try:
-            self._train(trials)
+            self._train(trials, states)
         except Interrupted:
             pass  # its state is kept; the trial goes on another time
         except Exception as error:
@@ -117,73 +127,82 @@ class Worker:
                 self.emit(messages.Failed(trial_id=trial.id, reason=reason, traceback=text, disk=disk))
             self._clock.take()
 
-    def _train(self, trials: Sequence[Trial]) -> None:
+    def _train(self, trials: Sequence[Trial], states: Files) -> None:
         clock = self._clock
         lanes = trials[0].lanes
-        split = self._split(trials[0])
+        dataset = self._dataset(trials[0])
+        splits = [self._split(trial, dataset) for trial in trials]
+        padding = lanes - len(trials)
         inputs = stack(
-            [inputs_of(trial) for trial in [*trials, *[trials[-1]] * (lanes - len(trials))]], lanes
+            [
+                (dataset.with_split(split), *inputs_of(trial))
+                for trial, split in zip(
+                    [*trials, *[trials[-1]] * padding], [*splits, *[splits[-1]] * padding], strict=True
+                )
+            ],
+            lanes,
         )
         clock.lap("io")
-        program = self._program(trials[0], split, *inputs)
+        program = self._program(trials[0], dataset, *inputs)
         clock.lap("compile")
-        state, histories = self._epochs(trials, program, split, inputs, clock)
-        logits = np.asarray(program.predict(state.best_params, state.best_batch_stats, split.test_images))
-        moved = self._augmented_logits(trials, program, state, split)
+        state, histories = self._epochs(trials, program, inputs, states, clock)
+        logits = np.asarray(program.predict(state.best_params, state.best_batch_stats, dataset.test_images))
+        moved = self._augmented_logits(trials, program, state, dataset)
         clock.lap("eval")
-        outcomes = []
-        for lane, trial in enumerate(trials):
+        finished = []
+        for lane, (trial, split) in enumerate(zip(trials, splits, strict=True)):
             own = jax.device_get(lane_of(state, lane, lanes))
             outcome = self._outcome(trial, split, histories[lane], own)
+            made: dict[str, bytes] = {}
             if histories[lane][-1].is_finite:
-                outcome |= self._test(trial, split, own, lane_of(logits, lane, lanes))
+                tested, made = self._test(trial, dataset, own, lane_of(logits, lane, lanes))
+                outcome |= tested
                 if moved is not None and _tests_augmented(trial):
-                    hits = lane_of(moved, lane, lanes).argmax(axis=1) == split.test_labels
+                    hits = lane_of(moved, lane, lanes).argmax(axis=1) == dataset.test_labels
                     outcome["test_accuracy_augmented"] = float(hits.mean())
-            outcomes.append(outcome)
+            finished.append((outcome, made))
         clock.lap("io")
         spent = clock.take()
-        for trial, history, outcome in zip(trials, histories, outcomes, strict=True):
+        for trial, history, (outcome, made) in zip(trials, histories, finished, strict=True):
             outcome |= {f"{kind}_time_s": seconds / len(trials) for kind, seconds in spent.items()}
             outcome["compile_time_alone_s"] = program.compile_s
-            outcome["images_per_s"] = len(history) * len(split.arrays.train_labels) / outcome["train_time_s"]
-            status = TrialStatus.COMPLETE if history[-1].is_finite else TrialStatus.DIVERGED
+            outcome["images_per_s"] = len(history) * (trial.spec.train_size or 0) / outcome["train_time_s"]
             self.emit(
                 messages.Finished(
                     trial_id=trial.id,
-                    status=status,
+                    status=TrialStatus.COMPLETE if history[-1].is_finite else TrialStatus.DIVERGED,
                     outcome=Outcome.from_record(outcome),
                     history=tuple(history),
+                    files=made,
                 )
             )
-            saved_states.forget(self._folder(trial))
 
     def _epochs(
-        self, trials: Sequence[Trial], program: CompiledProgram, split: DeviceSplit, inputs: Any, clock: Clock
+        self, trials: Sequence[Trial], program: CompiledProgram, inputs: Any, states: Files, clock: Clock
     ) -> tuple[TrainState, list[list[Epoch]]]:
         """Train until the last epoch, or until every lane has diverged.
 
         Raises:
             Interrupted: the parent wants to end; the state is kept.
         """
-        state = program.init(split.arrays, *inputs)
-        state, histories = self._restored(trials, state, clock)
+        state = program.init(*inputs)
+        state, histories = self._restored(trials, state, states, clock)
         saved = time.monotonic()
         for number in range(max(map(len, histories)) + 1, trials[0].spec.num_epochs + 1):
             if self.stopping.is_set():
                 self._save(trials, state, histories, clock)
                 raise Interrupted
-            trained = program.train_epoch(state, split.arrays, *inputs)
+            trained = program.train_epoch(state, *inputs)
             state, loss, accuracy = jax.block_until_ready(trained)
             clock.lap("train")
-            state, val_loss, val_accuracy = program.validate(state, split.arrays)
-            figures = np.stack([np.atleast_1d(x) for x in (loss, accuracy, val_loss, val_accuracy)], axis=1)
+            state, val_loss, val_accuracy = program.validate(state, inputs[0])
+            values = np.stack([np.atleast_1d(x) for x in (loss, accuracy, val_loss, val_accuracy)], axis=1)
             clock.lap("eval")
             alive = [lane for lane, past in enumerate(histories) if not past or past[-1].is_finite]
             for lane in alive:
-                histories[lane].append(Epoch(*map(float, figures[lane])))
-                values = histories[lane][-1]
-                self.emit(messages.EpochEnded(trial_id=trials[lane].id, number=number, values=values))
+                epoch = Epoch(*map(float, values[lane]))
+                histories[lane].append(epoch)
+                self.emit(messages.EpochEnded(trial_id=trials[lane].id, number=number, values=epoch))
             if not any(histories[lane][-1].is_finite for lane in alive):
                 break
             if number < trials[0].spec.num_epochs and self._is_due(number, saved):
@@ -203,12 +222,12 @@ class Worker:
         for lane, trial in enumerate(trials):
             own = jax.device_get(lane_of(state, lane, trial.lanes))
             spent = {kind: seconds / len(trials) for kind, seconds in clock.job.items()}
-            saved_states.save(
-                self._folder(trial), trial, saved_states.Progress(own, tuple(histories[lane]), spent)
-            )
+            progress = saved_states.Progress(own, tuple(histories[lane]), spent)
+            made = saved_states.save(trial, progress, self.environment["digest"], Path(self._scratch.name))
+            self.emit(messages.StateSaved(trial_id=trial.id, number=len(histories[lane]), files=made))
 
     def _restored(
-        self, trials: Sequence[Trial], state: TrainState, clock: Clock
+        self, trials: Sequence[Trial], state: TrainState, states: Files, clock: Clock
     ) -> tuple[TrainState, list[list[Epoch]]]:
         """Where these trials were interrupted, if all of them were, after the same epoch; else their beginning."""
         lanes = trials[0].lanes
@@ -217,7 +236,21 @@ class Worker:
         def warn(text: str) -> None:
             self.emit(messages.Notice(text=text))
 
-        found = [saved_states.restore(self._folder(trial), trial, example, warn) for trial in trials]
+        found = [
+            saved_states.restore(
+                {
+                    name.partition("/")[2]: content
+                    for name, content in states.items()
+                    if name.startswith(trial.id)
+                },
+                trial,
+                self.environment["digest"],
+                example,
+                warn,
+                Path(self._scratch.name),
+            )
+            for trial in trials
+        ]
         kept = [progress for progress in found if progress is not None]
         if len(kept) < len(trials) or len({int(progress.state.epoch) for progress in kept}) > 1:
             return state, [[] for _ in trials]
@@ -230,15 +263,10 @@ class Worker:
         restored = jax.tree.map(jnp.asarray, stack([progress.state for progress in padded], lanes))
         return restored, [list(progress.history) for progress in kept]
 
-    def _folder(self, trial: Trial) -> Path:
-        folder = self.study_dir / "trials" / trial.id
-        files.refuse_links(folder.parent, folder)
-        return folder
-
     def _outcome(
-        self, trial: Trial, split: DeviceSplit, history: list[Epoch], state: TrainState
+        self, trial: Trial, split: data.Split, history: list[Epoch], state: TrainState
     ) -> dict[str, Any]:
-        """What is known of every trial that ran, diverged ones included."""
+        """What is known of every trial that ran, diverged ones included, as a flat record."""
         diverged = not history[-1].is_finite
         losses = [epoch.train_loss for epoch in history]
         best = int(state.best_epoch)
@@ -253,64 +281,69 @@ class Worker:
             "params_sha256": checkpoints.tree_digest((state.params, state.batch_stats)),
             "best_params_sha256": checkpoints.tree_digest((state.best_params, state.best_batch_stats)),
             "history_sha256": history_digest(history),
+            "environment": self.environment["digest"],
             "device": jax.devices()[0].device_kind,
-            "xla_threads": _threads(),
+            "xla_threads": self.environment["xla_threads"],
             "worker": self.number,
         }
 
     def _test(
-        self, trial: Trial, split: DeviceSplit, state: TrainState, logits: np.ndarray[Any, Any]
-    ) -> dict[str, Any]:
-        """Figures on the test images, and the trial's files: checkpoint, predictions."""
-        folder = self._folder(trial)
-        folder.mkdir(parents=True, exist_ok=True)
-        checkpoints.save_best(folder, trial, split.num_classes, state.best_params, state.best_batch_stats)
-        files.write_whole(folder / "test_logits.npy", lambda file: np.save(file, logits, allow_pickle=False))
-        loss = CRITERIA[trial.spec.criterion](jnp.asarray(logits), jnp.asarray(split.test_labels)).mean()
-        return {"test_loss": json_number(float(loss)), **classification_metrics(logits, split.test_labels)}
+        self, trial: Trial, dataset: DeviceData, state: TrainState, logits: np.ndarray[Any, Any]
+    ) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """Metrics on the test images, and the trial's files: checkpoint, predictions."""
+        scratch = Path(self._scratch.name)
+        best = checkpoints.best_files(
+            trial, dataset.num_classes, state.best_params, state.best_batch_stats, scratch
+        )
+        predictions = io.BytesIO()
+        np.save(predictions, logits, allow_pickle=False)
+        loss = CRITERIA[trial.spec.criterion](jnp.asarray(logits), jnp.asarray(dataset.test_labels)).mean()
+        metrics = {
+            "test_loss": json_number(float(loss)),
+            **classification_metrics(logits, dataset.test_labels),
+        }
+        return metrics, best | {"test_logits.npy": predictions.getvalue()}
 
     def _augmented_logits(
-        self, trials: Sequence[Trial], program: CompiledProgram, state: TrainState, split: DeviceSplit
+        self, trials: Sequence[Trial], program: CompiledProgram, state: TrainState, dataset: DeviceData
     ) -> np.ndarray[Any, Any] | None:
         if not any(map(_tests_augmented, trials)):
             return None
-        images = jax.jit(augment)(split.test_images, jax.random.key(AUGMENTED_TEST_SEED))
+        images = jax.jit(augment)(dataset.test_images, jax.random.key(AUGMENTED_TEST_SEED))
         return np.asarray(program.predict(state.best_params, state.best_batch_stats, images))
 
-    def _split(self, trial: Trial) -> DeviceSplit:
-        spec = trial.spec
-        key = (spec.dataset, trial.data_digest, spec.train_size, spec.val_size, spec.split_seed)
-        if key not in self._splits:
-            dataset = data.load(spec.dataset, self.data_dir)
-            if dataset.digest != trial.data_digest:
+    def _dataset(self, trial: Trial) -> DeviceData:
+        if trial.data_digest not in self._data:
+            found = data.load(trial.spec.dataset, self.data_dir)
+            if found.digest != trial.data_digest:
                 raise InputError(
-                    f"data set {spec.dataset!r} has changed: its digest is {dataset.digest[:12]}, "
+                    f"data set {trial.spec.dataset!r} has changed: its digest is {found.digest[:12]}, "
                     f"the trial was planned with {trial.data_digest[:12]}"
                 )
+            self._data.clear()  # one at a time: full data sets are large
+            self._data[trial.data_digest] = DeviceData.of(found)
+        return self._data[trial.data_digest]
+
+    def _split(self, trial: Trial, dataset: DeviceData) -> data.Split:
+        spec = trial.spec
+        key = (trial.data_digest, spec.train_size, spec.val_size, spec.split_seed)
+        if key not in self._splits:
             assert spec.val_size is not None
-            drawn = data.make_split(dataset.train_labels, spec.train_size, spec.val_size, spec.split_seed)
-            parts = [
-                jnp.asarray(array[indices])
-                for indices in (drawn.train_indices, drawn.val_indices)
-                for array in (dataset.train_images, dataset.train_labels)
-            ]
-            self._splits.clear()  # one at a time: full data sets are large
-            self._splits[key] = DeviceSplit(
-                Data(*parts),
-                jnp.asarray(dataset.test_images),
-                np.asarray(dataset.test_labels),
-                dataset.num_classes,
-                drawn.digest,
-            )
+            assert spec.split_seed is not None
+            labels = dataset.labels
+            self._splits[key] = data.make_split(labels, spec.train_size, spec.val_size, spec.split_seed)
         return self._splits[key]
 
-    def _program(self, trial: Trial, split: DeviceSplit, keys: Keys, hyper: Hyper) -> CompiledProgram:
-        model = creation.create_for(trial, split.num_classes)
+    def _program(
+        self, trial: Trial, dataset: DeviceData, arrays: Data, keys: Keys, hyper: Hyper
+    ) -> CompiledProgram:
+        model = creation.create_for(trial, dataset.num_classes)
         static = static_part(model, trial)
-        shapes = tuple(array.shape for array in (*split.arrays, split.test_images))
+        shapes = tuple(array.shape for array in (*jax.tree.leaves(arrays), dataset.test_images))
         key = (static, trial.model_digest, trial.lanes, shapes)
         if key not in self._programs:
-            self._programs[key] = compile_program(static, split, keys, hyper, trial, self._executables)
+            done = self._executables
+            self._programs[key] = compile_program(static, dataset, arrays, keys, hyper, trial, done)
         return self._programs[key]
 
 
@@ -343,45 +376,23 @@ class Clock:
         return spent
 
 
-def _threads() -> int:
-    """Threads that XLA's CPU backend computes with; they change bits."""
-    return int(os.environ.get("NPROC") or os.cpu_count() or 1)
-
-
-def _kernels() -> str | None:
-    """The name of the compiled file that this process uses; it tells source, compiler and processor apart."""
-    return Path(native.chosen()).stem or None if jax.default_backend() == "cpu" else None
-
-
-def environment() -> dict[str, Any]:
-    """What this process computes on."""
-    return {
-        "backend": jax.default_backend(),
-        "devices": [device.device_kind for device in jax.devices()],
-        "jax": jax.__version__,
-        "python": sys.version.split()[0],
-        "xla_threads": _threads(),
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "kernels": _kernels(),
-        "compilation_cache": os.environ.get("JAX_COMPILATION_CACHE_DIR"),
-    }
-
-
 def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
     """Do what the parent says until it closes the pipe, then end at once, even in the middle of a trial."""
-    lines: queue.SimpleQueue[messages.Message] = queue.SimpleQueue()
+    received: queue.SimpleQueue[messages.Train] = queue.SimpleQueue()
 
     def listen() -> None:
-        for line in commands:
+        while True:
             try:
-                command = messages.decode_command(line)
+                command = messages.read_command(commands)
             except ValueError as error:  # another version's; the parent hears of it by this worker's end
                 print(f"this worker does not understand its parent: {error}", file=sys.stderr, flush=True)
                 os._exit(1)
+            if command is None:
+                os._exit(0)
             if isinstance(command, messages.Stop):
                 worker.stopping.set()
-            lines.put(command)
-        os._exit(0)
+            if isinstance(command, messages.Train):
+                received.put(command)
 
     lock = threading.Lock()
 
@@ -393,28 +404,25 @@ def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
             except BrokenPipeError:
                 os._exit(0)
 
-    setup = messages.decode_command(commands.readline())
+    setup = messages.read_command(commands)
     if not isinstance(setup, messages.Setup) or setup.version != messages.PROTOCOL_VERSION:
         raise InputError("the parent speaks another version of the protocol; use one dlbench throughout")
     sys.path.extend(path for path in setup.sys_path if path not in sys.path)
     if setup.kernels is not None:
         os.environ[native.VARIABLE] = setup.kernels
         native.use_cores(setup.cores)
-    worker = Worker(
-        setup.worker, Path(setup.study_dir), setup.data_dir, setup.checkpoint_every, emit, setup.started
-    )
+    worker = Worker(setup.worker, setup.data_dir, setup.checkpoint_every, emit, setup.started)
     threading.Thread(target=listen, daemon=True).start()
-    emit(messages.Ready(worker=setup.worker, environment=environment()))
+    emit(messages.Ready(worker=setup.worker, environment=worker.environment))
     while True:
-        command = lines.get()
-        if isinstance(command, messages.Train):
-            worker.run(command.trials)
+        command = received.get()
+        worker.run(command.trials, command.files)
 
 
 def main() -> None:
     """The worker process: what anybody prints goes to standard error, answers have a pipe of their own."""
     if sys.argv[1:] == ["--environment"]:
-        json.dump(environment(), sys.stdout)
+        json.dump(environment.describe(), sys.stdout)
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     answers = os.fdopen(os.dup(1), "wb")

@@ -72,7 +72,7 @@ class StudyProgress:
         from dlbench.execution import messages
 
         match event:
-            case messages.Ready() | messages.Idle():
+            case messages.Ready() | messages.Idle() | messages.StateSaved():
                 return
             case messages.Notice():
                 if not self._quiet:

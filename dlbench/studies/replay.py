@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 from dlbench.errors import InputError, WorkerError
 from dlbench.execution import devices, engine, messages
-from dlbench.execution.engine import run
+from dlbench.execution.place import Place
 from dlbench.records import Epoch, TrialStatus
 from dlbench.spec import registry
 from dlbench.spec.programs import Program
@@ -123,19 +122,18 @@ def retrain(
     backend = device.get(str(before.get("device", {}).get("backend")), "cpu")
     now = manifest.environment()
     again: TrialResult | None = None
-    with tempfile.TemporaryDirectory(prefix="dlbench-replay-") as place:
-        where = engine.Place(Path(place), backend, 1, data_dir, cores=devices.cores_each(None, backend, 1))
-        for event in run([Program((recorded.trial,))], where, threading.Event()):
-            match event:
-                case messages.Ready():
-                    now["device"] = event.environment
-                case messages.Failed():
-                    raise WorkerError(f"trial {recorded.id} cannot be trained now: {event.reason}")
-                case messages.Finished():
-                    history = tuple(Epoch(*values) for values in event.history)
-                    again = TrialResult(recorded.trial, event.status, event.outcome, history)
-            if tell is not None:
-                tell(event)
+    place = Place(backend, 1, data_dir, cores=devices.cores_each(None, backend, 1))
+    for event in engine.run([Program((recorded.trial,))], place, threading.Event()):
+        match event:
+            case messages.Ready():
+                now["device"] = event.environment
+            case messages.Failed():
+                raise WorkerError(f"trial {recorded.id} cannot be trained now: {event.reason}")
+            case messages.Finished():
+                history = tuple(Epoch(*values) for values in event.history)
+                again = TrialResult(recorded.trial, event.status, event.outcome, history)
+        if tell is not None:
+            tell(event)
     assert again is not None
     return Replay(recorded, again, tuple(_results(recorded, again)), tuple(_environment(before, now)))
 

@@ -1,0 +1,24 @@
+"""Where and how the trials of a study are trained. No jax."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how to work.
+
+    Args:
+        device: "cpu", "gpu", "tpu" or "metal".
+        workers: number of processes; 0 trains in this one.
+        data_dir: where the user's data sets lie.
+        checkpoint_every: epochs between saved states of a trial; once a minute unless given.
+        cores: how many train one trial, on a CPU.
+    """
+
+    device: str
+    workers: int
+    data_dir: str | None = None
+    checkpoint_every: int | None = None
+    cores: int = 1

@@ -1,0 +1,144 @@
+"""A pool of workers: who trains what, and what happens when one of them dies. No jax.
+
+A worker is sent its next job after the last epoch of the one in hand, so that it need not wait for its parent to record
+that one. A worker that dies is replaced, and its trials are tried again, three times in all.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+
+from dlbench.errors import WorkerError
+from dlbench.execution import messages
+from dlbench.execution.jobs import Job, JobQueue
+from dlbench.execution.processes import Endpoint, Receive
+
+#: How often a trial whose worker died is tried in all, and how many workers in a row may die before they are ready.
+MAX_ATTEMPTS = 3
+#: Seconds that workers have to save what they are doing when the study is interrupted.
+PATIENCE_S = 3.5
+#: Seconds between looks at whether the study is interrupted.
+_POLL_S = 0.1
+
+
+@dataclass
+class _Member:
+    """A worker of the pool: what it is doing, and what it has been sent to do next."""
+
+    endpoint: Endpoint
+    job: Job | None = None
+    ahead: Job | None = None
+    unfinished: set[str] = field(default_factory=set)
+
+
+class Pool:
+    """Workers that share a queue of jobs.
+
+    Args:
+        jobs: what to train.
+        workers: how many workers.
+        start: starts a worker by its number; called with where its events go.
+        states: the saved states of a job's interrupted trials, below their ids.
+        stopping: once set, workers save the trials in hand after their epoch and end; those that take longer than
+            :data:`PATIENCE_S` are killed.
+    """
+
+    def __init__(
+        self,
+        jobs: JobQueue,
+        workers: int,
+        start: Callable[[int, Receive], Endpoint],
+        states: Callable[[Job], Mapping[str, bytes]],
+        stopping: threading.Event,
+    ) -> None:
+        self._jobs, self._workers, self._start, self._states = jobs, workers, start, states
+        self._stopping = stopping
+        self._events: queue.SimpleQueue[tuple[Endpoint, messages.AnyEvent | None]] = queue.SimpleQueue()
+        self._attempts: dict[str, int] = {}
+        self._startup_failures = 0
+        self._members: dict[int, _Member] = {}
+
+    def run(self) -> Generator[messages.AnyEvent]:
+        """Train every job and yield what happens, as it happens.
+
+        Raises:
+            WorkerError: workers cannot be started.
+        """
+        try:
+            for number in range(self._workers):
+                self._add(number)
+            deadline = math.inf
+            while self._members and time.monotonic() < deadline:
+                if self._stopping.is_set() and deadline == math.inf:
+                    deadline = time.monotonic() + PATIENCE_S
+                    for member in self._members.values():
+                        member.endpoint.send(messages.Stop())
+                try:
+                    endpoint, event = self._events.get(timeout=_POLL_S)
+                except queue.Empty:
+                    continue
+                member = self._members[endpoint.number]
+                yield from self._handle_exit(member) if event is None else self._handle(member, event)
+        finally:
+            for member in self._members.values():
+                member.endpoint.kill()
+
+    def _add(self, number: int) -> None:
+        receive: Receive = lambda endpoint, event: self._events.put((endpoint, event))  # noqa: E731
+        self._members[number] = _Member(self._start(number, receive))
+
+    def _handle(self, member: _Member, event: messages.AnyEvent) -> Generator[messages.AnyEvent]:
+        if isinstance(event, messages.Ready):
+            self._startup_failures = 0
+        if isinstance(event, messages.Finished | messages.Failed):
+            member.unfinished.discard(event.trial_id)
+        if isinstance(event, messages.EpochEnded) and member.job and member.ahead is None:
+            is_last = event.number == member.job[0].spec.num_epochs
+            member.ahead = self._send_next(member) if is_last else None
+        yield event
+        if isinstance(event, messages.Ready | messages.Idle):
+            member.job, member.ahead = member.ahead or self._send_next(member), None
+            if member.job is None:
+                member.endpoint.close()
+                del self._members[member.endpoint.number]
+            else:
+                member.unfinished = {trial.id for trial in member.job}
+
+    def _send_next(self, member: _Member) -> Job | None:
+        job = None if self._stopping.is_set() else self._jobs.next(member.endpoint.number)
+        if job is not None:
+            member.endpoint.send(messages.Train(trials=job, files=self._states(job)))
+        return job
+
+    def _handle_exit(self, member: _Member) -> Generator[messages.AnyEvent]:
+        """A worker has died: try its trials again on a new one, or give them up."""
+        number = member.endpoint.number
+        ended, last_lines = member.endpoint.how_it_ended()
+        del self._members[number]
+        if self._stopping.is_set():
+            return
+        if member.job is None:
+            self._startup_failures += 1
+            if self._startup_failures == MAX_ATTEMPTS:
+                raise WorkerError(f"the worker {ended} before it was ready:\n{last_lines}")
+        if member.ahead is not None:
+            self._jobs.put_back(member.ahead)
+        retry = []
+        for trial in member.job or ():
+            if trial.id not in member.unfinished:
+                continue
+            self._attempts[trial.id] = self._attempts.get(trial.id, 0) + 1
+            if self._attempts[trial.id] < MAX_ATTEMPTS:
+                retry.append(trial)
+            else:
+                reason = f"the worker {ended}, {MAX_ATTEMPTS} times"
+                yield messages.Failed(trial_id=trial.id, reason=reason, traceback=last_lines)
+        if retry:
+            self._jobs.put_back(tuple(retry))
+            yield messages.Notice(text=f"a worker {ended}; its trial is tried again on a new one")
+        self._add(number)

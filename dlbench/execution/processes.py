@@ -1,0 +1,158 @@
+"""Worker processes on this machine, and how to talk to them. No jax."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from dlbench.execution import devices, messages
+from dlbench.execution.environment import configure
+from dlbench.execution.place import Place
+
+#: Called with each event of a worker, and with ``None`` when it has ended.
+Receive = Callable[["Endpoint", "messages.AnyEvent | None"], None]
+#: Lines of standard error that are kept to explain a worker's death.
+_KEPT_LINES = 20
+
+
+class Endpoint(Protocol):
+    """A worker, wherever it runs: what the pool needs of it."""
+
+    number: int
+
+    def send(self, message: messages.AnyCommand) -> None:
+        """Send a message; never blocks, and says nothing if the worker is gone: its end is reported as an event."""
+
+    def kill(self) -> None:
+        """End the worker at once, and wait until it has ended."""
+
+    def close(self) -> None:
+        """Let the worker end by itself, now that nothing is left for it, and wait until it has ended."""
+
+    def how_it_ended(self) -> tuple[str, str]:
+        """How an ended worker ended, in words ("was killed by SIGKILL"), and its last lines of standard error."""
+
+
+class ProcessEndpoint:
+    """A worker process.
+
+    Args:
+        number: the worker's number.
+        place: where and how to work.
+        kernels: called once the process is starting; the compiled kernels that it shall use, see
+            :data:`dlbench.ops.native.VARIABLE`.
+        receive: called with what the worker sends, from a thread.
+    """
+
+    def __init__(
+        self, number: int, place: Place, kernels: Callable[[], str | None], receive: Receive
+    ) -> None:
+        self.number = number
+        self._receive = receive
+        self._last_lines: deque[bytes] = deque(maxlen=_KEPT_LINES)
+        self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._closing = False
+        self._setup = functools.partial(
+            messages.Setup,
+            worker=number,
+            data_dir=place.data_dir,
+            checkpoint_every=place.checkpoint_every,
+            sys_path=tuple(os.path.abspath(path) for path in sys.path),
+            started=time.monotonic(),
+            cores=place.cores,
+        )
+        self._kernels = kernels
+        environ = dict(os.environ)
+        configure(environ, place.device)
+        if place.device == "gpu" and place.workers > 1:
+            environ["CUDA_VISIBLE_DEVICES"] = devices.gpus()[number]
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "dlbench.execution.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environ,
+        )
+        self._threads = [
+            threading.Thread(target=work, daemon=True)
+            for work in (self._write, self._read, self._forward_stderr)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def send(self, message: messages.AnyCommand) -> None:
+        """See :class:`Endpoint`."""
+        self._outgoing.put(messages.encode(message))
+
+    def kill(self) -> None:
+        """See :class:`Endpoint`."""
+        self._process.kill()
+        self._process.wait()
+        self._outgoing.put(None)
+
+    def close(self) -> None:
+        """See :class:`Endpoint`."""
+        self._closing = True
+        self._outgoing.put(None)
+        self._process.wait()
+
+    def how_it_ended(self) -> tuple[str, str]:
+        """See :class:`Endpoint`."""
+        code = self._process.wait()
+        self._outgoing.put(None)
+        self._threads[2].join(timeout=1.0)
+        ended = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
+        return ended, b"".join(self._last_lines).decode(errors="replace")
+
+    def _write(self) -> None:
+        stream = self._process.stdin
+        assert stream is not None
+        frame: bytes | None = messages.encode(self._setup(kernels=self._kernels()))
+        while frame is not None:
+            try:
+                stream.write(frame)
+                stream.flush()
+            except OSError:
+                return  # it has died; its reader reports that
+            frame = self._outgoing.get()
+        with contextlib.suppress(OSError):
+            stream.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        try:
+            while (event := messages.read_event(self._process.stdout)) is not None:
+                self._receive(self, event)
+        except ValueError:  # another version's; a worker that is not understood is of no use
+            self._process.kill()
+        if not self._closing:
+            self._receive(self, None)
+
+    def _forward_stderr(self) -> None:
+        """Pass on what the worker, or a user's model, prints, for as long as anybody reads it; keep the last lines.
+
+        The pipe is emptied even where nobody reads any more: a worker must not wait for a terminal that is gone.
+        """
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self._last_lines.append(line)
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                sys.stderr.write(line.decode(errors="replace"))
+
+
+def _signal_name(number: int) -> str:
+    import signal
+
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
