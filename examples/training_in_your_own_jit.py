@@ -22,12 +22,7 @@ class Perceptron(nn.Module):
 
 digits = dlbench.data.load("mnist5k")
 split = dlbench.data.make_split(digits.train_labels, train_size=320, val_size=80, split_seed=0)
-data = dlbench.Data(
-    train_images=jnp.asarray(digits.train_images[split.train_indices]),
-    train_labels=jnp.asarray(digits.train_labels[split.train_indices]),
-    val_images=jnp.asarray(digits.train_images[split.val_indices]),
-    val_labels=jnp.asarray(digits.train_labels[split.val_indices]),
-)
+data = dlbench.Data.from_split(digits, split)
 static = dlbench.Static(Perceptron(), batch_size=16)  # or dlbench.models.create("baseline")
 
 

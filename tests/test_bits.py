@@ -220,6 +220,29 @@ def test_vary_changes_one_source_of_chance_and_no_other(bench: Bench, purpose: s
     assert changes == (purpose in ("init", "order"))
 
 
+def test_the_split_follows_the_seed_unless_it_is_fixed() -> None:
+    def split_seeds(**fields: Any) -> list[int | None]:
+        study = dlbench.grid(seed=[0, 7], **SMALL | fields)
+        return [trial.spec.split_seed for trial in planning.plan(study).trials]
+
+    assert split_seeds() == [0, 7]
+    assert split_seeds(vary="split") == [0, 7]
+    assert split_seeds(vary="init") == [0, 0]
+    assert split_seeds(split_seed=3) == [3, 3]
+
+
+def test_seeds_and_splits_share_one_program() -> None:
+    study = dlbench.grid(seed=range(3), split_seed=range(2), **SMALL)
+    assert len(planning.plan(study).programs) == 1
+
+
+def test_another_split_alone_trains_on_other_images(bench: Bench) -> None:
+    plain = trained(bench, model="Baseline", seed=0)
+    assert trained(bench, model="Baseline", seed=7, vary="split") != plain
+    fixed = {"model": "Baseline", "seed": 7, "vary": "split", "split_seed": 0}
+    assert trained(bench, **fixed) == plain
+
+
 @pytest.mark.slow
 def test_each_source_of_chance_matters_to_a_model_that_uses_all(bench: Bench) -> None:
     purposes = ["init", "order", "dropout", "augment", "all"]

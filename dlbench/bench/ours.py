@@ -39,7 +39,7 @@ class Network:
         dataset = data.load("mnist5k")
         drawn = data.make_split(dataset.train_labels, train_size, val_size, 0)
         on_device = DeviceData.of(dataset)
-        arrays = on_device.with_split(drawn)
+        arrays = Data.from_split(on_device, drawn)
         spec = TrialSpec(model=model, batch_size=batch_size, optimizer=optimizer)  # type: ignore[arg-type]
         trial = Trial(spec=spec, data_digest=dataset.digest)
         static = static_part(self._make(model), trial)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from dlbench.data import Dataset, Split
+from dlbench.data import Dataset
 from dlbench.errors import InputError
 from dlbench.spec.trial import Trial
 from dlbench.training import evaluation, loop
@@ -44,17 +44,15 @@ class DeviceData:
     """A data set on the device.
 
     Attributes:
-        images: the training half, uint8 [N, H, W, C].
-        device_labels: its labels, int32 [N].
-        labels: the same on the host.
+        train_images: uint8 [N, H, W, C].
+        train_labels: int32 [N].
         test_images: uint8 [M, H, W, C].
         test_labels: int32 [M], on the host.
         num_classes: number of classes.
     """
 
-    images: jax.Array
-    device_labels: jax.Array
-    labels: NDArray[Any]
+    train_images: jax.Array
+    train_labels: jax.Array
     test_images: jax.Array
     test_labels: NDArray[Any]
     num_classes: int
@@ -65,16 +63,10 @@ class DeviceData:
         return cls(
             jnp.asarray(dataset.train_images),
             jnp.asarray(dataset.train_labels),
-            np.asarray(dataset.train_labels),
             jnp.asarray(dataset.test_images),
             np.asarray(dataset.test_labels),
             dataset.num_classes,
         )
-
-    def with_split(self, split: Split) -> Data:
-        """The data of a trial: the shared images, and the indices of its split."""
-        indices = map(jnp.asarray, (split.train_indices, split.val_indices))
-        return Data(self.images, self.device_labels, self.images, self.device_labels, *indices)
 
 
 #: Under vmap, trials share images and labels; each has a split of its own.
@@ -164,7 +156,7 @@ def check_model(model: Any, dataset: DeviceData, trial: Trial) -> None:
     Raises:
         InputError: naming the model, what it returned and what was expected.
     """
-    images = jax.ShapeDtypeStruct((2, *dataset.images.shape[1:]), jnp.float32)
+    images = jax.ShapeDtypeStruct((2, *dataset.train_images.shape[1:]), jnp.float32)
     keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
     expected = (2, dataset.num_classes)
     name = f"model {trial.spec.model!r}"

@@ -135,7 +135,7 @@ class Worker:
         padding = lanes - len(trials)
         inputs = stack(
             [
-                (dataset.with_split(split), *inputs_of(trial))
+                (Data.from_split(dataset, split), *inputs_of(trial))
                 for trial, split in zip(
                     [*trials, *[trials[-1]] * padding], [*splits, *[splits[-1]] * padding], strict=True
                 )
@@ -330,7 +330,7 @@ class Worker:
         if key not in self._splits:
             assert spec.val_size is not None
             assert spec.split_seed is not None
-            labels = dataset.labels
+            labels = np.asarray(dataset.train_labels)
             self._splits[key] = data.make_split(labels, spec.train_size, spec.val_size, spec.split_seed)
         return self._splits[key]
 

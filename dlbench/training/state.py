@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dlbench.data import Dataset, Split
+from dlbench.data import Split
 from dlbench.spec.trial import Trial
 
 Params = Any
@@ -52,6 +52,18 @@ class Keys(NamedTuple):
     augment: jax.Array
 
 
+class TrainingHalf(Protocol):
+    """What a split is taken of: images uint8 [N, H, W, C] and labels int32 [N]."""
+
+    @property
+    def train_images(self) -> Any:
+        """The images."""
+
+    @property
+    def train_labels(self) -> Any:
+        """Their labels."""
+
+
 class Data(NamedTuple):
     """The images that training and validation see, and their labels.
 
@@ -76,11 +88,12 @@ class Data(NamedTuple):
     val_indices: jax.Array | None = None
 
     @classmethod
-    def from_split(cls, dataset: Dataset, split: Split) -> Data:
+    def from_split(cls, dataset: TrainingHalf, split: Split) -> Data:
         """A split of a data set's training half, on the default device.
 
         Args:
-            dataset: the data set.
+            dataset: a :class:`~dlbench.data.Dataset`, or another holder of ``train_images`` and ``train_labels``;
+                arrays that are on the device already are not copied.
             split: which of its training images train, and which validate.
         """
         images, labels = jnp.asarray(dataset.train_images), jnp.asarray(dataset.train_labels)
