@@ -111,7 +111,7 @@ def test_a_grid_is_shown_best_first_with_test_intervals() -> None:
     said = words(report.study_report(found))
     assert "Highest validation accuracy: lr 0.3 (80.00 %; test accuracy 79.00 [77.00, 81.00] %)" in said
     assert "chosen from 3" in said
-    assert "--seeds 5" in said
+    assert "train each with several seeds" in said
     assert said.endswith("runs/made-up")
 
 

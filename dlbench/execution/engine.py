@@ -75,12 +75,12 @@ def run(programs: Sequence[Program], place: Place, stopping: threading.Event) ->
     Raises:
         WorkerError: workers cannot be started.
     """
-    plan = _Plan(programs)
+    jobs = _JobQueue(programs)
     files.trim(files.cache_root() / COMPILED, CACHE_BYTES)
     if place.workers == 0:
-        yield from _in_process(plan, place, stopping)
+        yield from _in_process(jobs, place, stopping)
     else:
-        yield from _Pool(plan, place, stopping).run()
+        yield from _Pool(jobs, place, stopping).run()
 
 
 def jobs_of(program: Program) -> list[Job]:
@@ -96,7 +96,7 @@ def jobs_of(program: Program) -> list[Job]:
     ]
 
 
-class _Plan:
+class _JobQueue:
     """Which job goes to which worker."""
 
     def __init__(self, programs: Sequence[Program]) -> None:
@@ -128,7 +128,7 @@ def _cost(job: Job) -> float:
     return sum(map(cost_s, job))
 
 
-def _in_process(plan: _Plan, place: Place, stopping: threading.Event) -> Generator[messages.AnyEvent]:
+def _in_process(jobs: _JobQueue, place: Place, stopping: threading.Event) -> Generator[messages.AnyEvent]:
     started = time.monotonic()
     if not _backend_is_up():
         configure(os.environ, place.device)
@@ -141,7 +141,7 @@ def _in_process(plan: _Plan, place: Place, stopping: threading.Event) -> Generat
     worker = Worker(0, place.study_dir, place.data_dir, place.checkpoint_every, happened.append, started)
     worker.stopping = stopping
     yield messages.Ready(worker=0, environment=environment())
-    while not stopping.is_set() and (job := plan.next(0)):
+    while not stopping.is_set() and (job := jobs.next(0)):
         worker.run(job)
         yield from happened
         happened.clear()
@@ -190,8 +190,8 @@ class _Process:
 class _Pool:
     """Worker processes, one a core or a device."""
 
-    def __init__(self, plan: _Plan, place: Place, stopping: threading.Event) -> None:
-        self._plan, self._place, self._stopping = plan, place, stopping
+    def __init__(self, jobs: _JobQueue, place: Place, stopping: threading.Event) -> None:
+        self._jobs, self._place, self._stopping = jobs, place, stopping
         self._happened: queue.SimpleQueue[tuple[_Process, messages.AnyEvent | None]] = queue.SimpleQueue()
         self._attempts: dict[str, int] = {}
         self._stillborn = 0
@@ -238,7 +238,7 @@ class _Pool:
                 process.unfinished = {trial.id for trial in process.job}
 
     def _send_next(self, process: _Process) -> Job | None:
-        job = None if self._stopping.is_set() else self._plan.next(process.number)
+        job = None if self._stopping.is_set() else self._jobs.next(process.number)
         if job is not None:
             process.send(messages.Train(trials=job))
         return job
@@ -319,7 +319,7 @@ class _Pool:
             if self._stillborn == MAX_ATTEMPTS:
                 raise WorkerError(f"the worker {ended} before it was ready:\n{last_words}")
         if process.ahead is not None:
-            self._plan.again(process.ahead)
+            self._jobs.again(process.ahead)
         retry = []
         for trial in process.job or ():
             if trial.id not in process.unfinished:
@@ -331,7 +331,7 @@ class _Pool:
                 reason = f"the worker {ended}, {MAX_ATTEMPTS} times"
                 yield messages.Failed(trial_id=trial.id, reason=reason, traceback=last_words)
         if retry:
-            self._plan.again(tuple(retry))
+            self._jobs.again(tuple(retry))
             yield messages.Notice(text=f"a worker {ended}; its trial is tried again on a new one")
         self._busy[process.number] = self._start(process.number)
         self._greet(self._busy[process.number])

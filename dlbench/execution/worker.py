@@ -1,7 +1,8 @@
 """Train the trials of one program at a time on one device. The only place where jax meets the outside.
 
 :class:`Worker` does the work, in whichever process; ``python -m dlbench.execution.worker`` is a process that does it
-for a parent, over pipes (see :mod:`dlbench.execution.messages`); with ``--environment`` it prints what it runs on.
+for a parent, over pipes (see :mod:`dlbench.execution.messages`). Given the argument ``environment`` it prints what it
+runs on.
 """
 
 from __future__ import annotations
@@ -399,7 +400,7 @@ def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
 
 def main() -> None:
     """The worker process: what anybody prints goes to standard error, answers have a pipe of their own."""
-    if sys.argv[1:] == ["--environment"]:
+    if sys.argv[1:] == ["environment"]:
         json.dump(environment(), sys.stdout)
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
