@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dlbench.data import Dataset, from_arrays
     from dlbench.errors import (
         ConfigError,
+        DamagedStudyError,
         DataError,
         DlbenchError,
         InputError,
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
     from dlbench.storage.checkpoints import LoadedModel, load
     from dlbench.storage.results import TrialResult
     from dlbench.storage.studies import list_studies
-    from dlbench.studies.designs import grid
+    from dlbench.studies.designs import compare, grid
     from dlbench.studies.growing import run_until_separated
+    from dlbench.studies.options import RunOptions
     from dlbench.studies.planning import plan
     from dlbench.studies.result import StudyResult, open_study
     from dlbench.studies.running import run
@@ -43,6 +45,7 @@ _PLACES = {
     "data": ("Dataset", "from_arrays"),
     "errors": (
         "ConfigError",
+        "DamagedStudyError",
         "DataError",
         "DlbenchError",
         "InputError",
@@ -59,8 +62,9 @@ _PLACES = {
     "storage.checkpoints": ("LoadedModel", "load"),
     "storage.results": ("TrialResult",),
     "storage.studies": ("list_studies",),
-    "studies.designs": ("grid",),
+    "studies.designs": ("compare", "grid"),
     "studies.growing": ("run_until_separated",),
+    "studies.options": ("RunOptions",),
     "studies.planning": ("plan",),
     "studies.result": ("StudyResult", "open_study"),
     "studies.running": ("run",),
@@ -72,6 +76,7 @@ _HOME = {name: module for module, names in _PLACES.items() for name in names}
 
 __all__ = [
     "ConfigError",
+    "DamagedStudyError",
     "Data",
     "DataError",
     "Dataset",
@@ -81,6 +86,7 @@ __all__ = [
     "InputError",
     "LoadedModel",
     "Plan",
+    "RunOptions",
     "SpecError",
     "Static",
     "StoreError",
@@ -93,6 +99,7 @@ __all__ = [
     "TrialStatus",
     "UnknownNameError",
     "WorkerError",
+    "compare",
     "data",
     "fit",
     "from_arrays",

@@ -25,8 +25,9 @@ from hypothesis import strategies as st
 
 import dlbench
 from dlbench.cli import main, studies
+from dlbench.cli.options import DEFAULTS, FLAGS
 from dlbench.records import TrialStatus
-from dlbench.spec.trial import FLAGS, MAX_SEED, TrialSpec
+from dlbench.spec.trial import MAX_SEED, TrialSpec
 
 TINY = {FLAGS[name]: str(value) for name, value in SMALL.items()}
 #: How many inputs were tried, by what became of them.
@@ -168,7 +169,7 @@ ANYTHING = st.one_of(
     st.one_of(st.integers(-9, 99), st.integers(100_001)).map(str),
     st.sampled_from(["baseline", "sgd", "0.1,0.2", "augmented", "auto", "1"]),
 )
-FLAG = st.sampled_from([*FLAGS.values(), *OTHERS])
+FLAG = st.sampled_from([*(FLAGS[name] for name in DEFAULTS), *OTHERS])
 
 
 def check_anything(place: Path, words: list[tuple[str, str]]) -> None:
@@ -293,27 +294,27 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (BOMB.replace("a:", "lr:", 1), [":1:", "--lr"]),
-        ("lr: " + BOMB.splitlines()[0][3:] + "\nmodel: [*a, *a]\n", [":1:", "--lr"]),
+        (BOMB.replace("a:", "lr:", 1), [":1:", "learning_rate"]),
+        ("lr: " + BOMB.splitlines()[0][3:] + "\nmodel: [*a, *a]\n", [":1:", "learning_rate"]),
         ("[" * 5000, ["deeply"]),
         ("lr: &a [*a]\n", [":1:"]),
         ("lr: \x00\n", [":1:", "0x0"]),
         ("epochs: 2\nlr: \x1b[2J\n", [":2:", "0x1b"]),
-        ("lr: 1\n---\nlr: 2\n", [":2:", "no YAML"]),
+        ("lr: 1\n---\nlr: 2\n", [":2:", "invalid YAML"]),
         ("? [a, b]\n: 1\n", [":1:", "unknown key"]),
         ("<<: {lr: 1}\n", [":1:"]),
         ("model_args: {width: .nan}\n", [":1:", "model_args", "finite"]),
         ("model_args: {width: [1]}\n", [":1:", "model_args"]),
         ("model_args: {1: 2, a: 3}\n", [":1:", "model_args", "by name"]),
         ("model_args: 3\n", [":1:", "model_args"]),
-        ("lr: 2020-01-01\n", [":1:", "--lr"]),
-        ("lr: !!binary gA==\n", [":1:", "--lr"]),
+        ("lr: 2020-01-01\n", [":1:", "learning_rate"]),
+        ("lr: !!binary gA==\n", [":1:", "learning_rate"]),
         ("lr: !!timestamp nonsense\n", [":1:"]),
         ("lr: !!int nonsense\n", [":1:"]),
         ("lr: 0o9\nseed: 1_0_\n", [":1:"]),
-        ("seed: 0x" + "f" * 5000 + "\n", [":1:", "--seed"]),
+        ("seed: 0x" + "f" * 5000 + "\n", [":1:", "seed must be"]),
         ("x" * 1_000_001, ["longer than"]),
-        ("grids:\n- lr: 1e-3\n- lr: 0\n", [":3:", "--lr"]),
+        ("grids:\n- lr: 1e-3\n- lr: 0\n", [":3:", "learning_rate"]),
         ("grids: []\n", [":1:", "grids"]),
     ],
 )

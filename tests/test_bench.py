@@ -21,6 +21,7 @@ import pytest
 from dlbench import models
 from dlbench.bench import charts, commands, flax_reference, ours, rounds, scaling, steps, tables
 from dlbench.cli import main
+from dlbench.cli.bench import measure_command
 from dlbench.execution import devices
 from dlbench.models import flops
 from dlbench.ops import pooled
@@ -187,7 +188,7 @@ def test_the_tuned_loop_trains(variant: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "work", [commands.grid(20), commands.archs(50), commands.trial("Modernist", 3)], ids=lambda w: w.command
+    "work", [commands.grid(20), commands.archs(50), commands.trial("Modernist", 3)], ids=lambda w: w.design
 )
 def test_pytorch_does_the_trials_of_the_command(work: commands.Work) -> None:
     asked = grid(**work.axes).trials
@@ -268,9 +269,12 @@ def test_a_real_run(bench: Any, tmp_path: Path) -> None:
             "bench steps takes no --epochs; leave it out, or take bench grid or archs or trial",
         ),
         (["scaling", "--against", "torch"], "bench scaling compares with nothing"),
-        (["grid", "--against", "flax"], "--against 'flax'. Known: torch, original."),
+        (
+            ["grid", "--against", "flax"],
+            "--against: unknown reference of bench grid 'flax'. Known: torch, original.",
+        ),
         (["trial", "--model", "baseline", "simplecnn"], "takes one --model; got Baseline, SimpleCNN"),
-        (["--chart", "steps.txt"], "--chart takes a file that ends in .svg, .png, .pdf; got 'steps.txt'"),
+        (["--chart", "steps.txt"], "--chart must be a file that ends in .svg, .png, .pdf; got 'steps.txt'"),
         (["--chart", "none/steps.svg"], "there is no folder none; make it first"),
         (["--chart", "there.svg"], "--chart there.svg exists and would be overwritten; choose another name"),
     ],
@@ -302,7 +306,7 @@ def test_without_pytorch_it_says_what_to_install() -> None:
 def test_whole_commands_run(tmp_path: Path) -> None:
     sizes = {"dataset": "mnist5k", "train_size": 64, "val_size": 32, "batch_size": [16]}
     work = commands.Work("grid", commands.grid(2).axes | sizes)
-    record = commands.run(work, ["torch", "original"] if HAS_TORCH else [], 2, print)
+    record = measure_command(work, ["torch", "original"] if HAS_TORCH else [], 2, print)
     assert record["num_trials"] == 4
     assert len(record["contenders"]) >= (4 if HAS_TORCH else 2)
     for contender in record["contenders"]:

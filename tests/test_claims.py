@@ -275,11 +275,11 @@ def test_reading_claims_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (
             "claims:\n  - says: a\n    better: {lr: 1}\n    than: {lr: fast}\n",
             4,
-            ["--lr", "number", "'fast'"],
+            ["learning_rate", "number", "'fast'"],
         ),
         ("claims:\n  - says: a\n    better: {lr: 1}\n    than: {lr: []}\n", 4, ["no value"]),
         ("claims:\n  - says: a\n    better: {}\n    than: {lr: 1}\n", 3, ["every trial"]),
-        (f"claims:\n{CLAIM}    figure: speed\n", 5, ["figure must be one of test_accuracy", "'speed'"]),
+        (f"claims:\n{CLAIM}    figure: speed\n", 5, ["unknown figure 'speed'", "Known: test_accuracy"]),
         (f"claims:\n{CLAIM}    points: much\n", 5, ["points must be a number", "'much'"]),
         (
             "claims:\n  - says: a\n    varies: {lr: 1}\n    than: {lr: 2}\n    points: 1\n",

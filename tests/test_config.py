@@ -19,8 +19,8 @@ def read(tmp_path: Path, text: str) -> config.Config:
 
 def test_values_aliases_and_seeds(tmp_path: Path) -> None:
     found = read(tmp_path, "kind: compare-archs\ndescription: why\nmodel: baseline\n")
-    assert (found.kind, found.description, found.grids) == (
-        "compare-archs",
+    assert (found.design, found.description, found.grids) == (
+        "comparison",
         "why",
         ({"model": ["baseline"]},),
     )
@@ -30,7 +30,7 @@ def test_values_aliases_and_seeds(tmp_path: Path) -> None:
     assert {trial.seed for trial in study.trials} == {0, 1, 2}
     assert {trial.num_epochs for trial in study.trials} == {7}
     assert study.trials[0].model_args == (("width", 2),)
-    assert found.kind == "grid"
+    assert found.design == "grid"
 
 
 def test_a_list_of_seeds_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -54,16 +54,16 @@ def test_each_of_several_grids_is_merged_over_the_rest(tmp_path: Path) -> None:
         ("lr: 1e-3\nlr: 1e-2\n", 2, ["'lr' is given already", "study.yaml:1"]),
         ("learning_rate: 1e-3\n\nlr: 1e-2\n", 3, ["'lr' is given already", "study.yaml:1"]),
         ("seed: 1\nseeds: 3\n", 2, ["'seeds' is given already"]),
-        ("epochs: 3\nlr:\n  - 1e-3\n  - -1\n", 4, ["--lr", "greater than 0", "got -1"]),
-        ("lr: fast\n", 1, ["--lr", "number", "'fast'"]),
-        ("epochs: 1.5\n", 1, ["--epochs", "1.5"]),
-        ("epochs: yes\n", 1, ["--epochs", "number", "True"]),
-        ("epochs: {a: 1}\n", 1, ["--epochs"]),
-        ("lr: []\n", 1, ["--lr", "no value"]),
+        ("epochs: 3\nlr:\n  - 1e-3\n  - -1\n", 4, ["learning_rate", "greater than 0", "got -1"]),
+        ("lr: fast\n", 1, ["learning_rate", "number", "'fast'"]),
+        ("epochs: 1.5\n", 1, ["num_epochs", "1.5"]),
+        ("epochs: yes\n", 1, ["num_epochs", "number", "True"]),
+        ("epochs: {a: 1}\n", 1, ["num_epochs"]),
+        ("lr: []\n", 1, ["learning_rate", "no value"]),
         ("a: 1\n", 1, ["unknown key 'a'", "Known:"]),
-        ("lr: [1e-3, 0.001]\n", 1, ["--lr", "twice"]),
+        ("lr: [1e-3, 0.001]\n", 1, ["learning_rate", "twice"]),
         ("# a comment\nmodel: basline\n", 2, ["basline", "'Baseline'"]),
-        ("optimizer: lion\n", 1, ["--optimizer", "'adam' or 'sgd'", "'lion'"]),
+        ("optimizer: lion\n", 1, ["unknown optimizer 'lion'", "Known: adam, sgd."]),
         ("kind: sweep\n", 1, ["kind", "compare-archs", "'sweep'"]),
         ("kind: [grid]\n", 1, ["one value"]),
         ("seeds: 0\n", 1, ["seeds", "from 1 to", "got 0"]),
@@ -72,7 +72,7 @@ def test_each_of_several_grids_is_merged_over_the_rest(tmp_path: Path) -> None:
         ("lr: 1\ngrids:\n  - lr: 1\n    kind: grid\n", 4, ["unknown key 'kind'"]),
         ("grids:\n  - baseline\n", 2, ["'key: value'", "'baseline'"]),
         ("- lr\n", 1, ["'key: value'"]),
-        ("lr: [1e-3\nepochs: 3\n", 2, ["no YAML"]),
+        ("lr: [1e-3\nepochs: 3\n", 2, ["invalid YAML"]),
         ("lr: !!python/object:os.system 1\n", 1, ["cannot be read"]),
     ],
 )
@@ -102,7 +102,7 @@ def test_the_files_of_the_project_can_be_read() -> None:
     assert files
     for file in files:
         found = config.read(file)
-        studies: list[Any] = [designs.expand(part, found.kind) for part in found.grids]
+        studies: list[Any] = [designs.expand(part, found.design) for part in found.grids]
         assert found.description
         claims.check(found.claims, designs.union(studies).trials)
         first = file.read_text().splitlines()[0].removeprefix("# DLBENCH_DATA_DIR=~/data ").removeprefix("# ")

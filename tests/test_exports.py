@@ -152,7 +152,7 @@ def test_only_an_export_of_the_same_study_is_replaced(
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "thesis.txt").write_text("mine")
-    with pytest.raises(StoreError, match="no exported study"):
+    with pytest.raises(StoreError, match="not an exported study"):
         exports.export(small_result.folder, foreign)
     assert contents(foreign) == {"thesis.txt": b"mine"}
     fewer = small_study.model_copy(update={"trials": small_study.trials[:1]})

@@ -125,7 +125,7 @@ def test_a_read_only_folder_can_be_read_and_nothing_else(
     assert digests(dlbench.run(small_study, out=folder)) == digests(small_result), "nothing is left to train"
     more = dlbench.grid(seed=5, **SMALL)
     for out in (folder, disk.path / "empty", disk.path / "new"):
-        with pytest.raises(StoreError, match=r"choose another --out") as caught:
+        with pytest.raises(StoreError, match=r"choose another out") as caught:
             dlbench.run(more, out=out)
         assert "Read-only file system" in str(caught.value)
 
@@ -157,7 +157,7 @@ def test_a_folder_that_this_user_cannot_write(
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/")
         assert done.stdout.startswith("4\n"), done.stderr
-        assert "make the folder writable, or choose another --out" in done.stdout
+        assert "make the folder writable, or choose another out" in done.stdout
     finally:
         shutil.rmtree(folder.parent)
 
@@ -254,7 +254,7 @@ def test_what_another_process_did_after_the_plan_is_not_done_again(
 def test_of_two_parents_one_works_and_the_other_says_so(
     tmp_path: Path, small_result: dlbench.StudyResult
 ) -> None:
-    flags = [f"{dlbench.spec.trial.FLAGS[name]}={value}" for name, value in SMALL.items()]  # type: ignore[attr-defined]
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
     command = [sys.executable, "-m", "dlbench", "grid", "--lr=1e-3,1e-2", "--seeds=2", "--name=s", *flags]
     parents = [
         subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -24,6 +24,7 @@ from dlbench.report import figures
 from dlbench.report.figures import accuracies, canvas, curves
 from dlbench.report.page import Figure, read_figures
 from dlbench.spec import designs
+from dlbench.spec.study import DESIGNS
 from dlbench.spec.trial import Trial, TrialSpec
 from dlbench.storage.results import TrialResult
 from dlbench.studies.result import StudyResult
@@ -34,7 +35,9 @@ PARAMETERS = {"SimpleCNN": 1_199_882, "High-Vision": 215_370}
 
 def made_up(kind: Any = "grid", num_epochs: int = 3, **axes: Any) -> StudyResult:
     """A study with plausible figures: larger learning rates are better, and at 1 every trial diverges."""
-    spec = designs.expand({"train_size": 100, "val_size": 50, "num_epochs": num_epochs, **axes}, kind)
+    spec = designs.expand(
+        {"train_size": 100, "val_size": 50, "num_epochs": num_epochs, **axes}, DESIGNS[kind]
+    )
     return StudyResult(spec, tuple(map(made_up_trial, spec.trials)), Path("runs/made-up"), 12.0)
 
 

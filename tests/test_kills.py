@@ -21,7 +21,7 @@ import pytest
 from conftest import SMALL
 
 import dlbench
-from dlbench.spec.trial import FLAGS
+from dlbench.cli.options import FLAGS
 from dlbench.storage.audit import audit
 from dlbench.storage.store import FILE_NAME, Store
 

@@ -17,6 +17,7 @@ from dlbench.report import Column, Table
 from dlbench.report.tables import duration, listed
 from dlbench.spec import designs
 from dlbench.spec.naming import setting
+from dlbench.spec.study import DESIGNS
 from dlbench.spec.trial import Trial, TrialSpec
 from dlbench.storage.results import TrialResult
 from dlbench.studies.result import StudyResult
@@ -29,7 +30,7 @@ def study(accuracy: Accuracy, kind: Any = "grid", **axes: Any) -> StudyResult:
 
     ``None`` stands for a trial that diverged.
     """
-    spec = designs.expand({"train_size": 100, "val_size": 50, "num_epochs": 1, **axes}, kind)
+    spec = designs.expand({"train_size": 100, "val_size": 50, "num_epochs": 1, **axes}, DESIGNS[kind])
     trials = tuple(result(trial, accuracy(trial)) for trial in spec.trials)
     return StudyResult(spec, trials, Path("runs/made-up"), 12.0)
 
@@ -113,7 +114,7 @@ def test_a_grid_is_shown_best_first_with_test_intervals() -> None:
     said = words(report.study_report(found))
     assert "Highest validation accuracy: lr 0.3 (80.00 %; test accuracy 79.00 [77.00, 81.00] %)" in said
     assert "chosen from 3" in said
-    assert "--seeds 5" in said
+    assert "several seeds can" in said
     assert said.endswith("runs/made-up")
 
 
@@ -242,7 +243,7 @@ def test_seeds_that_are_not_shared_still_say_how_many_it_takes() -> None:
     parts = [
         designs.expand(
             {"train_size": 100, "val_size": 50, "num_epochs": 1, "model": model, "seed": seeds},
-            "compare-archs",
+            "comparison",
         )
         for model, seeds in (("baseline", [0, 1, 2]), ("stabilized", [3, 4, 5]))
     ]

@@ -19,12 +19,13 @@ from test_report import tables, words
 import dlbench
 from dlbench import report
 from dlbench.analysis.looks import alpha_of, last_look
+from dlbench.cli.options import FLAGS
 from dlbench.errors import SpecError, StoreError
 from dlbench.execution import messages
 from dlbench.records import TrialStatus
 from dlbench.spec import designs, looks
 from dlbench.spec.looks import Look, with_looks
-from dlbench.spec.trial import FLAGS, TrialSpec
+from dlbench.spec.trial import TrialSpec
 from dlbench.stats import mean_interval
 from dlbench.storage.results import TrialResult
 from dlbench.studies import growing
@@ -34,7 +35,7 @@ TWO = {"model": ["baseline", "stabilized"]}
 
 
 def comparison(**axes: Any) -> dlbench.StudySpec:
-    return designs.expand({**TWO, "seed": [0, 1], **SMALL, **axes}, "compare-archs")
+    return designs.expand({**TWO, "seed": [0, 1], **SMALL, **axes}, "comparison")
 
 
 # The schedule.
@@ -72,9 +73,9 @@ def test_further_seeds_follow_the_largest() -> None:
 @pytest.mark.parametrize(
     ("study", "max_seeds", "said"),
     [
-        (comparison(seed=[0, 1, 2]), 2, "--max-seeds 2 is less than the 3 seeds"),
+        (comparison(seed=[0, 1, 2]), 2, "max_seeds 2 is less than the 3 seeds"),
         (comparison(seed=0), 5, "two seeds or more"),
-        (dlbench.grid(seed=[0, 1], **SMALL), 5, "not a grid"),
+        (dlbench.grid(seed=[0, 1], **SMALL), 5, "the design of this study is 'grid'"),
         (designs.union([comparison(), comparison(model="modernist", seed=[0, 1, 2])]), 5, "the same seeds"),
         (comparison(), 99_999, "at most 100,000"),
         (comparison(seed=[0, 2**32 - 1]), 3, "seed"),
@@ -86,7 +87,7 @@ def test_impossible_budgets_are_refused(study: dlbench.StudySpec, max_seeds: int
 
 
 def test_a_budget_there_must_be() -> None:
-    with pytest.raises(SpecError, match="--max-seeds"):
+    with pytest.raises(SpecError, match="max_seeds"):
         growing.run_until_separated(comparison())
 
 
@@ -181,7 +182,7 @@ def facts(found: StudyResult) -> Any:
 def test_models_that_differ_end_the_study_at_the_first_look(tmp_path: Path) -> None:
     study = designs.expand(
         {**SMALL, "model": "baseline", "learning_rate": [1e-9, 5e-3], "num_epochs": 8, "seed": range(4)},
-        "compare-archs",
+        "comparison",
     )
     seen: list[object] = []
     found = dlbench.run_until_separated(study, 40, out=tmp_path / "s", workers=0, on_event=seen.append)
@@ -190,9 +191,7 @@ def test_models_that_differ_end_the_study_at_the_first_look(tmp_path: Path) -> N
     notices = [event.text for event in seen if isinstance(event, messages.Notice)]
     assert "10 looks planned, after 4, 8, 12" in notices[0]
     assert notices[1].endswith("Look 1 of 10, 4 seeds: lr 0.005 is told from each of the others")
-    with pytest.raises(
-        StoreError, match=r"looks after 4, 8, .* not a fixed number of seeds: .* another --out"
-    ):
+    with pytest.raises(StoreError, match=r"looks after 4, 8, .* not a fixed number of seeds: .* another out"):
         dlbench.run(study, out=tmp_path / "s")
     with pytest.raises(StoreError, match="not looks after 4, 6 seeds"):
         dlbench.run_until_separated(study, 6, out=tmp_path / "s")

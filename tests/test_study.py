@@ -163,7 +163,7 @@ def test_tensorboards_hyper_parameter_tab_shows_every_trial(small_result: dlbenc
 
     logs = str(small_result.folder / "tensorboard")
     events = EventMultiplexer().AddRunsFromDirectory(logs)
-    messages.Reload()
+    events.Reload()
     provider = MultiplexerDataProvider(events, logs)
     backend = backend_context.Context(TBContext(logdir=logs, data_provider=provider))
     asked = context.RequestContext()

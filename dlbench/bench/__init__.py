@@ -1,4 +1,4 @@
-"""What dlbench costs, measured so that the figures can be believed: ``dlbench bench``.
+"""What dlbench costs, measured so that the figures can be believed.
 
 Every process that computes is one of its own, started as dlbench's workers are, and warm before a clock runs.
 What is compared takes turns (A B A B ...), so that a machine that slows down slows both; each figure is a median

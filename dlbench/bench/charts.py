@@ -1,4 +1,4 @@
-"""The benchmark's pictures, by matplotlib, from the records that ``--json`` prints."""
+"""The benchmark's pictures, by matplotlib, from the benchmark's records."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from dlbench.bench.rounds import quartiles
 from dlbench.bench.steps import COMPARED
-from dlbench.errors import InputError
+from dlbench.errors import Field, InputError
 from dlbench.report import count
 
 _SUFFIXES = (".svg", ".png", ".pdf")
@@ -24,11 +24,15 @@ def check(path: Path) -> None:
         InputError: naming the rule and the remedy.
     """
     if path.suffix.lower() not in _SUFFIXES:
-        raise InputError(f"--chart takes a file that ends in {', '.join(_SUFFIXES)}; got {str(path)!r}")
+        raise InputError.must_be("chart", f"a file that ends in {', '.join(_SUFFIXES)}", str(path))
     if path.exists():
-        raise InputError(f"--chart {path} exists and would be overwritten; choose another name")
+        raise InputError(
+            *(Field("chart"), f" {path} exists and would be overwritten"), remedy="choose another name"
+        )
     if not path.parent.is_dir():
-        raise InputError(f"--chart {path}: there is no folder {path.parent}; make it first")
+        raise InputError(
+            *(Field("chart"), f" {path}: there is no folder {path.parent}"), remedy="make it first"
+        )
 
 
 def draw(what: str, record: dict[str, Any], path: Path) -> None:
@@ -45,7 +49,9 @@ def draw(what: str, record: dict[str, Any], path: Path) -> None:
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:
-        raise InputError(f"--chart {path} cannot be written: {error.strerror}; choose another name") from None
+        raise InputError(
+            *(Field("chart"), f" {path} cannot be written: {error.strerror}"), remedy="choose another name"
+        ) from None
 
 
 def _steps(figure: Any, record: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from dlbench.errors import WorkerError
 from dlbench.execution import devices
 from dlbench.ops import native
 from dlbench.spec import designs
-from dlbench.spec.trial import FLAGS
+from dlbench.spec.study import Design
 from dlbench.studies import planning
 
 #: What tells the trials of one command apart.
@@ -43,11 +43,11 @@ class Work:
     """What a command does.
 
     Args:
-        command: dlbench's command.
+        design: the design of its study.
         axes: its values by field of :class:`~dlbench.spec.trial.TrialSpec`; those that vary are lists.
     """
 
-    command: str
+    design: Design
     axes: dict[str, Any]
 
     @property
@@ -55,13 +55,6 @@ class Work:
         """Its trials, by field; those with the smallest batches, which take longest, first."""
         product = itertools.product(*(designs.values_of(self.axes.get(name, 0.0)) for name in _NAMES))
         return sorted((dict(zip(_NAMES, one, strict=True)) for one in product), key=lambda t: t["batch_size"])
-
-    def flags(self) -> list[str]:
-        """The command line after ``dlbench``."""
-        words = [self.command, "--device", "cpu"]
-        for name, value in self.axes.items():
-            words += [FLAGS[name], *map(str, designs.values_of(value))]
-        return words
 
 
 def grid(num_epochs: int) -> Work:
@@ -83,12 +76,12 @@ def grid(num_epochs: int) -> Work:
 
 def archs(num_epochs: int) -> Work:
     """The suite's comparison of architectures: the five networks on 6,000 digits, one seed."""
-    return Work("compare-archs", _DIGITS | {"model": list(MODELS), "num_epochs": num_epochs})
+    return Work("comparison", _DIGITS | {"model": list(MODELS), "num_epochs": num_epochs})
 
 
 def trial(model: str, num_epochs: int) -> Work:
     """One trial of the same."""
-    return Work("train", _DIGITS | {"model": model, "num_epochs": num_epochs})
+    return Work("single", _DIGITS | {"model": model, "num_epochs": num_epochs})
 
 
 _DIGITS: dict[str, Any] = {
@@ -130,17 +123,20 @@ class Contender:
         self.trials.append(trials)
 
 
-def run(work: Work, against: Sequence[str], repeats: int, tell: Tell) -> dict[str, Any]:
+def run(
+    work: Work, command: Callable[[Path], list[str]], against: Sequence[str], repeats: int, tell: Tell
+) -> dict[str, Any]:
     """Run every contender in turn, round by round.
 
     Args:
         work: what to do.
+        command: the process that does it with dlbench, by the study's folder; it prints the study's record.
         against: "torch", "original", both or neither.
         repeats: rounds.
         tell: is told of progress.
 
     Returns:
-        What ``--json`` prints.
+        A record that JSON can carry.
 
     Raises:
         DataError: the data set is not there.
@@ -159,9 +155,8 @@ def run(work: Work, against: Sequence[str], repeats: int, tell: Tell) -> dict[st
                 if name in studies:
                     _time_torch(contender, studies[name], place)
                 else:
-                    _time_ours(contender, work, place)
+                    _time_ours(contender, command, place)
     return {
-        "command": ["dlbench", *work.flags()],
         "cores": cores,
         "num_trials": len(work.trials),
         "contenders": [
@@ -180,20 +175,9 @@ def compare(contenders: Mapping[str, Contender], name: str) -> dict[str, dict[st
     return compared
 
 
-def _time_ours(contender: Contender, work: Work, place: Path) -> None:
+def _time_ours(contender: Contender, command: Callable[[Path], list[str]], place: Path) -> None:
     out = place / ("cold" if contender.name == COLD else "warm")
-    command = [
-        sys.executable,
-        "-m",
-        "dlbench",
-        *work.flags(),
-        "--out",
-        str(out),
-        "--json",
-        "--quiet",
-        "--yes",
-    ]
-    wall_s, found = _time(contender.name, command, _with_own_cache(place / "cache"))
+    wall_s, found = _time(contender.name, command(out), _with_own_cache(place / "cache"))
     trials = [
         {
             **{name: one[name] for name in _NAMES},

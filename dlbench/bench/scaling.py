@@ -64,7 +64,7 @@ def run(extent: Extent, tell: Tell) -> dict[str, Any]:
         tell: is told of progress.
 
     Returns:
-        What ``--json`` prints: ``points``, each with its axis, value, workers and median seconds with quartiles,
+        A record that JSON can carry: ``points``, each with its axis, value, workers and median seconds with quartiles,
         and ``overhead``.
 
     Raises:

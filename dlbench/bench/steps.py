@@ -205,7 +205,7 @@ def run(cases: Sequence[Case], against: Sequence[str], effort: Effort, tell: Tel
         tell: is told of progress.
 
     Returns:
-        What ``--json`` prints: figures, and every sample behind them.
+        A record that JSON can carry: figures, and every sample behind them.
 
     Raises:
         WorkerError: a process died.

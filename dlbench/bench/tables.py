@@ -1,4 +1,4 @@
-"""The reports of the benchmark, from the records that ``--json`` prints. Pure."""
+"""The reports of the benchmark, from the benchmark's records. Pure."""
 
 from __future__ import annotations
 

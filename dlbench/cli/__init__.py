@@ -3,6 +3,7 @@
 | module | what it holds |
 |---|---|
 | `options` | the flags of the commands that train, declared once; several values after one flag |
+| `messages` | errors with fields called by their flags |
 | `studies` | train, grid, compare-archs, run, plan |
 | `queries` | results, info, data |
 | `bench` | bench |

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
-from dlbench.cli import bench, checks, queries, reports, studies
+from dlbench.cli import bench, checks, messages, queries, reports, studies
 from dlbench.cli.options import ManyValuesCommand
-from dlbench.errors import DlbenchError, printable
+from dlbench.errors import DlbenchError, UnknownNameError, printable
 
 #: Set to 1, this shows the traceback of an internal error.
 DEBUG_VARIABLE = "DLBENCH_DEBUG"
@@ -26,8 +27,24 @@ def _example(*lines: str) -> str:
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
 
 
+class CommandGroup(TyperGroup):
+    """Commands that answer an unknown name with the nearest."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the first word names.
+
+        Raises:
+            UnknownNameError: there is none.
+        """
+        name = args[0]
+        if not (ctx.resilient_parsing or name.startswith("-") or self.get_command(ctx, name)):
+            raise UnknownNameError("command", name, self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
     name="dlbench",
+    cls=CommandGroup,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     invoke_without_command=True,
@@ -35,6 +52,7 @@ app = typer.Typer(
     epilog=_example("dlbench compare-archs", "dlbench grid --lr 1e-3 1e-2 --batch-size 16 32"),
 )
 data_app = typer.Typer(
+    cls=CommandGroup,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     invoke_without_command=True,
@@ -156,11 +174,9 @@ def _main(args: list[str]) -> int:
 
 def _complain(error: DlbenchError | typer.TyperException) -> int:
     if isinstance(error, DlbenchError):
-        _print_error(str(error), one_line=error.exit_code == 2)
-        return error.exit_code
-    context = getattr(error, "ctx", None)
-    where = f". See '{context.command_path} --help'" if context else ""
-    _print_error(error.format_message().replace("Value error, ", "").rstrip(".") + where)
+        _print_error(messages.described(error), one_line=error.exit_code == 2)
+    else:
+        _print_error(messages.misused(error))
     return error.exit_code
 
 

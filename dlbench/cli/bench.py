@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dlbench.cli.options import Values, check_path, takes
+from dlbench.cli.options import FLAGS, Values, check_path, takes
 from dlbench.cli.studies import print_json
 from dlbench.errors import InputError, UnknownNameError, shown
+
+if TYPE_CHECKING:
+    from dlbench.bench.commands import Work
+    from dlbench.bench.steps import Tell
 
 #: The flags that mean something for each benchmark, and what it can be measured against.
 _FLAGS = {
@@ -35,7 +40,7 @@ class BenchOptions:
     what: Annotated[
         Literal["steps", "grid", "archs", "trial", "scaling"],
         typer.Argument(
-            metavar="WHAT",
+            metavar="BENCHMARK",
             help="steps: training step by step; grid, archs, trial: whole commands; scaling: cost against size.",
         ),
     ] = "steps"
@@ -127,16 +132,31 @@ def _measure(options: BenchOptions, against: Sequence[str], repeats: int, tell: 
     else:
         work = {"grid": commands.grid, "archs": commands.archs}[options.what](epochs)
     tell(tables.announcement(options.what, commands.estimate_s(work, against, repeats)))
-    return commands.run(work, against, repeats, tell)
+    return measure_command(work, against, repeats, tell)
+
+
+def measure_command(work: Work, against: Sequence[str], repeats: int, tell: Tell) -> dict[str, Any]:
+    """Measure the command that does some work; the record names it."""
+    from dlbench.bench import commands
+    from dlbench.spec.designs import values_of
+    from dlbench.spec.study import KINDS
+
+    words = [KINDS[work.design], "--device", "cpu"]
+    for name, value in work.axes.items():
+        words += [FLAGS[name], *map(str, values_of(value))]
+
+    def process(out: Path) -> list[str]:
+        return [sys.executable, "-m", "dlbench", *words, "--out", str(out), "--json", "--quiet", "--yes"]
+
+    return {"command": ["dlbench", *words], **commands.run(work, process, against, repeats, tell)}
 
 
 def _check_flags(options: BenchOptions) -> None:
     for name in ("model", "batch_size", "optimizer", "epochs"):
         if getattr(options, name) is not None and name not in _FLAGS[options.what]:
-            flag = "--" + name.replace("_", "-")
             takes_it = [what for what, flags in _FLAGS.items() if name in flags]
             raise InputError(
-                f"bench {options.what} takes no {flag}; leave it out, or take bench {' or '.join(takes_it)}"
+                f"bench {options.what} takes no {FLAGS[name]}; leave it out, or take bench {' or '.join(takes_it)}"
             )
 
 
@@ -149,7 +169,7 @@ def _against(options: BenchOptions) -> list[str]:
                 raise InputError(
                     f"bench {options.what} compares with nothing; leave --against {shown(name)} out"
                 )
-            raise UnknownNameError(f"reference of bench {options.what}, --against", name, known)
+            raise UnknownNameError(f"reference of bench {options.what}", name, known, field="against")
         if name != "flax" and importlib.util.find_spec("torch") is None:
             raise InputError(
                 f"--against {name} needs PyTorch, which is not installed: pip install 'dlbench[oracle]'"
@@ -164,7 +184,7 @@ def _models(names: Sequence[str]) -> list[str]:
     known = {name_key(model): model for model in MODELS}
     for name in names:
         if name_key(name) not in known:
-            raise UnknownNameError("network of the benchmark, --model", name, MODELS)
+            raise UnknownNameError("network of the benchmark", name, MODELS, field="model")
     return list(dict.fromkeys(known[name_key(name)] for name in names))
 
 

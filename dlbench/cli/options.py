@@ -10,12 +10,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from types import NoneType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
-from dlbench.errors import InputError, shown
+from dlbench.errors import InputError, UnknownNameError
+
+if TYPE_CHECKING:
+    from dlbench.studies.options import RunOptions
 
 WHAT, DATA, HOW, OUTPUT = "What to train", "Data and chance", "How to run it", "Output"
 
@@ -40,14 +44,14 @@ DEFAULTS = {
     "vary": "all",
 }
 
-#: What ``--seeds`` allows; the checks of a grid would take long over more.
-MAX_SEEDS = 100_000
+#: The flag of each field that some command takes, where errors name one; :func:`takes` fills it.
+FLAGS: dict[str, str] = {}
 
 Values = list[str] | None
 
 
-def _values(flag: str, panel: str, metavar: str, text: str) -> Any:
-    return typer.Option(flag, metavar=metavar, help=text, rich_help_panel=panel)
+def _values(flag: str, panel: str, metavar: str, text: str, *aliases: str) -> Any:
+    return typer.Option(flag, *aliases, metavar=metavar, help=text, rich_help_panel=panel)
 
 
 def _option(flag: str, panel: str, text: str, **more: Any) -> Any:
@@ -61,14 +65,18 @@ class StudyOptions:
     model: Annotated[
         Values, _values("--model", WHAT, "NAME...", "Models by name, or MODULE:ATTRIBUTE of your own.")
     ] = None
-    learning_rate: Annotated[Values, _values("--lr", WHAT, "NUMBER...", "Learning rates.")] = None
+    learning_rate: Annotated[
+        Values, _values("--lr", WHAT, "NUMBER...", "Learning rates.", "--learning-rate")
+    ] = None
     batch_size: Annotated[Values, _values("--batch-size", WHAT, "N...", "Images a step.")] = None
     optimizer: Annotated[Values, _values("--optimizer", WHAT, "NAME...", "adam, sgd (momentum 0.9).")] = None
     weight_decay: Annotated[Values, _values("--weight-decay", WHAT, "NUMBER...", "Weight decays.")] = None
     decay_mode: Annotated[
         Values, _values("--decay-mode", WHAT, "NAME...", "decoupled, or l2 (added to the gradient).")
     ] = None
-    num_epochs: Annotated[Values, _values("--epochs", WHAT, "N...", "Passes over the training set.")] = None
+    num_epochs: Annotated[
+        Values, _values("--epochs", WHAT, "N...", "Passes over the training set.", "--num-epochs")
+    ] = None
     dropout: Annotated[Values, _values("--dropout", WHAT, "RATE...", "Dropout rates.")] = None
     transform: Annotated[
         Values, _values("--transform", WHAT, "NAME...", "standard, augmented (rotated and shifted).")
@@ -100,7 +108,7 @@ class StudyOptions:
         str | None, _option("--config", HOW, "YAML file of a study; flags override it.", metavar="FILE")
     ] = None
     device: Annotated[
-        Literal["auto", "cpu", "gpu", "tpu", "metal"], _option("--device", HOW, "Where to train [auto].")
+        str, _option("--device", HOW, "Where to train [auto].", metavar="auto|cpu|gpu|tpu|metal")
     ] = "auto"
     workers: Annotated[
         str | None,
@@ -145,51 +153,41 @@ class StudyOptions:
         if self.test_augmented:
             given["test_augmented"] = [True]
         if self.seeds is not None:
+            from dlbench.spec.designs import first_seeds
+
             if "seed" in given:
                 raise InputError(
-                    f"--seeds {self.seeds[:100]} and --seed both name the seeds; give one of them"
+                    f"--seeds {self.seeds[:100]} and --seed both name the seeds", remedy="give one of them"
                 )
-            count = _whole(self.seeds)
-            if not isinstance(count, int) or not 1 <= count <= MAX_SEEDS:
-                raise InputError(f"--seeds must be a number from 1 to {MAX_SEEDS:,}; got {shown(self.seeds)}")
-            given["seed"] = range(count)
+            given["seed"] = first_seeds(_whole(self.seeds))
         return given
 
-    def settings(self) -> dict[str, Any]:
-        """Where and how to run, as :func:`dlbench.studies.running.run` takes it.
+    def run_options(self) -> RunOptions:
+        """Where and how to run.
 
         Raises:
-            InputError: two flags for one thing, or a name that is a path.
+            InputError: two flags for one thing, a name that is a path, or no number of epochs.
         """
+        from dlbench.studies.options import RunOptions
+
         for flag in ("--out", "--name", "--data-dir", "--config", "target"):
             check_path(flag, getattr(self, flag.removeprefix("--").replace("-", "_"), None))
         if self.out and self.name:
             raise InputError(
-                f"--out {self.out} and --name {self.name} both name the folder; give one of them"
+                f"--out {self.out} and --name {self.name} both name the folder", remedy="give one of them"
             )
         if self.name and (Path(self.name).name != self.name or self.name == ".."):
-            raise InputError(f"--name must be a plain name; got {self.name!r}. Use --out for a path")
+            raise InputError(f"--name must be a plain name; got {self.name!r}", remedy="use --out for a path")
         out = self.out or (self.name and f"runs/{self.name}")
-        return {
-            "out": Path(out) if out else None,
-            "workers": None if self.workers is None else _whole(self.workers),
-            "lanes": _whole(self.lanes),
-            "device": self.device,
-            "data_dir": self.data_dir,
-        }
-
-    def persistence(self) -> dict[str, Any]:
-        """What to do about interruptions and failures, as :func:`dlbench.studies.running.run` takes it.
-
-        Raises:
-            InputError: no number of epochs.
-        """
-        every = None if self.checkpoint_every is None else _whole(self.checkpoint_every)
-        if every is not None and (not isinstance(every, int) or every < 1):
-            raise InputError(
-                f"--checkpoint-every must be a positive number of epochs; got {shown(self.checkpoint_every)}"
-            )
-        return {"checkpoint_every": every, "retry_failed": self.retry_failed}
+        given = {name: getattr(self, name) for name in ("workers", "lanes", "checkpoint_every")}
+        numbers: dict[str, Any] = {name: _whole(text) for name, text in given.items() if text is not None}
+        return RunOptions(
+            out=Path(out) if out else None,
+            device=self.device,
+            data_dir=self.data_dir,
+            retry_failed=self.retry_failed,
+            **numbers,
+        )
 
 
 def check_path(flag: str, text: str | None) -> None:
@@ -197,7 +195,7 @@ def check_path(flag: str, text: str | None) -> None:
     if text is None:
         return
     if not text.strip():
-        raise InputError(f"{flag} is empty; name a file or folder, or leave it out")
+        raise InputError(f"{flag} is empty", remedy="name a file or folder, or leave it out")
     if not text.isprintable():
         raise InputError(f"{flag} must be printable text; got {text[:100]!r}")
     if len(text.encode()) > 4000 or any(len(part.encode()) > 255 for part in Path(text).parts):
@@ -241,17 +239,14 @@ class CompareOptions(StudyOptions):
             raise InputError(
                 f"--max-seeds {self.max_seeds[:100]} goes with --until-separated; for a fixed number take --seeds"
             )
-        count = _whole(self.max_seeds)
-        if not isinstance(count, int) or not 1 <= count <= MAX_SEEDS:
-            raise InputError(
-                f"--max-seeds must be a number from 1 to {MAX_SEEDS:,}; got {shown(self.max_seeds)}"
-            )
-        return count
+        from dlbench.spec.designs import first_seeds
 
-    def settings(self) -> dict[str, Any]:
+        return len(first_seeds(_whole(self.max_seeds), "max_seeds"))
+
+    def run_options(self) -> RunOptions:
         """As those of every study, once the budget is known to be one."""
         self.budget()
-        return StudyOptions.settings(self)
+        return StudyOptions.run_options(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,23 +271,37 @@ def takes(
     """Decorator: give a command the flags that a dataclass declares; it is called with one such record.
 
     Args:
-        record: a dataclass whose fields are annotated as Typer parameters.
+        record: a dataclass whose fields are annotated as Typer parameters; those that are literals are checked.
         defaults: what ``--help`` says of a field that is not given.
     """
     shown = defaults or {}
 
     def decorate(command: Callable[[Options], int | None]) -> Command:
+        choices: dict[str, tuple[str, ...]] = {}
+        kinds: dict[str, str] = {}
+
         @functools.wraps(command)
         def wrapper(**values: Any) -> int | None:
+            for name, known in choices.items():
+                if values[name] is not None and values[name] not in known:
+                    raise UnknownNameError(kinds[name], values[name], known, field=name)
             return command(record(**values))
 
         hints = get_type_hints(record, include_extras=True)
         parameters = []
         for field in fields(record):  # type: ignore[arg-type]
             annotation, info = get_args(hints[field.name])
+            info = copy.copy(info)
             if field.name in shown:
-                info = copy.copy(info)
                 info.help = f"{info.help.rstrip('.')} [{shown[field.name]}]."
+            if known := _literals(annotation):
+                choices[field.name] = known
+                kinds[field.name] = (
+                    field.name if str(info.default).startswith("--") else info.metavar
+                ).lower()
+                annotation, info.metavar = str | None, info.metavar or "|".join(known)
+            if str(info.default).startswith("--"):  # inside Annotated, the first name comes before the others
+                FLAGS[field.name] = info.default
             hints[field.name] = Annotated[annotation, info]
             parameters.append(
                 inspect.Parameter(
@@ -309,6 +318,14 @@ def takes(
     return decorate
 
 
+def _literals(annotation: Any) -> tuple[str, ...]:
+    """The values of a literal type, or of an optional one; none of any other."""
+    parts = [part for part in get_args(annotation) or () if part is not NoneType]
+    if get_origin(annotation) is Literal:
+        return tuple(parts)
+    return _literals(parts[0]) if len(parts) == 1 and get_origin(parts[0]) is Literal else ()
+
+
 class ManyValuesCommand(TyperCommand):
     """A command whose repeatable flags take several values: ``--lr 1e-3 1e-2``, repeated, or with commas."""
 
@@ -316,7 +333,7 @@ class ManyValuesCommand(TyperCommand):
         """Rewrite the flags to the repeated form that Typer knows, then parse."""
         flags = {flag for param in self.params if getattr(param, "multiple", False) for flag in param.opts}
         try:
-            args = spread(args, flags)
+            args = split_values(args, flags)
         except InputError as error:
             if not ctx.resilient_parsing:
                 ctx.fail(str(error))
@@ -335,11 +352,15 @@ class ManyValuesCommand(TyperCommand):
                 formatter.write_dl([record for _, record in group])
 
 
-def spread(args: Iterable[str], flags: set[str]) -> list[str]:
+#: Dashes that word processors write for two hyphens.
+_DASHES = ("\u2013", "\u2014")
+
+
+def split_values(args: Iterable[str], flags: set[str]) -> list[str]:
     """Rewrite ``--lr a b,c`` to ``--lr a --lr b --lr c`` for the flags that take several values.
 
     Raises:
-        InputError: one of these flags has no value.
+        InputError: one of these flags has no value, or a word begins with a dash that is no hyphen.
     """
     rewritten: list[str] = []
     current, count = "", 1
@@ -348,6 +369,8 @@ def spread(args: Iterable[str], flags: set[str]) -> list[str]:
         if arg == "--":
             rewritten += [arg, *rest]
             break
+        if arg[:1] in _DASHES and arg[1:2].isalpha():
+            raise InputError(f"{arg[:100]!r} begins with a dash that is not a hyphen; take --{arg[1:100]}")
         name, equals, value = arg.partition("=")
         if _is_flag(arg):
             _has_value(current, count)

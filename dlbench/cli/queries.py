@@ -17,7 +17,7 @@ import typer
 
 from dlbench.cli.checks import check
 from dlbench.cli.options import Values, takes
-from dlbench.cli.studies import print_json, show_failures, study_folder
+from dlbench.cli.studies import WHOLE_TABLE, print_json, show_failures, study_folder
 from dlbench.errors import InputError, UnknownNameError, WorkerError
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _report(result: StudyResult, keep_order: bool) -> list[Any]:
     from dlbench import report
 
     said = report.study_report(result)
-    if result.spec.kind == "compare-archs":
+    if result.spec.design == "comparison":
         from dlbench.analysis.answers import correct_answers
 
         said[-1:-1] = report.same_images_report(result, correct_answers(result.complete))
@@ -156,7 +156,7 @@ def _print(
         case "markdown":
             terminal.text(report.to_markdown(parts()))
         case _:
-            terminal.show(parts())
+            terminal.show(parts(), WHOLE_TABLE)
 
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -208,7 +208,7 @@ def _sorted(trials: Sequence[TrialResult], wanted: str) -> list[TrialResult]:
 
 def _field(name: str) -> str:
     from dlbench.records import METRICS
-    from dlbench.spec.config import ALIASES
+    from dlbench.spec.naming import ALIASES
     from dlbench.storage.results import TRIAL_FIELDS
 
     field = ALIASES.get(name, name)
@@ -249,7 +249,7 @@ def info(options: InfoOptions) -> None:
 
 def _jax_environment() -> dict[str, Any]:
     """What jax sees, asked in a process of its own: this one stays free of it."""
-    command = [sys.executable, "-m", "dlbench.execution.worker", "--environment"]
+    command = [sys.executable, "-m", "dlbench.execution.worker", "environment"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise WorkerError(f"jax cannot start:\n{done.stderr.strip()}")

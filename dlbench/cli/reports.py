@@ -113,7 +113,7 @@ def _refuse_foreign(path: Path) -> None:
     Raises:
         InputError: the file is somebody else's.
     """
-    from dlbench.report.document import MARKER
+    from dlbench.report.document import MARK
 
     if not path.exists():
         return
@@ -122,7 +122,7 @@ def _refuse_foreign(path: Path) -> None:
             start = file.read(500)
     except OSError as error:
         raise InputError(f"{path} cannot be replaced: {error.strerror}; name another file") from None
-    if MARKER.encode() not in start:
+    if MARK.encode() not in start:
         raise InputError(f"{path} was not written by 'dlbench report'; move it away, or name another file")
 
 

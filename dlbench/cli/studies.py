@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from dlbench.cli.options import DEFAULTS, CompareOptions, StudyOptions, TargetOptions, takes
+from dlbench.cli.options import DEFAULTS, FLAGS, CompareOptions, StudyOptions, TargetOptions, takes
 from dlbench.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
     from dlbench.execution.plan import Plan
-    from dlbench.spec.config import Config, Kind
-    from dlbench.spec.study import StudySpec
+    from dlbench.spec.config import Config
+    from dlbench.spec.study import Design, StudySpec
+    from dlbench.studies.options import RunOptions
     from dlbench.studies.result import StudyResult
 
 #: What compare-archs takes where neither flags nor file say otherwise: worth reading, and done in a minute.
@@ -40,6 +40,8 @@ _COMPARE_SHOWN = DEFAULTS | {
     name: " ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
     for name, values in COMPARE_DEFAULTS.items()
 }
+#: Where all rows of a long table are.
+WHOLE_TABLE = "'dlbench results STUDY --format csv' prints them all."
 #: Longer studies are started only on a yes.
 LONG_S = 2 * 3600.0
 
@@ -47,7 +49,7 @@ LONG_S = 2 * 3600.0
 @takes(StudyOptions, DEFAULTS)
 def train(options: StudyOptions) -> int:
     """Train one trial and test it."""
-    return _perform(*_study(options, "train"), options, options.settings())
+    return _perform(*_study(options, "single"), options, options.run_options())
 
 
 @takes(StudyOptions, DEFAULTS)
@@ -56,7 +58,7 @@ def grid(options: StudyOptions) -> int:
 
     Flags take several values: --lr 1e-3 1e-2, --lr 1e-3,1e-2, or --lr 1e-3 --lr 1e-2.
     """
-    return _perform(*_study(options, "grid"), options, options.settings())
+    return _perform(*_study(options, "grid"), options, options.run_options())
 
 
 @takes(CompareOptions, _COMPARE_SHOWN)
@@ -65,7 +67,7 @@ def compare_archs(options: CompareOptions) -> int:
 
     All are trained alike, each with several seeds; with --until-separated, with as many as it takes.
     """
-    return _perform(*_study(options, "compare-archs"), options, options.settings())
+    return _perform(*_study(options, "comparison"), options, options.run_options())
 
 
 @takes(TargetOptions)
@@ -76,48 +78,45 @@ def run(options: TargetOptions) -> int:
     """
     if not (options.target or options.config):
         raise InputError("run needs the file of a study, or the folder of one: dlbench run CONFIG.yaml")
-    study, settings, config = _target(options)
-    return _perform(study, config, options, settings)
+    study, read, how = _target(options)
+    return _perform(study, read, options, how)
 
 
 @takes(TargetOptions, DEFAULTS)
 def plan(options: TargetOptions) -> int:
-    """Say what a study comes to, and train nothing.
+    """Show the number of trials and the estimated time of a study, and train nothing.
 
     Trials, programs, estimated time, and what is done already. Writes nothing.
     """
-    options.persistence()
-    study, settings, _ = _target(options)
-    return _show_plan(_planned(study, options, settings), options)
+    study, read, how = _target(options)
+    return _show_plan(_planned(study, read, options, how), options)
 
 
-def _target(options: TargetOptions) -> tuple[StudySpec, dict[str, Any], str]:
-    """The study that a file or folder holds, how to run it, and the file's text."""
+def _target(options: TargetOptions) -> tuple[StudySpec, Config | None, RunOptions]:
+    """The study that a file or folder holds, the file, and how to run it."""
     from dlbench.spec import config
     from dlbench.spec.registry import resolve_model
-    from dlbench.spec.trial import FLAGS
     from dlbench.studies import growing
     from dlbench.studies.result import open_study
 
-    settings = options.settings()
+    how = options.run_options()
     if options.target and options.config:
         raise InputError(f"{options.target} and --config {options.config} both name the study; give one")
     file = options.target or options.config
     if file is None:
-        return _study(options, "grid")[0], settings, ""
+        return *_study(options, "grid"), how
     if Path(file).is_file() or Path(file).suffix in (".yaml", ".yml"):
         read = config.read(Path(file))
-        return _expand(read, read.kind, options), settings, read.text
+        return _expand(read, read.design, options), read, how
     for name in options.model or ():
         resolve_model(name)  # naming a model of one's own says that its code may run
     given = [FLAGS[name] for name in options.fields_given() if name != "model"]
-    given += [f"--{name}" for name in ("out", "name") if getattr(options, name)]
-    given += ["--until-separated"] if options.until_separated else []
+    given += [FLAGS[name] for name in ("out", "name", "until_separated") if getattr(options, name)]
     if given:
         raise InputError(f"{file} holds a study already, which {given[0]} cannot change; leave it out")
     folder = study_folder(file)
     study = open_study(folder).spec
-    return growing.grown(study) if study.looks else study, settings | {"out": folder}, ""
+    return growing.grown(study) if study.looks else study, None, dataclasses.replace(how, out=folder)
 
 
 def study_folder(name: str) -> Path:
@@ -136,35 +135,34 @@ def study_folder(name: str) -> Path:
     raise UnknownNameError("study", name, known or ["none yet"])
 
 
-def _study(options: StudyOptions, kind: Kind) -> tuple[StudySpec, str]:
-    """The study that the flags ask for, and the text of the file that they override."""
+def _study(options: StudyOptions, design: Design) -> tuple[StudySpec, Config | None]:
+    """The study that the flags ask for, and the file that they override."""
     from dlbench.spec import config
 
-    options.settings()  # what is wrong with them is said before any file is read
+    options.run_options()  # what is wrong with them is said before any file is read
     read = config.read(Path(options.config)) if options.config else None
-    return _expand(read, kind, options), read.text if read else ""
+    return _expand(read, design, options), read
 
 
-def _expand(read: Config | None, kind: Kind, options: StudyOptions) -> StudySpec:
+def _expand(read: Config | None, design: Design, options: StudyOptions) -> StudySpec:
     """Merge the command's defaults, the file and the flags, the later over the earlier."""
     from dlbench.spec import claims
-    from dlbench.spec.designs import expand, union
+    from dlbench.spec.designs import check_comparison, expand, union
     from dlbench.studies import growing
 
-    defaults = COMPARE_DEFAULTS if kind == "compare-archs" else {}
+    defaults = COMPARE_DEFAULTS if design == "comparison" else {}
     flags = options.fields_given()
     axes = [{**defaults, **part, **flags} for part in (read.grids if read else [{}])]
-    if kind == "train":
+    if design == "single":
         if read and len(axes) > 1:
             raise InputError(
                 f"{read.path} has {len(axes)} grids, and train takes one trial; 'dlbench grid' takes them"
             )
         axes = [_first(axes[0])]
-    with _flags_named():
-        parts = [expand(part, kind) for part in axes]
+    parts = [expand(part, design) for part in axes]
     study = union(parts)
     if read and read.claims:  # they are about the file's own trials, whatever the flags leave of them
-        own = union([expand({**defaults, **part}, kind) for part in read.grids])
+        own = union([expand({**defaults, **part}, design) for part in read.grids])
         claims.check(read.claims, own.trials)
     repeated = sum(len(part.trials) for part in parts) - len(study.trials)
     if repeated:
@@ -173,9 +171,8 @@ def _expand(read: Config | None, kind: Kind, options: StudyOptions) -> StudySpec
         terminal.message(
             f"Warning: {count(repeated, 'trial')} of one grid are in another too; each is trained once"
         )
-    if kind == "compare-archs" and len(study.axes.get("model", ())) < 2:
-        name = study.trials[0].model
-        raise InputError(f"compare-archs needs two models or more; got --model {name}. See 'dlbench train'")
+    if design == "comparison":
+        check_comparison(study)
     budget = options.budget() if isinstance(options, CompareOptions) else None
     return study if budget is None else growing.grown(study, budget)
 
@@ -183,7 +180,6 @@ def _expand(read: Config | None, kind: Kind, options: StudyOptions) -> StudySpec
 def _first(axes: dict[str, Any]) -> dict[str, Any]:
     """One value of each, with a warning where there were more."""
     from dlbench.report import terminal
-    from dlbench.spec.trial import FLAGS
 
     for name, values in axes.items():
         if len(values) > 1:
@@ -196,41 +192,18 @@ def _first(axes: dict[str, Any]) -> dict[str, Any]:
     return {name: values[:1] for name, values in axes.items()}
 
 
-def _planned(study: StudySpec, options: StudyOptions, settings: dict[str, Any]) -> Plan:
+def _planned(study: StudySpec, read: Config | None, options: StudyOptions, how: RunOptions) -> Plan:
     from dlbench.report import terminal
-    from dlbench.studies import growing
-    from dlbench.studies import planning as library
+    from dlbench.studies.planning import plan
 
-    plan = growing.plan if study.looks else library.plan
     try:
-        with terminal.waiting("checking the study and its data", options.quiet), _flags_named():
-            return plan(study, **settings)
+        with terminal.waiting("checking the study and its data", options.quiet):
+            return plan(study, how)
     except InputError as error:
-        raise InputError(_place(options, str(error)) + str(error)) from None
-
-
-def _place(options: StudyOptions, text: str) -> str:
-    """The place in the study's file that a message about a flag means, if it is there that its value comes from."""
-    from dlbench.spec import config
-    from dlbench.spec.trial import FLAGS
-
-    file = options.config or getattr(options, "target", None)
-    if not file or not Path(file).is_file():
-        return ""
-    places = config.read(Path(file)).places
-    named = re.findall(r"--[a-z-]+", text)
-    meant = [name for flag in named for name in places if FLAGS.get(name) == flag]
-    return next((f"{places[name]}: " for name in meant if name not in options.fields_given()), "")
-
-
-@contextmanager
-def _flags_named() -> Iterator[None]:
-    """Say which flag a name that nobody knows came from."""
-    try:
-        yield
-    except UnknownNameError as error:
-        flag = {"model": "--model", "data set": "--dataset"}.get(error.kind)
-        raise InputError(f"{flag}: {error}" if flag else str(error)) from None
+        if read and error.place is None:
+            in_file = [name for name in error.fields if name not in options.fields_given()]
+            error.place = next((read.places[name] for name in in_file if name in read.places), None)
+        raise
 
 
 def _show_plan(planned: Plan, options: StudyOptions) -> int:
@@ -244,7 +217,7 @@ def _show_plan(planned: Plan, options: StudyOptions) -> int:
     return 0
 
 
-def _perform(study: StudySpec, config: str, options: StudyOptions, settings: dict[str, Any]) -> int:
+def _perform(study: StudySpec, read: Config | None, options: StudyOptions, how: RunOptions) -> int:
     """Run a study and print its report.
 
     Returns:
@@ -256,19 +229,16 @@ def _perform(study: StudySpec, config: str, options: StudyOptions, settings: dic
     from dlbench.studies import growing
     from dlbench.studies.running import run
 
-    persistence = options.persistence()
-    planned = _planned(study, options, settings)
+    planned = _planned(study, read, options, how)
     if options.dry_run:
         return _show_plan(planned, options)
     _confirm(planned, options.yes)
     command = ["dlbench", *sys.argv[1:]]
     progress = StudyProgress(options.quiet)
-    train = growing.run_until_separated if study.looks else run
+    how = dataclasses.replace(how, command=command, config=read.text if read else "", on_event=progress)
     try:
         with progress:
-            result = train(
-                study, **settings, **persistence, command=command, config=config, on_event=progress
-            )
+            result = growing.run_until_separated(study, options=how) if study.looks else run(study, how)
     except KeyboardInterrupt:
         most = "at most " if study.looks else ""
         terminal.message(
@@ -279,7 +249,7 @@ def _perform(study: StudySpec, config: str, options: StudyOptions, settings: dic
     if options.as_json:
         print_json(report.study_record(result))
     else:
-        terminal.show(report.study_report(result))
+        terminal.show(report.study_report(result), WHOLE_TABLE)
     show_failures(result)
     return 1 if result.failed else 0
 

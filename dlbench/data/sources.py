@@ -13,7 +13,7 @@ from dlbench import files
 from dlbench.data import cache, idx, mnist5k, tfds_source
 from dlbench.data.arrays import DIGEST_PREFIX, Dataset, check_name
 from dlbench.data.catalog import PUBLIC_SETS, PublicSet
-from dlbench.errors import DataError, InputError, UnknownNameError
+from dlbench.errors import DataError, Field, InputError, UnknownNameError
 
 DATA_DIR_VARIABLE = "DLBENCH_DATA_DIR"
 DEFAULT = "mnist5k"
@@ -209,8 +209,10 @@ def _load_builtin(name: str, data_dir: Path | None, verify: bool) -> Dataset:
         return found
     if data_dir and not data_dir.is_dir():
         raise DataError(
-            f"the data folder {data_dir} does not exist. "
-            f"Correct --data-dir or {DATA_DIR_VARIABLE}, or make the folder."
+            f"the data folder {data_dir} does not exist",
+            field="data_dir",
+            value=data_dir,
+            remedy=("correct ", Field("data_dir"), f" or {DATA_DIR_VARIABLE}, or make the folder"),
         )
     files = idx.find_files(known, data_dir) if data_dir else None
     origin = _files_origin(files) if files else tfds_source.ORIGIN

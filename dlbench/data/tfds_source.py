@@ -22,7 +22,7 @@ import numpy as np
 
 from dlbench.data.arrays import ARRAY_FIELDS, DIGEST_PREFIX, Dataset, from_arrays
 from dlbench.data.catalog import IDX_FILES, PublicSet
-from dlbench.errors import DataError
+from dlbench.errors import DataError, Field
 from dlbench.files import cache_root
 
 ORIGIN = "tfds"
@@ -51,7 +51,7 @@ def read(known: PublicSet, data_dir: Path | None) -> Dataset:
         absent = _absent_files(known, folder)
         problem = _probe(urllib.parse.urljoin(known.url, absent[0])) if absent else None
         if problem:
-            raise DataError(_offline_message(known, data_dir, folder, absent, problem))
+            raise _offline(known, data_dir, folder, absent, problem)
     with tempfile.TemporaryDirectory(prefix="dlbench-") as out:
         _run_child(known, folder, Path(out), prepared)
         dataset = from_arrays(
@@ -140,19 +140,21 @@ def _probe(url: str) -> str | None:
     return answer[0] or None
 
 
-def _offline_message(
+def _offline(
     known: PublicSet, data_dir: Path | None, folder: Path, absent: list[str], problem: str
-) -> str:
+) -> DataError:
     host = urllib.parse.urlsplit(known.url).hostname
-    ways = []
+    remedy: list[str] = ["connect to the network, or "]
     if known.idx_folders:
         place = (data_dir or Path("DATA_DIR")) / known.idx_folders[0]
-        named = "" if data_dir else ", DATA_DIR being your data folder (--data-dir or DLBENCH_DATA_DIR)"
-        ways.append(f"put the IDX files {', '.join(IDX_FILES.values())} (plain or .gz) into {place}{named}")
-    ways.append(f"put the original {', '.join(absent)} into {manual_folder(known, folder)}")
-    return (
-        f"data set {known.name!r} is not here and cannot be downloaded from {host} ({problem}). "
-        f"Connect to the network, or {'; or '.join(ways)}. Data set 'mnist5k' needs no network."
+        remedy.append(f"put the IDX files {', '.join(IDX_FILES.values())} (plain or .gz) into {place}")
+        if not data_dir:
+            remedy += [", DATA_DIR being your data folder (", Field("data_dir"), " or DLBENCH_DATA_DIR)"]
+        remedy.append("; or ")
+    remedy.append(f"put the original {', '.join(absent)} into {manual_folder(known, folder)}")
+    return DataError(
+        f"data set {known.name!r} is not here and cannot be downloaded from {host} ({problem})",
+        remedy=(*remedy, ". Data set 'mnist5k' needs no network"),
     )
 
 

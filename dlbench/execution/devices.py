@@ -7,13 +7,15 @@ import subprocess
 from collections.abc import Callable
 from importlib import metadata
 
-from dlbench.errors import InputError, SpecError, shown
+from dlbench.errors import Field, InputError, SpecError, unknown
 from dlbench.spec import registry
 from dlbench.spec.study import StudySpec
 
 DEVICES = ("auto", "cpu", "gpu", "tpu", "metal")
 #: Lanes that a program takes on an accelerator, at most, unless told; always a power of two.
 AUTO_LANES = 64
+#: What others call these devices.
+_MEANT = {"cuda": "gpu", "nvidia": "gpu", "rocm": "gpu", "mps": "metal"}
 _PLUGINS = {"gpu": ("jax-cuda12-plugin", "jax-cuda13-plugin"), "tpu": ("libtpu",), "metal": ("jax-mps",)}
 
 
@@ -24,15 +26,18 @@ def device(asked: str) -> str:
         SpecError: no such kind, or no plug-in for it.
     """
     if asked not in DEVICES:
-        raise SpecError(f"--device must be one of {', '.join(DEVICES)}; got {shown(asked)}")
+        if meant := _MEANT.get(asked.lower()) if isinstance(asked, str) else None:
+            raise SpecError.must_be("device", f"one of {', '.join(DEVICES)}", asked, remedy=f"take {meant!r}")
+        raise SpecError(unknown("device", asked, DEVICES), field="device", value=asked)
     installed = [device for device, packages in _PLUGINS.items() if any(map(_is_installed, packages))]
     if asked == "auto":
         return installed[0] if installed else "cpu"
     if asked != "cpu" and asked not in installed:
         extra = {"gpu": "cuda"}.get(asked, asked)
         raise SpecError(
-            f"--device {asked} needs jax's plug-in for it, which is not installed; "
-            f"pip install 'dlbench[{extra}]', or take --device cpu"
+            *(Field("device"), f" {asked} needs jax's plug-in for it, which is not installed"),
+            value=asked,
+            remedy=(f"pip install 'dlbench[{extra}]', or take ", Field("device"), " cpu"),
         )
     return asked
 
@@ -54,7 +59,7 @@ def lanes(asked: int | str, kind: str) -> Callable[[int], int]:
     if asked == "auto":
         return (lambda count: 1) if kind == "cpu" else (lambda count: min(AUTO_LANES, _power_of_two(count)))
     if not isinstance(asked, int) or isinstance(asked, bool) or not 1 <= asked <= 4096:
-        raise SpecError(f"--lanes must be 'auto' or a number from 1 to 4096; got {shown(asked)}")
+        raise SpecError.must_be("lanes", "'auto' or a number from 1 to 4096", asked)
     return lambda count: asked
 
 
@@ -73,11 +78,14 @@ def workers(asked: int | None, kind: str, study: StudySpec, left: int) -> int:
     if asked is None:
         return 0 if at_home else max(1, min(count(kind), left))
     if isinstance(asked, bool) or not isinstance(asked, int) or not 0 <= asked <= 1024:
-        raise SpecError(f"--workers must be a number from 0 to 1024; got {asked!r}")
+        raise SpecError.must_be("workers", "a number from 0 to 1024", asked)
     if asked and at_home:
         raise InputError(
             f"the model {registry.label(at_home[0])!r} is defined in the main script or notebook, where worker "
-            "processes cannot import it; move it to a module, or train in this process with workers=0"
+            "processes cannot import it",
+            field="model",
+            value=at_home[0],
+            remedy="move it to a module, or train in this process with workers=0",
         )
     return asked
 

@@ -1,8 +1,8 @@
 """Train the trials of one program at a time on one device, and report what happens.
 
 :class:`Worker` does the work, in whichever process. ``python -m dlbench.execution.worker`` is a process that does it
-for a parent, over pipes (see :mod:`dlbench.execution.messages`); with ``--environment`` it
-prints what it computes with.
+for a parent, over pipes (see :mod:`dlbench.execution.messages`); given the argument ``environment``
+it prints what it computes with.
 """
 
 from __future__ import annotations
@@ -421,7 +421,7 @@ def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
 
 def main() -> None:
     """The worker process: what anybody prints goes to standard error, answers have a pipe of their own."""
-    if sys.argv[1:] == ["--environment"]:
+    if sys.argv[1:] == ["environment"]:
         json.dump(environment.describe(), sys.stdout)
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides

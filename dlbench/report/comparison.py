@@ -27,7 +27,7 @@ from dlbench.storage.results import StudyRecord
 
 
 def comparison_record(result: StudyRecord) -> dict[str, Any]:
-    """What may be concluded from a comparison, for ``--json``."""
+    """What may be concluded from a comparison, as a record."""
     judged = judge(result)
     looks, look, ranked = result.spec.looks, judged.look, judged.ranked
     alpha = (alpha_of(look) if look else None) if looks else ALPHA
@@ -138,7 +138,9 @@ def _looks_taken(result: StudyRecord, judged: Judged) -> list[str]:
 def _no_verdict(compared: int) -> list[str]:
     if compared < 2:
         return []
-    return ["A model with one seed has no interval, so no difference can be judged; --seeds 5 repeats each."]
+    return [
+        "A model with one seed has no interval, so no difference can be judged; train each with several seeds."
+    ]
 
 
 def _verdict(ranked: Ranking, look: Look | None) -> list[str]:

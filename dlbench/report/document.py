@@ -12,8 +12,9 @@ from dlbench.report.page import StudyPage
 from dlbench.report.tables import escaped, to_markdown
 from dlbench.report.verdicts import overview
 
-#: Stands at the beginning of every file that may be written anew.
-MARKER = "<!-- written by 'dlbench report' from the studies' files: change those, not this -->"
+#: Ends the first comment of every file that may be written anew, whichever version of dlbench wrote it.
+MARK = "from the studies' files: change those, not this -->"
+MARKER = f"<!-- written by dlbench {MARK}"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Studies as text: what ``dlbench report`` writes of a study, small enough for git, and reads back. No jax.
+"""Studies as text: what is written of a study, small enough for git, and read back. No jax.
 
 | file | what it holds |
 |---|---|
@@ -30,7 +30,7 @@ from dlbench import files
 from dlbench.analysis.claims import ALPHA
 from dlbench.analysis.configurations import configurations
 from dlbench.analysis.looks import alpha_of, last_look
-from dlbench.errors import StoreError
+from dlbench.errors import ANOTHER_OUT, StoreError
 from dlbench.records import OUTCOME_FIELDS, Epoch, Outcome, TrialStatus
 from dlbench.report import (
     claims_report,
@@ -171,7 +171,7 @@ def export(study: Path, folder: Path) -> Export:
         _write(folder / REPORT, to_document("", [exported.section()], folder))
     except OSError as error:
         raise StoreError(
-            f"{folder} cannot be written: {error.strerror or error}; choose another --out"
+            f"{folder} cannot be written: {error.strerror or error}", remedy=ANOTHER_OUT
         ) from None
     return exported
 
@@ -189,12 +189,13 @@ def _refuse_foreign(folder: Path, ids: set[str]) -> None:
     if not (folder / TRIALS).is_file():
         if found - {NOTES}:
             raise StoreError(
-                f"{folder} exists and is no exported study; choose another --out, or rename the study"
+                f"{folder} exists and is not an exported study",
+                remedy=(*ANOTHER_OUT, ", or rename the study"),
             )
         return
     if {row.get("id") for row in _rows(folder / TRIALS)} - ids:
         raise StoreError(
-            f"{folder} holds the export of another study; choose another --out, or remove that folder"
+            f"{folder} holds the export of another study", remedy=(*ANOTHER_OUT, ", or remove that folder")
         )
 
 

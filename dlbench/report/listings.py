@@ -67,7 +67,7 @@ def schedule_in_words(looks: Sequence[int]) -> str:
 
 
 def plan_record(plan: Plan) -> dict[str, Any]:
-    """The same for ``--json``."""
+    """The same as a record that JSON can carry."""
     return {
         "study": {
             "kind": plan.study.kind,
@@ -160,7 +160,7 @@ def data_report(info: DatasetInfo) -> Report:
 
 
 def info_report(record: Mapping[str, Any]) -> Report:
-    """Versions, devices and caches, from what ``dlbench info`` gathered."""
+    """Versions, devices and caches, from a record of them."""
     jax = record["jax"]
     machine = (
         ("python", record["python"]),

@@ -42,7 +42,7 @@ class Plot:
 
 
 def plots_report(result: StudyRecord) -> list[Plot | Table | str]:
-    """Learning curves, a configuration each, and the heat maps of a study: what ``results --plot`` draws."""
+    """Learning curves, a configuration each, and the heat maps of a study: what a terminal draws."""
     found = configurations(result.trials)
     groups = [group for group in found if any(trial.history for trial in group.trials)]
     if not groups:
@@ -52,7 +52,7 @@ def plots_report(result: StudyRecord) -> list[Plot | Table | str]:
     caption = f"Means over seeds ({seeds} at most), as far as they were trained." if seeds > 1 else ""
     if len(groups) > len(shown):
         caption += (
-            f" The first {len(shown)} of {len(groups):,} configurations; --filter and --sort choose others."
+            f" The first {len(shown)} of {len(groups):,} configurations; filter or sort trials to see others."
         )
     plots = [
         Plot(

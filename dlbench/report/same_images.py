@@ -24,7 +24,7 @@ def same_images_report(result: StudyRecord, answers: Mapping[str, NDArray[np.boo
         result: a comparison of models; of other studies, nothing is said.
         answers: per trial id, whether each test image was classified rightly.
     """
-    if result.spec.kind != "compare-archs" or not answers:
+    if result.spec.design != "comparison" or not answers:
         return []
     groups = compared(result)
     lines = []

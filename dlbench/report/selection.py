@@ -54,7 +54,7 @@ def _figures(group: Configuration) -> str:
 def _support(groups: Sequence[Configuration], axes: Sequence[str]) -> list[str]:
     """How many the seeds tell from the first, how many seeds would, and whether others would choose it."""
     if any(len(group.complete) < 2 for group in groups):
-        return ["One seed cannot say how much of its lead is chance; --seeds 5 can."]
+        return ["One seed cannot show how much of its lead is chance; several seeds can."]
     measured = {str(number): group.by_seed(_CHOSEN_BY) for number, group in enumerate(groups)}
     if len(groups) > MAX_RANKED:
         tested = [

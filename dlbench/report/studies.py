@@ -46,10 +46,10 @@ def study_report(result: StudyRecord) -> Report:
 
 
 def findings(result: StudyRecord) -> Report:
-    """What was found, by the kind of study."""
+    """What was found, by the design of the study."""
     if not result.trials:
         return ["No trials."]
-    if result.spec.kind == "compare-archs":
+    if result.spec.design == "comparison":
         parts = comparison_report(result)
     elif len(result.trials) == 1:
         parts = _single(result.trials[0])
@@ -59,8 +59,8 @@ def findings(result: StudyRecord) -> Report:
 
 
 def study_record(result: StudyRecord, chosen: bool = False) -> dict[str, Any]:
-    """The same for ``--json``: of a comparison, with what may be concluded, unless its trials were chosen by it."""
-    judged = result.spec.kind == "compare-archs" and not chosen
+    """The same as a record for JSON; of a comparison with what may be concluded, unless its trials were chosen."""
+    judged = result.spec.design == "comparison" and not chosen
     return {
         "study": result.summary(),
         "trials": Made(result.trials, TrialResult.to_dict),

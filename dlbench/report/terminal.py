@@ -30,14 +30,18 @@ if TYPE_CHECKING:
 _WIDE = 10_000
 #: Rows that are drawn of a table; nobody reads thousands, which take seconds to draw.
 _LONG = 200
-_ALL = "'dlbench results STUDY --format csv'"
 #: Plots are at most this wide, and exactly this without a terminal.
 _PLOT_WIDTH = 100
 _SHADES = ("grey15", "grey23", "dark_green", "green4", "green3")
 
 
-def show(report: Sequence[Table | Plot | str]) -> None:
-    """Print a report to standard output."""
+def show(report: Sequence[Table | Plot | str], whole: str = "") -> None:
+    """Print a report to standard output.
+
+    Args:
+        report: tables, plots and paragraphs.
+        whole: where the rows of a long table are that are not shown, as a sentence.
+    """
     console = _console(sys.stdout)
     for number, part in enumerate(report):
         if number:
@@ -49,7 +53,8 @@ def show(report: Sequence[Table | Plot | str]) -> None:
                 console.print(Text(part.title, style="bold"))
             console.print(_table(replace(part, rows=tuple(part.rows[:_LONG]))))
             if len(part.rows) > _LONG:
-                console.print(Text(f"The first {_LONG:,} of {len(part.rows):,} rows; {_ALL} has them all."))
+                first = f"The first {_LONG:,} of {len(part.rows):,} rows."
+                console.print(Text(f"{first} {whole}".rstrip()))
             if part.caption:
                 console.print(Text(printable(part.caption, "\n"), style="dim"))
         else:

@@ -22,7 +22,7 @@ CAPTION = (
     "Difference: of the means, positive where it favours the claim, with its 95 % interval; of claims on variation, "
     "of the mean distances from the median (Brown-Forsythe test). Effect size: in standard deviations of that "
     "difference (Hedges). p: after Holm's correction over all claims of the study. Supported or reversed: "
-    "p ≤ {level:.2g}, in the claim's direction or against it. 'dlbench replay STUDY TRIAL' trains a trial again."
+    "p ≤ {level:.2g}, in the claim's direction or against it. Every trial named can be trained again by its id."
 )
 
 

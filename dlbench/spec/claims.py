@@ -117,11 +117,13 @@ def check(claims: Sequence[Claim], trials: Sequence[TrialSpec]) -> None:
         for side in (claim.first, claim.second):
             chosen.append({spec for spec in trials if side.selects(spec)})
             if not chosen[-1]:
-                raise ConfigError(f"{side.place}: this selects no trial of the study; {_known(side, trials)}")
+                problem = f"this selects no trial of the study; {_known(side, trials)}"
+                raise ConfigError(problem, place=side.place)
         if chosen[0] & chosen[1] and claim.first.figure == claim.second.figure:
             raise ConfigError(
-                f"{claim.second.place}: {len(chosen[0] & chosen[1])} trials are on both sides of this claim; "
-                "name a field in which the sides differ"
+                f"{len(chosen[0] & chosen[1])} trials are on both sides of this claim",
+                place=claim.second.place,
+                remedy="name a field in which the sides differ",
             )
 
 

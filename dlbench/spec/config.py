@@ -3,7 +3,7 @@
 A file says what the flags say::
 
     description: Does batch normalisation help a small CNN?   # optional
-    kind: grid              # or compare-archs, or train; grid unless given
+    design: grid            # or comparison, or single; grid unless given
     model: [Baseline, Stabilized]
     lr: [1e-3, 1e-2]        # any field of TrialSpec, one value or a list; lr = learning_rate
     epochs: 3               # = num_epochs
@@ -18,32 +18,31 @@ A file says what the flags say::
         figure: test_accuracy           # unless given; on a side, for that side alone
         points: 0.5                     # optional
 
-Every value is checked where it stands: errors name file and line.
+Every value is checked where it stands: errors name file and line. ``kind`` is another name of ``design``, with the
+values grid, compare-archs and train.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any
 
 import yaml
 
-from dlbench.errors import ConfigError, InputError, shown
+from dlbench.errors import ConfigError, InputError, shown, unknown
 from dlbench.spec import designs
 from dlbench.spec.claims import MEASURES, Claim, Selection
+from dlbench.spec.naming import ALIASES
+from dlbench.spec.study import DESIGNS, KINDS, Design
 from dlbench.spec.trial import TrialSpec, make_trial_spec
 
-Kind = Literal["train", "grid", "compare-archs"]
-ALIASES = {"lr": "learning_rate", "epochs": "num_epochs", "seeds": "seed"}
-
-#: More is no study; and what never ends can be named as a file, too.
+#: Longer files are refused; a device that never ends can be named as a file, too.
 MAX_CHARACTERS = 1_000_000
 
 _FIELDS = (*TrialSpec.model_fields, *ALIASES)
-_KEYS = ("description", "kind", "grids", "claims", *_FIELDS)
+_KEYS = ("description", "design", "kind", "grids", "claims", *_FIELDS)
 _CLAIM_KEYS = ("says", "better", "varies", "than", "figure", "points")
 _SIDE_KEYS = ("figure", *(name for name in _FIELDS if name != "seeds"))
 
@@ -54,7 +53,7 @@ class Config:
 
     Attributes:
         path: the file.
-        kind: the kind of study.
+        design: the design of the study.
         description: what it is for, in words.
         grids: values by field of each grid; the study is all of them.
         places: file and line where each field is first given.
@@ -63,7 +62,7 @@ class Config:
     """
 
     path: Path
-    kind: Kind
+    design: Design
     description: str
     grids: tuple[Mapping[str, list[Any]], ...]
     places: Mapping[str, str] = field(default_factory=dict)
@@ -88,16 +87,12 @@ def read(path: Path) -> Config:
     text = _text(path)
     reader = _Reader(path, text)
     top = reader.section(reader.root(), _KEYS)
-    kind = reader.scalar(top.others.get("kind"), "grid")
-    if kind not in get_args(Kind):
-        raise reader.error(
-            top.others["kind"], f"kind must be one of {', '.join(get_args(Kind))}; got {shown(kind)}"
-        )
+    design = reader.design(top.others)
     grids = [{**top.values, **part} for part in reader.grids(top.others.get("grids"))]
     description = reader.scalar(top.others.get("description"), "")
     claims = reader.claims(top.others.get("claims"))
     parts = tuple(grids) or (top.values,)
-    return Config(path, cast(Kind, kind), str(description), parts, reader.places, claims, text)
+    return Config(path, design, str(description), parts, reader.places, claims, text)
 
 
 def read_claims(text: str, path: Path) -> tuple[str, tuple[Claim, ...]]:
@@ -120,7 +115,7 @@ def _text(path: Path) -> str:
         with path.open(encoding="utf-8") as file:
             text = file.read(MAX_CHARACTERS + 1)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise ConfigError(f"the configuration file {path} cannot be read: {reason}") from None
     if len(text) > MAX_CHARACTERS:
         raise ConfigError(f"the configuration file {path} is longer than {MAX_CHARACTERS:,} characters")
@@ -138,16 +133,16 @@ class _Reader:
             self._root = self._loader.get_single_node()
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise ConfigError(f"{path}:{line}: this is no YAML: {error.problem}") from None
+            raise ConfigError(f"invalid YAML: {error.problem}", place=f"{path}:{line}") from None
         except yaml.reader.ReaderError as error:
             line = text.count("\n", 0, error.position) + 1
             raise ConfigError(
-                f"{path}:{line}: this is no YAML: the character {error.character:#x} is not allowed"
+                f"invalid YAML: the character {error.character:#x} is not allowed", place=f"{path}:{line}"
             ) from None
         except yaml.YAMLError as error:
-            raise ConfigError(f"{path}: this is no YAML: {error}") from None
+            raise ConfigError(f"invalid YAML: {error}", place=str(path)) from None
         except RecursionError:
-            raise ConfigError(f"{path}: this is no study: it nests lists or mappings too deeply") from None
+            raise ConfigError("lists or mappings are nested too deeply", place=str(path)) from None
 
     def root(self) -> yaml.Node:
         if self._root is None:
@@ -157,8 +152,10 @@ class _Reader:
     def place(self, node: yaml.Node) -> str:
         return f"{self.path}:{node.start_mark.line + 1}"
 
-    def error(self, node: yaml.Node, text: str) -> ConfigError:
-        return ConfigError(f"{self.place(node)}: {text}")
+    def error(self, node: yaml.Node, problem: str | InputError) -> ConfigError:
+        if isinstance(problem, str):
+            return ConfigError(problem, place=self.place(node))
+        return ConfigError.at(self.place(node), problem)
 
     def scalar(self, node: yaml.Node | None, default: Any) -> Any:
         if node is None:
@@ -166,6 +163,18 @@ class _Reader:
         if not isinstance(node, yaml.ScalarNode):
             raise self.error(node, "one value is needed here, not a list or mapping")
         return self._value(node)
+
+    def design(self, given: Mapping[str, yaml.Node]) -> Design:
+        """What the file says of its design, under either name."""
+        if {"design", "kind"} <= given.keys():
+            raise self.error(given["kind"], "kind is another name of design; keep one of them")
+        for key, known in (("design", [*KINDS]), ("kind", [*KINDS.values()])):
+            if key in given:
+                name = self.scalar(given[key], "")
+                if not isinstance(name, str) or name not in DESIGNS:
+                    raise self.error(given[key], unknown(key, name, known))
+                return DESIGNS[name]
+        return "grid"
 
     def grids(self, node: yaml.Node | None) -> list[dict[str, list[Any]]]:
         if node is None:
@@ -213,7 +222,7 @@ class _Reader:
     def _figure(self, node: yaml.Node | None, default: str) -> str:
         figure = self.scalar(node, default)
         if node is not None and figure not in MEASURES:
-            raise self.error(node, f"figure must be one of {', '.join(MEASURES)}; got {shown(figure)}")
+            raise self.error(node, unknown("figure", figure, MEASURES))
         return str(figure)
 
     def section(
@@ -235,9 +244,7 @@ class _Reader:
         for key_node, value_node in node.value:
             key = self._value(key_node) if isinstance(key_node, yaml.ScalarNode) else None
             if key not in keys:
-                near = difflib.get_close_matches(str(key)[:200], keys, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
-                raise self.error(key_node, f"unknown key {shown(key)}.{hint} Known: {', '.join(keys)}.")
+                raise self.error(key_node, unknown("key", key, keys))
             name = ALIASES.get(key, key)
             if name in lines:
                 raise self.error(key_node, f"{key!r} is given already at {lines[name]}; keep one of them")
@@ -252,11 +259,10 @@ class _Reader:
 
     def _values(self, key: str, name: str, node: yaml.Node, trained: bool) -> list[Any]:
         if key == "seeds" and isinstance(node, yaml.ScalarNode):
-            count = self._value(node)
-            if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= designs.MAX_TRIALS:
-                rule = f"a whole number from 1 to {designs.MAX_TRIALS}, or a list"
-                raise self.error(node, f"seeds must be {rule}; got {shown(count)}")
-            return list(range(count))
+            try:
+                return list(designs.first_seeds(self._value(node)))
+            except InputError as error:
+                raise self.error(node, error) from None
         self._untagged(node)
         items = node.value if isinstance(node, yaml.SequenceNode) else [node]
         values = [self._value(item) for item in items]
@@ -283,13 +289,13 @@ class _Reader:
         try:
             return getattr(make_trial_spec({name: value}), name)
         except InputError as error:
-            raise self.error(node, str(error)) from None
+            raise self.error(node, error) from None
 
     def _check(self, node: yaml.Node, name: str, values: list[Any]) -> None:
         try:
             designs.expand({name: values})
         except InputError as error:
-            raise self.error(node, str(error)) from None
+            raise self.error(node, error) from None
 
     def _value(self, node: yaml.Node) -> Any:
         try:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dlbench.errors import SpecError
+from dlbench.errors import Field, SpecError
 from dlbench.spec.designs import MAX_TRIALS
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import make_trial_spec
@@ -56,12 +56,15 @@ def schedule(num_seeds: int, max_seeds: int) -> tuple[int, ...]:
     """
     if num_seeds < 2:
         raise SpecError(
-            "--until-separated needs two seeds or more to start with; one has no spread: --seeds 5"
+            *(Field("max_seeds"), " needs two seeds or more to start with, since one has no spread"),
+            value=num_seeds,
+            remedy=("give ", Field("seeds"), " 5"),
         )
     if max_seeds < num_seeds:
         raise SpecError(
-            f"--max-seeds {max_seeds:,} is less than the {num_seeds:,} seeds to start with; give more, or take "
-            "fewer --seeds"
+            *(Field("max_seeds"), f" {max_seeds:,} is less than the {num_seeds:,} seeds to start with"),
+            value=max_seeds,
+            remedy=("give more, or take fewer ", Field("seeds")),
         )
     step = max(num_seeds, math.ceil((max_seeds - num_seeds) / (MAX_LOOKS - 1)))
     return (*range(num_seeds, max_seeds, step), max_seeds)
@@ -79,19 +82,29 @@ def with_looks(study: StudySpec, max_seeds: int) -> StudySpec:
     Raises:
         SpecError: no comparison, configurations with unequal seeds, or an impossible budget.
     """
-    if study.kind != "compare-archs":
-        raise SpecError(f"--until-separated is for comparisons of models (compare-archs), not a {study.kind}")
+    if study.design != "comparison":
+        raise SpecError(
+            *(
+                Field("max_seeds"),
+                f" is for comparisons of models; the design of this study is {study.design!r}",
+            ),
+            value=max_seeds,
+        )
     configurations = dict.fromkeys(spec.model_copy(update={"seed": 0}) for spec in study.trials)
     seeds = sorted({spec.seed for spec in study.trials})
     if len(study.trials) != len(configurations) * len(seeds):
         raise SpecError(
-            "--until-separated needs every model to start with the same seeds; give one --seed list"
+            *(Field("max_seeds"), " needs every model to start with the same seeds"),
+            value=max_seeds,
+            remedy=("give all of them one list of ", Field("seed")),
         )
     looks = schedule(len(seeds), max_seeds)
     if len(configurations) * max_seeds > MAX_TRIALS:
         raise SpecError(
-            f"--max-seeds {max_seeds:,} may come to {len(configurations) * max_seeds:,} trials; at most "
-            f"{MAX_TRIALS:,} are allowed: take fewer"
+            *(Field("max_seeds"), f" {max_seeds:,} may lead to {len(configurations) * max_seeds:,} trials; "),
+            f"at most {MAX_TRIALS:,} are allowed",
+            value=max_seeds,
+            remedy="take fewer",
         )
     seeds += range(seeds[-1] + 1, seeds[-1] + 1 + max_seeds - len(seeds))
     make_trial_spec({"seed": seeds[-1]})  # the largest is still a seed

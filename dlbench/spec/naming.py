@@ -1,4 +1,4 @@
-"""What people call fields and values: in tables, captions and messages. No jax."""
+"""What people call fields and values: in commands, files, tables, captions and messages. No jax."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from typing import Any
 
 from dlbench.errors import printable
 from dlbench.spec import registry
-from dlbench.spec.trial import FLAGS
+
+#: Short names of fields, accepted wherever a field is named; ``seeds`` may also be their number.
+ALIASES = {"lr": "learning_rate", "epochs": "num_epochs", "seeds": "seed"}
+_TITLES = {"learning_rate": "lr", "num_epochs": "epochs"}
 
 
 def field_title(name: str) -> str:
-    """What people call a field: its flag, without dashes."""
-    return FLAGS.get(name, name).removeprefix("--").replace("-", " ").replace("_", " ")
+    """What tables call a field: its short name, in words."""
+    return _TITLES.get(name, name).replace("_", " ")
 
 
 def setting(name: str, value: Any) -> str:

@@ -18,7 +18,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dlbench.errors import InputError, UnknownNameError, shown
+from dlbench.errors import Field, InputError, UnknownNameError
 
 #: Canonical name → reference of the five built-in networks, and of the two families they come from.
 BUILT_IN = {
@@ -29,7 +29,7 @@ BUILT_IN = {
     "Modernist": "dlbench.models:modernist",
     "ExperimentalCNN": "dlbench.models:ExperimentalCNN",
 }
-#: The architectures that ``compare-archs`` compares when none is named.
+#: The architectures that are compared when none is named.
 ARCHITECTURES = ("SimpleCNN", "Baseline", "Stabilized", "High-Vision", "Modernist")
 
 _registered: dict[str, str] = {}
@@ -87,10 +87,8 @@ def resolve_model(name: str) -> str:
             _named.add(reference)
             return reference
     if ":" in name:
-        raise InputError(
-            f"--model takes a known name or the form package.module:Attribute; got {shown(name)}"
-        )
-    raise UnknownNameError("model", name, model_names())
+        raise InputError.must_be("model", "a known name, or of the form package.module:Attribute", name)
+    raise UnknownNameError("model", name, model_names(), field="model")
 
 
 def check_trusted(reference: str) -> None:
@@ -101,8 +99,13 @@ def check_trusted(reference: str) -> None:
     """
     if reference not in BUILT_IN and reference not in _named:
         raise InputError(
-            f"the stored study names the model {reference!r}, which is code outside dlbench; if you trust it, "
-            f"name it yourself: --model {reference}, or dlbench.resolve_model({reference!r}) from Python"
+            f"the stored study names the model {reference!r}, which is code outside dlbench",
+            field="model",
+            value=reference,
+            remedy=(
+                *("if you trust it, name it yourself: ", Field("model"), f" {reference}, or "),
+                f"dlbench.resolve_model({reference!r}) from Python",
+            ),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from dlbench.errors import SpecError
+from dlbench.errors import Field, SpecError
 from dlbench.spec import registry
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import Trial, TrialSpec
@@ -75,16 +75,22 @@ def _explicit_sizes(spec: TrialSpec, data: DataSize) -> dict[str, int]:
     train_size = spec.train_size or data.num_train - val_size
     if train_size < 1:
         raise SpecError(
-            f"--val-size {val_size:,} leaves nothing to train on: {available}; take a smaller one"
+            *(Field("val_size"), f" {val_size:,} leaves nothing to train on: {available}"),
+            value=val_size,
+            remedy="take a smaller one",
         )
     if train_size + val_size > data.num_train:
         raise SpecError(
-            f"--train-size {train_size:,} and --val-size {val_size:,} are {train_size + val_size:,} images "
-            f"together, but {available}; take smaller ones"
+            *(Field("train_size"), f" {train_size:,} and ", Field("val_size"), f" {val_size:,} are "),
+            f"{train_size + val_size:,} images together, but {available}",
+            value=train_size,
+            remedy="take smaller ones",
         )
     if spec.batch_size > train_size:
         raise SpecError(
-            f"--batch-size {spec.batch_size:,} is larger than the training set of {train_size:,} images; "
-            "take a smaller one"
+            *(Field("batch_size"), f" {spec.batch_size:,} is larger than the training set of "),
+            f"{train_size:,} images",
+            value=spec.batch_size,
+            remedy="take a smaller one",
         )
     return {"train_size": train_size, "val_size": val_size}

@@ -11,12 +11,13 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from dlbench.errors import SpecError, shown
+from dlbench.errors import SpecError, shown, unknown
 from dlbench.records import digest
+from dlbench.spec.naming import ALIASES
 
 #: Raised whenever a change of the code changes the numbers a trial yields.
 NUMERICS_VERSION = 3
@@ -124,24 +125,13 @@ _STATIC: Callable[[TrialSpec], tuple[object, ...]] = operator.attrgetter(*STATIC
 #: Fields that came later: at their defaults they are left out of a trial's id, which stays what it was.
 LATER_FIELDS = ("test_augmented",)
 
-#: The names that users see where they are shorter than the field's.
-FLAGS = {
-    "learning_rate": "--lr",
-    "num_epochs": "--epochs",
-    **{
-        name: "--" + name.replace("_", "-")
-        for name in TrialSpec.model_fields
-        if name not in ("learning_rate", "num_epochs", "model_args")
-    },
-}
 
-
-def make_trial_spec(fields: Mapping[str, Any], where: str = "") -> TrialSpec:
+def make_trial_spec(fields: Mapping[str, Any], place: str | None = None) -> TrialSpec:
     """Check the fields of one trial.
 
     Args:
         fields: values by field name.
-        where: the place to name in an error ("configs/x.yaml", "" for flags).
+        place: where they come from, to name in an error ("configs/x.yaml").
 
     Raises:
         SpecError: naming the field, the rule, the value and the fields that exist.
@@ -149,18 +139,21 @@ def make_trial_spec(fields: Mapping[str, Any], where: str = "") -> TrialSpec:
     try:
         return TrialSpec(**fields)
     except ValidationError as error:
-        raise SpecError(_explain(error, where)) from None
+        raise _explained(error, place) from None
 
 
-def _explain(error: ValidationError, where: str) -> str:
+def _explained(error: ValidationError, place: str | None) -> SpecError:
     problem = error.errors()[0]
-    field = str(problem["loc"][0]) if problem["loc"] else "?"
-    place = f"{where}: " if where else ""
+    field, value = str(problem["loc"][0]), problem["input"]
     if problem["type"] == "extra_forbidden":
-        return f"{place}unknown field {shown(field)}. Known: {', '.join(TrialSpec.model_fields)}."
-    name = f"{field} ({FLAGS[field]})" if field in FLAGS else field
+        known = (*TrialSpec.model_fields, *ALIASES)
+        return SpecError(unknown("field", field, known), value=field, place=place)
+    if problem["type"] == "literal_error":
+        choices = get_args(TrialSpec.model_fields[field].annotation)
+        kind = field.replace("_", " ")
+        return SpecError(unknown(kind, value, choices), field=field, value=value, place=place)
     rule = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
-    return f"{place}{name} must be {rule}; got {shown(problem['input'])}."
+    return SpecError.must_be(field, rule, value, place=place)
 
 
 class Trial(BaseModel):

@@ -7,45 +7,71 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TypeVar
 
-from dlbench.errors import StoreError
+from dlbench.errors import ANOTHER_OUT, Field, StoreError
+
+T = TypeVar("T")
 
 #: Seconds to wait for somebody else who holds the database.
 PATIENCE_S = 10.0
 
+_FREE_SPACE = "free some space, then give the same command again: what is done is kept"
+_WRITABLE: tuple[str, ...] = ("make the folder writable, or ", *ANOTHER_OUT)
 #: What can be done, by words of the problem.
-_REMEDIES = {
+_REMEDIES: Mapping[str, str | tuple[str, ...]] = {
     "locked": "another program holds it; close that, then give the same command again",
-    "full": "free some space, then give the same command again: what is done is kept",
-    "No space left": "free some space, then give the same command again: what is done is kept",
-    "quota": "free some space, then give the same command again: what is done is kept",
-    "readonly": "make the folder writable, or choose another --out",
-    "Read-only": "make the folder writable, or choose another --out",
-    "Permission": "make the folder writable, or choose another --out",
-    "unable to open": "make the folder writable, or choose another --out",
-    "too long": "choose a shorter --out",
+    "full": _FREE_SPACE,
+    "No space left": _FREE_SPACE,
+    "quota": _FREE_SPACE,
+    "readonly": _WRITABLE,
+    "Read-only": _WRITABLE,
+    "Permission": _WRITABLE,
+    "unable to open": _WRITABLE,
+    "too long": ("choose a shorter ", Field("out")),
     "disk I/O": "check the disk, then give the same command again",
 }
+_RESTORE = "it is damaged: restore it from a copy, or train in another folder"
 
 
 @contextmanager
 def explained(folder: Path) -> Iterator[None]:
-    """Turn what goes wrong with files and databases into one message.
+    """Turn what SQLite and the file system complain about into one message.
 
     Raises:
         StoreError: naming the study, the problem and what can be done.
     """
     try:
         yield
-    except (sqlite3.Error, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
-        problem = " ".join(str(error).split())
-        known = (remedy for words, remedy in _REMEDIES.items() if words in problem)
-        remedy = next(known, "it is damaged: restore it from a copy, or train in another folder")
-        raise StoreError(f"the study in {folder} cannot be used: {problem}; {remedy}") from error
+    except (sqlite3.Error, OSError) as error:
+        problem = _in_one_line(error)
+        remedy = next((remedy for words, remedy in _REMEDIES.items() if words in problem), _RESTORE)
+        raise StoreError(f"the study in {folder} cannot be used: {problem}", remedy=remedy) from error
+
+
+def decoded(folder: Path, read: Callable[[Any], T], value: object) -> T:
+    """What a value of the database stands for.
+
+    Args:
+        folder: the study's folder.
+        read: reads such values; raises ValueError for anything else.
+        value: the value.
+
+    Raises:
+        StoreError: it is not what dlbench writes there.
+    """
+    try:
+        return read(value)
+    except ValueError as error:
+        problem = _in_one_line(error)
+        raise StoreError(f"the study in {folder} cannot be used: {problem}", remedy=_RESTORE) from error
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def is_out_of_room(error: BaseException) -> bool:
@@ -81,7 +107,7 @@ def locked(folder: Path) -> IO[str]:
     except BlockingIOError:
         lock.close()
         raise StoreError(
-            f"another process is working on the study in {folder}; wait for it, or choose another --out"
+            f"another process is working on the study in {folder}", remedy=("wait for it, or ", *ANOTHER_OUT)
         ) from None
     return lock
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
+import math
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,13 +22,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from pydantic_core import from_json, to_json
+from pydantic import TypeAdapter
+from pydantic_core import PydanticSerializationError, to_json
 
-from dlbench.errors import StoreError
+from dlbench.errors import DamagedStudyError, StoreError
 from dlbench.records import Epoch, Outcome, TrialStatus, canonical_json, digest, json_number
 from dlbench.spec.programs import program_of
 from dlbench.spec.trial import Trial
-from dlbench.storage.database import connected, explained, is_empty, locked, use_wal
+from dlbench.storage.database import connected, decoded, explained, is_empty, locked, use_wal
 from dlbench.storage.results import TrialResult
 
 FILE_NAME = "study.sqlite"
@@ -111,11 +112,11 @@ class Store:
                 )
 
     def _known_version(self) -> int:
-        version = int(self.meta("schema_version"))
+        version = decoded(self.folder, int, self.meta("schema_version"))
         if version > SCHEMA_VERSION:
             raise StoreError(
-                f"{self.path} has schema version {version}; this dlbench knows up to {SCHEMA_VERSION}: "
-                "upgrade dlbench, or use another folder"
+                f"{self.path} has schema version {version}; this dlbench knows up to {SCHEMA_VERSION}",
+                remedy="upgrade dlbench, or use another folder",
             )
         if version < 1:
             raise StoreError(f"{self.path} is damaged: there is no schema version {version}")
@@ -142,7 +143,7 @@ class Store:
         """The schedule of looks that the study was begun with; none in a store that does not say."""
         with explained(self.folder):
             row = self._db.execute("SELECT value FROM meta WHERE key = 'looks'").fetchone()
-            return tuple(int(seeds) for seeds in json.loads(row[0])) if row else ()
+            return decoded(self.folder, _LOOKS, row[0]) if row else ()
 
     def add(self, trials: Sequence[Trial]) -> None:
         """Make sure that these trials are there; those that were left running are waiting again.
@@ -180,7 +181,7 @@ class Store:
         """Seconds that workers have spent, by kind; nothing where that was not recorded."""
         with explained(self.folder):
             row = self._db.execute("SELECT value FROM meta WHERE key = 'times'").fetchone()
-            return {kind: float(seconds) for kind, seconds in json.loads(row[0]).items()} if row else {}
+            return decoded(self.folder, _TIMES, row[0]) if row else {}
 
     def add_manifest(self, manifest: dict[str, Any]) -> None:
         """Record the environment of a session."""
@@ -190,7 +191,8 @@ class Store:
     def manifests(self) -> list[dict[str, Any]]:
         """The recorded environments, oldest first."""
         with explained(self.folder):
-            return [json.loads(row[0]) for row in self._db.execute("SELECT manifest FROM manifests")]
+            rows = self._db.execute("SELECT manifest FROM manifests").fetchall()
+        return [decoded(self.folder, _RECORD, row[0]) for row in rows]
 
     def start(self, trial_ids: Iterable[str]) -> None:
         """These trials are being trained, from their first epoch."""
@@ -275,9 +277,9 @@ class Store:
                 if verify and not whole:
                     raise self._damage(trial_id, "its row is not what was recorded")
                 found[trial_id] = (
-                    _read_trial(trial_id, trial),
-                    TrialStatus(status),
-                    from_json(outcome),
+                    decoded(self.folder, _read_trial, (trial_id, trial)),
+                    decoded(self.folder, TrialStatus, status),
+                    decoded(self.folder, _outcome, outcome),
                     error,
                 )
             _share_compilation((trial, outcome) for trial, _, outcome, _ in found.values())
@@ -314,10 +316,10 @@ class Store:
             outcomes[trial_id]["best_val_loss"] = loss
 
     def _damage(self, trial_id: str, what: str) -> StoreError:
-        return StoreError(
-            f"the study in {self.folder} is damaged at trial {trial_id}: {what}; "
-            f"'dlbench results {self.folder} --check' lists all the damage. Restore {FILE_NAME} from a copy, or "
-            "train in another folder"
+        return DamagedStudyError(
+            f"the study in {self.folder} is damaged at trial {trial_id}: {what}",
+            value=self.folder,
+            remedy=f"restore {FILE_NAME} from a copy, or train in another folder",
         )
 
     def integrity(self) -> list[str]:
@@ -330,13 +332,13 @@ class Store:
         """Where each trial stands, by id."""
         with explained(self.folder):
             rows = self._db.execute("SELECT id, status FROM trials ORDER BY position")
-            return {trial_id: TrialStatus(status) for trial_id, status in rows}
+            return {trial_id: decoded(self.folder, TrialStatus, status) for trial_id, status in rows}
 
     def numerics(self) -> int | None:
         """The version of the numerics that the study's trials were planned with; ``None`` where there are none."""
         with explained(self.folder):
             row = self._db.execute("SELECT id, trial FROM trials ORDER BY position LIMIT 1").fetchone()
-        return _read_trial(*row).numerics if row else None
+        return decoded(self.folder, _read_trial, row).numerics if row else None
 
     def counts(self) -> dict[TrialStatus, int]:
         """How many trials have each status."""
@@ -375,7 +377,8 @@ class Store:
                 raise
 
 
-def _read_trial(trial_id: str, text: str) -> Trial:
+def _read_trial(row: tuple[str, str]) -> Trial:
+    trial_id, text = row
     trial = Trial.model_validate_json(text)
     return trial if "numerics" in trial.model_fields_set else trial.recorded_as(trial_id)
 
@@ -394,6 +397,19 @@ def _share_compilation(trials: Iterable[tuple[Trial, dict[str, Any]]]) -> None:
             outcome.setdefault("compile_time_alone_s", longest)
 
 
+_LOOKS = TypeAdapter(tuple[int, ...]).validate_json
+_TIMES = TypeAdapter(dict[str, float]).validate_json
+_RECORD = TypeAdapter(dict[str, Any]).validate_json
+
+
+def _outcome(text: Any) -> dict[str, Any]:
+    """The figures of a trial; ValueError for what are none."""
+    outcome = _RECORD(text)
+    if not isinstance(outcome.get("compile_time_s"), int | float | None):
+        raise ValueError("the time that compiling took is no number")
+    return outcome
+
+
 _HISTORY = """
 SELECT train_loss, train_accuracy, val_loss, val_accuracy FROM epochs WHERE trial_id = ? ORDER BY epoch
 """
@@ -402,7 +418,7 @@ _SEALED = "id, trial, status, outcome, error, attempts, started_at, finished_at,
 
 
 def _checksum(row: Sequence[Any]) -> str:
-    return digest([str(value) if isinstance(value, bytes) else value for value in row])
+    return digest([str(value) if isinstance(value, bytes | float) else value for value in row])
 
 
 def _has_digest(history: list[Any], recorded: str) -> bool:
@@ -410,8 +426,15 @@ def _has_digest(history: list[Any], recorded: str) -> bool:
 
     The first text costs a sixth of the second, and is the same unless there are tiny figures in it.
     """
-    text: bytes = to_json(history, inf_nan_mode="constants")
-    return hashlib.sha256(text).hexdigest() == recorded or digest(history) == recorded
+    try:
+        text: bytes = to_json(history, inf_nan_mode="constants")
+    except PydanticSerializationError:  # bytes where numbers were
+        return False
+    if hashlib.sha256(text).hexdigest() == recorded:
+        return True
+    values = (value for epoch in history for value in epoch if value is not None)
+    are_numbers = all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+    return are_numbers and digest(history) == recorded
 
 
 def _now() -> str:

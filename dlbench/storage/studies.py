@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from dlbench.errors import StoreError
+from dlbench.errors import ANOTHER_OUT, StoreError
 from dlbench.records import TrialStatus
 from dlbench.spec.study import StudySpec
-from dlbench.storage.database import connected, explained, is_empty
+from dlbench.spec.trial import NUMERICS_RELEASES, NUMERICS_VERSION
+from dlbench.storage.database import connected, decoded, explained, is_empty
 from dlbench.storage.results import StudyRecord
 from dlbench.storage.store import FILE_NAME, Store
 
@@ -52,11 +52,53 @@ def holds_study(folder: Path) -> bool:
 
 def read_study(folder: Path, history: bool = True) -> StudyRecord:
     """Read the study that a folder holds; arguments and errors as of :func:`dlbench.open_study`."""
-    with Store(folder) as store, explained(folder):
+    with Store(folder) as store:
         trials = tuple(store.results(history=history))
-        kind: Any = store.meta("kind")
-        spec = StudySpec(kind=kind, trials=tuple(t.trial.spec for t in trials), looks=store.looks())
+        known = {"kind": store.meta("kind"), "looks": store.looks(), "trials": [t.trial.spec for t in trials]}
+        spec = decoded(folder, StudySpec.model_validate, known)
         return StudyRecord(spec, trials, folder, times=store.times())
+
+
+def read_statuses(folder: Path, looks: tuple[int, ...]) -> dict[str, TrialStatus]:
+    """The status of each trial of the study in a folder, by id; nothing where no study has begun.
+
+    Args:
+        folder: the study's folder, which need not exist.
+        looks: the schedule of looks that the study must have.
+
+    Raises:
+        StoreError: the folder holds something else, or a study with another schedule of looks.
+    """
+    if holds_study(folder):
+        with Store(folder) as store:
+            if (begun := store.looks()) != looks:
+                raise StoreError(
+                    f"{folder} holds a study begun with {_schedule(begun)}, not {_schedule(looks)}: looks are fixed "
+                    "before the data are seen",
+                    remedy=ANOTHER_OUT,
+                )
+            numerics = store.numerics()
+            if numerics not in (None, NUMERICS_VERSION):
+                release = NUMERICS_RELEASES.get(numerics)
+                install = f", or install the release that made it: dlbench=={release}" if release else ""
+                raise StoreError(
+                    f"the study in {folder} was made with version {numerics} of the numerics, and this dlbench "
+                    f"computes with version {NUMERICS_VERSION}: its results would not be comparable",
+                    remedy=(*ANOTHER_OUT, install),
+                )
+            return store.statuses()
+    with explained(folder):
+        left = [".lock", *(FILE_NAME + end for end in ("", "-wal", "-shm", "-journal"))]
+        foreign = folder.is_dir() and any(path.name not in left for path in folder.iterdir())
+    if foreign:
+        raise StoreError(f"{folder} exists and holds no study", remedy=(*ANOTHER_OUT, ", or an empty folder"))
+    if folder.exists() and not folder.is_dir():
+        raise StoreError(f"{folder} is a file", remedy=ANOTHER_OUT)
+    return {}
+
+
+def _schedule(looks: tuple[int, ...]) -> str:
+    return f"looks after {', '.join(map(str, looks))} seeds" if looks else "a fixed number of seeds"
 
 
 def list_studies(root: Path = RUNS) -> list[StudySummary]:
@@ -69,8 +111,8 @@ def list_studies(root: Path = RUNS) -> list[StudySummary]:
 
 def _summary(folder: Path) -> StudySummary:
     try:
-        with Store(folder) as store, explained(folder):
-            created = datetime.fromisoformat(store.meta("created_at"))
+        with Store(folder) as store:
+            created = decoded(folder, datetime.fromisoformat, store.meta("created_at"))
             return StudySummary(folder, store.meta("kind"), created, store.counts())
     except StoreError as error:
         return StudySummary(folder, "unreadable", None, {}, str(error))

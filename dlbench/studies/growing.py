@@ -8,36 +8,25 @@ beforehand and share one error rate of 5 % (:mod:`dlbench.spec.looks`), so stopp
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Literal
+from typing import Unpack
 
-from dlbench.errors import SpecError
+from dlbench.errors import Field, SpecError
 from dlbench.execution import messages
-from dlbench.execution.plan import Plan
 from dlbench.report import schedule_in_words, winner
 from dlbench.spec.looks import Look, seeds_at, with_looks
 from dlbench.spec.study import StudySpec
-from dlbench.studies import planning as studies
+from dlbench.studies.options import RunOptions, RunSettings, merged
+from dlbench.studies.planning import plan
 from dlbench.studies.result import StudyResult
-from dlbench.studies.running import Observer, run_planned
+from dlbench.studies.running import run_planned
 
 
 def run_until_separated(
     study: StudySpec,
     max_seeds: int | None = None,
-    *,
-    out: Path | str | None = None,
-    workers: int | None = None,
-    lanes: int | Literal["auto"] = "auto",
-    device: str = "auto",
-    data_dir: str | None = None,
-    command: Sequence[str] = (),
-    config: str = "",
-    on_event: Observer | None = None,
-    retry_failed: bool = False,
-    checkpoint_every: int | None = None,
+    options: RunOptions | None = None,
+    **settings: Unpack[RunSettings],
 ) -> StudyResult:
     """Train a comparison with more and more seeds until it is settled or the budget ends.
 
@@ -45,41 +34,27 @@ def run_until_separated(
     folder's name is that of the study at ``max_seeds``. Workers start anew after each look.
 
     Args:
-        study: a comparison (of kind "compare-archs") with the seeds to start with, two or more; or one that
-            has its looks already, as :func:`~dlbench.studies.result.open_study` returns it.
+        study: a comparison, as :func:`dlbench.compare` makes it, with the seeds to start with, two or more; or one
+            that has its looks already, as :func:`dlbench.open_study` returns it.
         max_seeds: seeds of a model at most.
-        out: the study's folder; see :func:`~dlbench.studies.running.run` for this and the others.
-        workers: processes to train in.
-        lanes: vmapped lanes; "auto": by the number of trials at the first look.
-        device: where to train.
-        data_dir: where data sets lie.
-        command: the command line to record.
-        config: the text of the file that the study comes from, to record.
-        on_event: called with the plan of each look, its events, and a notice of what it found.
-        retry_failed: whether trials that failed before are tried again.
-        checkpoint_every: epochs between saved states of a trial.
+        options: where and how; the fields of :class:`~dlbench.RunOptions` are accepted as keyword arguments too.
+            ``on_event`` is called with the plan of each look, its events, and a notice of what it found.
 
     Returns:
         The trials of the looks that were taken.
 
     Raises:
-        InputError: a value breaks a rule; otherwise as :func:`~dlbench.studies.running.run`.
+        InputError: a value breaks a rule; otherwise as :func:`dlbench.run`.
     """
     start = time.perf_counter()
+    how = merged(options, **settings)
     study = grown(study, max_seeds)
-    planned = plan(study, out=out, workers=workers, lanes=lanes, device=device, data_dir=data_dir)
-    tell = on_event or (lambda event: None)
+    planned = plan(study, how)
+    tell = how.on_event or (lambda event: None)
     seeds = [spec.seed for spec in study.trials]
     tell(messages.Notice(text=schedule_in_words(study.looks)))
     for look in (Look(number, study.looks) for number in range(1, len(study.looks) + 1)):
-        result = run_planned(
-            planned.part(seeds_at(look, seeds)),
-            command=command,
-            config=config,
-            on_event=on_event,
-            retry_failed=retry_failed,
-            checkpoint_every=checkpoint_every,
-        )
+        result = run_planned(planned.part(seeds_at(look, seeds)), how)
         separated = winner(result)
         tell(messages.Notice(text=_finding(look, separated)))
         if separated:
@@ -94,36 +69,21 @@ def grown(study: StudySpec, max_seeds: int | None = None) -> StudySpec:
         SpecError: neither the study nor the caller says how many those are.
     """
     if max_seeds is None and not study.looks:
-        raise SpecError("until when? max_seeds (--max-seeds) says how many seeds a model may get")
+        raise SpecError(
+            Field("max_seeds"), " is not given", remedy="say how many seeds each model may get at most"
+        )
     if not study.looks:
         assert max_seeds is not None
         return with_looks(study, max_seeds)
     if max_seeds not in (None, study.looks[-1]):
-        raise SpecError(f"the study is planned for {study.looks[-1]} seeds at most, not {max_seeds}")
+        raise SpecError(
+            *(f"the study is planned for {study.looks[-1]} seeds at most; got ", Field("max_seeds")),
+            f" {max_seeds}",
+            value=max_seeds,
+        )
     first = sorted({spec.seed for spec in study.trials})[: study.looks[0]]
     begun = study.model_copy(update={"trials": tuple(s for s in study.trials if s.seed in first)})
     return with_looks(begun.as_asked(), study.looks[-1])
-
-
-def plan(
-    study: StudySpec,
-    *,
-    out: Path | str | None = None,
-    workers: int | None = None,
-    lanes: int | Literal["auto"] = "auto",
-    device: str = "auto",
-    data_dir: str | None = None,
-) -> Plan:
-    """The plan of all the looks of a study; arguments as of :func:`dlbench.studies.planning.plan`.
-
-    The number of lanes is part of a trial's id, so it must not depend on how many seeds there will be.
-    """
-    if lanes == "auto":
-        first = seeds_at(Look(1, study.looks), (spec.seed for spec in study.trials))
-        begun = study.model_copy(update={"trials": tuple(s for s in study.trials if s.seed in first)})
-        trials = studies.plan(begun, out=out, device=device, data_dir=data_dir).trials
-        lanes = max(trial.lanes for trial in trials)
-    return studies.plan(study, out=out, workers=workers, lanes=lanes, device=device, data_dir=data_dir)
 
 
 def _finding(look: Look, separated: str | None) -> str:

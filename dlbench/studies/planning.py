@@ -1,58 +1,76 @@
-"""Run a study: plan, dispatch, collect, resume. No jax in this process unless ``workers=0`` asks for it."""
+"""Plan a study: check it, resolve it against its data, and find out what is left to train. No jax."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Unpack
 
 from dlbench import data
-from dlbench.errors import SpecError
+from dlbench.data import DatasetInfo
+from dlbench.errors import SpecError, UnknownNameError
 from dlbench.execution import devices
-from dlbench.execution.plan import Plan, progress_of, statuses_in
-from dlbench.records import digest
+from dlbench.execution.plan import Plan
+from dlbench.records import TrialStatus, digest
 from dlbench.spec import registry, resolution
+from dlbench.spec.looks import Look, seeds_at
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import TrialSpec
-from dlbench.storage.studies import RUNS
+from dlbench.storage.studies import RUNS, read_statuses
+from dlbench.studies.options import RunOptions, RunSettings, merged
 
 
-def plan(
-    study: StudySpec,
-    *,
-    out: Path | str | None = None,
-    workers: int | None = None,
-    lanes: int | Literal["auto"] = "auto",
-    device: str = "auto",
-    data_dir: str | None = None,
-) -> Plan:
-    """Check a study and say what it comes to; nothing is written but the cache of its data sets.
+def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack[RunSettings]) -> Plan:
+    """Check a study and say what it will train; nothing is written but the cache of its data sets.
 
     Args:
         study: what to train.
-        out: the study's folder; by default ``runs/KIND-DIGEST``.
-        workers: processes to train in, 0 for this one; by default one a core, or one an accelerator.
-        lanes: trials of a program that run as one vmapped program; "auto": one on a CPU.
-        device: "auto", "cpu", "gpu", "tpu" or "metal".
-        data_dir: where data sets lie; by default what ``DLBENCH_DATA_DIR`` says.
+        options: where and how; the fields of :class:`~dlbench.RunOptions` are accepted as keyword arguments too.
 
     Raises:
         InputError: a value breaks a rule.
         DataError: a data set is absent or damaged.
         StoreError: the folder holds something else.
     """
+    how = merged(options, **settings)
     if not study.trials:
-        raise SpecError("the study has no trial; give every field at least one value")
+        raise SpecError("the study has no trial", remedy="give every field at least one value")
     study = study.model_copy(update={"trials": tuple(map(_named, study.trials))})
-    backend = devices.device(device)
-    per_program = devices.lanes(lanes, backend)
-    trials = tuple(resolution.resolve(study, lambda name: data.info(name, data_dir), per_program))
+    backend = devices.device(how.device)
+
+    def info(name: str) -> DatasetInfo:
+        try:
+            return data.info(name, how.data_dir)
+        except UnknownNameError as error:
+            error.field = "dataset"
+            raise
+
+    lanes = _lanes(study, how, backend, info)
+    trials = tuple(resolution.resolve(study, info, lanes))
     name = f"{study.kind}-{digest([*(trial.id for trial in trials), *study.looks])[:10]}"
-    folder = Path(out) if out is not None else RUNS / name
-    done, failed = progress_of(statuses_in(folder, study.looks), trials)
-    left = len(trials) - len(done)
-    cores = devices.cores_each(workers, backend, len(trials))
-    processes = devices.workers(workers, backend, study, left)
-    return Plan(study, trials, folder, processes, cores, backend, data_dir, done, failed)
+    folder = Path(how.out) if how.out is not None else RUNS / name
+    statuses = read_statuses(folder, study.looks)
+    left = sum(not statuses.get(trial.id, TrialStatus.WAITING).is_finished for trial in trials)
+    cores = devices.cores_each(how.workers, backend, len(trials))
+    processes = devices.workers(how.workers, backend, study, left)
+    return Plan(study, trials, folder, processes, cores, backend, how.data_dir, statuses)
+
+
+def _lanes(
+    study: StudySpec, how: RunOptions, backend: str, info: Callable[[str], DatasetInfo]
+) -> Callable[[int], int]:
+    """How many lanes a program of so many trials runs in.
+
+    It is part of a trial's id, so in a study that grows it depends on the trials at the first look alone, not on
+    how many seeds there will be.
+    """
+    lanes = devices.lanes(how.lanes, backend)
+    if not study.looks or how.lanes != "auto":
+        return lanes
+    first = seeds_at(Look(1, study.looks), (spec.seed for spec in study.trials))
+    begun = study.model_copy(update={"trials": tuple(s for s in study.trials if s.seed in first)})
+    most = max(trial.lanes for trial in resolution.resolve(begun, info, lanes))
+    return lambda count: most
 
 
 def _named(spec: TrialSpec) -> TrialSpec:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Unpack
 
 from dlbench import data, files
-from dlbench.errors import SpecError, StoreError
-from dlbench.execution import engine, messages
+from dlbench.errors import ANOTHER_OUT, StoreError
+from dlbench.execution import engine
 from dlbench.execution.place import Place
-from dlbench.execution.plan import Plan, statuses_in
+from dlbench.execution.plan import Plan
 from dlbench.execution.recording import interruptible, record
 from dlbench.records import TrialStatus
 from dlbench.spec import programs
@@ -21,6 +21,8 @@ from dlbench.spec.trial import Trial
 from dlbench.storage import manifest
 from dlbench.storage.results import TrialResult
 from dlbench.storage.store import FILE_NAME, Store
+from dlbench.storage.studies import read_statuses
+from dlbench.studies.options import RunOptions, RunSettings, merged
 from dlbench.studies.planning import plan
 from dlbench.studies.result import StudyResult
 
@@ -29,38 +31,12 @@ _MANY_SPLITS = 8
 _UNFINISHED = (TrialStatus.WAITING, TrialStatus.RUNNING)
 
 
-Observer = Callable[["Plan | messages.AnyEvent"], None]
-
-
-def run(
-    study: StudySpec,
-    *,
-    out: Path | str | None = None,
-    workers: int | None = None,
-    lanes: int | Literal["auto"] = "auto",
-    device: str = "auto",
-    data_dir: str | None = None,
-    command: Sequence[str] = (),
-    config: str = "",
-    on_event: Observer | None = None,
-    retry_failed: bool = False,
-    checkpoint_every: int | None = None,
-) -> StudyResult:
+def run(study: StudySpec, options: RunOptions | None = None, **settings: Unpack[RunSettings]) -> StudyResult:
     """Train what a study's folder does not hold yet, and return all of it.
 
     Args:
         study: what to train.
-        out: see :func:`plan`, as for ``workers``, ``lanes``, ``device`` and ``data_dir``.
-        workers: processes to train in.
-        lanes: vmapped lanes.
-        device: where to train.
-        data_dir: where data sets lie.
-        command: the command line to record.
-        config: the text of the file that the study comes from, to record; its claims travel with the study.
-        on_event: called with the :class:`Plan`, then with every event.
-        retry_failed: whether trials that failed before are tried again.
-        checkpoint_every: epochs between saved states of a trial, from which an interrupted one goes on; once a
-            minute unless given.
+        options: where and how; the fields of :class:`~dlbench.RunOptions` are accepted as keyword arguments too.
 
     Raises:
         KeyboardInterrupt: the process got SIGINT or SIGTERM; what was done is kept, and calling again goes on.
@@ -69,49 +45,29 @@ def run(
         StoreError: the folder cannot be used.
         WorkerError: workers cannot be started.
     """
-    planned = plan(study, out=out, workers=workers, lanes=lanes, device=device, data_dir=data_dir)
-    return run_planned(
-        planned,
-        command=command,
-        config=config,
-        on_event=on_event,
-        retry_failed=retry_failed,
-        checkpoint_every=checkpoint_every,
-    )
+    how = merged(options, **settings)
+    return run_planned(plan(study, how), how)
 
 
-def run_planned(
-    planned: Plan,
-    *,
-    command: Sequence[str] = (),
-    config: str = "",
-    on_event: Observer | None = None,
-    retry_failed: bool = False,
-    checkpoint_every: int | None = None,
-) -> StudyResult:
+def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
     """Train what a plan's folder does not hold yet, and return the trials of the plan.
 
     Args:
-        planned: what to train, and where; see :func:`run` for the others and for what is raised.
-        command: the command line to record.
-        config: the text of the file that the study comes from, to record.
-        on_event: called with the plan, then with every event.
-        retry_failed: whether trials that failed before are tried again.
-        checkpoint_every: epochs between saved states of a trial.
+        planned: what to train, and where.
+        options: those that it was planned with; see :func:`run` for what is raised.
     """
     start = time.monotonic()
     study = planned.study
-    if checkpoint_every is not None and checkpoint_every < 1:
-        raise SpecError(f"--checkpoint-every must be a positive number of epochs; got {checkpoint_every!r}")
-    tell = on_event or (lambda event: None)
+    tell = options.on_event or (lambda event: None)
     tell(planned)
-    final = (TrialStatus.COMPLETE, TrialStatus.DIVERGED, *(() if retry_failed else (TrialStatus.FAILED,)))
+    retried = () if options.retry_failed else (TrialStatus.FAILED,)
+    final = (TrialStatus.COMPLETE, TrialStatus.DIVERGED, *retried)
 
-    def missing(statuses: dict[str, TrialStatus]) -> list[Trial]:
+    def missing(statuses: Mapping[str, TrialStatus]) -> list[Trial]:
         return [trial for trial in planned.trials if statuses.get(trial.id) not in final]
 
     folder = planned.folder
-    if missing(statuses_in(folder, study.looks)) or not (folder / FILE_NAME).exists():
+    if missing(read_statuses(folder, study.looks)) or not (folder / FILE_NAME).exists():
         _make_folder(folder)
         with (
             Store(folder, write=True, kind=study.kind, looks=study.looks) as store,
@@ -123,12 +79,14 @@ def run_planned(
                 planned.device,
                 min(planned.workers, len(todo)),
                 planned.data_dir,
-                checkpoint_every,
+                options.checkpoint_every,
                 planned.cores,
             )
             if todo:
                 known = {trial.id: trial for trial in planned.trials}
-                described = manifest.describe(command, study, planned.trials, planned.workers, config)
+                described = manifest.describe(
+                    options.command, study, planned.trials, planned.workers, options.config
+                )
                 described["split_digests"] = _split_digests(planned)
                 happening = engine.run(programs.programs(todo), place, stopping, folder)
                 record(store, known, described, happening, tell, max(place.workers, 1), start)
@@ -176,5 +134,5 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
-            f"the folder {folder} cannot be made: {error.strerror}; choose another --out"
+            f"the folder {folder} cannot be made: {error.strerror}", remedy=ANOTHER_OUT
         ) from None

@@ -116,7 +116,7 @@ class View:
     @property
     def measure(self) -> str:
         """The accuracy to show: a grid is there to choose from, and choices are made on validation images."""
-        return "test_accuracy" if self.result.spec.kind == "compare-archs" else "best_val_accuracy"
+        return "test_accuracy" if self.result.spec.design == "comparison" else "best_val_accuracy"
 
     @property
     def measured(self) -> str:
