@@ -153,7 +153,8 @@ def check_numerics(trial: Trial) -> None:
         )
         raise InputError(
             f"trial {trial.id} was trained with version {trial.numerics} of the numerics, and this dlbench computes "
-            f"with version {NUMERICS_VERSION}, so its bits would differ; {remedy}"
+            f"with version {NUMERICS_VERSION}, so its bits would differ",
+            remedy=remedy,
         )
 
 
