@@ -1,4 +1,4 @@
-"""The commands that train: train, grid, compare-archs, run, and plan, which only says what they would do."""
+"""The commands that train: train, grid, compare-archs, run; and plan, which shows what they would do."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _COMPARE_SHOWN = DEFAULTS | {
 }
 #: Where all rows of a long table are.
 WHOLE_TABLE = "'dlbench results STUDY --format csv' prints them all."
-#: Longer studies are started only on a yes.
+#: Longer studies are started only after a confirmation.
 LONG_S = 2 * 3600.0
 
 
@@ -71,7 +71,7 @@ def compare_archs(options: CompareOptions) -> int:
 
 @takes(TargetOptions)
 def run(options: TargetOptions) -> int:
-    """Run the study of a YAML file, or go on with a folder's.
+    """Run the study of a YAML file, or continue the one in a folder.
 
     Flags override the file and come after it.
     """
@@ -254,7 +254,7 @@ def _perform(study: StudySpec, read: Config | None, options: StudyOptions, how: 
 
 
 def _confirm(planned: Plan, yes: bool) -> None:
-    """Ask before a study that takes long, or more of the disk than there is.
+    """Ask before a study that takes long, or needs more disk space than is free.
 
     Raises:
         InputError: there is nobody to ask.
@@ -308,10 +308,10 @@ def print_json(record: Mapping[str, Any]) -> None:
 
 
 def to_json(value: Any) -> str:
-    """JSON, with null for what is no number and text for paths and times."""
+    """JSON, with null for numbers that are not finite and text for paths and times."""
     try:
         return _JSON.encode(value)
-    except ValueError:  # some number is none
+    except ValueError:  # some number is not finite
         return _JSON.encode(_plain(value))
 
 
