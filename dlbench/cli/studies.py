@@ -308,10 +308,10 @@ def print_json(record: Mapping[str, Any]) -> None:
 
 
 def to_json(value: Any) -> str:
-    """JSON, with null for numbers that are not finite and text for paths and times."""
+    """JSON, with null for what is no number and text for paths and times."""
     try:
         return _JSON.encode(value)
-    except ValueError:  # some number is not finite
+    except ValueError:  # some number is none
         return _JSON.encode(_plain(value))
 
 
