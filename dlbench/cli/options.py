@@ -99,16 +99,11 @@ class StudyOptions:
     seed: Annotated[Values, _values("--seed", DATA, "SEED...", "Seeds of everything else.")] = None
     vary: Annotated[
         Values,
-        _values(
-            "--vary",
-            DATA,
-            "NAME...",
-            "Which randomness follows the seed: all, init, order, dropout, augment.",
-        ),
+        _values("--vary", DATA, "NAME...", "What follows the seed: all, init, order, dropout, augment."),
     ] = None
-    seeds: Annotated[
-        str | None, _option("--seeds", DATA, "Number of seeds: short for --seed 0 1 ... N-1.", metavar="N")
-    ] = None
+    seeds: Annotated[str | None, _option("--seeds", DATA, "Short for --seed 0 1 ... N-1.", metavar="N")] = (
+        None
+    )
     data_dir: Annotated[
         str | None, _option("--data-dir", DATA, "Folder of original data files.", metavar="DIR")
     ] = None
