@@ -268,7 +268,7 @@ def test_a_real_run(bench: Any, tmp_path: Path) -> None:
             ["--epochs", "3"],
             "bench steps takes no --epochs; leave it out, or take bench grid or archs or trial",
         ),
-        (["scaling", "--against", "torch"], "bench scaling compares with nothing"),
+        (["scaling", "--against", "torch"], "bench scaling is measured alone"),
         (
             ["grid", "--against", "flax"],
             "--against: unknown reference of bench grid 'flax'. Known: torch, original.",

@@ -29,7 +29,6 @@ from dlbench.errors import (
     StoreError,
     UnknownNameError,
 )
-from dlbench.records import TrialStatus
 from dlbench.spec import config
 from dlbench.spec.naming import ALIASES
 from dlbench.spec.study import KINDS
@@ -231,13 +230,11 @@ def test_a_programming_error_is_no_damage(error: Exception, tmp_path: Path) -> N
             raise problem
 
 
-def test_a_result_that_cannot_be_written_is_a_bug_not_damage(tmp_path: Path) -> None:
-    (trial,) = planning.plan(dlbench.grid(**SMALL)).trials
+def test_a_record_that_cannot_be_written_is_a_bug_not_damage(tmp_path: Path) -> None:
     with Store(tmp_path, write=True) as store:
-        store.add([trial])
         with pytest.raises(TypeError, match="not JSON serializable"):
-            store.finish(trial.id, TrialStatus.COMPLETE, {"test_accuracy": object()})
-        assert store.statuses() == {trial.id: TrialStatus.WAITING}
+            store.add_manifest({"command": object()})
+        assert store.manifests() == []
 
 
 READS: dict[str, Callable[[Store], object]] = {

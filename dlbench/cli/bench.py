@@ -49,7 +49,8 @@ class BenchOptions:
         typer.Option("--model", metavar="NAME...", help="steps: networks [all five]; trial: one [Baseline]."),
     ] = None
     batch_size: Annotated[
-        Values, typer.Option("--batch-size", metavar="N...", help="steps: images a step [8 16 64 128].")
+        Values,
+        typer.Option("--batch-size", metavar="N...", help="steps: images per training step [8 16 64 128]."),
     ] = None
     optimizer: Annotated[
         Literal["sgd", "adam"] | None, typer.Option("--optimizer", help="steps: the optimizer [sgd].")
@@ -82,9 +83,9 @@ class BenchOptions:
 
 @takes(BenchOptions)
 def bench(options: BenchOptions) -> None:
-    """Measure what training costs here, on the CPU.
+    """Measure the speed of training on this machine's CPU.
 
-    Alone or against PyTorch and plain Flax.
+    Alone, or against PyTorch and plain Flax.
     """
     from dlbench.bench import charts, tables
     from dlbench.report import terminal
@@ -166,9 +167,7 @@ def _against(options: BenchOptions) -> list[str]:
     for name in names:
         if name not in known:
             if not known:
-                raise InputError(
-                    f"bench {options.what} compares with nothing; leave --against {shown(name)} out"
-                )
+                raise InputError(f"bench {options.what} is measured alone; leave --against {shown(name)} out")
             raise UnknownNameError(f"reference of bench {options.what}", name, known, field="against")
         if name != "flax" and importlib.util.find_spec("torch") is None:
             raise InputError(

@@ -37,7 +37,7 @@ DEFAULTS = {
     "test_augmented": "no",
     "criterion": "cross_entropy",
     "dataset": "mnist5k",
-    "train_size": "all that validation leaves",
+    "train_size": "all others",
     "val_size": "a fifth, at most 10000",
     "split_seed": "follows the seed",
     "seed": "0",
@@ -68,8 +68,10 @@ class StudyOptions:
     learning_rate: Annotated[
         Values, _values("--lr", WHAT, "NUMBER...", "Learning rates.", "--learning-rate")
     ] = None
-    batch_size: Annotated[Values, _values("--batch-size", WHAT, "N...", "Images a step.")] = None
-    optimizer: Annotated[Values, _values("--optimizer", WHAT, "NAME...", "adam, sgd (momentum 0.9).")] = None
+    batch_size: Annotated[Values, _values("--batch-size", WHAT, "N...", "Images per training step.")] = None
+    optimizer: Annotated[
+        Values, _values("--optimizer", WHAT, "NAME...", "adam, sgd (with momentum 0.9).")
+    ] = None
     weight_decay: Annotated[Values, _values("--weight-decay", WHAT, "NUMBER...", "Weight decays.")] = None
     decay_mode: Annotated[
         Values, _values("--decay-mode", WHAT, "NAME...", "decoupled, or l2 (added to the gradient).")
@@ -90,8 +92,11 @@ class StudyOptions:
     ] = None
     train_size: Annotated[Values, _values("--train-size", DATA, "N...", "Images to train on.")] = None
     val_size: Annotated[Values, _values("--val-size", DATA, "N...", "Images to validate on.")] = None
-    split_seed: Annotated[Values, _values("--split-seed", DATA, "SEED...", "What draws the split.")] = None
-    seed: Annotated[Values, _values("--seed", DATA, "SEED...", "What draws everything else.")] = None
+    split_seed: Annotated[
+        Values,
+        _values("--split-seed", DATA, "SEED...", "Seeds of the split into training and validation images."),
+    ] = None
+    seed: Annotated[Values, _values("--seed", DATA, "SEED...", "Seeds of everything else.")] = None
     vary: Annotated[
         Values,
         _values(
@@ -112,17 +117,21 @@ class StudyOptions:
     ] = "auto"
     workers: Annotated[
         str | None,
-        _option("--workers", HOW, "Processes [one a core or accelerator; 0: this one].", metavar="N"),
+        _option(
+            "--workers", HOW, "Processes [one per core or accelerator; 0: train in this one].", metavar="N"
+        ),
     ] = None
     lanes: Annotated[
-        str, _option("--lanes", HOW, "Trials vmapped together, on accelerators [auto].", metavar="N|auto")
+        str, _option("--lanes", HOW, "Trials vmapped together on accelerators [auto].", metavar="N|auto")
     ] = "auto"
     checkpoint_every: Annotated[
         str | None,
-        _option("--checkpoint-every", HOW, "Epochs between saved states of a trial [a minute].", metavar="N"),
+        _option(
+            "--checkpoint-every", HOW, "Epochs between saved states of a trial [once a minute].", metavar="N"
+        ),
     ] = None
     retry_failed: Annotated[
-        bool, _option("--retry-failed", HOW, "Try trials again that failed in this study.")
+        bool, _option("--retry-failed", HOW, "Train trials of this study that failed again.")
     ] = False
     yes: Annotated[bool, _option("--yes", HOW, "Start long studies without asking.")] = False
     dry_run: Annotated[
@@ -138,10 +147,12 @@ class StudyOptions:
     as_json: Annotated[
         bool,
         _option(
-            "--json", OUTPUT, "Print one JSON object with 'study', 'trials' and, of models, 'comparison'."
+            "--json",
+            OUTPUT,
+            "Print one JSON object with 'study', 'trials' and, for comparisons, 'comparison'.",
         ),
     ] = False
-    quiet: Annotated[bool, _option("--quiet", OUTPUT, "No progress, no messages.")] = False
+    quiet: Annotated[bool, _option("--quiet", OUTPUT, "Show no progress and no messages.")] = False
 
     def fields_given(self) -> dict[str, Any]:
         """The values given by flags, by field of TrialSpec; as text, for the spec to check.
@@ -216,11 +227,14 @@ class CompareOptions(StudyOptions):
         _option(
             "--until-separated",
             HOW,
-            "Add seeds until the first model is told from all others, at most --max-seeds.",
+            "Add seeds until the best model is separated from all others, up to --max-seeds.",
         ),
     ] = False
     max_seeds: Annotated[
-        str | None, _option("--max-seeds", HOW, "With --until-separated: seeds at most.", metavar="N")
+        str | None,
+        _option(
+            "--max-seeds", HOW, "With --until-separated: the largest number of seeds per model.", metavar="N"
+        ),
     ] = None
 
     def budget(self) -> int | None:
@@ -256,7 +270,7 @@ class TargetOptions(CompareOptions):
     target: Annotated[
         str | None,
         typer.Argument(
-            metavar="[CONFIG.yaml|STUDY]", help="A study's file, or its folder, to go on with it."
+            metavar="[CONFIG.yaml|STUDY]", help="A study's YAML file, or its folder to continue it."
         ),
     ] = None
 

@@ -1,4 +1,4 @@
-"""The commands that train: train, grid, compare-archs, run, and plan, which only says what they would do."""
+"""The commands that train: train, grid, compare-archs, run; and plan, which shows what they would do."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _COMPARE_SHOWN = DEFAULTS | {
 }
 #: Where all rows of a long table are.
 WHOLE_TABLE = "'dlbench results STUDY --format csv' prints them all."
-#: Longer studies are started only on a yes.
+#: Longer studies are started only after a confirmation.
 LONG_S = 2 * 3600.0
 
 
@@ -72,7 +72,7 @@ def compare_archs(options: CompareOptions) -> int:
 
 @takes(TargetOptions)
 def run(options: TargetOptions) -> int:
-    """Run the study of a YAML file, or go on with a folder's.
+    """Run the study of a YAML file, or continue the one in a folder.
 
     Flags override the file and come after it.
     """
@@ -255,7 +255,7 @@ def _perform(study: StudySpec, read: Config | None, options: StudyOptions, how: 
 
 
 def _confirm(planned: Plan, yes: bool) -> None:
-    """Ask before a study that takes long, or more of the disk than there is.
+    """Ask before a study that takes long, or needs more disk space than is free.
 
     Raises:
         InputError: there is nobody to ask.
