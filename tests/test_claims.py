@@ -119,7 +119,7 @@ def test_several_configurations_are_averaged_seed_by_seed_and_gaps_left_out() ->
         return 0.5 + spec.learning_rate + spec.seed / 100
 
     found = study(accuracy, learning_rate=[0.1, 0.2], seed=[0, 1, 2])
-    values = side(model="baseline").values(found.trials)
+    values = claims.side_values(side(model="baseline"), found.trials)
     assert values == {(0, 0): pytest.approx(0.64), (1, 0): pytest.approx(0.65)}, "seed 2 has one of the two"
 
 

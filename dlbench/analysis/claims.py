@@ -73,7 +73,7 @@ def _compare(
     sides = [
         [trial for trial in trials if side.selects(trial.trial.spec)] for side in (claim.first, claim.second)
     ]
-    first, second = _values(claim.first, sides[0]), _values(claim.second, sides[1])
+    first, second = side_values(claim.first, sides[0]), side_values(claim.second, sides[1])
     ids = tuple(trial.id for trial in sides[0]), tuple(trial.id for trial in sides[1])
     counts = len(first), len(second)
     if not first or not second:
@@ -97,7 +97,7 @@ def _verdict(found: Comparison | None, p_adjusted: float, alpha: float) -> Verdi
     return Verdict.SUPPORTED if found.difference.estimate > 0 else Verdict.REVERSED
 
 
-def _values(side: Selection, trials: Sequence[TrialResult]) -> dict[Key, float]:
+def side_values(side: Selection, trials: Sequence[TrialResult]) -> dict[Key, float]:
     """The figure by seed and split: the mean of its configurations, where each of them has one."""
     groups: dict[TrialSpec, dict[Key, float]] = {}
     for trial in trials:
