@@ -104,6 +104,6 @@ def side_values(side: Selection, trials: Sequence[TrialResult]) -> dict[Key, flo
         group = groups.setdefault(trial.trial.spec.model_copy(update={"seed": 0, "split_seed": 0}), {})
         value = trial.value(side.figure)
         if trial.status is TrialStatus.COMPLETE and value is not None:
-            group[trial.seed, trial.split_seed] = value
+            group[trial.seed, trial.split_seed or 0] = value
     shared = set.intersection(*map(set, groups.values())) if groups else set()
     return {key: statistics.fmean(group[key] for group in groups.values()) for key in sorted(shared)}
