@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperCommand
 
 from dlbench.errors import InputError, shown
+from dlbench.spec import parts
 
 WHAT, DATA, HOW, OUTPUT = "What to train", "Data and chance", "How to run it", "Output"
 
@@ -61,9 +62,21 @@ class StudyOptions:
     model: Annotated[
         Values, _values("--model", WHAT, "NAME...", "Models by name, or MODULE:ATTRIBUTE of your own.")
     ] = None
+    model_arguments: Annotated[
+        Values,
+        _values(
+            "--model.ARG", WHAT, "VALUE...", "An argument of the models, as --model.dropout_rate 0.1 0.2."
+        ),
+    ] = None
     learning_rate: Annotated[Values, _values("--lr", WHAT, "NUMBER...", "Learning rates.")] = None
     batch_size: Annotated[Values, _values("--batch-size", WHAT, "N...", "Images a step.")] = None
     optimizer: Annotated[Values, _values("--optimizer", WHAT, "NAME...", "adam, sgd (momentum 0.9).")] = None
+    optimizer_arguments: Annotated[
+        Values,
+        _values(
+            "--optimizer.ARG", WHAT, "VALUE...", "An argument of the optimizers, as --optimizer.momentum 0.8."
+        ),
+    ] = None
     weight_decay: Annotated[Values, _values("--weight-decay", WHAT, "NUMBER...", "Weight decays.")] = None
     decay_mode: Annotated[
         Values, _values("--decay-mode", WHAT, "NAME...", "decoupled, or l2 (added to the gradient).")
@@ -140,6 +153,10 @@ class StudyOptions:
             InputError: two flags for one thing, or no number of seeds.
         """
         given = {name: values for name in DEFAULTS if (values := getattr(self, name))}
+        for part in ("model", "optimizer"):
+            for text in getattr(self, f"{part}_arguments") or ():
+                argument, _, value = text.partition("=")
+                given.setdefault(f"{part}.{argument}", []).append(parts.literal(value))
         if self.test_augmented:
             given["test_augmented"] = [True]
         if self.seeds is not None:
@@ -336,11 +353,13 @@ class ManyValuesCommand(TyperCommand):
 def spread(args: Iterable[str], flags: set[str]) -> list[str]:
     """Rewrite ``--lr a b,c`` to ``--lr a --lr b --lr c`` for the flags that take several values.
 
+    Commas inside brackets belong to the value. ``--model.width 8`` becomes ``--model.ARG width=8``.
+
     Raises:
         InputError: one of these flags has no value.
     """
     rewritten: list[str] = []
-    current, count = "", 1
+    current, count, prefix = "", 1, ""
     rest = iter(args)
     for arg in rest:
         if arg == "--":
@@ -349,6 +368,10 @@ def spread(args: Iterable[str], flags: set[str]) -> list[str]:
         name, equals, value = arg.partition("=")
         if _is_flag(arg):
             _has_value(current, count)
+            part, dot, argument = name.partition(".")
+            by_path = f"{part}.ARG" if dot else ""
+            prefix = f"{argument}=" if by_path in flags else ""
+            name = by_path if prefix else name
             current, count = (name, 0) if name in flags else ("", 1)
             if not current:
                 rewritten.append(arg)
@@ -358,9 +381,9 @@ def spread(args: Iterable[str], flags: set[str]) -> list[str]:
         else:
             value = arg
         if current:
-            values = [part.strip() for part in value.split(",")]
+            values = parts.split(value, ",")
             count += len(values)
-            rewritten += [text for part in values for text in (current, part)]
+            rewritten += [text for each in values for text in (current, prefix + each)]
         else:
             rewritten.append(arg)
     _has_value(current, count)

@@ -16,6 +16,7 @@ import typer
 
 from dlbench.cli.options import DEFAULTS, CompareOptions, StudyOptions, TargetOptions, takes
 from dlbench.errors import InputError, UnknownNameError
+from dlbench.spec.registry import MODELS
 
 if TYPE_CHECKING:
     from dlbench.execution.plan import Plan
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 #: What compare-archs takes where neither flags nor file say otherwise: worth reading, and done in a minute.
 COMPARE_DEFAULTS: dict[str, Any] = {
-    "model": ["SimpleCNN", "Baseline", "Stabilized", "High-Vision", "Modernist"],
+    "model": [*MODELS.compared],
     "learning_rate": [1e-3],
     "optimizer": ["adam"],
     "batch_size": [16],
@@ -109,7 +110,7 @@ def _target(options: TargetOptions) -> tuple[StudySpec, dict[str, Any], str]:
         return _expand(read, read.kind, options), settings, read.text
     for name in options.model or ():
         resolve_model(name)  # naming a model of one's own says that its code may run
-    given = [FLAGS[name] for name in options.fields_given() if name != "model"]
+    given = [FLAGS.get(name, f"--{name}") for name in options.fields_given() if name != "model"]
     given += [f"--{name}" for name in ("out", "name") if getattr(options, name)]
     given += ["--until-separated"] if options.until_separated else []
     if given:
@@ -172,7 +173,7 @@ def _expand(read: Config | None, kind: Kind, options: StudyOptions) -> StudySpec
         terminal.message(
             f"Warning: {count(repeated, 'trial')} of one grid are in another too; each is trained once"
         )
-    if kind == "compare-archs" and len(study.axes.get("model", ())) < 2:
+    if kind == "compare-archs" and len({(trial.model, trial.model_args) for trial in study.trials}) < 2:
         name = study.trials[0].model
         raise InputError(f"compare-archs needs two models or more; got --model {name}. See 'dlbench train'")
     budget = options.budget() if isinstance(options, CompareOptions) else None

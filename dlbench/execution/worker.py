@@ -37,11 +37,11 @@ from dlbench.execution.programs import (
 )
 from dlbench.models import creation
 from dlbench.records import TIME_KINDS, Epoch, TrialStatus, convergence_epoch, history_digest, json_number
+from dlbench.spec.registry import CRITERIA
 from dlbench.spec.trial import Trial
 from dlbench.storage import checkpoints
 from dlbench.storage.database import is_out_of_room
 from dlbench.training.augmentation import augment
-from dlbench.training.losses import CRITERIA
 from dlbench.training.metrics import classification_metrics
 from dlbench.training.state import Data, Hyper, Keys, TrainState, static_part
 
@@ -252,7 +252,7 @@ class Worker:
         folder.mkdir(parents=True, exist_ok=True)
         checkpoints.save_best(folder, trial, split.num_classes, state.best_params, state.best_batch_stats)
         files.write_whole(folder / "test_logits.npy", lambda file: np.save(file, logits, allow_pickle=False))
-        loss = CRITERIA[trial.spec.criterion](jnp.asarray(logits), jnp.asarray(split.test_labels)).mean()
+        loss = CRITERIA.load(trial.spec.criterion)(jnp.asarray(logits), jnp.asarray(split.test_labels)).mean()
         return {"test_loss": json_number(float(loss)), **classification_metrics(logits, split.test_labels)}
 
     def _augmented_logits(

@@ -14,8 +14,10 @@ window *before* the activation, ready for it.
 Images are ``[N, H, W, C]``, kernels ``[kh, kw, C_in, C_out]``, strides 1, float32.
 """
 
+import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any, Literal
 
 import jax
@@ -221,7 +223,21 @@ def conv_general_dilated(
     )
 
 
+_PREFERRED: ContextVar[Lowering | None] = ContextVar("_PREFERRED", default=None)
+
+
+@contextlib.contextmanager
+def lowered(lowering: Lowering) -> Iterator[None]:
+    """Lower so, inside this context, wherever no lowering is named. For tracing: jit does not see the difference."""
+    token = _PREFERRED.set(_lowering(lowering))
+    try:
+        yield
+    finally:
+        _PREFERRED.reset(token)
+
+
 def _lowering(asked: Lowering | None) -> Lowering:
+    asked = asked or _PREFERRED.get()
     if asked is None:
         return "compiled" if jax.default_backend() == "cpu" else "lax"
     if asked not in ("compiled", "cpu", "lax"):

@@ -7,21 +7,31 @@ determines its result; the environment it ran in is recorded beside it, not in t
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
-from dlbench.errors import SpecError, shown
+from dlbench.errors import InputError, SpecError, shown
 from dlbench.records import digest
+from dlbench.spec import parts
+from dlbench.spec.parts import Scalar
+from dlbench.spec.registry import MODELS, OPTIMIZERS, Registry
 
 #: Raised whenever a change of the code changes the numbers a trial yields.
 NUMERICS_VERSION = 3
-
-Scalar = bool | int | float | str
 
 MAX_SEED = 2**32 - 1
 
@@ -60,9 +70,38 @@ def _float32(value: float) -> float:
     return value + 0.0
 
 
+def _name(value: object) -> object:
+    """Refuse what looks like a call still: :func:`_split` has taken apart every well-formed one."""
+    if parts.is_call(value):
+        parts.parse(str(value))
+        raise ValueError("given with arguments that are not given a second time beside it")
+    return value
+
+
+def _split(fields: Mapping[str, Any], name: str, registry: Registry) -> Mapping[str, Any]:
+    """Take a part's arguments out of its text, in their one form where the part is known."""
+    given = fields.get(f"{name}_args", ())
+    try:
+        part = parts.parse(fields[name])
+        beside = dict(given)
+    except (ValueError, TypeError):
+        return fields  # the fields' own checks say what is wrong
+    if beside.keys() & dict(part.arguments).keys():
+        return fields
+    reference, arguments = registry.find(part.name), part.arguments
+    if reference is not None:
+        with contextlib.suppress(InputError):  # whoever names a trial checks its arguments
+            arguments = registry.arguments(reference, part.arguments)
+    return {**fields, name: part.name, f"{name}_args": {**beside, **dict(arguments)}}
+
+
+#: The fields that name a part, and where such parts are registered; ``FIELD_args`` holds the part's arguments.
+PARTS = {"model": MODELS, "optimizer": OPTIMIZERS}
+
 Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False), AfterValidator(_float32)]
 Whole = Annotated[int, BeforeValidator(_number)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+Arguments = Annotated[tuple[tuple[str, Scalar], ...], BeforeValidator(_arguments)]
 
 
 class TrialSpec(BaseModel):
@@ -72,13 +111,15 @@ class TrialSpec(BaseModel):
     10,000) for validation and all the rest for training. ``learning_rate`` and ``weight_decay`` are
     dimensionless. ``dropout`` of ``None`` keeps the model's own rate. ``vary`` names the one source of
     randomness that follows ``seed`` while the others keep seed 0 ("all": every one follows it).
-    ``test_augmented`` has the trial tested on augmented test images too, as every augmented trial is.
+    ``model`` and ``optimizer`` may be written with arguments, ``sgd(momentum=0.8)``; these are kept in ``model_args``
+    and ``optimizer_args``. ``test_augmented`` has the trial tested on augmented test images too, as every augmented
+    trial is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    model: Name = "Baseline"
-    model_args: Annotated[tuple[tuple[str, Scalar], ...], BeforeValidator(_arguments)] = ()
+    model: Annotated[Name, BeforeValidator(_name)] = "Baseline"
+    model_args: Arguments = ()
     dropout: Annotated[Finite, Field(ge=0, lt=1)] | None = None
     dataset: Name = "mnist5k"
     train_size: Annotated[Whole, Field(ge=1)] | None = None
@@ -87,7 +128,8 @@ class TrialSpec(BaseModel):
     transform: Literal["standard", "augmented"] = "standard"
     test_augmented: bool = False
     criterion: Literal["cross_entropy", "manual"] = "cross_entropy"
-    optimizer: Literal["adam", "sgd"] = "adam"
+    optimizer: Annotated[Literal["adam", "sgd"], BeforeValidator(_name)] = "adam"
+    optimizer_args: Arguments = ()  # static: each value compiles another program
     learning_rate: Annotated[Finite, Field(gt=0, le=1e6)] = 1e-3
     weight_decay: Annotated[Finite, Field(ge=0, le=1e6)] = 0.0
     decay_mode: Literal["decoupled", "l2"] = "decoupled"
@@ -95,6 +137,14 @@ class TrialSpec(BaseModel):
     num_epochs: Annotated[Whole, Field(ge=1, le=100_000)] = 5
     seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] = 0
     vary: Literal["all", "init", "order", "dropout", "augment"] = "all"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_calls_apart(cls, fields: Any) -> Any:
+        for name, registry in PARTS.items():
+            if isinstance(fields, Mapping) and parts.is_call(fields.get(name)):
+                fields = _split(fields, name, registry)
+        return fields
 
     def static(self) -> tuple[object, ...]:
         """Everything that makes another XLA program; equal values share one."""
@@ -105,8 +155,30 @@ class TrialSpec(BaseModel):
 DYNAMIC_FIELDS = ("learning_rate", "weight_decay", "seed", "vary", "num_epochs", "test_augmented")
 STATIC_FIELDS = tuple(name for name in TrialSpec.model_fields if name not in DYNAMIC_FIELDS)
 _STATIC: Callable[[TrialSpec], tuple[object, ...]] = operator.attrgetter(*STATIC_FIELDS)
-#: Fields that came later: at their defaults they are left out of a trial's id, which stays what it was.
-LATER_FIELDS = ("test_augmented",)
+#: The fields that every id has been made of since the first release. Those that came later are left out of a trial's
+#: id at their defaults, so that it stays what it was.
+FIRST_FIELDS = frozenset(
+    (
+        "model",
+        "model_args",
+        "dropout",
+        "dataset",
+        "train_size",
+        "val_size",
+        "split_seed",
+        "transform",
+        "criterion",
+        "optimizer",
+        "learning_rate",
+        "weight_decay",
+        "decay_mode",
+        "batch_size",
+        "num_epochs",
+        "seed",
+        "vary",
+    )
+)
+_LATER_FIELDS = tuple(name for name in TrialSpec.model_fields if name not in FIRST_FIELDS)
 
 #: The names that users see where they are shorter than the field's.
 FLAGS = {
@@ -115,7 +187,7 @@ FLAGS = {
     **{
         name: "--" + name.replace("_", "-")
         for name in TrialSpec.model_fields
-        if name not in ("learning_rate", "num_epochs", "model_args")
+        if name not in ("learning_rate", "num_epochs") and not name.endswith("_args")
     },
 }
 
@@ -168,7 +240,7 @@ class Trial(BaseModel):
     def id(self) -> str:
         """Digest (16 hexadecimal digits) of everything that determines the result."""
         record = self.model_dump()
-        for name in LATER_FIELDS:
+        for name in _LATER_FIELDS:
             if record["spec"][name] == TrialSpec.model_fields[name].default:
                 del record["spec"][name]
         return digest({"numerics": NUMERICS_VERSION, **record})[:16]
