@@ -82,14 +82,14 @@ def _operations(jaxpr: Any, given: Sequence[bool]) -> tuple[int, int]:
 
 def _product(equation: Any) -> int:
     """Operations of a convolution or matrix product, two for each product."""
-    shapes: list[tuple[int, ...]] = [v.aval.shape for v in equation.invars[:2]]
-    left, right = shapes
-    size: int = math.prod(equation.outvars[0].aval.shape)
+    left, right = (v.aval.shape for v in equation.invars[:2])
+    products = math.prod(equation.outvars[0].aval.shape)
     if equation.primitive.name == "dot_general":
         (contracted, _), _ = equation.params["dimension_numbers"]
-        return 2 * size * math.prod(left[axis] for axis in contracted)
-    features = right[equation.params["dimension_numbers"].rhs_spec[0]]
-    return 2 * size * math.prod(right) // features
+        products *= math.prod(left[axis] for axis in contracted)
+    else:
+        products *= math.prod(right) // right[equation.params["dimension_numbers"].rhs_spec[0]]
+    return 2 * int(products)
 
 
 def _inner(equation: Any, factors: list[bool]) -> Iterator[tuple[Any, int, list[bool]]]:

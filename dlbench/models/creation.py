@@ -6,7 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from dlbench.errors import DlbenchError, InputError
+from dlbench.errors import DlbenchError, InputError, shown
 from dlbench.spec import parts, registry
 from dlbench.spec.trial import Trial
 
@@ -25,10 +25,13 @@ def create(name: str, num_classes: int = 10, **arguments: Any) -> nn.Module:
         UnknownNameError: no such model.
         InputError: it takes no such argument, or makes no Flax module.
     """
-    reference = registry.MODELS.resolve(name)
     if parts.is_call(name):
-        part = parts.parse(name)
+        try:
+            part = parts.parse(name)
+        except ValueError as error:
+            raise InputError(f"model must be {error}; got {shown(name)}") from None
         name, arguments = part.name, dict(part.arguments) | arguments
+    reference = registry.MODELS.resolve(name)
     try:
         model = registry.MODELS.load(reference)(num_classes=num_classes, **arguments)
     except TypeError as error:

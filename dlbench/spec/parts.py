@@ -62,7 +62,22 @@ def parse(text: str) -> Part:
     name = found["name"].strip()
     if not name:
         raise _malformed("the name is missing")
-    return Part(name, tuple(sorted(_arguments(found["call"] or "()"))))
+    arguments = [*_arguments(found["call"] or "()")]
+    if len(dict(arguments)) < len(arguments):
+        raise _malformed("an argument is given twice")
+    return Part(name, tuple(sorted(arguments, key=lambda argument: argument[0])))
+
+
+def parse_name(text: str) -> str:
+    """Read a name that stands without arguments.
+
+    Raises:
+        ValueError: it is malformed, or has arguments. The message completes "must be".
+    """
+    if is_call(text):
+        part = parse(text)
+        raise ValueError(f"a name alone here, such as {part.name}; its arguments are given once")
+    return text
 
 
 def parse_sum(text: str) -> tuple[Part, ...]:

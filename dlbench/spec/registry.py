@@ -114,17 +114,16 @@ class Registry:
         """The reference of a part that the user names, whose code may be run from now on.
 
         Args:
-            name: a name in any spelling, a reference, or either with arguments, which are not looked at.
+            name: a name in any spelling, or a reference.
 
         Raises:
-            InputError: it is malformed.
+            InputError: it is malformed, or has arguments.
             UnknownNameError: with the known names and the nearest.
         """
-        if parts.is_call(name):
-            try:
-                name = parts.parse(name).name
-            except ValueError as error:
-                raise InputError(f"{self.kind} must be {error}; got {shown(name)}") from None
+        try:
+            parts.parse_name(name)
+        except ValueError as error:
+            raise InputError(f"--{self.kind} must be {error}; got {shown(name)}") from None
         found = self.find(name)
         if found is not None:
             self._trusted |= {found, name}

@@ -71,11 +71,8 @@ def _float32(value: float) -> float:
 
 
 def _name(value: object) -> object:
-    """Refuse what looks like a call still: :func:`_split` has taken apart every well-formed one."""
-    if parts.is_call(value):
-        parts.parse(str(value))
-        raise ValueError("given with arguments that are not given a second time beside it")
-    return value
+    """Refuse a call that :func:`_split` has left: it is malformed, or its arguments are given beside it too."""
+    return parts.parse_name(value) if isinstance(value, str) else value
 
 
 def _split(fields: Mapping[str, Any], name: str, registry: Registry) -> Mapping[str, Any]:
@@ -85,7 +82,7 @@ def _split(fields: Mapping[str, Any], name: str, registry: Registry) -> Mapping[
         part = parts.parse(fields[name])
         beside = dict(given)
     except (ValueError, TypeError):
-        return fields  # the fields' own checks say what is wrong
+        return fields  # whoever resolves the name, or the field's own check, says what is wrong
     if beside.keys() & dict(part.arguments).keys():
         return fields
     reference, arguments = registry.find(part.name), part.arguments
@@ -118,7 +115,7 @@ class TrialSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    model: Annotated[Name, BeforeValidator(_name)] = "Baseline"
+    model: Name = "Baseline"
     model_args: Arguments = ()
     dropout: Annotated[Finite, Field(ge=0, lt=1)] | None = None
     dataset: Name = "mnist5k"
