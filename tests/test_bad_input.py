@@ -106,7 +106,7 @@ BAD: dict[str, list[str]] = {
         ("model", "dataset", "optimizer", "decay_mode", "transform", "criterion", "vary"), NO_NAME
     ),
 }
-assert BAD.keys() | {"model_args", "test_augmented"} == TrialSpec.model_fields.keys()
+assert BAD.keys() | {"model_args", "optimizer_args", "test_augmented"} == TrialSpec.model_fields.keys()
 #: Flags that are no field of a trial.
 OTHERS: dict[str, list[str]] = {
     "--seeds": [*NO_WHOLE, "", "0", "100001"],

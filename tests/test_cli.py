@@ -24,7 +24,7 @@ from dlbench.cli import main, queries, studies
 from dlbench.cli.options import DEFAULTS, FLAGS, StudyOptions, split_values
 from dlbench.errors import InputError
 from dlbench.report.tables import Made
-from dlbench.spec.registry import ARCHITECTURES
+from dlbench.spec.registry import MODELS
 from dlbench.spec.trial import TrialSpec
 from dlbench.storage import studies as recorded
 
@@ -116,14 +116,20 @@ def test_the_help_tells_the_fields_and_their_defaults() -> None:
     assert [*DEFAULTS] == [
         name for name in StudyOptions.__dataclass_fields__ if name in TrialSpec.model_fields
     ]
-    assert {*TrialSpec.model_fields} - {*DEFAULTS} == {"model_args"}
+    assert {*TrialSpec.model_fields} - {*DEFAULTS} == {"model_args", "optimizer_args"}
     usual = TrialSpec()
     for name, shown in DEFAULTS.items():
         value = getattr(usual, name)
         assert value is None or TrialSpec(**{name: shown}) == usual
     options = {name: hint.__metadata__[0] for name, hint in _hints(StudyOptions).items()}
     assert {name: options[name].default for name in DEFAULTS} == {name: FLAGS[name] for name in DEFAULTS}
-    assert tuple(studies.COMPARE_DEFAULTS["model"]) == ARCHITECTURES
+    assert studies.COMPARE_DEFAULTS["model"] == [
+        "SimpleCNN",
+        "Baseline",
+        "Stabilized",
+        "High-Vision",
+        "Modernist",
+    ]
 
 
 def _hints(record: type) -> dict[str, Any]:
@@ -263,7 +269,7 @@ def test_a_plan_is_the_product_and_writes_nothing(cli: Cli, written: Callable[[]
 def test_compare_archs_takes_its_defaults_and_flags_override_them(cli: Cli) -> None:
     trials = planned(cli, "compare-archs", "--dry-run")["trials"]
     assert len(trials) == 25
-    assert {trial["model"] for trial in trials} == {*ARCHITECTURES}
+    assert {trial["model"] for trial in trials} == {*MODELS.compared}
     trials = planned(cli, "compare-archs", "--model", "baseline", "modernist", "--seeds", "2", "--dry-run")[
         "trials"
     ]

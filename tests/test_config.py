@@ -24,12 +24,12 @@ def test_values_aliases_and_seeds(tmp_path: Path) -> None:
         "why",
         ({"model": ["baseline"]},),
     )
-    found = read(tmp_path, "lr: [1e-3, 0.01]\nepochs: 7\nseeds: 3\nmodel_args: {width: 2}\n")
+    found = read(tmp_path, "lr: [1e-3, 0.01]\nepochs: 7\nseeds: 3\nmodel_args: {kernel_size: 5}\n")
     study = designs.expand(found.grids[0])
     assert {trial.learning_rate for trial in study.trials} == {0.001, 0.01}  # 1e-3 is text to YAML
     assert {trial.seed for trial in study.trials} == {0, 1, 2}
     assert {trial.num_epochs for trial in study.trials} == {7}
-    assert study.trials[0].model_args == (("width", 2),)
+    assert study.trials[0].model_args == (("kernel_size", 5),)
     assert found.design == "grid"
 
 

@@ -106,6 +106,7 @@ def parent_modules() -> list[str]:
 #: What a worker imports, and the parent does not.
 NEED_JAX = (
     "dlbench.ops.",
+    "dlbench.models.counting",
     "dlbench.models.creation",
     "dlbench.models.experimental_cnn",
     "dlbench.models.layers",

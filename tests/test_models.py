@@ -155,7 +155,7 @@ def installed(tmp_path, monkeypatch):
 
 def test_entry_point(installed):
     assert registry.resolve_model("test_net") == "dlbench_test_nets:Net"
-    assert "Test-Net" in registry.model_names()
+    assert "Test-Net" in registry.MODELS.names()
     assert parameter_count(models.create("testnet", num_classes=4), (2, 2, 1)) == 20
 
 
@@ -166,10 +166,10 @@ def test_module_and_attribute(installed):
 
 
 def test_registered_by_decorator(monkeypatch):
-    monkeypatch.setattr(registry, "_registered", {})
+    monkeypatch.setattr(registry.MODELS, "_registered", {})
     assert registry.register_model("My-Net")(Mine) is Mine
     assert models.create("mynet", num_classes=2, width=5) == Mine(num_classes=2, width=5)
-    assert "My-Net" in registry.model_names()
+    assert "My-Net" in registry.MODELS.names()
     with pytest.raises(UnknownNameError, match="My-Net"):
         models.create("mine-net-of-another-name")
 
@@ -177,7 +177,7 @@ def test_registered_by_decorator(monkeypatch):
 @pytest.mark.parametrize("name", ["Baseline", "high_vision", "simple-cnn"])
 def test_built_in_names_cannot_be_taken(name):
     with pytest.raises(InputError, match="built-in"):
-        registry.register_model(name)
+        registry.register_model(name)(Mine)
 
 
 # Starting weights

@@ -19,10 +19,13 @@ from typing import Any
 from dlbench.bench.measure import Subject, ask_all
 from dlbench.bench.rounds import best, percentile, ratio
 from dlbench.execution import devices
-from dlbench.models import flops
+from dlbench.models.counts import Request, at_hand
 from dlbench.ops import native
+from dlbench.spec import registry
 
-MODELS = tuple(flops.LAYERS)
+MODELS = registry.MODELS.compared
+#: Shape of the images and number of classes that are trained on.
+DIGITS = ((28, 28, 1), 10)
 BATCH_SIZES = (8, 16, 64, 128)
 MODULES = {
     "dlbench": "dlbench.bench.ours",
@@ -234,13 +237,15 @@ def _case(case: Case, sides: Sequence[str], effort: Effort, xla_flops: float) ->
         for _, kind, team in itertools.product(range(effort.repeats), kinds, teams):
             kind(team)
     ours, *others = teams
-    by_hand = flops.training_flops(case.model)
+    counts = at_hand(Request(case.model, (), *DIGITS))
+    assert counts is not None
+    counted = counts.training_flops
     speed, peak = (statistics.median(ours.samples[name]) for name in ("training_one_thread", "peak_flops"))
     return {
         **vars(case),
-        "flops_per_image": by_hand,
+        "flops_per_image": counted,
         "xla_flops_per_image": xla_flops,
-        "share_of_peak": by_hand * speed / peak,
+        "share_of_peak": counted * speed / peak,
         "sides": {
             team.side: {
                 **team.facts,

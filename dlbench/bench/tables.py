@@ -75,7 +75,7 @@ def _rates(cases: Sequence[dict[str, Any]], cores: int) -> Table:
         columns,
         tuple(rows),
         f"Medians [quartiles] of {count(rounds, 'round')}; a worker is a process with one thread. Of "
-        f"peak: counted by hand, one worker alone, of what a float32 matrix product reaches on one core "
+        f"peak: counted layer by layer, one worker alone, of what a float32 matrix product reaches on one core "
         f"({peak / 1e9:,.0f} GFLOP/s). Counted are products with zeros too, most of which dlbench leaves out: that can "
         "be more than all of it.",
     )
@@ -106,7 +106,7 @@ def _costs(cases: Sequence[dict[str, Any]]) -> Table:
         tuple(rows),
         "Latency: one image, host to host. Compile: all functions of a program, tracing included. Peak: resident "
         "memory of a worker that compiled and trained. MFLOP: one image in a training step, products of the "
-        "layers, by hand and as XLA counts what it compiled.",
+        "layers, from the network itself and as XLA counts what it compiled.",
     )
 
 

@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperCommand
 
 from dlbench.errors import InputError, UnknownNameError
+from dlbench.spec import parts
 
 if TYPE_CHECKING:
     from dlbench.studies.options import RunOptions
@@ -65,12 +66,27 @@ class StudyOptions:
     model: Annotated[
         Values, _values("--model", WHAT, "NAME...", "Models by name, or MODULE:ATTRIBUTE of your own.")
     ] = None
+    model_arguments: Annotated[
+        Values,
+        _values(
+            "--model.ARG", WHAT, "VALUE...", "An argument of the models, as in --model.dropout_rate 0.1 0.2."
+        ),
+    ] = None
     learning_rate: Annotated[
         Values, _values("--lr", WHAT, "NUMBER...", "Learning rates.", "--learning-rate")
     ] = None
     batch_size: Annotated[Values, _values("--batch-size", WHAT, "N...", "Images per training step.")] = None
     optimizer: Annotated[
         Values, _values("--optimizer", WHAT, "NAME...", "adam, sgd (with momentum 0.9).")
+    ] = None
+    optimizer_arguments: Annotated[
+        Values,
+        _values(
+            "--optimizer.ARG",
+            WHAT,
+            "VALUE...",
+            "An argument of the optimizers, as in --optimizer.momentum 0.8.",
+        ),
     ] = None
     weight_decay: Annotated[Values, _values("--weight-decay", WHAT, "NUMBER...", "Weight decays.")] = None
     decay_mode: Annotated[
@@ -161,6 +177,10 @@ class StudyOptions:
             InputError: two flags for one thing, or no number of seeds.
         """
         given = {name: values for name in DEFAULTS if (values := getattr(self, name))}
+        for part in ("model", "optimizer"):
+            for text in getattr(self, f"{part}_arguments") or ():
+                argument, _, value = text.partition("=")
+                given.setdefault(f"{part}.{argument}", []).append(parts.literal(value))
         if self.test_augmented:
             given["test_augmented"] = [True]
         if self.seeds is not None:
@@ -373,11 +393,13 @@ _DASHES = ("\u2013", "\u2014")
 def split_values(args: Iterable[str], flags: set[str]) -> list[str]:
     """Rewrite ``--lr a b,c`` to ``--lr a --lr b --lr c`` for the flags that take several values.
 
+    Commas inside brackets belong to the value. ``--model.width 8`` becomes ``--model.ARG width=8``.
+
     Raises:
         InputError: one of these flags has no value, or a word begins with a dash that is no hyphen.
     """
     rewritten: list[str] = []
-    current, count = "", 1
+    current, count, prefix = "", 1, ""
     rest = iter(args)
     for arg in rest:
         if arg == "--":
@@ -388,6 +410,10 @@ def split_values(args: Iterable[str], flags: set[str]) -> list[str]:
         name, equals, value = arg.partition("=")
         if _is_flag(arg):
             _has_value(current, count)
+            part, dot, argument = name.partition(".")
+            by_path = f"{part}.ARG" if dot else ""
+            prefix = f"{argument}=" if by_path in flags else ""
+            name = by_path if prefix else name
             current, count = (name, 0) if name in flags else ("", 1)
             if not current:
                 rewritten.append(arg)
@@ -397,9 +423,9 @@ def split_values(args: Iterable[str], flags: set[str]) -> list[str]:
         else:
             value = arg
         if current:
-            values = [part.strip() for part in value.split(",")]
+            values = parts.split(value, ",")
             count += len(values)
-            rewritten += [text for part in values for text in (current, part)]
+            rewritten += [text for each in values for text in (current, prefix + each)]
         else:
             rewritten.append(arg)
     _has_value(current, count)

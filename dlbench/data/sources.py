@@ -143,6 +143,19 @@ def info(name: str, data_dir: str | os.PathLike[str] | None = None) -> DatasetIn
     )
 
 
+def images_of(name: str) -> tuple[tuple[int, int, int], int] | None:
+    """The image shape and the number of classes of a data set of dlbench's own; ``None`` for any other.
+
+    Nothing is read: these are known beforehand.
+    """
+    known_name = _builtin(name.partition("@")[0])
+    if known_name is None:
+        return None
+    if known_name == DEFAULT:
+        return mnist5k.IMAGE_SHAPE, mnist5k.NUM_CLASSES
+    return PUBLIC_SETS[known_name].image_shape, PUBLIC_SETS[known_name].num_classes
+
+
 def available(data_dir: str | os.PathLike[str] | None = None) -> list[Available]:
     """List the data sets that have names, then the registered ones by their references."""
     folder = _data_folder(data_dir)

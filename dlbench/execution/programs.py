@@ -122,7 +122,12 @@ def compile_program(
     check_model(static.model, dataset, trial)
     fast = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
     by_model = Static(static.model)
-    by_optimizer = replace(by_model, optimizer=static.optimizer, decay_mode=static.decay_mode)
+    by_optimizer = replace(
+        by_model,
+        optimizer=static.optimizer,
+        decay_mode=static.decay_mode,
+        optimizer_args=static.optimizer_args,
+    )
     by_criterion = replace(by_model, criterion=static.criterion)
     init = build(loop.init, by_optimizer, (LANES_OF_DATA, 0, 0), data, keys, hyper, **fast)
     state = init.out_info

@@ -49,12 +49,12 @@ from dlbench.records import (
     history_digest,
     json_number,
 )
+from dlbench.spec.registry import CRITERIA
 from dlbench.spec.trial import Trial
 from dlbench.storage import checkpoints
 from dlbench.storage.artifacts import Files
 from dlbench.storage.database import is_out_of_room
 from dlbench.training.augmentation import augment
-from dlbench.training.losses import CRITERIA
 from dlbench.training.metrics import classification_metrics
 from dlbench.training.state import Data, Hyper, Keys, TrainState, static_part
 
@@ -297,7 +297,9 @@ class Worker:
         )
         predictions = io.BytesIO()
         np.save(predictions, logits, allow_pickle=False)
-        loss = CRITERIA[trial.spec.criterion](jnp.asarray(logits), jnp.asarray(dataset.test_labels)).mean()
+        loss = CRITERIA.load(trial.spec.criterion)(
+            jnp.asarray(logits), jnp.asarray(dataset.test_labels)
+        ).mean()
         metrics = {
             "test_loss": json_number(float(loss)),
             **classification_metrics(logits, dataset.test_labels),

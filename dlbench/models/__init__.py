@@ -1,5 +1,7 @@
 """The networks, one file per family; imported when they are first used, so that naming them needs no jax.
 
+A file here that registers models (``@MODELS.register``) is a family: nothing else has to name it.
+
 Every module takes images as float32 [N, H, W, C] in [-1, 1] and returns logits [N, num_classes].
 """
 
@@ -7,6 +9,8 @@ from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from dlbench.spec.registry import MODELS
 
 if TYPE_CHECKING:
     from dlbench.models.creation import create
@@ -27,13 +31,8 @@ if TYPE_CHECKING:
     )
     from dlbench.models.simple_cnn import SimpleCNN
 
-_PLACES = {
-    "creation": ("create",),
-    "experimental_cnn": ("ExperimentalCNN", "baseline", "high_vision", "modernist", "stabilized"),
-    "layers": ("ACTIVATIONS", "BatchNorm", "ConvBlock", "Dense", "gelu", "uniform_fan_in"),
-    "simple_cnn": ("SimpleCNN",),
-}
-_HOME = {name: module for module, names in _PLACES.items() for name in names}
+_LAYERS = ("ACTIVATIONS", "BatchNorm", "ConvBlock", "Dense", "gelu", "uniform_fan_in")
+_HOME = {"create": "dlbench.models.creation", **dict.fromkeys(_LAYERS, "dlbench.models.layers")}
 
 __all__ = [
     "ACTIVATIONS",
@@ -53,8 +52,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"dlbench.models.{_HOME[name]}"), name)
+    home = _HOME.get(name) or MODELS.home(name)
+    if home is not None:
+        return getattr(importlib.import_module(home), name)
     raise AttributeError(f"module 'dlbench.models' has no attribute {name!r}")
 
 

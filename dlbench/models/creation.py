@@ -6,16 +6,18 @@ from typing import Any
 
 import flax.linen as nn
 
-from dlbench.errors import DlbenchError, InputError
-from dlbench.spec import registry
+from dlbench.errors import DlbenchError, InputError, shown
+from dlbench.spec import parts, registry
 from dlbench.spec.trial import Trial
 
 
 def create(name: str, num_classes: int = 10, **arguments: Any) -> nn.Module:
     """Make a model by name: a built-in or registered one, or ``package.module:Attribute``.
 
+    ``create("Stabilized(dropout_rate=0.5)")`` is ``create("Stabilized", dropout_rate=0.5)``.
+
     Args:
-        name: see :func:`dlbench.spec.registry.resolve_model`.
+        name: as :meth:`dlbench.spec.registry.Registry.resolve` takes it.
         num_classes: number of logits.
         arguments: whatever the model takes besides (``kernel_size=5``).
 
@@ -23,9 +25,15 @@ def create(name: str, num_classes: int = 10, **arguments: Any) -> nn.Module:
         UnknownNameError: no such model.
         InputError: it takes no such argument, or makes no Flax module.
     """
-    reference = registry.resolve_model(name)
+    if parts.is_call(name):
+        try:
+            part = parts.parse(name)
+        except ValueError as error:
+            raise InputError(f"model must be {error}; got {shown(name)}") from None
+        name, arguments = part.name, dict(part.arguments) | arguments
+    reference = registry.MODELS.resolve(name)
     try:
-        model = registry.import_model(reference)(num_classes=num_classes, **arguments)
+        model = registry.MODELS.load(reference)(num_classes=num_classes, **arguments)
     except TypeError as error:
         raise InputError(
             f"model {name!r} cannot be made with num_classes={num_classes}"

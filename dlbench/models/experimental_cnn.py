@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-
 import flax.linen as nn
 import jax
 
 from dlbench.errors import InputError
 from dlbench.models.layers import ACTIVATIONS, ConvBlock, Dense
+from dlbench.spec.registry import MODELS
 
 
+@MODELS.register("ExperimentalCNN")
 class ExperimentalCNN(nn.Module):
     """Two blocks of convolution, (batch norm), activation and pooling (16, then 32 channels), dense 128.
 
@@ -57,17 +57,49 @@ class ExperimentalCNN(nn.Module):
         return Dense(self.num_classes)(x)
 
 
-#: The plain one: ReLU, 3x3 kernels: 206,922 parameters.
-baseline = ExperimentalCNN
+@MODELS.register("Baseline", compared=2)
+def baseline(
+    num_classes: int = 10,
+    kernel_size: int = 3,
+    activation: str = "relu",
+    batch_norm: bool = False,
+    dropout_rate: float = 0.0,
+) -> ExperimentalCNN:
+    """The plain experimental CNN: ReLU and 3x3 kernels."""
+    return ExperimentalCNN(num_classes, kernel_size, activation, batch_norm, dropout_rate)
 
 
-#: Batch norm and dropout 0.3: 207,018 parameters.
-stabilized = functools.partial(ExperimentalCNN, batch_norm=True, dropout_rate=0.3)
+@MODELS.register("Stabilized", compared=3)
+def stabilized(
+    num_classes: int = 10,
+    kernel_size: int = 3,
+    activation: str = "relu",
+    batch_norm: bool = True,
+    dropout_rate: float = 0.3,
+) -> ExperimentalCNN:
+    """The experimental CNN with batch norm and dropout."""
+    return ExperimentalCNN(num_classes, kernel_size, activation, batch_norm, dropout_rate)
 
 
-#: 5x5 kernels: 215,370 parameters.
-high_vision = functools.partial(ExperimentalCNN, kernel_size=5)
+@MODELS.register("High-Vision", compared=4)
+def high_vision(
+    num_classes: int = 10,
+    kernel_size: int = 5,
+    activation: str = "relu",
+    batch_norm: bool = False,
+    dropout_rate: float = 0.0,
+) -> ExperimentalCNN:
+    """The experimental CNN with 5x5 kernels."""
+    return ExperimentalCNN(num_classes, kernel_size, activation, batch_norm, dropout_rate)
 
 
-#: GELU: 206,922 parameters.
-modernist = functools.partial(ExperimentalCNN, activation="gelu")
+@MODELS.register("Modernist", compared=5)
+def modernist(
+    num_classes: int = 10,
+    kernel_size: int = 3,
+    activation: str = "gelu",
+    batch_norm: bool = False,
+    dropout_rate: float = 0.0,
+) -> ExperimentalCNN:
+    """The experimental CNN with GELU."""
+    return ExperimentalCNN(num_classes, kernel_size, activation, batch_norm, dropout_rate)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         conv_pool,
         conv_positions,
     )
-    from dlbench.ops.lowering import Lowering
+    from dlbench.ops.lowering import Lowering, lowered
     from dlbench.ops.matmul import dense
     from dlbench.ops.padding import Padding
     from dlbench.ops.pooling import Activation, max_pool2, max_positions
@@ -41,7 +41,7 @@ _PLACES = {
         "conv_pool",
         "conv_positions",
     ),
-    "lowering": ("Lowering",),
+    "lowering": ("Lowering", "lowered"),
     "matmul": ("dense",),
     "padding": ("Padding",),
     "pooling": ("Activation", "max_pool2", "max_positions"),
@@ -58,6 +58,7 @@ __all__ = [
     "conv_pool",
     "conv_positions",
     "dense",
+    "lowered",
     "max_pool2",
     "max_positions",
 ]

@@ -1,14 +1,29 @@
 """The implementations of an operation, and the one that is used by default."""
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Literal
 
 import jax
 
 Lowering = Literal["compiled", "cpu", "lax"]
 
+_PREFERRED: ContextVar[Lowering | None] = ContextVar("_PREFERRED", default=None)
+
+
+@contextlib.contextmanager
+def lowered(lowering: Lowering) -> Iterator[None]:
+    """Use this lowering inside the context wherever none is named. For tracing: ``jit`` does not see the difference."""
+    token = _PREFERRED.set(resolve_lowering(lowering))
+    try:
+        yield
+    finally:
+        _PREFERRED.reset(token)
+
 
 def resolve_lowering(lowering: Lowering | None) -> Lowering:
-    """Return the lowering to use: the one asked for, or the fast one of the default backend.
+    """Return the lowering to use: the one asked for, that of :func:`lowered`, or the fast one of the default backend.
 
     Args:
         lowering: ``"lax"``, plain ``jax.lax``; ``"cpu"``, the forms that XLA compiles well for a CPU;
@@ -17,6 +32,7 @@ def resolve_lowering(lowering: Lowering | None) -> Lowering:
     Raises:
         ValueError: unknown lowering.
     """
+    lowering = lowering or _PREFERRED.get()
     if lowering is None:
         return "compiled" if jax.default_backend() == "cpu" else "lax"
     if lowering not in ("compiled", "cpu", "lax"):

@@ -245,7 +245,7 @@ def _result(folder: Path, manifest: Mapping[str, Any]) -> StudyRecord:
 
 def _trial(row: Mapping[str, str]) -> TrialResult:
     fields: dict[str, Any] = {name: row[name] or None for name in TrialSpec.model_fields if name in row}
-    fields["model_args"] = json.loads(row["model_args"])
+    fields |= {name: json.loads(text) for name, text in row.items() if name.endswith("_args")}
     trial = Trial(
         spec=TrialSpec(**fields),
         data_digest=row["data_digest"],

@@ -171,6 +171,7 @@ def field_column(name: str) -> Column:
     words = name in (
         "model",
         "model_args",
+        "optimizer_args",
         "dataset",
         "transform",
         "criterion",

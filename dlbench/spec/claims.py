@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlbench.errors import ConfigError
+from dlbench.spec import parts
 from dlbench.spec.registry import label, name_key
-from dlbench.spec.trial import TrialSpec
+from dlbench.spec.trial import PARTS, TrialSpec
 
 #: A trial's place in a study: seed and seed of the split.
 Key = tuple[int, int]
@@ -71,15 +72,26 @@ class Selection:
 
     def selects(self, spec: TrialSpec) -> bool:
         """Whether a trial belongs to it."""
-        return all(
-            any(_same(name, getattr(spec, name), value) for value in values) for name, values in self.fields
-        )
+        return all(any(_same(spec, name, value) for value in values) for name, values in self.fields)
 
 
-def _same(name: str, value: Any, wanted: Any) -> bool:
-    if name == "model" and ":" not in wanted:
-        return name_key(label(value)) == name_key(wanted)
-    return bool(value == wanted)
+def _same(spec: TrialSpec, name: str, wanted: Any) -> bool:
+    """Whether a trial has a value in a field; a part that is named without arguments may have any."""
+    if name not in PARTS:
+        return bool(value_of(spec, name) == wanted)
+    part = parts.parse(wanted)
+    value = getattr(spec, name)
+    alike = value == part.name if ":" in part.name else name_key(label(value)) == name_key(part.name)
+    return alike and all(value_of(spec, f"{name}.{key}") == given for key, given in part.arguments)
+
+
+def value_of(spec: TrialSpec, name: str) -> Any:
+    """The value of a field, or of a part's argument by its path, at its default where the trial names none."""
+    part, _, argument = name.partition(".")
+    if not argument:
+        return getattr(spec, name)
+    declared = PARTS[part].signature(getattr(spec, part)).arguments
+    return dict(getattr(spec, f"{part}_args")).get(argument, declared.get(argument))
 
 
 @dataclass(frozen=True)
@@ -130,7 +142,7 @@ def check(claims: Sequence[Claim], trials: Sequence[TrialSpec]) -> None:
 def _known(side: Selection, trials: Sequence[TrialSpec]) -> str:
     """The values that the study has of the fields that a side names."""
     known = {
-        name: list(dict.fromkeys(str(getattr(spec, name)) for spec in trials)) for name, _ in side.fields
+        name: list(dict.fromkeys(str(value_of(spec, name)) for spec in trials)) for name, _ in side.fields
     }
     return "; ".join(
         f"{name} is {', '.join(values[:8])}{', ...' if len(values) > 8 else ''} there"

@@ -7,6 +7,7 @@ A file says what the flags say::
     model: [Baseline, Stabilized]
     lr: [1e-3, 1e-2]        # any field of TrialSpec, one value or a list; lr = learning_rate
     epochs: 3               # = num_epochs
+    model.dropout_rate: 0.2 # an argument of the model; Stabilized(dropout_rate=0.2) says the same
     seeds: 5                # = seed: [0, 1, 2, 3, 4]
     grids:                  # optional: each is merged over the rest, and the study is all of them
       - {optimizer: adam}
@@ -24,6 +25,7 @@ values grid, compare-archs and train.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,13 +37,15 @@ from dlbench.errors import ConfigError, InputError, shown, unknown
 from dlbench.spec import designs
 from dlbench.spec.claims import MEASURES, Claim, Selection
 from dlbench.spec.naming import ALIASES
+from dlbench.spec.parts import is_closed
 from dlbench.spec.study import DESIGNS, KINDS, Design
-from dlbench.spec.trial import TrialSpec, make_trial_spec
+from dlbench.spec.trial import PARTS, TrialSpec, make_trial_spec
 
 #: Longer files are refused; a device that never ends can be named as a file, too.
 MAX_CHARACTERS = 1_000_000
 
 _FIELDS = (*TrialSpec.model_fields, *ALIASES)
+_PATH = re.compile(rf"({'|'.join(PARTS)})\.[A-Za-z_]\w*")
 _KEYS = ("description", "design", "kind", "grids", "claims", *_FIELDS)
 _CLAIM_KEYS = ("says", "better", "varies", "than", "figure", "points")
 _SIDE_KEYS = ("figure", *(name for name in _FIELDS if name != "seeds"))
@@ -92,6 +96,8 @@ def read(path: Path) -> Config:
     description = reader.scalar(top.others.get("description"), "")
     claims = reader.claims(top.others.get("claims"))
     parts = tuple(grids) or (top.values,)
+    for part in parts:
+        reader.check_arguments(part)
     return Config(path, design, str(description), parts, reader.places, claims, text)
 
 
@@ -184,6 +190,16 @@ class _Reader:
             raise self.error(node, "grids must be a list of mappings, such as '- {optimizer: sgd, lr: 0.1}'")
         return [self.section(part, _FIELDS).values for part in node.value]
 
+    def check_arguments(self, values: Mapping[str, list[Any]]) -> None:
+        """Check the arguments of the parts that one grid names, which may stand apart from the parts."""
+        for name in PARTS:
+            given = [key for key in values if key == f"{name}_args" or key.startswith(f"{name}.")]
+            if given and name in values:
+                try:
+                    designs.expand({key: values[key] for key in (name, *given)})
+                except InputError as error:
+                    raise ConfigError(f"{self.places[given[0]]}: {error}") from None
+
     def claims(self, node: yaml.Node | None) -> tuple[Claim, ...]:
         if node is None:
             return ()
@@ -243,17 +259,19 @@ class _Reader:
         lines: dict[str, str] = {}
         for key_node, value_node in node.value:
             key = self._value(key_node) if isinstance(key_node, yaml.ScalarNode) else None
-            if key not in keys:
+            is_path = isinstance(key, str) and "model" in keys and _PATH.fullmatch(key) is not None
+            if not isinstance(key, str) or not (key in keys or is_path):
                 raise self.error(key_node, unknown("key", key, keys))
             name = ALIASES.get(key, key)
             if name in lines:
                 raise self.error(key_node, f"{key!r} is given already at {lines[name]}; keep one of them")
             lines[name] = self.place(key_node)
-            if key in _FIELDS and values:
+            is_field = is_path or key in _FIELDS
+            if is_field and values:
                 section.values[name] = self._values(key, name, value_node, trained)
                 if trained:
                     self.places.setdefault(name, self.place(value_node))
-            elif key not in _FIELDS:
+            elif not is_field:
                 section.others[key] = value_node
         return section
 
@@ -265,8 +283,9 @@ class _Reader:
                 raise self.error(node, error) from None
         self._untagged(node)
         items = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        items = _rejoined(items) if name in PARTS else items
         values = [self._value(item) for item in items]
-        if not trained:
+        if not trained or "." in name or name.endswith("_args"):
             if not items:
                 raise self.error(node, f"{key} has no value; give at least one")
             return [self._checked(item, name, value) for item, value in zip(items, values, strict=True)]
@@ -285,9 +304,15 @@ class _Reader:
             raise self.error(node, f"the tag {shown(node.tag)} has no place here; leave it out")
 
     def _checked(self, node: yaml.Node, name: str, value: Any) -> Any:
-        """A value as a trial would have it; a model's name as it is."""
+        """A value as a trial would have it; a part as it is written, an argument as it is."""
+        part, _, argument = name.partition(".")
         try:
-            return getattr(make_trial_spec({name: value}), name)
+            if argument:
+                return dict(getattr(make_trial_spec({f"{part}_args": {argument: value}}), f"{part}_args"))[
+                    argument
+                ]
+            checked = getattr(make_trial_spec({name: value}), name)
+            return value if name in PARTS else checked
         except InputError as error:
             raise self.error(node, error) from None
 
@@ -302,3 +327,21 @@ class _Reader:
             return self._loader.construct_object(node, deep=True)
         except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
             raise self.error(node, "this value cannot be read") from None
+
+
+def _rejoined(items: list[yaml.Node]) -> list[yaml.Node]:
+    """The items of a list, those put together again that YAML has split at the commas inside a part's brackets."""
+    whole: list[yaml.Node] = []
+    for item in items:
+        last = whole[-1] if whole else None
+        if (
+            isinstance(item, yaml.ScalarNode)
+            and isinstance(last, yaml.ScalarNode)
+            and item.style is last.style is None
+            and not is_closed(last.value)
+        ):
+            text = f"{last.value}, {item.value}"
+            whole[-1] = yaml.ScalarNode("tag:yaml.org,2002:str", text, last.start_mark, item.end_mark)
+        else:
+            whole.append(item)
+    return whole

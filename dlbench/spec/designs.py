@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
-from dlbench.errors import Field, SpecError, shown
+from dlbench.errors import Field, SpecError, shown, unknown
 from dlbench.spec import registry
 from dlbench.spec.naming import ALIASES
 from dlbench.spec.study import Design, StudySpec
-from dlbench.spec.trial import TrialSpec, make_trial_spec
+from dlbench.spec.trial import PARTS, TrialSpec, make_trial_spec
 
 #: More trials than this are refused: a slip of the keyboard, not a study.
 MAX_TRIALS = 100_000
@@ -21,14 +21,15 @@ def expand(axes: Mapping[str, Any], design: Design = "grid", place: str | None =
     """The Cartesian product of the values of each field.
 
     Args:
-        axes: value, or sequence (or range) of values, by field of :class:`~dlbench.spec.trial.TrialSpec`. The short
-            names of :data:`~dlbench.spec.naming.ALIASES` are accepted; ``seeds`` may be a number of seeds.
+        axes: value, or sequence (or range) of values, by field of :class:`~dlbench.spec.trial.TrialSpec`, or by the
+            path of an argument of a named part (``model.dropout_rate``, ``optimizer.momentum``). The short names of
+            :data:`~dlbench.spec.naming.ALIASES` are accepted; ``seeds`` may be a number of seeds.
         design: the design of the study.
         place: where the values come from, to name in an error.
 
     Raises:
         SpecError: an unknown field, an impossible value, an empty or repeated one.
-        UnknownNameError: an unknown model.
+        UnknownNameError: an unknown model, or an argument that a part does not take.
     """
     columns = _columns(axes, place)
     count = 1
@@ -41,9 +42,9 @@ def expand(axes: Mapping[str, Any], design: Design = "grid", place: str | None =
             remedy="take values away",
         )
     trials: dict[TrialSpec, None] = {}
+    canonical = _Canonical(place)
     for combination in itertools.product(*columns.values()):
-        trial = make_trial_spec(dict(zip(columns, combination, strict=True)), place)
-        trials[trial.model_copy(update={"model": registry.resolve_model(trial.model)})] = None
+        trials[canonical(dict(zip(columns, combination, strict=True)))] = None
     if len(trials) < count:
         raise _repetition(columns, count - len(trials), place)
     return StudySpec(design=design, trials=tuple(trials))
@@ -62,9 +63,9 @@ def check_comparison(study: StudySpec) -> StudySpec:
     Raises:
         SpecError: fewer than two models.
     """
-    models = dict.fromkeys(trial.model for trial in study.trials)
+    models = dict.fromkeys((trial.model, trial.model_args) for trial in study.trials)
     if len(models) < 2:
-        named = (" ", *map(registry.label, models)) if models else ()
+        named = (" ", *(registry.label(model) for model, _ in models)) if models else ()
         raise SpecError(
             *("a comparison needs two models or more; got ", Field("model"), *named),
             value=tuple(models),
@@ -130,12 +131,61 @@ def _repetition(columns: Mapping[str, Sequence[Any]], count: int, place: str | N
     )
 
 
+class _Canonical:
+    """Makes trials, each in the one form that equal trials share: parts by reference, no argument at its default.
+
+    Args:
+        place: where the values come from, to name in an error.
+    """
+
+    def __init__(self, place: str | None = None) -> None:
+        self._place = place
+        self._known: dict[tuple[str, str, Any], tuple[str, Any]] = {}
+
+    def __call__(self, fields: Mapping[str, Any]) -> TrialSpec:
+        plain = {name: value for name, value in fields.items() if "." not in name}
+        by_path: dict[str, dict[str, Any]] = {}
+        for path in (name for name in fields if name not in plain):
+            name, _, argument = path.partition(".")
+            if name not in PARTS or not argument.isidentifier():
+                known = [*TrialSpec.model_fields, *(f"{part}.ARGUMENT" for part in PARTS)]
+                raise SpecError(unknown("field", path, known), value=path, place=self._place)
+            by_path.setdefault(name, {})[argument] = fields[path]
+        trial = make_trial_spec(plain, self._place)
+        for name, values in by_path.items():
+            field = f"{name}_args"
+            given = dict(getattr(trial, field))
+            if twice := sorted(given.keys() & values.keys()):
+                raise SpecError(
+                    *(Field(f"{name}.{twice[0]}"), f" is given beside {given[twice[0]]!r} with the {name}"),
+                    place=self._place,
+                    remedy="keep one of them",
+                )
+            checked = make_trial_spec({field: given | values}, self._place)
+            trial = trial.model_copy(update={field: getattr(checked, field)})
+        update: dict[str, Any] = {}
+        for name in PARTS:
+            update[name], update[f"{name}_args"] = self._part(trial, name)
+        if trial.dropout is not None and "dropout_rate" in dict(update["model_args"]):
+            raise SpecError(
+                *(Field("dropout"), " and the model's argument dropout_rate name one rate"),
+                place=self._place,
+                remedy="keep one of them",
+            )
+        return trial.model_copy(update=update)
+
+    def _part(self, trial: TrialSpec, name: str) -> tuple[str, Any]:
+        key = name, getattr(trial, name), tuple((n, type(v), v) for n, v in getattr(trial, f"{name}_args"))
+        if key not in self._known:
+            reference = PARTS[name].resolve(key[1])
+            self._known[key] = reference, PARTS[name].arguments(reference, getattr(trial, f"{name}_args"))
+        return self._known[key]
+
+
 def _listed(values: Sequence[Any]) -> str:
     return ", ".join(map(shown, values[:8])) + (", ..." if len(values) > 8 else "")
 
 
 def _repeats(name: str, values: Sequence[Any]) -> bool:
-    seen = {getattr(make_trial_spec({name: value}), name) for value in values}
-    if name == "model":
-        seen = {registry.resolve_model(value) for value in seen}
-    return len(seen) < len(values)
+    canonical = _Canonical()
+    return len({str(value) if "." in name else canonical({name: value}) for value in values}) < len(values)

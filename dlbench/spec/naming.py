@@ -21,7 +21,7 @@ def setting(name: str, value: Any) -> str:
     """A field's value as its user would write it."""
     if name == "model":
         return printable(registry.label(value))
-    if name == "model_args":
+    if name.endswith("_args"):
         return printable(" ".join(f"{key}={argument}" for key, argument in value)) or "-"
     if value is None:
         return "model's own"

@@ -1,42 +1,32 @@
-"""Names of models → where their code lives. No jax, and no import of anybody's code until it is asked for.
+"""Names of parts → where their code lives. No jax, and no import of anybody's code until it is asked for.
 
-A model is known by a *reference*: the canonical name of a built-in one, or ``module:attribute`` for a
-user's. Users reach their own by that reference, by the decorator, or by an entry point of the group
-``dlbench.models``.
+A part is a model, an optimizer, a criterion or a transform. It is known by a *reference*: the canonical name of a
+built-in one, or ``module:attribute`` for a user's. What a built-in part is called, takes and does is declared where it
+is defined, and is read from there without importing it (:mod:`dlbench.spec.declarations`). Users reach models of their
+own by that reference, by the decorator :func:`register_model`, or by an entry point of the group ``dlbench.models``.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import importlib
 import importlib.machinery
-import inspect
+import math
 import re
 import sys
-from collections.abc import Callable
-from importlib.metadata import entry_points
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dlbench.errors import Field, InputError, UnknownNameError
+from dlbench.errors import Field, InputError, SpecError, UnknownNameError, shown
+from dlbench.spec import parts
+from dlbench.spec.declarations import Declaration, Default, Signature, declarations, signature
+from dlbench.spec.parts import Scalar
 
-#: Canonical name → reference of the five built-in networks, and of the two families they come from.
-BUILT_IN = {
-    "SimpleCNN": "dlbench.models:SimpleCNN",
-    "Baseline": "dlbench.models:baseline",
-    "Stabilized": "dlbench.models:stabilized",
-    "High-Vision": "dlbench.models:high_vision",
-    "Modernist": "dlbench.models:modernist",
-    "ExperimentalCNN": "dlbench.models:ExperimentalCNN",
-}
-#: The architectures that are compared when none is named.
-ARCHITECTURES = ("SimpleCNN", "Baseline", "Stabilized", "High-Vision", "Modernist")
-
-_registered: dict[str, str] = {}
-#: References of users' models that this process has named itself: those whose code may be run.
-_named: set[str] = set()
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_PACKAGE = Path(__file__).parent.parent
 F = TypeVar("F", bound=Callable[..., Any])
+Arguments = tuple[tuple[str, Scalar], ...]
 
 
 def name_key(name: str) -> str:
@@ -44,51 +34,249 @@ def name_key(name: str) -> str:
     return re.sub(r"[-_ ]", "", name).casefold()
 
 
-def register_model(name: str) -> Callable[[F], F]:
-    """Decorator: make a Flax module (or a function that returns one) known under ``name``.
+class Registry:
+    """The parts of one kind, by name.
 
-    It is called with ``num_classes`` and whatever ``model_args`` and ``dropout`` (as ``dropout_rate``) the
-    trial names. Worker processes import the module that defines it.
-
-    Raises:
-        InputError: the name is taken by a built-in model.
+    Args:
+        kind: what people call such a part.
+        variable: the name of this registry where built-in parts register themselves.
+        place: the file or folder of dlbench, below the package, that defines them.
+        supplied: the arguments that dlbench itself gives them.
+        group: the entry-point group in which others offer theirs. A kind without one has built-in parts alone: the
+            source of somebody else's has to be part of a trial's id, as that of a model is.
     """
-    if name_key(name) in map(name_key, BUILT_IN):
-        raise InputError(f"the model name {name!r} belongs to a built-in model; choose another")
 
-    def decorate(factory: F) -> F:
-        _registered[name] = f"{factory.__module__}:{factory.__qualname__}"
-        return factory
+    def __init__(
+        self, kind: str, variable: str, place: str, supplied: Iterable[str] = (), group: str = ""
+    ) -> None:
+        self.kind = kind
+        self._variable, self._place, self._group = variable, place, group
+        self._supplied = frozenset(supplied)
+        self._registered: dict[str, str] = {}
+        #: References of users' parts that this process has named itself: those whose code may be run.
+        self._trusted: set[str] = set()
 
-    return decorate
+    def register(
+        self, name: str, *, aliases: tuple[str, ...] = (), compared: int | None = None
+    ) -> Callable[[F], F]:
+        """Decorator: make a class or function known under a name.
+
+        It is called with what dlbench supplies and with the arguments that the trial names. Worker processes import
+        the module that defines it.
+
+        Args:
+            name: its name; case, hyphens, underscores and spaces are ignored where it is looked up.
+            aliases: other names.
+            compared: of a built-in part: its place in a comparison that names no part; ``None`` where it has none.
+
+        Raises:
+            InputError: the name is taken by a built-in part.
+        """
+
+        def decorate(factory: F) -> F:
+            if factory.__module__.startswith(self._module(self._place)):
+                return factory  # dlbench's own, which is read from its file
+            for taken in (name, *aliases):
+                if name_key(taken) in self._by_key:
+                    raise InputError(
+                        f"the {self.kind} name {taken!r} belongs to a built-in {self.kind}",
+                        field=self.kind,
+                        value=taken,
+                        remedy="choose another",
+                    )
+                self._registered[taken] = f"{factory.__module__}:{factory.__qualname__}"
+            return factory
+
+        return decorate
+
+    @functools.cached_property
+    def built_in(self) -> Mapping[str, Declaration]:
+        """What dlbench's own parts declare, by canonical name."""
+        return {found.name: found for found, _ in self._found}
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The parts that a comparison takes where it names none."""
+        return tuple(found.name for found in self.built_in.values() if found.compared)
+
+    def names(self) -> list[str]:
+        """Every part that is known by name now: built in, registered, or offered by an entry point."""
+        return [*self.built_in, *self._registered, *self._offered()]
+
+    def find(self, name: str) -> str | None:
+        """The reference of a part, if there is one: a built-in one's canonical name or ``module:attribute``."""
+        if self._group and _REFERENCE.fullmatch(name):
+            return self._canonical(name)
+        wanted = name_key(name)
+        if wanted in self._by_key:
+            return self._by_key[wanted]
+        users = self._registered | self._offered()
+        return next((users[known] for known in users if name_key(known) == wanted), None)
+
+    def resolve(self, name: str) -> str:
+        """The reference of a part that the user names, whose code may be run from now on.
+
+        Args:
+            name: a name in any spelling, or a reference.
+
+        Raises:
+            InputError: it is malformed, or has arguments.
+            UnknownNameError: with the known names and the nearest.
+        """
+        try:
+            parts.parse_name(name)
+        except ValueError as error:
+            raise InputError.must_be(self.kind, str(error), name) from None
+        found = self.find(name)
+        if found is not None:
+            self._trusted |= {found, name}
+            return found
+        if self._group and ":" in name:
+            raise InputError.must_be(self.kind, "a known name, or of the form package.module:Attribute", name)
+        raise UnknownNameError(self.kind, name, self.names(), field=self.kind)
+
+    def is_trusted(self, reference: str) -> bool:
+        """Whether its code may be run: it is built in, or this process has named it."""
+        return reference in self.built_in or reference in self._trusted
+
+    def signature(self, reference: str) -> Signature:
+        """What a part can be made with; open and empty where that cannot be read from its source."""
+        if reference in self.built_in:
+            return self.built_in[reference].signature
+        return _signature_of(reference)
+
+    def arguments(self, reference: str, given: Arguments) -> Arguments:
+        """Check arguments and bring them into their one form: sorted, defaults left out, numbers as declared.
+
+        Args:
+            reference: of the part.
+            given: names and values.
+
+        Raises:
+            UnknownNameError: the part takes no such argument.
+            SpecError: a value is of another type than the default, or dlbench itself gives the argument.
+        """
+        if not given:
+            return ()
+        known = self.signature(reference)
+        kept = {}
+        for name, value in given:
+            if name in self._supplied:
+                raise SpecError(
+                    f"the argument {name} of the {self.kind} {label(reference)} is given by dlbench",
+                    field=f"{self.kind}.{name}",
+                    value=value,
+                    remedy="leave it out",
+                )
+            if name not in known.arguments and not known.is_open:
+                takes = [name for name in known.arguments if name not in self._supplied]
+                raise UnknownNameError(
+                    *(f"argument of the {self.kind} {label(reference)}", name, takes or ["none"]),
+                    field=f"{self.kind}.{name}",
+                )
+            default = known.arguments.get(name, Default.UNREADABLE)
+            value = value if isinstance(default, Default) else self._as(default, reference, name, value)
+            if not (type(value) is type(default) and value == default):
+                kept[name] = value
+        return tuple(sorted(kept.items()))
+
+    def load(self, reference: str) -> Callable[..., Any]:
+        """Import what a reference points to (this runs the module's code).
+
+        Raises:
+            InputError: no such module or attribute.
+        """
+        return _load(self.kind, reference, self._homes.get(reference, reference))
+
+    def home(self, attribute: str) -> str | None:
+        """The module that defines a built-in part, by the name of its class or function; ``None`` where none does."""
+        return next((module for found, module in self._found if found.attribute == attribute), None)
+
+    def source_digest(self, reference: str) -> str:
+        """SHA-256 of the file that defines a user's part, found without importing it; "" for built-in ones.
+
+        It goes into the trial's id, so that an edited part is trained again.
+
+        Raises:
+            InputError: no such module.
+        """
+        if reference in self.built_in:
+            return ""
+        module_name = reference.partition(":")[0]
+        if module_name == "__main__":
+            import inspect
+
+            source = inspect.getsource(self.load(reference))
+            return hashlib.sha256(source.encode()).hexdigest()
+        return hashlib.sha256(_source_file(reference).read_bytes()).hexdigest()
+
+    @functools.cached_property
+    def _found(self) -> tuple[tuple[Declaration, str], ...]:
+        """The built-in parts and the modules that define them; first those that are compared."""
+        place = _PACKAGE / self._place
+        files = sorted(place.glob("*.py")) if place.is_dir() else [place]
+        found = [
+            (declared, self._module(str(file.relative_to(_PACKAGE))))
+            for file in files
+            for declared in declarations(file.read_text("utf-8"), self._variable)
+        ]
+        return tuple(sorted(found, key=lambda part: part[0].compared or math.inf))
+
+    @functools.cached_property
+    def _homes(self) -> Mapping[str, str]:
+        return {found.name: f"{module}:{found.attribute}" for found, module in self._found}
+
+    @functools.cached_property
+    def _by_key(self) -> Mapping[str, str]:
+        """Canonical names by the keys of all names of built-in parts."""
+        return {
+            name_key(name): found.name
+            for found in self.built_in.values()
+            for name in (found.name, *found.aliases)
+        }
+
+    def _canonical(self, reference: str) -> str:
+        """The canonical name, where a reference points to a built-in part."""
+        module, _, attribute = reference.partition(":")
+        for found, home in self._found:
+            if attribute == found.attribute and module in (home, self._module(self._place)):
+                return found.name
+        return reference
+
+    def _offered(self) -> dict[str, str]:
+        if not self._group:
+            return {}
+        from importlib.metadata import entry_points
+
+        return {point.name: point.value for point in entry_points(group=self._group)}
+
+    def _as(self, default: Scalar, reference: str, name: str, value: Scalar) -> Scalar:
+        """A value as its argument's default has it: text that reads as one is a number, and 1 is 1.0."""
+        read = parts.literal(value) if isinstance(value, str) and not isinstance(default, str) else value
+        if isinstance(default, float) and type(read) is int:
+            return float(read)
+        if type(read) is not type(default):
+            expected = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+            raise SpecError(
+                f"the argument {name} of the {self.kind} {label(reference)} must be {expected[type(default)]}; "
+                f"got {shown(value)}",
+                field=f"{self.kind}.{name}",
+                value=value,
+            )
+        return read
+
+    @staticmethod
+    def _module(place: str) -> str:
+        return ".".join(("dlbench", *Path(place).with_suffix("").parts))
 
 
-def model_names() -> list[str]:
-    """Every model that is known by name now: built in, registered, or offered by an entry point."""
-    return [*BUILT_IN, *_registered, *(point.name for point in entry_points(group="dlbench.models"))]
+MODELS = Registry("model", "MODELS", "models", ("num_classes",), "dlbench.models")
+OPTIMIZERS = Registry("optimizer", "OPTIMIZERS", "training/optimizers.py")
+CRITERIA = Registry("criterion", "CRITERIA", "training/losses.py", ("logits", "labels"))
+TRANSFORMS = Registry("transform", "TRANSFORMS", "training/augmentation.py", ("images", "key"))
 
-
-def resolve_model(name: str) -> str:
-    """The reference of a model: a built-in's canonical name or ``module:attribute``.
-
-    Raises:
-        UnknownNameError: with the known names and the nearest.
-    """
-    if _REFERENCE.fullmatch(name):
-        _named.add(name)
-        return name
-    wanted = name_key(name)
-    for known in BUILT_IN:
-        if name_key(known) == wanted:
-            return known
-    users = _registered | {point.name: point.value for point in entry_points(group="dlbench.models")}
-    for known, reference in users.items():
-        if name_key(known) == wanted:
-            _named.add(reference)
-            return reference
-    if ":" in name:
-        raise InputError.must_be("model", "a known name, or of the form package.module:Attribute", name)
-    raise UnknownNameError("model", name, model_names(), field="model")
+register_model = MODELS.register
+resolve_model = MODELS.resolve
 
 
 def check_trusted(reference: str) -> None:
@@ -97,7 +285,7 @@ def check_trusted(reference: str) -> None:
     Raises:
         InputError: the model is neither built in nor named by this process.
     """
-    if reference not in BUILT_IN and reference not in _named:
+    if not MODELS.is_trusted(reference):
         raise InputError(
             f"the stored study names the model {reference!r}, which is code outside dlbench",
             field="model",
@@ -110,67 +298,63 @@ def check_trusted(reference: str) -> None:
 
 
 def label(reference: str) -> str:
-    """What tables call a model: a built-in's name, or the attribute of a user's."""
+    """What tables call a part: a built-in's name, or the attribute of a user's."""
     return reference.partition(":")[2] or reference
 
 
-def import_model(reference: str) -> Callable[..., Any]:
-    """Import what a reference points to (this runs the module's code).
-
-    Raises:
-        InputError: no such module or attribute.
-    """
-    module_name, _, attribute = BUILT_IN.get(reference, reference).partition(":")
+def _load(kind: str, reference: str, home: str) -> Callable[..., Any]:
+    module_name, _, attribute = home.partition(":")
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is not None and not module_name.startswith(error.name):
             raise
-        raise InputError(
-            f"model {reference!r}: there is no module {module_name!r} on the path of {sys.executable}; "
-            "install it, or start in the folder that holds it"
-        ) from None
+        raise _no_module(kind, reference, module_name) from None
     except Exception as error:
         raise InputError(
-            f"model {reference!r}: importing {module_name!r} raised {type(error).__name__}: {error}"
+            f"{kind} {reference!r}: importing {module_name!r} raised {type(error).__name__}: {error}"
         ) from error
     for part in attribute.split("."):
         if not hasattr(found, part):
-            raise InputError(f"model {reference!r}: module {module_name!r} has no attribute {attribute!r}")
+            raise InputError(f"{kind} {reference!r}: module {module_name!r} has no attribute {attribute!r}")
         found = getattr(found, part)
     if not callable(found):
-        raise InputError(f"model {reference!r} is no class or function but {type(found).__name__}")
+        raise InputError(f"{kind} {reference!r} is no class or function but {type(found).__name__}")
     return found  # type: ignore[no-any-return]
 
 
-def source_digest(reference: str) -> str:
-    """SHA-256 of the file that defines a user's model, found without importing it; "" for built-in ones.
+def _no_module(kind: str, reference: str, module_name: str) -> InputError:
+    return InputError(
+        f"{kind} {reference!r}: there is no module {module_name!r} on the path of {sys.executable}; "
+        "install it, or start in the folder that holds it"
+    )
 
-    It goes into the trial's id, so that an edited model is trained again.
+
+def _signature_of(reference: str) -> Signature:
+    """The signature of a user's part, from its source."""
+    if reference.startswith("__main__:"):
+        return Signature()
+    try:
+        source = _source_file(reference).read_text("utf-8")
+    except (InputError, OSError, ValueError):
+        return Signature()
+    return signature(source, reference.partition(":")[2])
+
+
+def _source_file(reference: str) -> Path:
+    """The file that defines a user's part, found without importing it.
 
     Raises:
-        InputError: no such module.
+        InputError: no such module, or it has no source.
     """
-    if reference in BUILT_IN:
-        return ""
     module_name = reference.partition(":")[0]
-    if module_name == "__main__":
-        return hashlib.sha256(inspect.getsource(import_model(reference)).encode()).hexdigest()
-    path = None
-    spec = None
-    for part in _prefixes(module_name):
-        spec = importlib.machinery.PathFinder.find_spec(part, path)
+    names = module_name.split(".")
+    path, spec = None, None
+    for end in range(1, len(names) + 1):
+        spec = importlib.machinery.PathFinder.find_spec(".".join(names[:end]), path)
         if spec is None:
-            raise InputError(
-                f"model {reference!r}: there is no module {module_name!r} on the path of {sys.executable}; "
-                "install it, or start in the folder that holds it"
-            )
+            raise _no_module("model", reference, module_name)
         path = list(spec.submodule_search_locations or [])
     if spec is None or spec.origin is None or not Path(spec.origin).is_file():
         raise InputError(f"model {reference!r}: {module_name!r} has no source file")
-    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
-
-
-def _prefixes(module_name: str) -> list[str]:
-    parts = module_name.split(".")
-    return [".".join(parts[: i + 1]) for i in range(len(parts))]
+    return Path(spec.origin)

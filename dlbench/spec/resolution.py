@@ -47,7 +47,7 @@ def resolve(
     for spec in study.trials:
         data = sizes.get(spec.dataset) or sizes.setdefault(spec.dataset, info(spec.dataset))
         if spec.model not in sources:
-            sources[spec.model] = registry.source_digest(spec.model)
+            sources[spec.model] = registry.MODELS.source_digest(spec.model)
         name = spec.dataset if "@" in spec.dataset else data.name
         spec = spec.model_copy(
             update={

@@ -7,24 +7,34 @@ determines its result; the environment it ran in is recorded beside it, not in t
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
-from dlbench.errors import SpecError, shown, unknown
+from dlbench.errors import InputError, SpecError, shown, unknown
 from dlbench.records import digest
+from dlbench.spec import parts
 from dlbench.spec.naming import ALIASES
+from dlbench.spec.parts import Scalar
+from dlbench.spec.registry import MODELS, OPTIMIZERS, Registry
 
 #: Raised whenever a change of the code changes the numbers a trial yields.
 NUMERICS_VERSION = 3
 #: The last release that computes with each version of the numerics.
 NUMERICS_RELEASES = {3: "0.1.0"}
-
-Scalar = bool | int | float | str
 
 MAX_SEED = 2**32 - 1
 
@@ -63,9 +73,35 @@ def _float32(value: float) -> float:
     return value + 0.0
 
 
+def _name(value: object) -> object:
+    """Refuse a call that :func:`_split` has left: it is malformed, or its arguments are given beside it too."""
+    return parts.parse_name(value) if isinstance(value, str) else value
+
+
+def _split(fields: Mapping[str, Any], name: str, registry: Registry) -> Mapping[str, Any]:
+    """Take a part's arguments out of its text, in their one form where the part is known."""
+    given = fields.get(f"{name}_args", ())
+    try:
+        part = parts.parse(fields[name])
+        beside = dict(given)
+    except (ValueError, TypeError):
+        return fields  # whoever resolves the name, or the field's own check, says what is wrong
+    if beside.keys() & dict(part.arguments).keys():
+        return fields
+    reference, arguments = registry.find(part.name), part.arguments
+    if reference is not None:
+        with contextlib.suppress(InputError):  # whoever names a trial checks its arguments
+            arguments = registry.arguments(reference, part.arguments)
+    return {**fields, name: part.name, f"{name}_args": {**beside, **dict(arguments)}}
+
+
+#: The fields that name a part, and where such parts are registered; ``FIELD_args`` holds the part's arguments.
+PARTS = {"model": MODELS, "optimizer": OPTIMIZERS}
+
 Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False), AfterValidator(_float32)]
 Whole = Annotated[int, BeforeValidator(_number)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+Arguments = Annotated[tuple[tuple[str, Scalar], ...], BeforeValidator(_arguments)]
 
 
 class TrialSpec(BaseModel):
@@ -76,13 +112,15 @@ class TrialSpec(BaseModel):
     dimensionless. ``dropout`` of ``None`` keeps the model's own rate. ``vary`` names the one source of
     randomness that follows ``seed`` while the others keep seed 0 ("all": every one follows it; "split": which
     images train and validate). ``split_seed`` of ``None`` draws the split with ``seed`` where the split varies.
-    ``test_augmented`` has the trial tested on augmented test images too, as every augmented trial is.
+    ``model`` and ``optimizer`` may be written with arguments, ``sgd(momentum=0.8)``; these are kept in ``model_args``
+    and ``optimizer_args``. ``test_augmented`` has the trial tested on augmented test images too, as every augmented
+    trial is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     model: Name = "Baseline"
-    model_args: Annotated[tuple[tuple[str, Scalar], ...], BeforeValidator(_arguments)] = ()
+    model_args: Arguments = ()
     dropout: Annotated[Finite, Field(ge=0, lt=1)] | None = None
     dataset: Name = "mnist5k"
     train_size: Annotated[Whole, Field(ge=1)] | None = None
@@ -91,7 +129,8 @@ class TrialSpec(BaseModel):
     transform: Literal["standard", "augmented"] = "standard"
     test_augmented: bool = False
     criterion: Literal["cross_entropy", "manual"] = "cross_entropy"
-    optimizer: Literal["adam", "sgd"] = "adam"
+    optimizer: Annotated[Literal["adam", "sgd"], BeforeValidator(_name)] = "adam"
+    optimizer_args: Arguments = ()  # static: each value compiles another program
     learning_rate: Annotated[Finite, Field(gt=0, le=1e6)] = 1e-3
     weight_decay: Annotated[Finite, Field(ge=0, le=1e6)] = 0.0
     decay_mode: Literal["decoupled", "l2"] = "decoupled"
@@ -104,6 +143,14 @@ class TrialSpec(BaseModel):
     def default_split_seed(self) -> int:
         """The seed that the split is drawn with where ``split_seed`` is not given."""
         return self.seed if self.vary in ("all", "split") else 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_calls_apart(cls, fields: Any) -> Any:
+        for name, registry in PARTS.items():
+            if isinstance(fields, Mapping) and parts.is_call(fields.get(name)):
+                fields = _split(fields, name, registry)
+        return fields
 
     def static(self) -> tuple[object, ...]:
         """Everything that makes another XLA program; equal values share one."""
@@ -122,8 +169,30 @@ DYNAMIC_FIELDS = (
 )
 STATIC_FIELDS = tuple(name for name in TrialSpec.model_fields if name not in DYNAMIC_FIELDS)
 _STATIC: Callable[[TrialSpec], tuple[object, ...]] = operator.attrgetter(*STATIC_FIELDS)
-#: Fields that came later: at their defaults they are left out of a trial's id, which stays what it was.
-LATER_FIELDS = ("test_augmented",)
+#: The fields that every id has been made of since the first release. Those that came later are left out of a trial's
+#: id at their defaults, so that it stays what it was.
+FIRST_FIELDS = frozenset(
+    (
+        "model",
+        "model_args",
+        "dropout",
+        "dataset",
+        "train_size",
+        "val_size",
+        "split_seed",
+        "transform",
+        "criterion",
+        "optimizer",
+        "learning_rate",
+        "weight_decay",
+        "decay_mode",
+        "batch_size",
+        "num_epochs",
+        "seed",
+        "vary",
+    )
+)
+_LATER_FIELDS = tuple(name for name in TrialSpec.model_fields if name not in FIRST_FIELDS)
 
 
 def make_trial_spec(fields: Mapping[str, Any], place: str | None = None) -> TrialSpec:
@@ -179,7 +248,7 @@ class Trial(BaseModel):
     def id(self) -> str:
         """Digest (16 hexadecimal digits) of everything that determines the result."""
         record = self.model_dump()
-        for name in LATER_FIELDS:
+        for name in _LATER_FIELDS:
             if record["spec"][name] == TrialSpec.model_fields[name].default:
                 del record["spec"][name]
         return digest(record)[:16]

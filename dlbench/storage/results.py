@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from dlbench.errors import UnknownNameError
 from dlbench.records import METRICS, OUTCOME_FIELDS, TIME_KINDS, Epoch, Outcome, TrialStatus, json_number
+from dlbench.spec.parts import Scalar
 from dlbench.spec.study import StudySpec
-from dlbench.spec.trial import Scalar, Trial, TrialSpec
+from dlbench.spec.trial import Trial, TrialSpec
 
 if TYPE_CHECKING:
     from dlbench.storage.checkpoints import LoadedModel
@@ -165,6 +166,7 @@ class TrialResult:
             "id": self.id,
             **dict(self.trial.spec),
             "model_args": dict(self.trial.spec.model_args),
+            "optimizer_args": dict(self.trial.spec.optimizer_args),
             "lanes": self.trial.lanes,
             "data_digest": self.trial.data_digest,
             "model_digest": self.trial.model_digest,

@@ -112,8 +112,9 @@ def _open_records(path: Path) -> RecordWriter:
 
 
 def _hyper_parameters(trial: Trial) -> dict[str, Any]:
-    fields = trial.spec.model_dump(exclude={"model_args"})
+    fields = trial.spec.model_dump(exclude={"model_args", "optimizer_args"})
     values = {**fields, **{f"model_args.{key}": value for key, value in trial.spec.model_args}}
+    values |= {f"optimizer.{key}": value for key, value in trial.spec.optimizer_args}
     return {key: value for key, value in values.items() if value is not None}
 
 

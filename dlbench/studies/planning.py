@@ -15,7 +15,7 @@ from dlbench.records import TrialStatus, digest
 from dlbench.spec import registry, resolution
 from dlbench.spec.looks import Look, seeds_at
 from dlbench.spec.study import StudySpec
-from dlbench.spec.trial import TrialSpec
+from dlbench.spec.trial import PARTS, TrialSpec
 from dlbench.storage.studies import RUNS, read_statuses
 from dlbench.studies.options import RunOptions, RunSettings, merged
 
@@ -77,5 +77,8 @@ def _named(spec: TrialSpec) -> TrialSpec:
     """The same trial, its model by its reference; code outside dlbench only if this process has named it."""
     if ":" in spec.model:
         registry.check_trusted(spec.model)
-        return spec
-    return spec.model_copy(update={"model": registry.resolve_model(spec.model)})
+    else:
+        spec = spec.model_copy(update={"model": registry.resolve_model(spec.model)})
+    for name, parts in PARTS.items():
+        parts.arguments(getattr(spec, name), getattr(spec, f"{name}_args"))
+    return spec

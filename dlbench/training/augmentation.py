@@ -5,10 +5,19 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from dlbench.spec.registry import TRANSFORMS
+
 MAX_ROTATION_DEG = 30.0
 MAX_SHIFT = 0.1
 
 
+@TRANSFORMS.register("standard")
+def standard(images: jax.Array, key: jax.Array) -> jax.Array:
+    """Images as they are."""
+    return images
+
+
+@TRANSFORMS.register("augmented")
 def augment(images: jax.Array, key: jax.Array) -> jax.Array:
     """Rotate each image by up to ±30° and shift it by up to ±10 % of its size, each drawn uniformly.
 

@@ -11,8 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dlbench.spec.registry import CRITERIA
 from dlbench.training.augmentation import augment
-from dlbench.training.losses import CRITERIA
 from dlbench.training.state import Data, Params, Static, TrainState
 
 #: Images per step of an evaluation; its bits do not depend on the batch size trained with.
@@ -86,7 +86,7 @@ def evaluate(
 ) -> tuple[jax.Array, jax.Array]:
     """Mean loss and accuracy over images, in evaluation mode."""
     logits = predict(static, params, batch_stats, images)
-    return CRITERIA[static.criterion](logits, labels).mean(), (logits.argmax(-1) == labels).mean()
+    return CRITERIA.load(static.criterion)(logits, labels).mean(), (logits.argmax(-1) == labels).mean()
 
 
 @functools.cache

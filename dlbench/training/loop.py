@@ -12,9 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dlbench.training.augmentation import augment
+from dlbench.spec.registry import CRITERIA, TRANSFORMS
 from dlbench.training.evaluation import _mode, normalize_images, validate
-from dlbench.training.losses import CRITERIA
 from dlbench.training.optimizers import make_optimizer
 from dlbench.training.state import Data, EpochMetrics, Hyper, Keys, Params, Static, TrainState
 
@@ -106,8 +105,7 @@ def train_step(
         The new carry; the mean loss and the number of images classified correctly.
     """
     params, batch_stats, opt_state = carry
-    if static.transform == "augmented":
-        images = augment(images, jax.random.fold_in(keys.augment, index))
+    images = TRANSFORMS.load(static.transform)(images, jax.random.fold_in(keys.augment, index))
     batch = normalize_images(images)
     dropout_key = jax.random.fold_in(keys.dropout, index)
 
@@ -119,7 +117,7 @@ def train_step(
             rngs={"dropout": dropout_key},
             mutable=["batch_stats"],
         )
-        return CRITERIA[static.criterion](logits, labels).mean(), (logits, updated)
+        return CRITERIA.load(static.criterion)(logits, labels).mean(), (logits, updated)
 
     (loss, (logits, updated)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
     updates, opt_state = _optimizer(static, hyper).update(grads, opt_state, params)
@@ -162,4 +160,6 @@ def permutation(key: jax.Array, count: int) -> jax.Array:
 
 
 def _optimizer(static: Static, hyper: Hyper) -> Any:
-    return make_optimizer(static.optimizer, hyper.learning_rate, hyper.weight_decay, static.decay_mode)
+    return make_optimizer(
+        static.optimizer, hyper.learning_rate, hyper.weight_decay, static.decay_mode, static.optimizer_args
+    )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import optax
 
-Criterion = Callable[[jax.Array, jax.Array], jax.Array]
+from dlbench.spec.registry import CRITERIA
 
 
+@CRITERIA.register("cross_entropy")
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Cross-entropy of the softmax, through log-sum-exp.
 
@@ -25,6 +24,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return losses
 
 
+@CRITERIA.register("manual")
 def manual(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Cross-entropy as DeepLearningPipeline writes it out: the log of the softmax, picked at the label.
 
@@ -39,6 +39,3 @@ def manual(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """
     log_probabilities = jnp.log(jax.nn.softmax(logits, axis=-1))
     return -jnp.take_along_axis(log_probabilities, labels[..., None], axis=-1)[..., 0]
-
-
-CRITERIA: dict[str, Criterion] = {"cross_entropy": cross_entropy, "manual": manual}

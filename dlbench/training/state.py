@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from dlbench.data import Split
+from dlbench.spec.parts import Scalar
 from dlbench.spec.trial import Trial
 
 Params = Any
@@ -26,6 +27,7 @@ class Static:
         decay_mode: "decoupled" or "l2".
         criterion: "cross_entropy" or "manual".
         transform: "standard" or "augmented".
+        optimizer_args: what the optimizer is made with, where that is not its default.
     """
 
     model: nn.Module
@@ -34,6 +36,7 @@ class Static:
     decay_mode: str = "decoupled"
     criterion: str = "cross_entropy"
     transform: str = "standard"
+    optimizer_args: tuple[tuple[str, Scalar], ...] = ()
 
 
 class Hyper(NamedTuple):
@@ -139,4 +142,12 @@ class EpochMetrics(NamedTuple):
 def static_part(model: nn.Module, trial: Trial) -> Static:
     """The static part of a trial's program."""
     spec = trial.spec
-    return Static(model, spec.batch_size, spec.optimizer, spec.decay_mode, spec.criterion, spec.transform)
+    return Static(
+        model,
+        spec.batch_size,
+        spec.optimizer,
+        spec.decay_mode,
+        spec.criterion,
+        spec.transform,
+        spec.optimizer_args,
+    )

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dlbench.analysis.configurations import Configuration, Plane, configurations, planes
-from dlbench.models import flops
+from dlbench.execution.costs import request_of
+from dlbench.models import counts
 from dlbench.report.figures.canvas import (
     LOOKS,
     NARROW,
@@ -139,9 +140,9 @@ def cost(view: View) -> list[Drawing]:
         "flops": "MFLOP an image, in training",
     }
     costs = {
-        name: {label: interval for label, group in groups.items() if (interval := _cost(group, name))}
-        for name in names
-    }
+        name: {label: interval for label, group in groups.items() if (interval := group.interval(name))}
+        for name in ("train_time_s", "num_params")
+    } | {"flops": _operations(groups)}
     drawn = [
         name
         for name, known in costs.items()
@@ -162,12 +163,15 @@ def cost(view: View) -> list[Drawing]:
     return [Drawing(_cost_words(view, fronts, len(named) < len(groups)), figure)]
 
 
-def _cost(group: Configuration, name: str) -> Interval | None:
-    """What a configuration costs, in a figure's own units."""
-    if name != "flops":
-        return group.interval(name)
-    count = flops.known(group.spec)
-    return None if count is None else mean_interval([count / 1e6] * len(group.complete or group.trials))
+def _operations(groups: Mapping[str, Configuration]) -> dict[str, Interval]:
+    """MFLOP of an image in training, by label, of the configurations whose model can be counted."""
+    requests = {label: request for label, group in groups.items() if (request := request_of(group.spec))}
+    found = counts.count(requests.values())
+    return {
+        label: mean_interval([found[request].training_flops / 1e6] * len(group.complete or group.trials))
+        for label, group in groups.items()
+        if (request := requests.get(label)) in found
+    }
 
 
 def _differ(costs: Sequence[float]) -> bool:

@@ -1,0 +1,153 @@
+"""What Python files declare of the parts they define, read without running them. No jax.
+
+A file says it once, where it defines the part::
+
+    @MODELS.register("Stabilized", compared=3)
+    def stabilized(num_classes: int = 10, dropout_rate: float = 0.3) -> nn.Module:
+        \"\"\"Batch norm and dropout.\"\"\"
+
+The name, its aliases, the description (the first line of the docstring), the arguments and their defaults are literals
+in the syntax tree, so that a process can know them without importing the file and what that would import.
+"""
+
+from __future__ import annotations
+
+import ast
+import enum
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from dlbench.spec.parts import Scalar
+
+
+class Default(enum.Enum):
+    """What stands in for a default that is no scalar literal."""
+
+    REQUIRED = "required"
+    UNREADABLE = "unreadable"
+
+
+Definition = ast.FunctionDef | ast.ClassDef
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The arguments of a function, or the fields of a class.
+
+    Attributes:
+        arguments: the default of each, by name, in order.
+        is_open: whether it may take others too (``**arguments``, a base class defined elsewhere, a decorator).
+    """
+
+    arguments: Mapping[str, Scalar | Default] = field(default_factory=dict)
+    is_open: bool = True
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """A part as the file that defines it declares it.
+
+    Attributes:
+        name: its canonical name.
+        attribute: the name of the class or function in its file.
+        description: one line.
+        signature: what it can be made with.
+        aliases: other names.
+        compared: its place in a comparison that names no part; ``None`` where it has none.
+    """
+
+    name: str
+    attribute: str
+    description: str
+    signature: Signature
+    aliases: tuple[str, ...] = ()
+    compared: int | None = None
+
+
+def declarations(source: str, registry: str) -> Iterator[Declaration]:
+    """What a file registers.
+
+    Args:
+        source: the file's text.
+        registry: the name under which the file knows the registry, such as ``MODELS``.
+    """
+    if f"@{registry}.register(" not in source:
+        return
+    tree = ast.parse(source)
+    for node in tree.body:
+        if isinstance(node, Definition):
+            for decorator in node.decorator_list:
+                if isinstance(decorator, ast.Call) and _registers(decorator, registry):
+                    yield _declaration(node, decorator, tree)
+
+
+def signature(source: str, attribute: str) -> Signature:
+    """The signature of a class or function that a file defines at its top; open and empty where it cannot be read."""
+    try:
+        return _signature(ast.parse(source), attribute)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return Signature()
+
+
+def _registers(decorator: ast.expr, registry: str = "") -> bool:
+    """Whether a decorator registers a part and does nothing else."""
+    called = decorator.func if isinstance(decorator, ast.Call) else decorator
+    if registry:
+        return ast.unparse(called) == f"{registry}.register"
+    return ast.unparse(called).rpartition(".")[2] in ("register", "register_model")
+
+
+def _declaration(node: Definition, decorator: ast.Call, tree: ast.Module) -> Declaration:
+    given = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in decorator.keywords}
+    (name,) = map(ast.literal_eval, decorator.args)
+    description = (ast.get_docstring(node) or "").partition("\n")[0]
+    found = _signature(tree, node.name)
+    return Declaration(name, node.name, description, found, **given)
+
+
+def _signature(tree: ast.Module, attribute: str) -> Signature:
+    defined = {node.name: node for node in tree.body if isinstance(node, Definition)}
+    node = defined.get(attribute)
+    if node is None or not all(map(_registers, node.decorator_list)):
+        return Signature()
+    if isinstance(node, ast.FunctionDef):
+        return _of_function(node.args)
+    arguments: dict[str, Scalar | Default] = {}
+    is_open = False
+    for base in node.bases:
+        name = ast.unparse(base)
+        if name in defined and name != attribute:
+            inherited = _signature(tree, name)
+            arguments |= inherited.arguments
+            is_open |= inherited.is_open
+        elif name.rpartition(".")[2] != "Module":
+            is_open = True
+    for statement in node.body:
+        if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
+            return _of_function(statement.args, skipped=1)
+        if (
+            isinstance(statement, ast.AnnAssign)
+            and isinstance(statement.target, ast.Name)
+            and "ClassVar" not in ast.unparse(statement.annotation)
+        ):
+            arguments[statement.target.id] = _default(statement.value)
+    return Signature(arguments, is_open or not node.bases)
+
+
+def _of_function(args: ast.arguments, skipped: int = 0) -> Signature:
+    listed = [*args.posonlyargs, *args.args]
+    defaults = [None] * (len(listed) - len(args.defaults)) + args.defaults
+    pairs = [*zip(listed, defaults, strict=True)][skipped:]
+    pairs += zip(args.kwonlyargs, args.kw_defaults, strict=True)
+    arguments = {argument.arg: _default(default) for argument, default in pairs}
+    return Signature(arguments, args.kwarg is not None)
+
+
+def _default(node: ast.expr | None) -> Scalar | Default:
+    if node is None:
+        return Default.REQUIRED
+    try:
+        value = ast.literal_eval(node)
+    except ValueError:
+        return Default.UNREADABLE
+    return value if isinstance(value, bool | int | float | str) else Default.UNREADABLE
