@@ -168,7 +168,7 @@ def test_a_comparison_has_a_constructor() -> None:
         SpecError, match="needs two models or more; got model Baseline; name another model"
     ) as caught:
         dlbench.compare(model="baseline", seeds=5)
-    assert (caught.value.field, caught.value.value) == ("model", ("Baseline",))
+    assert caught.value.field == "model"
     assert planning.plan(study).folder.name.startswith("compare-archs-")
 
 

@@ -19,7 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import dlbench
-from dlbench.cli.options import spread
+from dlbench.cli.options import split_values
 from dlbench.errors import ConfigError, DlbenchError, InputError, SpecError, UnknownNameError
 from dlbench.models import counting, counts
 from dlbench.models.counts import Counts, Request
@@ -340,13 +340,15 @@ def test_claims_select_parts_by_their_arguments(tmp_path: Path) -> None:
 
 def test_flags_split_outside_brackets() -> None:
     flags = {"--model", "--model.ARG", "--lr"}
-    assert spread(["--model", "a(x=1,y='2,3')", "b,c", "--model.width", "8,16", "32", "--lr=1"], flags) == [
+    assert split_values(
+        ["--model", "a(x=1,y='2,3')", "b,c", "--model.width", "8,16", "32", "--lr=1"], flags
+    ) == [
         *("--model", "a(x=1,y='2,3')", "--model", "b", "--model", "c"),
         *("--model.ARG", "width=8", "--model.ARG", "width=16", "--model.ARG", "width=32"),
         *("--lr", "1"),
     ]
     with pytest.raises(InputError, match="has no value"):
-        spread(["--model.width"], flags)
+        split_values(["--model.width"], flags)
 
 
 def planned(*words: str) -> subprocess.CompletedProcess[str]:

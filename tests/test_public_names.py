@@ -14,6 +14,7 @@ import pytest
 
 import dlbench
 from dlbench import report
+from dlbench.records import OUTCOME_FIELDS
 from dlbench.spec import config
 from dlbench.spec.claims import MEASURES
 from dlbench.studies.options import RunSettings
@@ -69,6 +70,9 @@ def test_keys_of_yaml() -> None:
 
 def test_attributes_of_results(small_result: dlbench.StudyResult) -> None:
     trial = small_result.trials[0]
+    assert [
+        name for name in (*dlbench.TrialSpec.model_fields, *OUTCOME_FIELDS) if not hasattr(trial, name)
+    ] == []
     assert [name for name in FROZEN["trial_attributes"] if not hasattr(trial, name)] == []
     assert [name for name in FROZEN["study_attributes"] if not hasattr(small_result, name)] == []
 

@@ -117,6 +117,8 @@ def common(trials: Sequence[TrialResult], axes: Sequence[str] | None = None) -> 
     varied, spec = axes_of(trials, ()) if axes is None else axes, trials[0].trial.spec
     fixed = [(name, getattr(spec, name)) for name in TrialSpec.model_fields if name not in varied]
     usual = TrialSpec()
+    if all(each.trial.spec.split_seed == each.trial.spec.default_split_seed for each in trials):
+        fixed = [(name, value) for name, value in fixed if name != "split_seed"]  # it says what the seed says
     return ", ".join(phrase(n, value) for n, value in fixed if n in _ALWAYS or value != getattr(usual, n))
 
 

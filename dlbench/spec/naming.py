@@ -31,5 +31,7 @@ def setting(name: str, value: Any) -> str:
 
 def phrase(name: str, value: Any) -> str:
     """The same in a sentence: with the field's title where the value alone says little."""
+    if name == "split_seed" and value is not None:
+        return f"one split (seed {value})"
     says_itself = isinstance(value, str) and name != "vary"
     return setting(name, value) if says_itself else f"{field_title(name)} {setting(name, value)}"

@@ -74,6 +74,7 @@ class TrialResult:
     test_augmented = _OfSpec[bool]()
     criterion = _OfSpec[str]()
     optimizer = _OfSpec[str]()
+    optimizer_args = _OfSpec[tuple[tuple[str, Scalar], ...]]()
     learning_rate = _OfSpec[float]()
     weight_decay = _OfSpec[float]()
     decay_mode = _OfSpec[str]()
