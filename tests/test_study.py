@@ -192,7 +192,7 @@ def test_tensorboards_hyper_parameter_tab_shows_every_trial(small_result: dlbenc
     assert len(shown) == len(small_result)
     for trial in small_result:
         fields, figures = shown[event_folder(small_result, trial).name]
-        spec = trial.trial.spec.model_dump(exclude={"model_args"})
+        spec = trial.trial.spec.model_dump(exclude={"model_args", "optimizer_args"})
         assert fields == {name: value for name, value in spec.items() if value is not None}
         for tag, figure in FINAL.items():
             assert figures[tag] == np.float32(getattr(trial, figure))
