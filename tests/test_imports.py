@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import SMALL
 
-from dlbench.spec import FLAGS
+from dlbench.cli.options import FLAGS
 
 HEAVY = ("tensorflow_datasets", "tensorflow", "sklearn", "torch")
 
