@@ -7,13 +7,13 @@ The tree::
     │   ├── SpecError                  a field breaks a rule
     │   ├── UnknownNameError           a name that is in no registry
     │   └── ConfigError                a configuration file cannot be read
-    ├── DataError                      a data set is absent, damaged or not what it claims: exit code 2
+    ├── DataError                      a data set is missing, damaged or not the expected one: exit code 2
     ├── StoreError                     a study folder cannot be used: exit code 2
-    │   └── DamagedStudyError          what a study's folder holds is not what was recorded
-    └── WorkerError                    workers could not do their job: exit code 1
+    │   └── DamagedStudyError          the content of a study folder differs from what was recorded
+    └── WorkerError                    workers cannot be started or have failed: exit code 1
 
-A message names the rule, the value, the place and the remedy. Where it names a field, it does so by a :class:`Field`,
-so that a command line can show the flag instead.
+A message names the rule, the value, the place and the remedy. Field names in it are :class:`Field` objects, so that
+a command line can show the flag instead.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ _repr.maxlevel = 2
 
 
 def shown(value: object) -> str:
-    """A value as messages name it: never long, whatever a stranger's file nests or repeats."""
+    """A short representation of a value for messages, however long or deeply nested the value is."""
     try:
         return _repr.repr(value)
-    except ValueError:  # Python refuses to write numbers of thousands of digits
-        return "a number too long to write"
+    except ValueError:  # Python refuses to convert numbers of thousands of digits to text
+        return "a number too long to show"
 
 
 def printable(text: str, kept: str = "") -> str:
-    """Text that can neither break its line nor speak to the terminal.
+    """Escape all characters that would break the line or control the terminal.
 
     Args:
-        text: what somebody may have chosen.
-        kept: control characters that may stay.
+        text: any text.
+        kept: control characters to keep.
     """
     return (
         text
@@ -51,7 +51,7 @@ def printable(text: str, kept: str = "") -> str:
 
 
 def nearest(name: object, known: Iterable[str]) -> str | None:
-    """The known name that is most like ``name``, without regard to case; None if none is like it."""
+    """The known name most similar to ``name``, ignoring case; None if none is similar."""
     if not isinstance(name, str):
         return None
     by_lower = {each.lower(): each for each in known}
@@ -60,23 +60,23 @@ def nearest(name: object, known: Iterable[str]) -> str | None:
 
 
 def suggestion(meant: str | None) -> str:
-    """The question that follows an unknown name; "" where nothing is near."""
+    """The question that follows an unknown name; empty if there is no similar name."""
     return f" Did you mean {meant!r}?" if meant else ""
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
-    """The message of every unknown name: what it is, the nearest known one, and all that are known."""
+    """The message for an unknown name: the name, the most similar known name, and all known names."""
     names = list(known)
     return f"unknown {kind} {shown(name)}.{suggestion(nearest(name, names))} Known: {', '.join(names)}."
 
 
 class Field(str):
-    """The name of a field inside a message; whoever shows the message may call it by another name."""
+    """The name of a field inside a message; it can be shown under another name, such as a flag."""
 
     __slots__ = ()
 
 
-#: The remedy where a study's folder is the trouble.
+#: The remedy for problems with a study's folder.
 ANOTHER_OUT = ("choose another ", Field("out"))
 
 
@@ -84,11 +84,11 @@ class DlbenchError(Exception):
     """Base of every error that dlbench raises on purpose.
 
     Args:
-        message: text, and a :class:`Field` wherever it names a field; joined without spaces.
-        field: the field whose value is wrong; the first that the message names unless given.
+        message: the parts of the message, joined without spaces; field names are :class:`Field` objects.
+        field: the field whose value is wrong; by default the first one in the message.
         value: the value that is wrong.
         place: where the value comes from, such as ``study.yaml:3``; the message begins with it.
-        remedy: what can be done, in the same form as ``message``; the message ends with it.
+        remedy: what the user can do, in the same form as ``message``; the message ends with it.
     """
 
     exit_code = 1
@@ -110,12 +110,12 @@ class DlbenchError(Exception):
 
     @property
     def remedy(self) -> str | None:
-        """What can be done, where that is known."""
+        """What the user can do, if known."""
         return "".join(self._remedy) or None
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Every field that it is about, the most important first."""
+        """All fields that the error is about, the most important first."""
         named = [str(part) for part in self.message if isinstance(part, Field)]
         return tuple(dict.fromkeys([self.field, *named] if self.field else named))
 
@@ -123,11 +123,11 @@ class DlbenchError(Exception):
         """The whole message.
 
         Args:
-            name_of: what to call a field; its own name unless given.
+            name_of: returns the name under which to show a field; by default the field's own name.
         """
         parts = (*self.message, *(("; ", *self._remedy) if self._remedy else ()))
-        said = "".join(name_of(str(part)) if isinstance(part, Field) else part for part in parts)
-        return f"{self.place}: {said}" if self.place else said
+        text = "".join(name_of(str(part)) if isinstance(part, Field) else part for part in parts)
+        return f"{self.place}: {text}" if self.place else text
 
     def __str__(self) -> str:
         return self.text()
@@ -152,10 +152,10 @@ class InputError(DlbenchError, ValueError):
 
         Args:
             field: the field.
-            rule: what its value must be, to follow the words "must be".
-            value: what it is.
+            rule: what the value must be; follows the words "must be".
+            value: the value given.
             place: where the value comes from.
-            remedy: what can be done.
+            remedy: what the user can do.
         """
         message = (Field(field), f" must be {rule}; got {shown(value)}")
         return cls(*message, value=value, place=place, remedy=remedy)
@@ -169,11 +169,11 @@ class UnknownNameError(InputError):
     """A name that is in no registry.
 
     Args:
-        kind: what the name stands for ("model", "data set").
-        name: the name that was asked for.
-        known: the names that exist.
-        field: the field that it is the value of.
-        remedy: what can be done, where the names that exist do not say it.
+        kind: what the name refers to ("model", "data set").
+        name: the unknown name.
+        known: the known names.
+        field: the field whose value the name is.
+        remedy: what the user can do, beyond choosing one of the known names.
     """
 
     def __init__(
@@ -198,12 +198,12 @@ class ConfigError(InputError):
 
     @classmethod
     def at(cls, place: str, error: DlbenchError) -> Self:
-        """The error of a value that stands at a place of a file."""
+        """Convert an error about a value into one that names the value's place in a file."""
         return cls(*error.message, field=error.field, value=error.value, place=place, remedy=error._remedy)
 
 
 class DataError(DlbenchError):
-    """A data set is absent, damaged or not what it claims to be."""
+    """A data set is missing, damaged or not the expected one."""
 
     exit_code = 2
 
@@ -215,8 +215,8 @@ class StoreError(DlbenchError):
 
 
 class DamagedStudyError(StoreError):
-    """What a study's folder holds is not what was recorded; ``value`` is the folder."""
+    """The content of a study folder differs from what was recorded; ``value`` is the folder."""
 
 
 class WorkerError(DlbenchError):
-    """Workers could not do their job."""
+    """Workers cannot be started or have failed."""

@@ -1,6 +1,6 @@
-"""Files and folders: the cache's, and those inside a study, which may come from a stranger.
+"""Files and folders of the cache and of studies.
 
-Nothing is written or removed through a link.
+A study may come from an untrusted source, so nothing is written or removed through a symbolic link.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ CACHE_DIR_VARIABLE = "DLBENCH_CACHE_DIR"
 
 
 def cache_root() -> Path:
-    """The cache folder: ``DLBENCH_CACHE_DIR``, else the user's cache folder of this platform."""
+    """The cache folder: ``DLBENCH_CACHE_DIR`` if set, else the platform's cache folder for the user."""
     return Path(os.environ.get(CACHE_DIR_VARIABLE) or user_cache_dir("dlbench"))
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder and what it holds; of a symbolic link, only the link."""
+    """Remove a file, or a folder with its content; for a symbolic link, only the link itself is removed."""
     if path.is_symlink():
         path.unlink()
     elif path.is_dir():
@@ -35,10 +35,14 @@ def remove(path: Path) -> None:
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file, whole or not at all, replacing what is there; a symbolic link is replaced, not followed.
+    """Write a file atomically, replacing an existing one; a symbolic link is replaced, not followed.
+
+    Args:
+        path: the path of the file.
+        write: called with the open file; writes its content.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)
@@ -48,10 +52,10 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def trim(folder: Path, limit_bytes: int) -> None:
-    """Make a cache small enough again: remove the files that were used longest ago; whatever fails is left.
+    """Remove the least recently used files of a cache until it is no larger than the limit.
 
-    jax can limit its cache of compiled programs itself, but then keeps a second file for each entry, and a process
-    that is killed between the two leaves a cache that nothing is added to any more.
+    Files that cannot be removed are skipped. jax can limit its own cache of compiled programs, but then keeps a
+    second file per entry, and if a process is killed between writing the two, nothing is added to that cache again.
     """
     found = []
     for path in folder.glob("*"):
@@ -68,14 +72,14 @@ def trim(folder: Path, limit_bytes: int) -> None:
 
 
 def refuse_links(*paths: Path) -> None:
-    """Make sure that what is written or removed below these lies in the study.
+    """Refuse symbolic links, so that everything written or removed below these paths lies in the study.
 
     Raises:
-        StoreError: one of them is a symbolic link.
+        StoreError: one of the paths is a symbolic link.
     """
     for path in paths:
         if path.is_symlink():
             raise StoreError(
-                f"{path} is a symbolic link, and inside a study nothing is written or removed through one; put the "
-                "folder itself there, or link the whole study"
+                f"{path} is a symbolic link, and dlbench does not write or remove files through links inside a "
+                "study; replace the link by the folder itself, or link to the study as a whole"
             )

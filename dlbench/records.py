@@ -1,4 +1,4 @@
-"""What is known of a trial: its status, its epochs and its outcome. No jax."""
+"""Records of a trial: its status, its epochs and its outcome. No jax."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 
 class TrialStatus(StrEnum):
-    """Where a trial stands. The last three are final."""
+    """The status of a trial. The last three are final."""
 
     WAITING = "WAITING"
     RUNNING = "RUNNING"
@@ -23,12 +23,12 @@ class TrialStatus(StrEnum):
 
     @property
     def is_finished(self) -> bool:
-        """Whether the trial has a result that training it again would only repeat."""
+        """Whether the trial has a result; training it again would give the same one."""
         return self in (TrialStatus.COMPLETE, TrialStatus.DIVERGED)
 
 
-#: What a worker spends its life on: each kind is a trial's ``KIND_time_s``, and together they are all of it.
-#: Waiting includes the worker's start.
+#: The kinds of time that a worker spends. For each trial they are recorded as ``KIND_time_s``, and together they add
+#: up to the worker's total time. Waiting includes the worker's start.
 TIME_KINDS = ("compile", "train", "eval", "io", "wait")
 
 
@@ -42,7 +42,7 @@ class Epoch(NamedTuple):
 
     @classmethod
     def of(cls, stored: Iterable[float | None]) -> Epoch:
-        """An epoch from its stored values, ``None`` standing for what is not finite."""
+        """An epoch from its stored values, in which ``None`` stands for a value that is not finite."""
         return cls._make(math.nan if value is None else value for value in stored)
 
     @property
@@ -66,11 +66,11 @@ def convergence_epoch(train_losses: list[float], num_epochs: int) -> int:
 
 
 def history_digest(history: list[Epoch]) -> str:
-    """SHA-256 of every figure of every epoch."""
+    """SHA-256 of all values of all epochs."""
     return digest([[*map(json_number, epoch)] for epoch in history])
 
 
-#: A metric's name → its key in a flat record. Other metrics are recorded under their name with "_" for "/".
+#: Key in a flat record, by metric name. Other metrics are recorded under their name, with "_" in place of "/".
 METRICS: Mapping[str, str] = {
     "val/accuracy": "best_val_accuracy",
     "val/loss": "best_val_loss",
@@ -86,7 +86,7 @@ _METRIC_OF = {key: name for name, key in METRICS.items()}
 
 
 class _Metric:
-    """A metric as an attribute: its value, ``None`` where it is not known."""
+    """A metric as an attribute: its value, or ``None`` if unknown."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -96,7 +96,7 @@ class _Metric:
 
 
 class _Seconds:
-    """A kind of time as an attribute, in seconds; ``None`` where it is not known."""
+    """A kind of time as an attribute, in seconds; ``None`` if unknown."""
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
@@ -107,28 +107,29 @@ class _Seconds:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a trial yielded. What is not known is ``None``, or absent from a mapping.
+    """The results of a trial. Unknown values are ``None``, or missing from a mapping.
 
     Attributes:
-        metrics: by metric name ("test/accuracy"): accuracies in [0, 1], losses in nats. Validation metrics are
-            those of the best epoch, test metrics those of its parameters.
+        metrics: metrics by name ("test/accuracy"): accuracies in [0, 1], losses in nats. Validation metrics are
+            those of the best epoch; test metrics are measured with the parameters of that epoch.
         times: seconds by kind (:data:`TIME_KINDS`).
         num_params: number of parameters.
         best_epoch: the epoch whose parameters were tested, counted from 1.
         convergence_epoch: see :func:`convergence_epoch`.
-        diverged_epoch: the epoch in which a loss stopped being finite, counted from 1.
+        diverged_epoch: the epoch in which a loss was first not finite, counted from 1.
         test_accuracy_low: lower bound of the 95 % Wilson interval of the test accuracy, over test images.
         test_accuracy_high: its upper bound.
         confusion_matrix: row i counts the test images of class i by predicted class.
-        compile_time_alone_s: seconds that compiling the trial's program would take for it alone.
+        compile_time_alone_s: seconds that compiling the trial's program would take for this trial alone.
         images_per_s: training images per second of training.
         split_digest: SHA-256 of the split.
         params_sha256: SHA-256 of the parameters after the last epoch.
         best_params_sha256: SHA-256 of the parameters of the best epoch.
         history_sha256: see :func:`history_digest`.
-        environment: digest of what could change bits (see :mod:`dlbench.execution.environment`).
+        environment: digest of everything in the environment that could change bits (see
+            :mod:`dlbench.execution.environment`).
         device: the kind of device.
-        xla_threads: threads that XLA computed with.
+        xla_threads: number of threads that XLA used.
         worker: the worker's number.
     """
 
@@ -168,12 +169,12 @@ class Outcome:
     wait_time_s = _Seconds("wait")
 
     def to_record(self) -> dict[str, Any]:
-        """A flat record that JSON can carry: the keys of :data:`OUTCOME_FIELDS`, then those of other metrics."""
+        """A flat record of JSON values: the keys of :data:`OUTCOME_FIELDS`, then those of other metrics."""
         others = {name.replace("/", "_"): v for name, v in self.metrics.items() if name not in METRICS}
         return {name: getattr(self, name) for name in OUTCOME_FIELDS} | others
 
     def keys(self) -> Iterable[str]:
-        """The keys of the flat record: with ``outcome[key]``, what ``dict(outcome)`` and ``{**outcome}`` need."""
+        """The keys of the flat record; ``dict(outcome)`` and ``{**outcome}`` use them."""
         return self.to_record().keys()
 
     def __getitem__(self, key: str) -> Any:
@@ -181,7 +182,7 @@ class Outcome:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Outcome:
-        """The outcome of a flat record. A key of no known field is a metric's."""
+        """The outcome of a flat record. Keys that are not the name of a field are metrics."""
         fields: dict[str, Any] = {}
         metrics: dict[str, float | None] = {}
         times: dict[str, float | None] = {}
@@ -240,7 +241,7 @@ def digest(value: object) -> str:
 
 
 def canonical_json(value: object) -> str:
-    """One text for equal values, so that equal values have equal digests."""
+    """JSON in canonical form, so that equal values have equal digests."""
     return _CANONICAL.encode(value)
 
 
@@ -248,5 +249,5 @@ _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=F
 
 
 def json_number(value: float | None) -> float | None:
-    """A float that JSON can carry: ``None`` for what is not finite."""
+    """A value for JSON: ``None`` if it is not finite, since JSON has no such numbers."""
     return None if value is None or not math.isfinite(value) else value

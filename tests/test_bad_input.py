@@ -340,7 +340,7 @@ def test_grids_of_a_file_that_share_trials_say_so(place: Path) -> None:
     file.write_text("grids:\n- {lr: [1e-3, 1e-2]}\n- {lr: 1e-2}\n")
     found = call("plan", str(file))
     assert found.code == 0
-    assert found.err == "Warning: 1 trial of one grid are in another too; each is trained once\n"
+    assert found.err == "Warning: the grids overlap in 1 trial; each trial is trained once\n"
 
 
 @settings(CALM, max_examples=25)
@@ -375,7 +375,12 @@ def test_a_study_larger_than_the_disk_or_the_day_asks_first(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = [f"{flag}={value}" for flag, value in TINY.items()]
-    refused(call("grid", "--epochs=100000", "--model=simplecnn"), "would take about", "--yes", "values away")
+    refused(
+        call("grid", "--epochs=100000", "--model=simplecnn"),
+        "would take about",
+        "--yes",
+        "remove some values",
+    )
     usage = shutil.disk_usage(place)
     monkeypatch.setattr(studies.shutil, "disk_usage", lambda _: usage._replace(free=5_000_000))
     refused(call("grid", "--seeds=20", *small), "20 trials would write about", "5 MB are free", "--yes")
@@ -457,7 +462,7 @@ def test_wrong_models_are_named_with_what_was_expected(
         "wrong_models:Integers": "returned int32 (2, 10); expected float logits",
         "wrong_models:Raises": "raised RuntimeError: not today; expected float logits",
         "wrong_models:Branches": "raised TracerBoolConversionError",
-        "wrong_models:Stateful": "keeps memory; only 'params' and 'batch_stats'",
+        "wrong_models:Stateful": "has variables in memory; only the collections 'params' and 'batch_stats'",
         "wrong_models:Empty": "has no parameters to train",
         "wrong_models:NeedsMore": "raised TypeError",
         "wrong_models:NoClasses": "cannot be made with num_classes=10",

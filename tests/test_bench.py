@@ -256,17 +256,17 @@ def test_a_real_run(bench: Any, tmp_path: Path) -> None:
         (["--repeats", "many"], "--repeats must be a number from 1 to 1,000; got 'many'"),
         (
             ["--epochs", "3"],
-            "bench steps takes no --epochs; leave it out, or take bench grid or archs or trial",
+            "bench steps does not accept --epochs; leave it out, or use bench grid or archs or trial",
         ),
-        (["scaling", "--against", "torch"], "bench scaling is measured alone"),
+        (["scaling", "--against", "torch"], "bench scaling has no reference"),
         (
             ["grid", "--against", "flax"],
             "--against: unknown reference of bench grid 'flax'. Known: torch, original.",
         ),
         (["trial", "--model", "baseline", "simplecnn"], "takes one --model; got Baseline, SimpleCNN"),
         (["--chart", "steps.txt"], "--chart must be a file that ends in .svg, .png, .pdf; got 'steps.txt'"),
-        (["--chart", "none/steps.svg"], "there is no folder none; make it first"),
-        (["--chart", "there.svg"], "--chart there.svg exists and would be overwritten; choose another name"),
+        (["--chart", "none/steps.svg"], "the folder none does not exist; create it first"),
+        (["--chart", "there.svg"], "--chart there.svg already exists; choose another name"),
     ],
 )
 def test_bad_input_is_refused_before_anything_runs(

@@ -398,7 +398,7 @@ def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Interrupted: 0 of 2 trials are done and kept in runs/grid-" in err
-    assert "To go on: dlbench grid --lr 1e-3 --seeds 2 --epochs 2000" in err
+    assert "To continue: dlbench grid --lr 1e-3 --seeds 2 --epochs 2000" in err
     assert "Traceback" not in err
 
 

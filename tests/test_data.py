@@ -139,7 +139,7 @@ def test_another_file_of_digits_is_refused(tmp_path, monkeypatch):
     changed = tmp_path / "mnist_5k.csv.gz"
     monkeypatch.setattr(mnist5k, "csv_path", lambda: changed)
     for text, word in [
-        ("\n".join([lines[1], lines[0], *lines[2:]]), "other digits"),
+        ("\n".join([lines[1], lines[0], *lines[2:]]), "expected digits"),
         ("\n".join(lines[:-1]), "(4999, 785)"),
         ("1,2,x", "cannot read"),
     ]:
@@ -365,7 +365,7 @@ def test_a_damaged_registered_entry_is_reported_and_registered_again(cache_dir):
     reference = data.register(tiny())
     (entry,) = (cache_dir / "datasets").iterdir()
     _truncate(entry)
-    with pytest.raises(DataError, match="undamaged"):
+    with pytest.raises(DataError, match="damaged there"):
         data.load(reference)
     assert data.load(data.register(tiny())) == tiny()
 

@@ -110,9 +110,9 @@ ZIPPED = gzip.compress(FILES[IMAGES], mtime=0)
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        (IMAGES, b"", ["header", "ends after 0"]),
-        (IMAGES, FILES[IMAGES][:3], ["header", "ends after 3"]),
-        (IMAGES, FILES[IMAGES][:10], ["header", "ends after 10"]),
+        (IMAGES, b"", ["header", "found 0"]),
+        (IMAGES, FILES[IMAGES][:3], ["header", "found 3"]),
+        (IMAGES, FILES[IMAGES][:10], ["header", "found 10"]),
         (IMAGES, FILES[IMAGES][:-1], [f"{NUM_TRAIN * 784} bytes", f"only {NUM_TRAIN * 784 - 1}"]),
         (IMAGES, FILES[IMAGES] + b"\0", [f"{NUM_TRAIN * 784} bytes", "more"]),
         (IMAGES, b"\x12\x34" + FILES[IMAGES][2:], ["magic number 2051", "found magic number 305"]),

@@ -191,7 +191,7 @@ def test_a_locked_store_is_waited_for_and_then_said(
     monkeypatch.setattr(database, "PATIENCE_S", 0.3)
     other = held(folder, 60)
     assert digests(dlbench.open_study(folder)) == digests(small_result), "reading needs no lock"
-    with pytest.raises(StoreError, match="another program holds it; close that"):
+    with pytest.raises(StoreError, match="another program is using it; close that"):
         Store(folder, write=True)
     other.kill()
     other.wait()
@@ -217,7 +217,7 @@ def test_a_store_locked_in_the_middle_of_a_run_loses_nothing(
         if isinstance(event, messages.Finished) and not others:
             others.append(held(tmp_path / "s", 600))
 
-    with pytest.raises(StoreError, match="another program holds it"):
+    with pytest.raises(StoreError, match="another program is using it"):
         dlbench.run(small_study, out=tmp_path / "s", workers=1, on_event=lock)
     others[0].kill()
     others[0].wait()
@@ -265,7 +265,7 @@ def test_of_two_parents_one_works_and_the_other_says_so(
     assert codes.count(0) >= 1
     for code, err in zip(codes, said, strict=True):
         assert code in (0, 2)
-        assert (code == 2) == ("another process is working on the study" in err)
+        assert (code == 2) == ("another process is training the study" in err)
     assert digests(dlbench.open_study(tmp_path / "runs" / "s")) == digests(small_result)
     with sqlite3.connect(tmp_path / "runs" / "s" / FILE_NAME) as db:
         assert db.execute("SELECT DISTINCT attempts FROM trials").fetchall() == [(1,)]
@@ -303,7 +303,7 @@ def test_the_first_version_opens_for_ever(tmp_path: Path) -> None:
     assert dlbench.open_study(tmp_path / "s").trials == before.trials
     with sqlite3.connect(tmp_path / "s" / FILE_NAME) as db:
         db.execute("UPDATE trials SET outcome = replace(outcome, '0.1', '0.9') WHERE status = 'COMPLETE'")
-    with pytest.raises(StoreError, match="is not what was recorded"):
+    with pytest.raises(StoreError, match="differs from what was recorded"):
         dlbench.open_study(tmp_path / "s")
 
 
@@ -478,7 +478,7 @@ def test_a_study_is_read_from_a_folder_of_any_name(tmp_path: Path, name: str) ->
     folder = tmp_path / name
     folder.mkdir()
     with Store(folder, write=True, kind="grid") as store:
-        store.spend({"train": 1.5})
+        store.set_times({"train": 1.5})
     with Store(folder) as store:
         assert store.times() == {"train": 1.5}
     assert sorted(path.name for path in folder.iterdir()) == [".lock", FILE_NAME]

@@ -56,7 +56,7 @@ def test_a_difference_is_named_with_epoch_quantity_and_size(
 
 def test_what_cannot_be_replayed_is_said(small_result: dlbench.StudyResult) -> None:
     for words, said in (
-        ((small_result.folder, "zzz"), "no trial begins with 'zzz'"),
+        ((small_result.folder, "zzz"), "no trial whose id begins with 'zzz'"),
         ((small_result.folder / "nowhere", "a"), "nowhere"),
     ):
         done = dlbench_command("replay", *words)
@@ -67,7 +67,7 @@ def test_what_cannot_be_replayed_is_said(small_result: dlbench.StudyResult) -> N
 
 def test_a_whole_study_passes_the_check(small_result: dlbench.StudyResult) -> None:
     done = dlbench_command("results", small_result.folder, "--check")
-    assert (done.returncode, done.stdout) == (0, f"{small_result.folder} is whole\n")
+    assert (done.returncode, done.stdout) == (0, f"{small_result.folder} is undamaged\n")
 
 
 def test_curves_are_read_and_checked_where_they_are_shown(
@@ -83,11 +83,11 @@ def test_curves_are_read_and_checked_where_they_are_shown(
     for words in (["--json"], ["--plot"], ["--filter", f"id={first}"], ["--filter", f"id={second}"]):
         done = dlbench_command("results", copy, *words)
         assert (done.returncode, done.stdout) == (2, ""), words
-        assert "its history is not what was recorded" in done.stderr
+        assert "its history differs from what was recorded" in done.stderr
     change(copy, "UPDATE trials SET outcome = replace(outcome, '0.', '1.') WHERE id = ?", second)
     done = dlbench_command("results", copy)
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"trial {second}: its row is not what was recorded" in done.stderr
+    assert f"trial {second}: its row differs from what was recorded" in done.stderr
 
 
 def test_damage_is_found(copy: Path, small_result: dlbench.StudyResult) -> None:
@@ -97,9 +97,9 @@ def test_damage_is_found(copy: Path, small_result: dlbench.StudyResult) -> None:
     change(copy, "UPDATE trials SET trial = replace(trial, '0.01', '0.02') WHERE id = ?", third)
     (copy / "trials" / "stray").mkdir()
     problems = "\n".join(audit(copy))
-    assert f"trial {first}: its history is not the one that was recorded" in problems
+    assert f"trial {first}: its history differs from what was recorded" in problems
     assert f"trial {second}: {copy / 'trials' / second / 'best'} is missing" in problems
     assert f"trial {third}: its specification has the id" in problems
-    assert "stray belongs to no trial" in problems
+    assert "stray does not belong to a trial" in problems
     assert fourth not in problems
     assert dlbench_command("results", copy, "--check").returncode == 1

@@ -96,7 +96,7 @@ def test_sql_is_parameterised(path: Path) -> None:
             continue
         if isinstance(node.args[0], ast.JoinedStr):
             parts = [ast.unparse(part) for part in node.args[0].values if not isinstance(part, ast.Constant)]
-            assert parts == ["{_SEALED}"] * len(parts), f"line {node.lineno}: {parts}"
+            assert parts == ["{_CHECKED}"] * len(parts), f"line {node.lineno}: {parts}"
         else:
             assert isinstance(node.args[0], ast.Constant | ast.Name), f"line {node.lineno}"
 
@@ -321,12 +321,12 @@ def test_removing_a_link_keeps_what_it_points_to(precious: Path, tmp_path: Path)
     trial = tmp_path / "trial"
     trial.mkdir()
     (trial / "state").symlink_to(precious / "state")
-    artifacts.forget_states(trial)
+    artifacts.remove_states(trial)
     assert not (trial / "state").is_symlink()
     assert untouched(precious)
     (trial / "state").mkdir()
     (trial / "state" / "link").symlink_to(precious)
-    artifacts.forget_states(trial)
+    artifacts.remove_states(trial)
     assert untouched(precious)
     (trial / "best").symlink_to(precious / "best")
     files.remove(trial / "best")

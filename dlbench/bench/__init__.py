@@ -1,20 +1,20 @@
-"""What dlbench costs, measured so that the figures can be believed.
+"""Benchmarks of dlbench, alone and against PyTorch and plain Flax.
 
-Every process that computes is one of its own, started as dlbench's workers are, and warm before a clock runs.
-What is compared takes turns (A B A B ...), so that a machine that slows down slows both; each figure is a median
-with its quartiles, each ratio a geometric mean with Student's interval over the rounds. The references live here
-and nowhere in the training path.
+Everything that is measured runs in a separate process, which is started like dlbench's workers and is warmed up before
+measurements begin. Alternatives take turns (A B A B ...), so that a machine that slows down slows all of them. Results
+are medians with quartiles; ratios are geometric means with Student's interval over the rounds. The reference
+implementations are used only here and in tests.
 
 | module | what it holds |
 |---|---|
 | `rounds` | medians, quartiles, ratios: pure functions of timings |
-| `serving`, `measure` | a process that measures, from the inside and from the parent's side |
-| `ours`, `flax_reference` | what is measured: dlbench's own programs, and the same with plain Flax layers |
-| `torch_reference`, `torch_subject`, `torch_trials` | in PyTorch: networks and loops, measured, whole runs |
-| `steps` | images a second, latency, compilation, memory, of each network and batch size |
-| `commands` | whole commands from process start to the final table |
-| `scaling`, `widths` | cost against trials, workers, batch size, images and parameters |
-| `tables`, `charts` | the reports, as tables and as pictures |
+| `serving`, `measure` | a process that measures: the process itself, and its parent's side |
+| `ours`, `flax_reference` | dlbench's own programs, and the same programs with plain Flax layers |
+| `torch_reference`, `torch_subject`, `torch_trials` | PyTorch: networks and loops, step by step, whole runs |
+| `steps` | images per second, latency, compilation and memory by network and batch size |
+| `commands` | whole commands, from process start to the final table |
+| `scaling`, `widths` | cost by number of trials, workers, images and parameters, and by batch size |
+| `tables`, `charts` | the reports, as tables and as figures |
 
 The parent imports neither jax nor torch.
 """

@@ -1,4 +1,4 @@
-"""The benchmark's pictures, by matplotlib, from the benchmark's records."""
+"""Figures of the benchmarks' records, drawn with matplotlib."""
 
 from __future__ import annotations
 
@@ -18,25 +18,23 @@ _NAMES = {"dlbench": "dlbench", "torch": "PyTorch", "flax": "plain Flax"}
 
 
 def check(path: Path) -> None:
-    """Refuse what no picture can be written to.
+    """Check that a figure can be written to a path.
 
     Raises:
-        InputError: naming the rule and the remedy.
+        InputError: it cannot; names the rule and the remedy.
     """
     if path.suffix.lower() not in _SUFFIXES:
         raise InputError.must_be("chart", f"a file that ends in {', '.join(_SUFFIXES)}", str(path))
     if path.exists():
-        raise InputError(
-            *(Field("chart"), f" {path} exists and would be overwritten"), remedy="choose another name"
-        )
+        raise InputError(*(Field("chart"), f" {path} already exists"), remedy="choose another name")
     if not path.parent.is_dir():
         raise InputError(
-            *(Field("chart"), f" {path}: there is no folder {path.parent}"), remedy="make it first"
+            *(Field("chart"), f" {path}: the folder {path.parent} does not exist"), remedy="create it first"
         )
 
 
 def draw(what: str, record: dict[str, Any], path: Path) -> None:
-    """Draw a record and write the picture.
+    """Draw a record and write the figure.
 
     Raises:
         InputError: the file cannot be written.
@@ -55,7 +53,7 @@ def draw(what: str, record: dict[str, Any], path: Path) -> None:
 
 
 def _steps(figure: Any, record: dict[str, Any]) -> None:
-    """Images a second of all cores against batch size, a panel a network, a line a side."""
+    """Training images per second on all cores by batch size; one panel per network, one line per implementation."""
     models = list(dict.fromkeys(case["model"] for case in record["cases"]))
     figure.set_size_inches(max(3.2 * len(models), 4.5), 3.4)
     for axes, model in zip(figure.subplots(1, len(models), squeeze=False)[0], models, strict=True):
@@ -68,7 +66,7 @@ def _steps(figure: Any, record: dict[str, Any]) -> None:
         axes.set_xticks(sizes, sizes)
         axes.set_xticks([], minor=True)
     first = figure.axes[0]
-    first.set_ylabel(f"training images a second, {record['cores']} cores")
+    first.set_ylabel(f"training images per second, {record['cores']} cores")
     first.legend()
 
 
@@ -83,7 +81,7 @@ def _line(axes: Any, x: list[float], points: list[tuple[float, float, float]], l
 
 
 def _commands(figure: Any, record: dict[str, Any]) -> None:
-    """A bar a command."""
+    """One bar per command."""
     contenders = record["contenders"][::-1]
     figure.set_size_inches(8, 0.6 + 0.5 * len(contenders))
     axes = figure.subplots()
@@ -99,7 +97,7 @@ def _commands(figure: Any, record: dict[str, Any]) -> None:
 
 
 def _scaling(figure: Any, record: dict[str, Any]) -> None:
-    """A panel an axis."""
+    """One panel per axis."""
     figure.set_size_inches(13, 3.4)
     for axes, (axis, title) in zip(figure.subplots(1, len(_AXES)), _AXES.items(), strict=True):
         points = [point for point in record["points"] if point["axis"] == axis]

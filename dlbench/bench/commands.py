@@ -1,9 +1,10 @@
-"""Whole commands, from process start to the final table, against PyTorch doing the same trials.
+"""Benchmark whole commands, from process start to the final table, against PyTorch training the same trials.
 
-Commands take turns. dlbench is run with an empty compilation cache and then with what that left; PyTorch's loop
-with tensors in memory as one process with all threads and as one single-threaded process a core, its variant for
-each model and batch size chosen before, outside the clock; the original pipeline as it is, trial after trial.
-dlbench does more: it tests on the test images and writes checkpoints, curves and predictions.
+Commands take turns. dlbench is run with an empty compilation cache, and then with the cache filled by that run. The
+PyTorch loop with tensors in memory runs as one process with all threads, and as one single-threaded process per core;
+its fastest variant for each model and batch size is chosen beforehand and not timed. The original pipeline runs
+unchanged, one trial after another. dlbench does more work: it also evaluates the test images, and writes checkpoints,
+curves and predictions.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from dlbench import data, files
-from dlbench.bench.measure import Subject, environment, last_words
+from dlbench.bench.measure import Subject, environment, error_tail
 from dlbench.bench.rounds import ratio
-from dlbench.bench.steps import MODELS, MODULES, Tell
+from dlbench.bench.steps import MODELS, MODULES, Notify
 from dlbench.errors import WorkerError
 from dlbench.execution import devices
 from dlbench.ops import native
@@ -33,18 +34,18 @@ from dlbench.spec import designs
 from dlbench.spec.study import Design
 from dlbench.studies import planning
 
-#: What tells the trials of one command apart.
+#: The fields in which the trials of a command can differ.
 _NAMES = ("model", "optimizer", "learning_rate", "batch_size", "weight_decay")
 COLD, WARM = "dlbench, empty cache", "dlbench, warm cache"
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a command does.
+    """The study that a command trains.
 
     Args:
-        design: the design of its study.
-        axes: its values by field of :class:`~dlbench.spec.trial.TrialSpec`; those that vary are lists.
+        design: the design of the study.
+        axes: its values, by field of :class:`~dlbench.spec.trial.TrialSpec`; fields that vary have lists.
     """
 
     design: Design
@@ -52,13 +53,13 @@ class Work:
 
     @property
     def trials(self) -> list[dict[str, Any]]:
-        """Its trials, by field; those with the smallest batches, which take longest, first."""
+        """The trials, as values by field; the smallest batch sizes, which take the longest, come first."""
         product = itertools.product(*(designs.values_of(self.axes.get(name, 0.0)) for name in _NAMES))
         return sorted((dict(zip(_NAMES, one, strict=True)) for one in product), key=lambda t: t["batch_size"])
 
 
 def grid(num_epochs: int) -> Work:
-    """The suite's grid: 20 trials of Baseline with Adam on 800 digits."""
+    """The grid of DeepLearningPipeline: 20 trials of Baseline with Adam on 800 digits."""
     return Work(
         "grid",
         {
@@ -75,12 +76,12 @@ def grid(num_epochs: int) -> Work:
 
 
 def archs(num_epochs: int) -> Work:
-    """The suite's comparison of architectures: the five networks on 6,000 digits, one seed."""
+    """The architecture comparison of DeepLearningPipeline: the five networks on 6,000 digits, with one seed."""
     return Work("comparison", _DIGITS | {"model": list(MODELS), "num_epochs": num_epochs})
 
 
 def trial(model: str, num_epochs: int) -> Work:
-    """One trial of the same."""
+    """One trial of that comparison."""
     return Work("single", _DIGITS | {"model": model, "num_epochs": num_epochs})
 
 
@@ -99,13 +100,13 @@ _DIGITS: dict[str, Any] = {
 
 @dataclass
 class Contender:
-    """A command that takes part, and what it took.
+    """A command in the benchmark, and its measurements.
 
     Args:
-        name: what it is called.
-        wall_s: seconds from start to end of the process, one a round.
-        train_s: seconds of training and evaluation that it reports itself, summed over trials.
-        val_accuracy: best validation accuracy, mean over trials, one a round.
+        name: the name shown.
+        wall_s: seconds from start to end of the process, one value per round.
+        train_s: seconds of training and evaluation as reported by the command, summed over trials, one per round.
+        val_accuracy: best validation accuracy, mean over trials, one value per round.
         trials: the trials of each round, with seconds of training and evaluation and the best accuracy.
     """
 
@@ -116,7 +117,7 @@ class Contender:
     trials: list[list[dict[str, Any]]] = field(default_factory=list)
 
     def add(self, wall_s: float, trials: list[dict[str, Any]]) -> None:
-        """Take a round in."""
+        """Add the measurements of a round."""
         self.wall_s.append(wall_s)
         self.train_s.append(math.fsum(one["train_s"] for one in trials))
         self.val_accuracy.append(statistics.mean(one["val_accuracy"] for one in trials))
@@ -124,34 +125,34 @@ class Contender:
 
 
 def run(
-    work: Work, command: Callable[[Path], list[str]], against: Sequence[str], repeats: int, tell: Tell
+    work: Work, command: Callable[[Path], list[str]], against: Sequence[str], repeats: int, notify: Notify
 ) -> dict[str, Any]:
-    """Run every contender in turn, round by round.
+    """Run all commands in turn, round by round.
 
     Args:
-        work: what to do.
-        command: the process that does it with dlbench, by the study's folder; it prints the study's record.
+        work: the study to train.
+        command: returns the dlbench command that trains it in a given folder and prints the study's record.
         against: "torch", "original", both or neither.
-        repeats: rounds.
-        tell: is told of progress.
+        repeats: number of rounds.
+        notify: called with a line of text about the progress.
 
     Returns:
-        A record that JSON can carry.
+        A record of JSON values.
 
     Raises:
-        DataError: the data set is not there.
+        DataError: the data set is missing.
         WorkerError: a command failed.
     """
-    data.info(work.axes["dataset"])  # prepares it for all, outside the clock
+    data.info(work.axes["dataset"])  # prepares the data set, so that this is not timed
     cores = devices.count("cpu")
     with tempfile.TemporaryDirectory(prefix="dlbench-bench-") as folder:
-        studies = _torch_studies(work, against, cores, Path(folder), tell)
+        studies = _torch_studies(work, against, cores, Path(folder), notify)
         contenders = {name: Contender(name) for name in (COLD, WARM, *studies)}
         for number in range(1, repeats + 1):
             place = Path(folder) / str(number)
             place.mkdir()
             for name, contender in contenders.items():
-                tell(f"round {number}/{repeats}: {name}")
+                notify(f"round {number}/{repeats}: {name}")
                 if name in studies:
                     _time_torch(contender, studies[name], place)
                 else:
@@ -166,7 +167,7 @@ def run(
 
 
 def compare(contenders: Mapping[str, Contender], name: str) -> dict[str, dict[str, float]]:
-    """How many times longer a contender takes than dlbench with an empty and a warm cache."""
+    """How many times longer a command takes than dlbench with an empty and with a warm cache."""
     compared = {}
     for ours in (COLD, WARM):
         if name not in (COLD, WARM):
@@ -190,7 +191,7 @@ def _time_ours(contender: Contender, command: Callable[[Path], list[str]], place
 
 
 def _with_own_cache(folder: Path) -> dict[str, str]:
-    """The environment, with this cache folder, new or not, that holds the data sets at hand."""
+    """The environment with another cache folder, in which the prepared data sets are linked."""
     if not folder.exists():
         folder.mkdir()
         datasets = files.cache_root() / "datasets"
@@ -217,20 +218,20 @@ def _time(name: str, command: list[str], environ: dict[str, str]) -> tuple[float
         done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, stderr=errors, check=False)
         wall_s = time.perf_counter() - start
         if done.returncode:
-            raise WorkerError(f"{name} ended with exit code {done.returncode}:\n{last_words(errors)}")
+            raise WorkerError(f"{name} ended with exit code {done.returncode}:\n{error_tail(errors)}")
     return wall_s, json.loads(done.stdout)
 
 
 def _torch_studies(
-    work: Work, against: Sequence[str], cores: int, folder: Path, tell: Tell
+    work: Work, against: Sequence[str], cores: int, folder: Path, notify: Notify
 ) -> dict[str, dict[str, Any]]:
-    """What the PyTorch contenders run, by name."""
+    """The studies to train with PyTorch, by name of the command."""
     shared = {name: work.axes[name] for name in ("dataset", "train_size", "val_size", "num_epochs")}
     shared |= {"data_dir": None, "threads": cores, "processes": 1}
     studies: dict[str, dict[str, Any]] = {}
     if "torch" in against:
         for processes, threads in sorted({(1, cores), (min(cores, len(work.trials)), 1)}):
-            tell(f"choosing PyTorch's variants for {threads} thread{'s' * (threads > 1)}")
+            notify(f"choosing PyTorch's variants for {threads} thread{'s' * (threads > 1)}")
             settings = {"pipeline": "tuned", "processes": processes, "threads": threads}
             how = f"{processes} process{'es' * (processes > 1)}, {threads} thread{'s' * (threads > 1)}"
             trials = _with_variants(work.trials, threads, folder)
@@ -253,6 +254,6 @@ def _with_variants(trials: list[dict[str, Any]], threads: int, folder: Path) -> 
 
 
 def estimate_s(work: Work, against: Sequence[str], repeats: int) -> float:
-    """About how long it takes: what dlbench's plan says, and what the references took in proportion."""
+    """Estimated seconds: the estimate of dlbench's plan, and a multiple of it for each reference."""
     planned = planning.plan(designs.expand(work.axes), workers=devices.count("cpu"), device="cpu").estimate_s
     return repeats * planned * (2 + 3 * ("torch" in against) + 4 * ("original" in against))

@@ -1,4 +1,4 @@
-"""The five networks as a Flax user writes them, ``nn.Conv`` and ``nn.max_pool``, trained by the same programs."""
+"""The five networks in plain Flax, with ``nn.Conv`` and ``nn.max_pool``, trained by dlbench's programs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PlainSimple(nn.Module):
 
 
 class PlainExperimental(nn.Module):
-    """The other four; the arguments are those of :class:`dlbench.models.ExperimentalCNN`."""
+    """The other four networks; for the arguments, see :class:`dlbench.models.ExperimentalCNN`."""
 
     num_classes: int = 10
     kernel_size: int = 3
@@ -60,7 +60,7 @@ _MODELS: dict[str, Callable[[], nn.Module]] = {
 
 
 def create(name: str) -> nn.Module:
-    """A network by name."""
+    """Create a network by name."""
     return _MODELS[name]()
 
 

@@ -1,7 +1,7 @@
-"""Processes that measure, from the parent's side. No jax.
+"""Start processes that measure, and communicate with them. No jax.
 
-They are started as dlbench's workers are (:func:`dlbench.execution.environment.configure`), with one thread each
-unless told otherwise.
+They have the environment of dlbench's workers (:func:`dlbench.execution.environment.configure`), except that the number
+of threads can be chosen.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from dlbench.errors import WorkerError
 from dlbench.execution.environment import configure
 
 _THREAD_VARIABLES = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-_LAST_WORDS = 2000
+_TAIL_BYTES = 2000
 
 
 class Subject:
-    """A process that measures something when asked.
+    """A process that measures on request.
 
     Args:
-        module: the module it runs.
-        threads: how many threads it computes with.
-        cache_dir: its persistent compilation cache.
-        variables: more of its environment.
+        module: the module that it runs.
+        threads: number of threads.
+        cache_dir: folder of its persistent compilation cache.
+        variables: further environment variables.
     """
 
     def __init__(self, module: str, threads: int, cache_dir: Path, **variables: str) -> None:
@@ -56,54 +56,58 @@ class Subject:
         self._errors.close()
 
     def send(self, do: str, **arguments: Any) -> None:
-        """Ask for something."""
+        """Send a request.
+
+        Raises:
+            WorkerError: the process has exited.
+        """
         assert self._process.stdin is not None
         try:
             print(json.dumps({"do": do, "with": arguments}), file=self._process.stdin, flush=True)
         except BrokenPipeError:
-            raise self._death() from None
+            raise self._exit_error() from None
 
     def receive(self) -> Any:
         """Wait for the answer.
 
         Raises:
-            WorkerError: the process died, or could not do it.
+            WorkerError: the process has exited, or the request failed.
         """
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line.endswith("\n"):
-            raise self._death()
+            raise self._exit_error()
         answer = json.loads(line)
         if "error" in answer:
             raise WorkerError(f"{self._module}: {answer['error']}")
         return answer["answer"]
 
     def ask(self, do: str, **arguments: Any) -> Any:
-        """Ask for something and wait for the answer."""
+        """Send a request and wait for the answer."""
         self.send(do, **arguments)
         return self.receive()
 
-    def _death(self) -> WorkerError:
+    def _exit_error(self) -> WorkerError:
         code = self._process.wait()
-        return WorkerError(f"{self._module} ended with exit code {code}:\n{last_words(self._errors)}")
+        return WorkerError(f"{self._module} ended with exit code {code}:\n{error_tail(self._errors)}")
 
 
 def ask_all(subjects: Sequence[Subject], do: str, **arguments: Any) -> list[Any]:
-    """Ask all for the same, at once."""
+    """Send the same request to all processes at the same time, and wait for all answers."""
     for subject in subjects:
         subject.send(do, **arguments)
     return [subject.receive() for subject in subjects]
 
 
 def environment(threads: int, cache_dir: Path) -> dict[str, str]:
-    """The environment of a process that computes on the CPU with so many threads."""
+    """The environment of a process that computes on the CPU with the given number of threads."""
     environ = dict(os.environ)
     configure(environ, "cpu")
     environ["JAX_COMPILATION_CACHE_DIR"] = str(cache_dir)
     return environ | dict.fromkeys(_THREAD_VARIABLES, str(threads))
 
 
-def last_words(file: Any) -> str:
-    """The end of what a process wrote to its standard error."""
+def error_tail(file: Any) -> str:
+    """The last characters that a process has written to its standard error."""
     file.seek(0)
-    return str(file.read()[-_LAST_WORDS:].decode(errors="replace")).strip()
+    return str(file.read()[-_TAIL_BYTES:].decode(errors="replace")).strip()

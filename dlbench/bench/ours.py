@@ -1,4 +1,4 @@
-"""What is measured: dlbench's own compiled programs, on data resident on the device. A process of its own."""
+"""A process that measures dlbench's own compiled programs, with the data on the device."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from dlbench.spec.trial import Trial, TrialSpec
 from dlbench.training import evaluation, loop
 from dlbench.training.state import Data, Hyper, Static, TrainState, static_part
 
-#: Side of the matrices whose product measures what the core can do, and how often it is timed.
+#: Size of the square matrices whose product measures the peak performance of a core, and number of repetitions.
 _PEAK_SIDE = 1536
 _PEAK_CALLS = 3
 
 
 class Network:
-    """A network in training, as a worker trains it.
+    """A network that is trained as a worker trains it.
 
     Args:
-        make: makes a Flax module by the network's name.
+        make: creates the Flax module of a network by name.
     """
 
     def __init__(self, make: Callable[[str], nn.Module]) -> None:
         self._make = make
 
     def prepare(self, model: str, batch_size: int, optimizer: str, train_size: int, val_size: int) -> float:
-        """Load data and compile; returns the seconds that compiling took, tracing included."""
+        """Load data and compile; returns the seconds that compiling took, including tracing."""
         dataset = data.load("mnist5k")
-        drawn = data.make_split(dataset.train_labels, train_size, val_size, 0)
+        split = data.make_split(dataset.train_labels, train_size, val_size, 0)
         on_device = DeviceData.of(dataset)
-        arrays = Data.from_split(on_device, drawn)
+        arrays = Data.from_split(on_device, split)
         spec = TrialSpec(model=model, batch_size=batch_size, optimizer=optimizer)  # type: ignore[arg-type]
         trial = Trial(spec=spec, data_digest=dataset.digest)
         static = static_part(self._make(model), trial)
@@ -52,7 +52,7 @@ class Network:
         return compile_s
 
     def train(self, epochs: int) -> tuple[float, float]:
-        """Train for so many epochs; returns when that began and ended, in seconds of a clock all processes share."""
+        """Train for some epochs; returns start and end, in seconds of a clock that all processes share."""
         start = time.monotonic()
         for _ in range(epochs):
             trained = self._program.train_epoch(self._state, self._arrays, *self._inputs)
@@ -60,14 +60,14 @@ class Network:
         return start, time.monotonic()
 
     def evaluate(self, times: int) -> tuple[float, float]:
-        """Go over the validation images so many times; returns when that began and ended."""
+        """Evaluate the validation images some times; returns start and end, in seconds of the same clock."""
         start = time.monotonic()
         for _ in range(times):
             self._state, _, _ = jax.block_until_ready(self._program.validate(self._state, self._arrays))
         return start, time.monotonic()
 
     def latency(self, calls: int) -> list[float]:
-        """Seconds from one uint8 image on the host to its logits on the host, call by call."""
+        """Seconds from one uint8 image on the host to its logits on the host, for each call."""
         variables = {"params": self._state.params, "batch_stats": self._state.batch_stats}
         images = np.asarray(self._arrays.val_images)
         spent = []
@@ -79,7 +79,7 @@ class Network:
         return spent
 
     def peak(self) -> float:
-        """Operations a second of a float32 matrix product on this core, the best of XLA's and NumPy's BLAS."""
+        """Floating-point operations per second of a float32 matrix product on one core: the best of XLA and NumPy."""
         side = _PEAK_SIDE
         a = np.random.default_rng(0).standard_normal((side, side), np.float32)
         on_device = jnp.asarray(a)
@@ -104,10 +104,10 @@ def _compile_one(model: nn.Module, state: TrainState, arrays: Data) -> Any:
 
 
 def step_flops(model: nn.Module) -> float:
-    """XLA's count for one more image in a training step: of the compiled step on two images, less that on one.
+    """FLOPs per image of a training step, as counted by XLA: the count for two images minus the count for one.
 
-    The difference leaves the optimizer out. Of whole epochs XLA counts the body of each loop once, of large
-    batches one chunk.
+    The difference excludes the optimizer. The count of a whole epoch would be of no use, because XLA counts the body of
+    a loop once.
     """
     return _flops(model, 2) - _flops(model, 1)
 
@@ -127,7 +127,7 @@ def _flops(model: nn.Module, batch_size: int) -> float:
         return loop.train_step(static, carry, images, labels, keys, jnp.int32(0), hyper)
 
     carry = (state.params, state.batch_stats, state.opt_state)
-    # What is counted is the same at every level of LLVM's optimisation; without any it compiles in half the time.
+    # The count does not depend on LLVM's optimisation level; without optimisation, compiling takes half the time.
     options: Any = {"xla_backend_optimization_level": 0}
     compiled = jax.jit(step).lower(carry, images, labels).compile(options)
     analysis: Any = compiled.cost_analysis()
@@ -135,7 +135,7 @@ def _flops(model: nn.Module, batch_size: int) -> float:
 
 
 def main(make: Callable[[str], nn.Module]) -> None:
-    """Answer what a parent asks about networks made so."""
+    """Answer the parent's requests about networks that ``make`` creates."""
     network = Network(make)
     serve(
         {

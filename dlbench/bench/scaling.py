@@ -1,8 +1,8 @@
-"""Cost against trials, workers, batch size, images and parameters, of studies as a user runs them.
+"""Benchmark how the cost of studies depends on trials, workers, batch size, images and parameters.
 
-Trials and workers are timed by the wall clock of whole studies, from a warm compilation cache; the rest by the
-training time that each trial records, one worker, with the seeds as repeats. What running a trial costs over
-training and evaluating it comes from a study of many trials of next to nothing.
+For trials and workers, the wall-clock time of whole studies is measured, with a warm compilation cache. For the others,
+the training time recorded by each trial is used, with one worker, and with seeds as repetitions. The overhead of a
+trial beyond training and evaluation is measured with a study of many very small trials.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlbench import data
 from dlbench.bench.rounds import quartiles
-from dlbench.bench.steps import Tell
+from dlbench.bench.steps import Notify
 from dlbench.errors import WorkerError
 from dlbench.execution import devices
 from dlbench.report import count as counted
@@ -31,18 +31,18 @@ WIDTH_MODEL = "dlbench.bench.widths:WidthCNN"
 
 @dataclass(frozen=True)
 class Extent:
-    """How far the axes go.
+    """The values along each axis.
 
     Args:
-        repeats: how often each figure is measured.
-        dataset: where the images come from.
+        repeats: number of repetitions of each measurement.
+        dataset: the data set.
         trials: numbers of trials.
-        trial_size: images of each of those.
+        trial_size: number of training images of each of these trials.
         batch_sizes: batch sizes.
-        images: training images.
+        images: numbers of training images.
         widths: widths of the network.
-        size: training images where they do not vary.
-        overhead_trials: trials of next to nothing.
+        size: number of training images along the other axes.
+        overhead_trials: number of very small trials for measuring the overhead.
     """
 
     repeats: int = 2
@@ -56,24 +56,24 @@ class Extent:
     overhead_trials: int = 500
 
 
-def run(extent: Extent, tell: Tell) -> dict[str, Any]:
+def run(extent: Extent, notify: Notify) -> dict[str, Any]:
     """Measure along every axis.
 
     Args:
-        extent: how far.
-        tell: is told of progress.
+        extent: the values along each axis.
+        notify: called with a line of text about the progress.
 
     Returns:
-        A record that JSON can carry: ``points``, each with its axis, value, workers and median seconds with quartiles,
-        and ``overhead``.
+        A record of JSON values: ``points``, each with its axis, value, workers and median seconds with quartiles, and
+        ``overhead``.
 
     Raises:
-        DataError: the data set is not there.
+        DataError: the data set is missing.
         WorkerError: a trial failed.
     """
     data.info(extent.dataset)
     with tempfile.TemporaryDirectory(prefix="dlbench-bench-") as folder:
-        runner = _Runner(extent, Path(folder), tell)
+        runner = _Runner(extent, Path(folder), notify)
         points = [
             *runner.trials(),
             *runner.axis("batch_size", {"batch_size": list(extent.batch_sizes)}),
@@ -86,10 +86,10 @@ def run(extent: Extent, tell: Tell) -> dict[str, Any]:
 
 
 class _Runner:
-    """Runs studies in folders that are thrown away."""
+    """Runs studies in temporary folders."""
 
-    def __init__(self, extent: Extent, folder: Path, tell: Tell) -> None:
-        self._extent, self._folder, self._tell = extent, folder, tell
+    def __init__(self, extent: Extent, folder: Path, notify: Notify) -> None:
+        self._extent, self._folder, self._notify = extent, folder, notify
         self._count = 0
 
     def _run(self, workers: int, **axes: Any) -> StudyResult:
@@ -109,14 +109,14 @@ class _Runner:
         return result
 
     def trials(self) -> list[dict[str, Any]]:
-        """Wall clock of whole studies, by number of trials and of workers."""
+        """Wall-clock time of whole studies, by number of trials and of workers."""
         size = {"train_size": self._extent.trial_size}
         self._run(1, **size)  # fills the compilation cache
         settings = [(count, w) for count in self._extent.trials for w in _workers() if w <= count]
         walls: dict[tuple[int, int], list[float]] = {setting: [] for setting in settings}
         for number in range(1, self._extent.repeats + 1):
             for count, workers in settings:
-                self._tell(
+                self._notify(
                     f"round {number}/{self._extent.repeats}: {counted(count, 'trial')} of "
                     f"{self._extent.trial_size} images, {counted(workers, 'worker')}"
                 )
@@ -124,8 +124,8 @@ class _Runner:
         return [_point("trials", count, workers, "wall_s", wall) for (count, workers), wall in walls.items()]
 
     def axis(self, name: str, axes: dict[str, Any]) -> list[dict[str, Any]]:
-        """Training seconds of an epoch, by one property of a trial; the first seed only warms up."""
-        self._tell(f"cost against {name.replace('_', ' ')}")
+        """Training seconds of an epoch, by one property of a trial; the first seed is a warm-up."""
+        self._notify(f"cost by {name.replace('_', ' ')}")
         seeds = range(self._extent.repeats + 1)
         found: dict[int, list[float]] = {}
         for trial in self._run(1, seed=seeds, **axes).trials:
@@ -136,10 +136,10 @@ class _Runner:
         return [_point(name, value, 1, "train_s", spent) for value, spent in found.items()]
 
     def overhead(self) -> dict[str, Any]:
-        """What a trial of next to nothing costs over its training, start-up apart and included.
+        """Seconds that a very small trial takes beyond its training, without and with start-up.
 
-        From two studies of one program on all cores, one with a trial a worker: what the others add to the wall
-        clock is free of start-up and compilation. There are few images to evaluate on, too.
+        Two studies of the same program are run on all cores, one of them with one trial per worker. The difference of
+        their wall-clock times excludes start-up and compilation. The data set has few test images.
         """
         workers, count = devices.count("cpu"), self._extent.overhead_trials
         dataset = data.load(self._extent.dataset)
@@ -155,7 +155,7 @@ class _Runner:
         self._run(1, **tiny)
         samples: dict[str, list[float]] = {}
         for number in range(1, self._extent.repeats + 1):
-            self._tell(f"round {number}/{self._extent.repeats}: {count} trials of 64 images")
+            self._notify(f"round {number}/{self._extent.repeats}: {count} trials of 64 images")
             short = self._run(workers, seed=range(workers), **tiny)
             long = self._run(workers, seed=range(count), **tiny)
             training, evaluation = (
@@ -189,7 +189,7 @@ def _spread(seconds: list[float]) -> dict[str, Any]:
 
 
 def estimate_s(extent: Extent) -> float:
-    """About how long it takes, compilation included, from what two cores of 2024 took."""
+    """Estimated seconds, including compilation, from measurements on two cores of 2024."""
     studies = len(_workers()) * len(extent.trials) + 2
     trials = 2 * sum(extent.trials) * (0.02 + 1e-4 * extent.trial_size) + 0.02 * extent.overhead_trials
     images = sum(extent.images) + extent.size * (len(extent.batch_sizes) + 4 * len(extent.widths))

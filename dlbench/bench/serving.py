@@ -1,4 +1,4 @@
-"""A process that measures, from the inside: it answers requests, one JSON line each, until its parent goes."""
+"""The main loop of a process that measures: it answers requests, one JSON line each, until its parent exits."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 
 
 def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
-    """Answer requests until standard input closes; what anybody prints goes to standard error.
+    """Answer requests until standard input is closed. Standard output is redirected to standard error.
 
     Args:
-        handlers: what can be asked for, by name; arguments and answers are JSON.
+        handlers: the functions that can be requested, by name; arguments and answers are JSON.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interruptions
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:
@@ -31,8 +31,8 @@ def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
 
 
 def peak_bytes() -> int:
-    """The most memory this process ever held, resident."""
-    try:  # not ru_maxrss, which on Linux begins with what the parent held
+    """The largest amount of resident memory that this process has used, in bytes."""
+    try:  # not ru_maxrss, which on Linux starts at the value of the parent process
         status = Path("/proc/self/status").read_text()
         return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
     except (OSError, StopIteration):

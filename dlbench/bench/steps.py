@@ -1,7 +1,8 @@
-"""Images a second, latency, compilation and memory, network by network and batch size by batch size.
+"""Benchmark images per second, latency, compilation and memory, for each network and batch size.
 
-A team is one side's processes for one case: one single-threaded process a core, and for a reference also one with
-all threads, since either may be its best. A round measures every team once, kind by kind.
+A team consists of the processes of one implementation (a "side") for one case: one single-threaded process per core
+and, for a reference, another process with all threads, because either may be the fastest. A round measures every team
+once in each way.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ MODULES = {
     "flax": "dlbench.bench.flax_reference",
     "torch": "dlbench.bench.torch_subject",
 }
-#: What is compared: the settings of a reference that may be its best, and how large numbers read.
+#: What is compared, and the settings of which the fastest is used for a reference.
 COMPARED = {
     "training_all_cores": ("training_one_process_a_core", "training_all_threads"),
     "training_alone": ("training_one_thread", "training_all_threads"),
@@ -40,20 +41,20 @@ COMPARED = {
     "latency": ("latency_one_thread", "latency_all_threads"),
 }
 
-Tell = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured.
+    """The amount of measurements.
 
     Args:
-        repeats: rounds.
-        train_size: images of an epoch.
+        repeats: number of rounds.
+        train_size: number of images of an epoch.
         plain_train_size: likewise for plain Flax, which is up to 40 times slower.
-        val_size: images of an evaluation.
-        sample_s: seconds that a sample takes at least.
-        calls: single images a round.
+        val_size: number of images of an evaluation.
+        sample_s: minimum duration of a sample in seconds.
+        calls: number of single images per round, for the latency.
     """
 
     repeats: int = 5
@@ -66,7 +67,7 @@ class Effort:
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained."""
+    """The network, batch size and optimizer that are measured."""
 
     model: str
     batch_size: int
@@ -74,13 +75,13 @@ class Case:
 
 
 class Team:
-    """One side's processes, ready and warm.
+    """The processes of one side, warmed up.
 
     Args:
         side: "dlbench", "flax" or "torch".
-        case: what is trained.
-        effort: how much is measured.
-        stack: ends the processes.
+        case: what is measured.
+        effort: the amount of measurements.
+        stack: closes the processes on exit.
     """
 
     def __init__(self, side: str, case: Case, effort: Effort, stack: contextlib.ExitStack) -> None:
@@ -120,7 +121,9 @@ class Team:
             self._prepare(self._wide)
 
     def _start_torch(self) -> None:
-        with Subject(MODULES[self.side], 1, self._cache) as tuner:  # what it tries counts in nobody's memory
+        with Subject(
+            MODULES[self.side], 1, self._cache
+        ) as tuner:  # a separate process, so that the memory it uses is not counted
             variant = tuner.ask("tune", **self._arguments)
         self._busy = [self._subject() for _ in range(devices.count("cpu"))]
         self.facts["variant"] = _named(variant)
@@ -141,7 +144,7 @@ class Team:
         return subject.ask("prepare", **self._arguments, **sizes, **more)
 
     def _warm_up(self, subject: Subject) -> tuple[int, int]:
-        """Do everything twice; returns how many epochs and evaluations fill a sample."""
+        """Run everything twice; returns the number of epochs and of evaluations per sample."""
         subject.ask("latency", calls=10)
         filled = []
         for do, argument in (("train", "epochs"), ("evaluate", "times")):
@@ -151,32 +154,32 @@ class Team:
         return filled[0], filled[1]
 
     def all_cores(self) -> None:
-        """Train in one process a core, all at once: images of all over the time from first start to last end."""
+        """Train in one process per core, all at the same time; a sample is images per second of all together."""
         times = ask_all(self._busy, "train", epochs=self._epochs)
         spent = max(end for _, end in times) - min(start for start, _ in times)
         self._keep("training_one_process_a_core", len(times) * self._epochs * self._images / spent)
 
     def training(self) -> None:
-        """Train in one process, with one thread and with all."""
+        """Train in one process, with one thread and with all threads."""
         for name, subject in self._settings():
             start, end = subject.ask("train", epochs=self._epochs)
             self._keep(f"training_{name}", self._epochs * self._images / (end - start))
 
     def evaluation(self) -> None:
-        """Evaluate in one process, with one thread and with all."""
+        """Evaluate in one process, with one thread and with all threads."""
         for name, subject in self._settings():
             start, end = subject.ask("evaluate", times=self._passes)
             self._keep(f"evaluation_{name}", self._passes * self._effort.val_size / (end - start))
 
     def latency(self) -> None:
-        """One image at a time, with one thread and with all; a sample is the round's median, inverted."""
+        """Predict one image at a time, with one thread and with all; a sample is the inverse of the round's median."""
         for name, subject in self._settings():
             spent = subject.ask("latency", calls=self._effort.calls)
             self._keep(f"latency_{name}", 1 / statistics.median(spent))
             self.calls.setdefault(f"latency_{name}", []).extend(spent)
 
     def peak(self) -> None:
-        """What a matrix product reaches on one core, in dlbench's process."""
+        """Measure the performance of a matrix product on one core, in dlbench's process."""
         if self.side == "dlbench":
             self._keep("peak_flops", self.alone.ask("peak"))
 
@@ -198,31 +201,31 @@ def _named(variant: Sequence[bool]) -> dict[str, Any]:
     return {"channels_last": channels_last, "optimizer": "fused" if fused else "foreach"}
 
 
-def run(cases: Sequence[Case], against: Sequence[str], effort: Effort, tell: Tell) -> dict[str, Any]:
+def run(cases: Sequence[Case], against: Sequence[str], effort: Effort, notify: Notify) -> dict[str, Any]:
     """Measure every case.
 
     Args:
-        cases: what to train.
+        cases: the cases.
         against: "torch", "flax", both or neither.
-        effort: how much is measured.
-        tell: is told of progress.
+        effort: the amount of measurements.
+        notify: called with a line of text about the progress.
 
     Returns:
-        A record that JSON can carry: figures, and every sample behind them.
+        A record of JSON values: the results, and every sample.
 
     Raises:
-        WorkerError: a process died.
+        WorkerError: a process failed.
     """
     counts = _xla_flops(sorted({case.model for case in cases}))
     measured = []
     for number, case in enumerate(cases, start=1):
-        tell(f"{number}/{len(cases)}: {case.model}, batch size {case.batch_size}, {case.optimizer}")
+        notify(f"{number}/{len(cases)}: {case.model}, batch size {case.batch_size}, {case.optimizer}")
         measured.append(_case(case, ["dlbench", *against], effort, counts[case.model]))
     return {"cores": devices.count("cpu"), "effort": vars(effort), "cases": measured}
 
 
 def _xla_flops(models: Sequence[str]) -> dict[str, float]:
-    """XLA's count, without the compiled kernels, into which it does not look."""
+    """FLOPs per image as counted by XLA, without the compiled kernels, which it does not count."""
     with (
         tempfile.TemporaryDirectory(prefix="dlbench-bench-") as cache,
         Subject(MODULES["dlbench"], 1, Path(cache), **{native.VARIABLE: ""}) as subject,
@@ -259,13 +262,13 @@ def _case(case: Case, sides: Sequence[str], effort: Effort, xla_flops: float) ->
 
 
 def compare(ours: dict[str, list[float]], theirs: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
-    """How many times faster dlbench is than the reference's best setting, by what is compared.
+    """How many times faster dlbench is than the reference in its best setting, for everything that is compared.
+
+    A single trial of dlbench uses all cores, as in a study of one trial.
 
     Args:
-        ours: what dlbench reached in each round, more is better, by setting.
-        theirs: likewise.
-
-    A trial of ours that is alone is helped by all cores, as in a study of one trial.
+        ours: dlbench's samples by setting, one per round; larger is better.
+        theirs: the samples of the reference, likewise.
     """
     compared = {}
     for name, settings in COMPARED.items():
@@ -277,5 +280,5 @@ def compare(ours: dict[str, list[float]], theirs: dict[str, list[float]]) -> dic
 
 
 def estimate_s(cases: int, against: Sequence[str], effort: Effort) -> float:
-    """About how long it takes, from what it took on two cores of 2024."""
+    """Estimated seconds, from measurements on two cores of 2024."""
     return 15 + cases * (12 + 2 * effort.repeats + (10 + 3 * effort.repeats) * len(against))

@@ -1,4 +1,4 @@
-"""The reports of the benchmark, from the benchmark's records. Pure."""
+"""The reports of the benchmarks, made from their records. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _AXES = {"trials": "trials", "batch_size": "batch size", "images": "images", "pa
 
 
 def _around(text: str) -> Any:
-    """Writes a triple as its first value and its bounds; the bounds only where they say something."""
+    """A function that formats a triple as a value with its bounds; equal or unknown bounds are left out."""
 
     def write(triple: Triple) -> str:
         value, low, high = (format(number, text) for number in triple)
@@ -34,7 +34,7 @@ def _number(text: str) -> Any:
 
 
 def steps_report(record: dict[str, Any]) -> Report:
-    """Images a second and what they cost, and the references beside them."""
+    """Images per second, latency and memory, and the comparisons with the references."""
     cases, cores = record["cases"], record["cores"]
     return [_rates(cases, cores), _costs(cases), *(_compared(cases, s, cores) for s in cases[0]["ratios"])]
 
@@ -53,16 +53,16 @@ _CASE = (
 def _rates(cases: Sequence[dict[str, Any]], cores: int) -> Table:
     settings = {
         "training_one_process_a_core": f"training, {count(cores, 'worker')}",
-        "training_one_thread": "one worker alone",
-        "training_all_threads": f"helped by {count(cores - 1, 'core')}",
-        "evaluation_one_thread": "evaluation, one alone",
-        "evaluation_all_threads": f"helped by {count(cores - 1, 'core')}",
+        "training_one_thread": "one worker",
+        "training_all_threads": f"one worker, {count(cores, 'core')}",
+        "evaluation_one_thread": "evaluation, one worker",
+        "evaluation_all_threads": f"one worker, {count(cores, 'core')}",
     }
     names = [name for name in settings if name in cases[0]["sides"]["dlbench"]["samples"]]
     columns = (
         *_CASE,
         *(Column(name, settings[name], _RATE) for name in names),
-        Column("share_of_peak", "of peak %", lambda share: f"{100 * share:.0f}"),
+        Column("share_of_peak", "% of peak", lambda share: f"{100 * share:.0f}"),
     )
     rows, peaks = [], []
     for case in cases:
@@ -71,13 +71,13 @@ def _rates(cases: Sequence[dict[str, Any]], cores: int) -> Table:
         rows.append((*_case(case), *(quartiles(samples[name]) for name in names), case["share_of_peak"]))
     peak, rounds = statistics.median(peaks), len(peaks) // len(cases)
     return Table(
-        "Images a second",
+        "Images per second",
         columns,
         tuple(rows),
-        f"Medians [quartiles] of {count(rounds, 'round')}; a worker is a process with one thread. Of "
-        f"peak: counted layer by layer, one worker alone, of what a float32 matrix product reaches on one core "
-        f"({peak / 1e9:,.0f} GFLOP/s). Counted are products with zeros too, most of which dlbench leaves out: that can "
-        "be more than all of it.",
+        f"Medians [quartiles] of {count(rounds, 'round')}; a worker is a process with one thread. % of peak: FLOPs of "
+        f"the layers, as one worker computes them, relative to a float32 matrix product on one core "
+        f"({peak / 1e9:,.0f} GFLOP/s). It can exceed 100, because products with zeros are counted, and dlbench skips "
+        "most of them.",
     )
 
 
@@ -89,7 +89,7 @@ def _costs(cases: Sequence[dict[str, Any]]) -> Table:
         Column("compile_cold_s", "compile s", _number(".2f")),
         Column("compile_cached_s", "from cache s", _number(".2f")),
         Column("peak_bytes", "peak MB", lambda size: f"{size / 1e6:,.0f}"),
-        Column("flops_per_image", "MFLOP an image", lambda flops: f"{flops / 1e6:.2f}"),
+        Column("flops_per_image", "MFLOP per image", lambda flops: f"{flops / 1e6:.2f}"),
         Column("xla_flops_per_image", "XLA's count", lambda flops: f"{flops / 1e6:.2f}"),
     )
     rows = []
@@ -104,9 +104,9 @@ def _costs(cases: Sequence[dict[str, Any]]) -> Table:
         "Latency, compilation, memory, arithmetic",
         columns,
         tuple(rows),
-        "Latency: one image, host to host. Compile: all functions of a program, tracing included. Peak: resident "
-        "memory of a worker that compiled and trained. MFLOP: one image in a training step, products of the "
-        "layers, from the network itself and as XLA counts what it compiled.",
+        "Latency: one image, from host to host. Compile: all functions of a program, including tracing. Peak: resident "
+        "memory of a worker that compiles and trains. MFLOP: one image in a training step, counted in the network's "
+        "products, and as counted by XLA.",
     )
 
 
@@ -136,8 +136,8 @@ def _compared(cases: Sequence[dict[str, Any]], side: str, cores: int) -> Table:
         f"How many times faster than {title}",
         tuple(columns),
         tuple(rows),
-        f"{title} in its best setting here, for each figure. Ratios [95 % intervals over the rounds]; a trial of "
-        "dlbench's that is alone is helped by all cores. Memory: its peak over dlbench's.",
+        f"{title} in its best setting on this machine, for each column. Ratios [95 % intervals over the rounds]; a "
+        "single trial of dlbench uses all cores. Memory: its peak divided by dlbench's.",
     )
 
 
@@ -148,7 +148,7 @@ def _short(setting: str, cores: int) -> str:
 
 
 def commands_report(record: dict[str, Any]) -> Report:
-    """Wall clocks of whole commands."""
+    """Wall-clock times of whole commands."""
     columns = (
         Column("name", "", left=True),
         Column("wall_s", "wall clock s", _SECONDS),
@@ -183,7 +183,7 @@ def commands_report(record: dict[str, Any]) -> Report:
 
 
 def scaling_report(record: dict[str, Any]) -> Report:
-    """Cost along each axis."""
+    """The cost along each axis."""
     report: Report = []
     for axis, title in _AXES.items():
         points = [point for point in record["points"] if point["axis"] == axis]
@@ -197,22 +197,22 @@ def scaling_report(record: dict[str, Any]) -> Report:
             for point in points
         ]
         if axis == "trials":
-            columns.append(Column("trial_s", "ms a trial", lambda s: f"{1e3 * s:,.1f}"))
+            columns.append(Column("trial_s", "ms per trial", lambda s: f"{1e3 * s:,.1f}"))
             rows = [(*row, row[2][0] / row[0]) for row in rows]
-        report.append(Table(f"Cost against {title}", tuple(columns), tuple(rows)))
+        report.append(Table(f"Cost by {title}", tuple(columns), tuple(rows)))
     overhead = record["overhead"]
     over, whole, evaluation = (
         f"{1e3 * overhead[name]['median_s']:.1f} ms"
         for name in ("worker_s_per_trial", "worker_s_per_trial_with_start", "evaluation_s_per_trial")
     )
     report.append(
-        f"{overhead['num_trials']:,} trials of one epoch over 64 images: over training, a trial costs its worker "
-        f"{over}, of which {evaluation} is the evaluation on 32 and 96 images; {whole} with start-up and compilation "
-        f"shared out ({count(overhead['workers'], 'worker')})."
+        f"{overhead['num_trials']:,} trials of one epoch over 64 images: beyond training, a trial takes {over} of its "
+        f"worker's time, of which {evaluation} is the evaluation of 32 validation and 96 test images. With its share "
+        f"of start-up and compilation, it takes {whole} ({count(overhead['workers'], 'worker')})."
     )
     return report
 
 
 def announcement(what: str, seconds: float) -> str:
-    """What is said before it starts."""
-    return f"bench {what}: about {duration(seconds)} on two cores; leave the machine alone meanwhile"
+    """The message shown before a benchmark starts."""
+    return f"bench {what}: about {duration(seconds)} on two cores; keep the machine idle otherwise"

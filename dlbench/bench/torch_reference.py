@@ -1,8 +1,7 @@
-"""The five networks and their training in PyTorch: what the tests compare with, and what is timed against.
+"""The five networks and their training in PyTorch, for comparisons in tests and benchmarks.
 
-Two loops: :func:`tuned_epoch`, as a good PyTorch programmer writes it for data that fit into memory, and
-:class:`Images` with a DataLoader, one image and its transforms at a time, as the suite that dlbench
-re-implements does.
+There are two training loops: :func:`tuned_epoch`, optimised for data that fit into memory, and :func:`original_epochs`,
+which reads one image at a time through a DataLoader, as DeepLearningPipeline does.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ def simple_cnn() -> Any:
 def experimental(
     kernel: int = 3, activation: str = "ReLU", batch_norm: bool = False, dropout: float = 0.0
 ) -> Any:
-    """The other four."""
+    """The other four networks."""
     act = getattr(nn, activation)
     layers: OrderedDict[str, Any] = OrderedDict()
     for i, (inputs, outputs) in enumerate([(1, 16), (16, 32)]):
@@ -68,24 +67,25 @@ _NETWORKS: dict[str, Callable[..., Any]] = {
 
 
 def make_torch(name: str, seed: int = 0, **arguments: Any) -> Any:
-    """A network by name, its start drawn from the seed."""
+    """Create a network by name, with initial parameters drawn from the seed."""
     torch.manual_seed(seed)
     return _NETWORKS[name](**arguments)
 
 
 class Variant(NamedTuple):
-    """What a PyTorch programmer tries for speed.
+    """Settings of PyTorch that affect its speed.
 
     Attributes:
-        channels_last: the memory format of weights and images.
-        fused: the optimizer's fused implementation rather than the one over lists of tensors (foreach).
+        channels_last: whether weights and images have the memory format ``torch.channels_last``.
+        fused: whether to use the fused implementation of the optimizer instead of the one over lists of tensors
+            (foreach).
     """
 
     channels_last: bool = False
     fused: bool = False
 
     def place(self, tensor: Any) -> Any:
-        """A network, or images, in the memory format."""
+        """Convert a network or images to the memory format."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         return tensor.to(memory_format=layout)
 
@@ -96,7 +96,7 @@ VARIANTS = tuple(Variant(last, fused) for last in (False, True) for fused in (Fa
 def make_optimizer(
     net: Any, optimizer: str, learning_rate: float, weight_decay: float = 0.0, variant: Variant | None = None
 ) -> Any:
-    """Adam, or SGD with momentum 0.9; L2 decay. The implementation is PyTorch's choice without a variant."""
+    """Adam, or SGD with momentum 0.9; L2 decay. Without a variant, PyTorch chooses the implementation."""
     how = {} if variant is None else {"fused": True} if variant.fused else {"foreach": True}
     if optimizer == "adam":
         return torch.optim.Adam(net.parameters(), learning_rate, weight_decay=weight_decay, **how)
@@ -104,7 +104,7 @@ def make_optimizer(
 
 
 def tensors(images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], variant: Variant) -> tuple[Any, Any]:
-    """Images uint8 [N, 28, 28, 1] and labels, normalised once and kept in memory: float32 [N, 1, 28, 28], int64."""
+    """Convert images uint8 [N, 28, 28, 1] and labels to normalised float32 [N, 1, 28, 28] and int64 [N]."""
     x = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(torch.float32)
     return variant.place(x.div_(255).sub_(0.5).div_(0.5).contiguous()), torch.from_numpy(
         labels.astype(np.int64)
@@ -112,10 +112,10 @@ def tensors(images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], variant:
 
 
 def tuned_epoch(net: Any, tx: Any, x: Any, y: Any, batch_size: int) -> tuple[float, float]:
-    """Train on every image once, in an order drawn anew; nothing is read back before the end.
+    """Train on every image once, in a random order; losses are read back only at the end.
 
     Returns:
-        The mean of the steps' losses, and the accuracy over the epoch's images.
+        The mean loss over the steps, and the accuracy over the images of the epoch.
     """
     net.train()
     parts = torch.randperm(len(y)).split(batch_size)
@@ -142,7 +142,7 @@ def tuned_evaluation(net: Any, x: Any, y: Any) -> tuple[float, float]:
 
 
 class Images:
-    """Images as a folder of files gives them: one at a time, turned into tensors and normalised each time."""
+    """A data set that returns one image at a time, converted to a tensor and normalised each time."""
 
     def __init__(self, images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> None:
         self.images, self.labels = images, labels
@@ -154,7 +154,7 @@ class Images:
         """One image, float32 [1, 28, 28], and its label."""
         from PIL import Image
 
-        picture = Image.fromarray(self.images[index][..., 0])  # torchvision's MNIST hands out PIL images
+        picture = Image.fromarray(self.images[index][..., 0])  # as torchvision's MNIST does
         tensor = torch.from_numpy(np.array(picture, copy=True)).unsqueeze(0).to(torch.float32).div(255)
         return tensor.sub(0.5).div(0.5), int(self.labels[index])
 

@@ -1,4 +1,4 @@
-"""What is measured against: the networks in PyTorch, trained by the tuned loop. A process of its own."""
+"""A process that measures the networks in PyTorch, trained by the tuned loop."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from dlbench.bench.torch_reference import (
     tuned_evaluation,
 )
 
-#: How often each variant is tried, and on about how many images each time.
+#: How often each variant is tried, and the approximate number of images each time.
 _ROUNDS = 3
 _TRIED_IMAGES = 512
 
 
 class Network:
-    """A network in training."""
+    """A network that is trained."""
 
     def tune(self, model: str, batch_size: int, optimizer: str) -> Variant:
-        """The fastest variant here: the least time of three rounds, taken in turns."""
+        """The fastest variant on this machine, by the shortest time of three rounds, in turns."""
         images, labels = _digits(max(_TRIED_IMAGES, 2 * batch_size), 100)[:2]
         runs = []
         for variant in VARIANTS:
@@ -51,7 +51,7 @@ class Network:
         val_size: int,
         variant: tuple[bool, bool],
     ) -> None:
-        """Load data and make the network."""
+        """Load data and create the network."""
         chosen = Variant(*variant)
         self._batch_size, self._variant = batch_size, chosen
         images, labels, val_images, val_labels = _digits(train_size, val_size)
@@ -61,21 +61,21 @@ class Network:
         self._net, self._tx = _make(model, optimizer, chosen)
 
     def train(self, epochs: int) -> tuple[float, float]:
-        """Train for so many epochs; returns when that began and ended, in seconds of a clock all processes share."""
+        """Train for some epochs; returns start and end, in seconds of a clock that all processes share."""
         start = time.monotonic()
         for _ in range(epochs):
             tuned_epoch(self._net, self._tx, *self._training, self._batch_size)
         return start, time.monotonic()
 
     def evaluate(self, times: int) -> tuple[float, float]:
-        """Go over the validation images so many times; returns when that began and ended."""
+        """Evaluate the validation images some times; returns start and end, in seconds of the same clock."""
         start = time.monotonic()
         for _ in range(times):
             tuned_evaluation(self._net, *self._validation)
         return start, time.monotonic()
 
     def latency(self, calls: int) -> list[float]:
-        """Seconds from one uint8 image on the host to its logits on the host, call by call."""
+        """Seconds from one uint8 image on the host to its logits on the host, for each call."""
         self._net.eval()
         spent = []
         for call in range(calls):
@@ -101,10 +101,10 @@ def _timed(run: tuple[Any, ...]) -> float:
 
 def _digits(train_size: int, val_size: int) -> tuple[np.ndarray[Any, Any], ...]:
     dataset = data.load("mnist5k")
-    drawn = data.make_split(dataset.train_labels, train_size, val_size, 0)
+    split = data.make_split(dataset.train_labels, train_size, val_size, 0)
     return tuple(
         np.array(half[indices])
-        for indices in (drawn.train_indices, drawn.val_indices)
+        for indices in (split.train_indices, split.val_indices)
         for half in (dataset.train_images, dataset.train_labels)
     )
 

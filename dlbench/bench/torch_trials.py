@@ -1,8 +1,8 @@
-"""Whole studies in PyTorch, from process start: ``python -m dlbench.bench.torch_trials STUDY.json``.
+"""Train a whole study in PyTorch: ``python -m dlbench.bench.torch_trials STUDY.json``.
 
 The file holds ``dataset``, ``train_size``, ``val_size``, ``num_epochs``, ``pipeline`` ("tuned" or "original"),
-``processes``, ``threads``, and ``trials``: model, optimizer, learning_rate, batch_size, weight_decay and the tuned
-loop's variant. Trials are shared out over processes, longest first. Prints one JSON object.
+``processes``, ``threads``, and ``trials``, each with model, optimizer, learning_rate, batch_size, weight_decay and, for
+the tuned loop, variant. Trials are distributed over the processes, the longest first. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from dlbench.bench.torch_reference import (
     tuned_evaluation,
 )
 
-#: The study and its arrays, in each process that trains; not sent along with every trial.
+#: The study and its arrays in each process, so that they need not be sent with every trial.
 _shared: dict[str, Any] = {}
 
 
 def begin(study: dict[str, Any], arrays: list[np.ndarray[Any, Any]]) -> None:
-    """Set a process up."""
+    """Initialise a process."""
     torch.set_num_threads(study["threads"])
     _shared.update(study=study, arrays=arrays)
 
 
 def run_trial(trial: dict[str, Any]) -> dict[str, Any]:
-    """Train one; returns its best validation accuracy and the seconds it took."""
+    """Train one trial; returns its best validation accuracy and the seconds it took."""
     start = time.perf_counter()
     epochs = _original if _shared["study"]["pipeline"] == "original" else _tuned
     accuracies = list(epochs(_shared["study"], _shared["arrays"], trial))
@@ -71,7 +71,7 @@ def _original(
 
 
 def main() -> None:
-    """Run the study of the file that is named."""
+    """Train the study in the file named on the command line."""
     study = json.loads(Path(sys.argv[1]).read_text())
     dataset = data.load(study["dataset"], study["data_dir"])
     split = data.make_split(dataset.train_labels, study["train_size"], study["val_size"], 0)

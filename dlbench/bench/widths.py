@@ -1,4 +1,4 @@
-"""Baseline at any width, for its cost against the number of parameters."""
+"""Baseline with a variable width, for measuring cost by number of parameters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dlbench.models import ConvBlock, Dense
 
 
 class WidthCNN(nn.Module):
-    """``width`` and twice as many channels, eight times as many hidden units; 16 makes Baseline."""
+    """Baseline with ``width`` and 2 * ``width`` channels and 8 * ``width`` hidden units; 16 gives Baseline itself."""
 
     num_classes: int = 10
     width: int = 16

@@ -1,15 +1,17 @@
-"""The command line: parse, one library call, one render call.
+"""The command line. A command parses its flags, calls the library once, and shows the result.
 
 | module | what it holds |
 |---|---|
-| `options` | the flags of the commands that train, declared once; several values after one flag |
-| `messages` | errors with fields called by their flags |
+| `options` | the flags of the commands that train; parsing of several values after one flag |
+| `messages` | error messages in which fields have the names of their flags |
 | `studies` | train, grid, compare-archs, run, plan |
 | `queries` | results, info, data |
+| `checks` | replay, and the check of results --check |
+| `reports` | report |
 | `bench` | bench |
-| `app` | the commands put together; every error becomes one line and an exit code |
+| `app` | the application: all commands, and the conversion of errors to messages and exit codes |
 
-Exit codes: 0 done (a diverged trial is a result); 1 a trial failed, or dlbench did; 2 wrong input, nothing
+Exit codes: 0 success (diverged trials included); 1 a trial failed, or an internal error; 2 invalid input, nothing is
 written; 130 interrupted.
 """
 

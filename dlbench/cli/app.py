@@ -1,4 +1,4 @@
-"""The commands put together; every error becomes one line on standard error and an exit code."""
+"""The application: all commands, and the conversion of errors to messages on standard error and exit codes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from dlbench.cli import bench, checks, messages, queries, reports, studies
 from dlbench.cli.options import ManyValuesCommand
 from dlbench.errors import DlbenchError, UnknownNameError, printable
 
-#: Set to 1, this shows the traceback of an internal error.
+#: If this environment variable is 1, the traceback of an internal error is shown.
 DEBUG_VARIABLE = "DLBENCH_DEBUG"
-#: Characters of a message, at most.
-_LONGEST = 4000
+#: Longer messages are truncated.
+_MAX_CHARACTERS = 4000
 
 
 def _example(*lines: str) -> str:
@@ -28,13 +28,13 @@ def _example(*lines: str) -> str:
 
 
 class CommandGroup(TyperGroup):
-    """Commands that answer an unknown name with the nearest."""
+    """A group of commands that suggests a similar name if a command is unknown."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that the first word names.
+        """Find the command that the first argument names.
 
         Raises:
-            UnknownNameError: there is none.
+            UnknownNameError: there is no such command.
         """
         name = args[0]
         if not (ctx.resilient_parsing or name.startswith("-") or self.get_command(ctx, name)):
@@ -137,10 +137,10 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit.
 
     Args:
-        args: the words after ``dlbench``; those of this process unless given.
+        args: the arguments after ``dlbench``; by default those of this process.
     """
     code = _main(list(sys.argv[1:] if args is None else args))
-    gc.freeze()  # all there is goes with the process: nothing is gained by a last search for cycles
+    gc.freeze()  # the process exits, so a final garbage collection would be a waste of time
     sys.exit(code)
 
 
@@ -150,13 +150,15 @@ def _main(args: list[str]) -> int:
             stream.reconfigure(errors="replace")  # a terminal that cannot write "±" shows "?"
     warnings.showwarning = _warn
     if not {"", os.getcwd()} & set(sys.path):
-        sys.path.append(os.getcwd())  # for models of one's own; last, so that it shadows nothing
+        sys.path.append(
+            os.getcwd()
+        )  # for the user's own models; last, so that it shadows no installed module
     try:
         code = typer.main.get_command(app).main(args, prog_name="dlbench", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except (DlbenchError, typer.TyperException) as error:
-        return _complain(error)
+        return _report_error(error)
     except (typer.Abort, KeyboardInterrupt):
         return 130
     except BrokenPipeError:
@@ -172,7 +174,7 @@ def _main(args: list[str]) -> int:
         return 1
 
 
-def _complain(error: DlbenchError | typer.TyperException) -> int:
+def _report_error(error: DlbenchError | typer.TyperException) -> int:
     if isinstance(error, DlbenchError):
         _print_error(messages.described(error), one_line=error.exit_code == 2)
     else:
@@ -181,8 +183,8 @@ def _complain(error: DlbenchError | typer.TyperException) -> int:
 
 
 def _print_error(text: str, one_line: bool = True) -> None:
-    """Print a message; what it quotes can neither break the line nor speak to the terminal, nor go on for pages."""
-    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    """Print a message, truncated if it is very long, with control characters escaped."""
+    text = text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]}..."
     print(f"Error: {printable(text, '' if one_line else chr(10))}", file=sys.stderr)
 
 

@@ -1,4 +1,4 @@
-"""The command that measures dlbench itself: bench."""
+"""The command bench, which measures the speed of dlbench."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from dlbench.errors import InputError, UnknownNameError, shown
 
 if TYPE_CHECKING:
     from dlbench.bench.commands import Work
-    from dlbench.bench.steps import Tell
+    from dlbench.bench.steps import Notify
 
-#: The flags that mean something for each benchmark, and what it can be measured against.
+#: The flags that each benchmark accepts.
 _FLAGS = {
     "steps": ("model", "batch_size", "optimizer"),
     "grid": ("epochs",),
@@ -41,7 +41,7 @@ class BenchOptions:
         Literal["steps", "grid", "archs", "trial", "scaling"],
         typer.Argument(
             metavar="BENCHMARK",
-            help="steps: training step by step; grid, archs, trial: whole commands; scaling: cost against size.",
+            help="steps: training step by step; grid, archs, trial: whole commands; scaling: cost by size.",
         ),
     ] = "steps"
     model: Annotated[
@@ -74,19 +74,16 @@ class BenchOptions:
         ),
     ] = None
     chart: Annotated[
-        str | None, typer.Option("--chart", metavar="FILE", help="Draw a picture: .svg, .png or .pdf.")
+        str | None, typer.Option("--chart", metavar="FILE", help="Write a figure: .svg, .png or .pdf.")
     ] = None
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, every sample in it.")] = (
-        False
-    )
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object, including every sample.")
+    ] = False
 
 
 @takes(BenchOptions)
 def bench(options: BenchOptions) -> None:
-    """Measure the speed of training on this machine's CPU.
-
-    Alone, or against PyTorch and plain Flax.
-    """
+    """Measure the speed of training on this machine's CPU, alone or against PyTorch and plain Flax."""
     from dlbench.bench import charts, tables
     from dlbench.report import terminal
 
@@ -106,13 +103,13 @@ def bench(options: BenchOptions) -> None:
         charts.draw(options.what, record, Path(options.chart))
 
 
-def _measure(options: BenchOptions, against: Sequence[str], repeats: int, tell: Any) -> dict[str, Any]:
+def _measure(options: BenchOptions, against: Sequence[str], repeats: int, notify: Any) -> dict[str, Any]:
     from dlbench.bench import commands, scaling, steps, tables
 
     if options.what == "scaling":
         extent = scaling.Extent(repeats)
-        tell(tables.announcement("scaling", scaling.estimate_s(extent)))
-        return scaling.run(extent, tell)
+        notify(tables.announcement("scaling", scaling.estimate_s(extent)))
+        return scaling.run(extent, notify)
     if options.what == "steps":
         texts = options.batch_size or map(str, steps.BATCH_SIZES)
         sizes = dict.fromkeys(_number("--batch-size", text, 0) for text in texts)
@@ -122,8 +119,8 @@ def _measure(options: BenchOptions, against: Sequence[str], repeats: int, tell: 
             for size in sizes
         ]
         effort = steps.Effort(repeats)
-        tell(tables.announcement("steps", steps.estimate_s(len(cases), against, effort)))
-        return steps.run(cases, against, effort, tell)
+        notify(tables.announcement("steps", steps.estimate_s(len(cases), against, effort)))
+        return steps.run(cases, against, effort, notify)
     epochs = _number("--epochs", options.epochs, _EPOCHS[options.what])
     if options.what == "trial":
         models = _models(options.model or ["Baseline"])
@@ -132,12 +129,12 @@ def _measure(options: BenchOptions, against: Sequence[str], repeats: int, tell: 
         work = commands.trial(models[0], epochs)
     else:
         work = {"grid": commands.grid, "archs": commands.archs}[options.what](epochs)
-    tell(tables.announcement(options.what, commands.estimate_s(work, against, repeats)))
-    return measure_command(work, against, repeats, tell)
+    notify(tables.announcement(options.what, commands.estimate_s(work, against, repeats)))
+    return measure_command(work, against, repeats, notify)
 
 
-def measure_command(work: Work, against: Sequence[str], repeats: int, tell: Tell) -> dict[str, Any]:
-    """Measure the command that does some work; the record names it."""
+def measure_command(work: Work, against: Sequence[str], repeats: int, notify: Notify) -> dict[str, Any]:
+    """Measure a whole command; the record includes its command line."""
     from dlbench.bench import commands
     from dlbench.spec.designs import values_of
     from dlbench.spec.study import KINDS
@@ -149,15 +146,16 @@ def measure_command(work: Work, against: Sequence[str], repeats: int, tell: Tell
     def process(out: Path) -> list[str]:
         return [sys.executable, "-m", "dlbench", *words, "--out", str(out), "--json", "--quiet", "--yes"]
 
-    return {"command": ["dlbench", *words], **commands.run(work, process, against, repeats, tell)}
+    return {"command": ["dlbench", *words], **commands.run(work, process, against, repeats, notify)}
 
 
 def _check_flags(options: BenchOptions) -> None:
     for name in ("model", "batch_size", "optimizer", "epochs"):
         if getattr(options, name) is not None and name not in _FLAGS[options.what]:
-            takes_it = [what for what, flags in _FLAGS.items() if name in flags]
+            accepting = [what for what, flags in _FLAGS.items() if name in flags]
             raise InputError(
-                f"bench {options.what} takes no {FLAGS[name]}; leave it out, or take bench {' or '.join(takes_it)}"
+                f"bench {options.what} does not accept {FLAGS[name]}; leave it out, or use bench "
+                f"{' or '.join(accepting)}"
             )
 
 
@@ -167,11 +165,11 @@ def _against(options: BenchOptions) -> list[str]:
     for name in names:
         if name not in known:
             if not known:
-                raise InputError(f"bench {options.what} is measured alone; leave --against {shown(name)} out")
+                raise InputError(f"bench {options.what} has no reference; leave out --against {shown(name)}")
             raise UnknownNameError(f"reference of bench {options.what}", name, known, field="against")
         if name != "flax" and importlib.util.find_spec("torch") is None:
             raise InputError(
-                f"--against {name} needs PyTorch, which is not installed: pip install 'dlbench[oracle]'"
+                f"--against {name} needs PyTorch, which is not installed; run pip install 'dlbench[oracle]'"
             )
     return names
 

@@ -1,4 +1,4 @@
-"""The commands that verify: replay, and what results --check prints."""
+"""The command replay, and the check of ``results --check``."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class ReplayOptions:
 
     study: Annotated[
         str,
-        typer.Argument(
-            metavar="STUDY", help="A study's folder, or its name below runs/; or an exported one."
-        ),
+        typer.Argument(metavar="STUDY", help="A study's folder, its name in runs/, or an exported study."),
     ]
-    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's id, or its beginning.")]
+    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's id, or the beginning of it.")]
     model: Annotated[
         str | None,
-        typer.Option("--model", metavar="NAME", help="A model of your own that the trial may run."),
+        typer.Option(
+            "--model", metavar="NAME", help="Your own model, to allow that the trial runs its code."
+        ),
     ] = None
     data_dir: Annotated[
         str | None, typer.Option("--data-dir", metavar="DIR", help="Folder of original data files.")
@@ -80,15 +80,15 @@ def _again(options: ReplayOptions) -> Replay:
     kept = exports.read(folder)
     trials = kept.result.trials if kept.result else ()
     if not trials:
-        raise InputError(f"{folder} holds notes and no trial")
+        raise InputError(f"{folder} holds only notes; name a study with trials")
     return retrain(find(trials, options.trial, folder), kept.manifest, options.data_dir)
 
 
 def check(folder: Path) -> int:
-    """Print what is wrong with a study."""
+    """Print everything that is damaged in a study; returns the exit code."""
     from dlbench.report import terminal
     from dlbench.storage.audit import audit
 
     problems = audit(folder)
-    terminal.text("\n".join(problems) if problems else f"{folder} is whole")
+    terminal.text("\n".join(problems) if problems else f"{folder} is undamaged")
     return 1 if problems else 0

@@ -1,4 +1,4 @@
-"""Errors as the command line words them: a field is called by its flag. Nowhere else does dlbench know flags."""
+"""Error messages of the command line, in which fields have the names of their flags."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dlbench.errors import DamagedStudyError, DlbenchError, nearest, shown, sugg
 
 
 def described(error: DlbenchError) -> str:
-    """The message of an error; its fields are named as the user gave them: in a file by name, else by flag."""
+    """The message of an error. Fields are named as the user gave them: by flag, or by field name if in a file."""
     if error.place is not None:
         return error.text()
     named: set[str] = set()
@@ -27,7 +27,7 @@ def described(error: DlbenchError) -> str:
 
 
 def misused(error: typer.TyperException) -> str:
-    """The message of a command line that cannot be read, with the nearest option where one is unknown."""
+    """The message for invalid usage, with a suggestion if an option is unknown."""
     context = getattr(error, "ctx", None)
     text = error.format_message().replace("Value error, ", "").rstrip(".")
     if context is not None and hasattr(error, "possibilities"):  # an unknown option

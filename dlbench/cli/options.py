@@ -1,4 +1,4 @@
-"""The flags of the commands that train, declared once; several values after one flag."""
+"""The flags of the commands that train, and the parsing of several values after one flag."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from dlbench.spec import parts
 if TYPE_CHECKING:
     from dlbench.studies.options import RunOptions
 
-WHAT, DATA, HOW, OUTPUT = "What to train", "Data and chance", "How to run it", "Output"
+WHAT, DATA, HOW, OUTPUT = "Model and training", "Data and seeds", "Execution", "Output"
 
-#: Shown by ``--help``; the test compares them with the fields of TrialSpec (importing that costs 0.2 s).
+#: The defaults shown by ``--help``; a test compares them with TrialSpec, whose import takes 0.2 s.
 DEFAULTS = {
     "model": "Baseline",
     "learning_rate": "0.001",
@@ -45,7 +45,7 @@ DEFAULTS = {
     "vary": "all",
 }
 
-#: The flag of each field that some command takes, where errors name one; :func:`takes` fills it.
+#: The flag of each field, for error messages; filled by :func:`takes`.
 FLAGS: dict[str, str] = {}
 
 Values = list[str] | None
@@ -61,10 +61,10 @@ def _option(flag: str, panel: str, text: str, **more: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyOptions:
-    """The flags of ``train``, ``grid`` and ``compare-archs``; the first seventeen are the fields of a trial."""
+    """The flags of ``train``, ``grid`` and ``compare-archs``; the first seventeen are fields of a trial."""
 
     model: Annotated[
-        Values, _values("--model", WHAT, "NAME...", "Models by name, or MODULE:ATTRIBUTE of your own.")
+        Values, _values("--model", WHAT, "NAME...", "Names of models, or MODULE:ATTRIBUTE for your own.")
     ] = None
     model_arguments: Annotated[
         Values,
@@ -77,7 +77,7 @@ class StudyOptions:
     ] = None
     batch_size: Annotated[Values, _values("--batch-size", WHAT, "N...", "Images per training step.")] = None
     optimizer: Annotated[
-        Values, _values("--optimizer", WHAT, "NAME...", "adam, sgd (with momentum 0.9).")
+        Values, _values("--optimizer", WHAT, "NAME...", "Optimizers: adam, sgd (with momentum 0.9).")
     ] = None
     optimizer_arguments: Annotated[
         Values,
@@ -90,24 +90,32 @@ class StudyOptions:
     ] = None
     weight_decay: Annotated[Values, _values("--weight-decay", WHAT, "NUMBER...", "Weight decays.")] = None
     decay_mode: Annotated[
-        Values, _values("--decay-mode", WHAT, "NAME...", "decoupled, or l2 (added to the gradient).")
+        Values,
+        _values(
+            "--decay-mode", WHAT, "NAME...", "Kinds of weight decay: decoupled, l2 (added to the gradient)."
+        ),
     ] = None
     num_epochs: Annotated[
         Values, _values("--epochs", WHAT, "N...", "Passes over the training set.", "--num-epochs")
     ] = None
     dropout: Annotated[Values, _values("--dropout", WHAT, "RATE...", "Dropout rates.")] = None
     transform: Annotated[
-        Values, _values("--transform", WHAT, "NAME...", "standard, augmented (rotated and shifted).")
+        Values,
+        _values(
+            "--transform", WHAT, "NAME...", "Training images: standard, augmented (rotated and shifted)."
+        ),
     ] = None
     test_augmented: Annotated[
-        bool, _option("--test-augmented", WHAT, "Test on augmented test images too.")
+        bool, _option("--test-augmented", WHAT, "Test on augmented test images as well.")
     ] = False
-    criterion: Annotated[Values, _values("--criterion", WHAT, "NAME...", "cross_entropy, manual.")] = None
-    dataset: Annotated[
-        Values, _values("--dataset", DATA, "NAME...", "Data sets; 'dlbench data' lists them.")
+    criterion: Annotated[
+        Values, _values("--criterion", WHAT, "NAME...", "Losses: cross_entropy, manual.")
     ] = None
-    train_size: Annotated[Values, _values("--train-size", DATA, "N...", "Images to train on.")] = None
-    val_size: Annotated[Values, _values("--val-size", DATA, "N...", "Images to validate on.")] = None
+    dataset: Annotated[
+        Values, _values("--dataset", DATA, "NAME...", "Data sets; 'dlbench data' lists all.")
+    ] = None
+    train_size: Annotated[Values, _values("--train-size", DATA, "N...", "Numbers of training images.")] = None
+    val_size: Annotated[Values, _values("--val-size", DATA, "N...", "Numbers of validation images.")] = None
     split_seed: Annotated[
         Values,
         _values("--split-seed", DATA, "SEED...", "Seeds of the split into training and validation images."),
@@ -126,19 +134,21 @@ class StudyOptions:
         str | None, _option("--data-dir", DATA, "Folder of original data files.", metavar="DIR")
     ] = None
     config: Annotated[
-        str | None, _option("--config", HOW, "YAML file of a study; flags override it.", metavar="FILE")
+        str | None,
+        _option("--config", HOW, "YAML file of a study; flags override its values.", metavar="FILE"),
     ] = None
     device: Annotated[
-        str, _option("--device", HOW, "Where to train [auto].", metavar="auto|cpu|gpu|tpu|metal")
+        str, _option("--device", HOW, "Device to train on [auto].", metavar="auto|cpu|gpu|tpu|metal")
     ] = "auto"
     workers: Annotated[
         str | None,
-        _option(
-            "--workers", HOW, "Processes [one per core or accelerator; 0: train in this one].", metavar="N"
-        ),
+        _option("--workers", HOW, "Worker processes, 0 for none [one per core or accelerator].", metavar="N"),
     ] = None
     lanes: Annotated[
-        str, _option("--lanes", HOW, "Trials vmapped together on accelerators [auto].", metavar="N|auto")
+        str,
+        _option(
+            "--lanes", HOW, "Trials that run as one vmapped program on accelerators [auto].", metavar="N|auto"
+        ),
     ] = "auto"
     checkpoint_every: Annotated[
         str | None,
@@ -147,11 +157,11 @@ class StudyOptions:
         ),
     ] = None
     retry_failed: Annotated[
-        bool, _option("--retry-failed", HOW, "Train trials of this study that failed again.")
+        bool, _option("--retry-failed", HOW, "Train failed trials of this study again.")
     ] = False
-    yes: Annotated[bool, _option("--yes", HOW, "Start long studies without asking.")] = False
+    yes: Annotated[bool, _option("--yes", HOW, "Start long studies without confirmation.")] = False
     dry_run: Annotated[
-        bool, _option("--dry-run", HOW, "Check and show what would be trained; write nothing.")
+        bool, _option("--dry-run", HOW, "Check the study and show its plan; train and write nothing.")
     ] = False
     out: Annotated[
         str | None,
@@ -171,10 +181,10 @@ class StudyOptions:
     quiet: Annotated[bool, _option("--quiet", OUTPUT, "Show no progress and no messages.")] = False
 
     def fields_given(self) -> dict[str, Any]:
-        """The values given by flags, by field of TrialSpec; as text, for the spec to check.
+        """The values given by flags, by field of TrialSpec, as text; TrialSpec checks them.
 
         Raises:
-            InputError: two flags for one thing, or no number of seeds.
+            InputError: two flags give the seeds, or --seeds is not a number.
         """
         given = {name: values for name in DEFAULTS if (values := getattr(self, name))}
         for part in ("model", "optimizer"):
@@ -194,10 +204,10 @@ class StudyOptions:
         return given
 
     def run_options(self) -> RunOptions:
-        """Where and how to run.
+        """The options for running the study.
 
         Raises:
-            InputError: two flags for one thing, a name that is a path, or no number of epochs.
+            InputError: two flags give the folder, the name is a path, or a value is invalid.
         """
         from dlbench.studies.options import RunOptions
 
@@ -208,7 +218,9 @@ class StudyOptions:
                 f"--out {self.out} and --name {self.name} both name the folder", remedy="give one of them"
             )
         if self.name and (Path(self.name).name != self.name or self.name == ".."):
-            raise InputError(f"--name must be a plain name; got {self.name!r}", remedy="use --out for a path")
+            raise InputError(
+                f"--name must be a name without slashes; got {self.name!r}", remedy="use --out for a path"
+            )
         out = self.out or (self.name and f"runs/{self.name}")
         given = {name: getattr(self, name) for name in ("workers", "lanes", "checkpoint_every")}
         numbers: dict[str, Any] = {name: _whole(text) for name, text in given.items() if text is not None}
@@ -222,7 +234,7 @@ class StudyOptions:
 
 
 def check_path(flag: str, text: str | None) -> None:
-    """Refuse what no file can be called, or nobody could read in a message."""
+    """Raise InputError if a path is empty, not printable, or too long for a file name."""
     if text is None:
         return
     if not text.strip():
@@ -230,17 +242,17 @@ def check_path(flag: str, text: str | None) -> None:
     if not text.isprintable():
         raise InputError(f"{flag} must be printable text; got {text[:100]!r}")
     if len(text.encode()) > 4000 or any(len(part.encode()) > 255 for part in Path(text).parts):
-        raise InputError(f"{flag} is longer than file names can be; got {text[:100]!r}...")
+        raise InputError(f"{flag} is too long for a file name; got {text[:100]!r}...")
 
 
 def _whole(text: str) -> int | str:
-    """A whole number, or the text for whoever checks it to name."""
+    """Convert text to an integer if it is one; other text is kept for the error message of a later check."""
     return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else text
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions(StudyOptions):
-    """The same for ``compare-archs``, which can add seeds by itself."""
+    """The flags of ``compare-archs``, which can also add seeds."""
 
     until_separated: Annotated[
         bool,
@@ -258,39 +270,37 @@ class CompareOptions(StudyOptions):
     ] = None
 
     def budget(self) -> int | None:
-        """Seeds that each model may get; ``None`` where their number is fixed.
+        """The largest number of seeds per model; ``None`` if the number of seeds is fixed.
 
         Raises:
-            InputError: one of the two flags without the other, or no number.
+            InputError: only one of the two flags is given, or --max-seeds is not a number.
         """
         if self.max_seeds is None and not self.until_separated:
             return None
         if self.max_seeds is None:
-            raise InputError(
-                "--until-separated needs --max-seeds N: how many seeds each model may get at most"
-            )
+            raise InputError("--until-separated needs --max-seeds N, the largest number of seeds per model")
         if not self.until_separated:
             raise InputError(
-                f"--max-seeds {self.max_seeds[:100]} goes with --until-separated; for a fixed number take --seeds"
+                f"--max-seeds {self.max_seeds[:100]} needs --until-separated; for a fixed number use --seeds"
             )
         from dlbench.spec.designs import first_seeds
 
         return len(first_seeds(_whole(self.max_seeds), "max_seeds"))
 
     def run_options(self) -> RunOptions:
-        """As those of every study, once the budget is known to be one."""
+        """The options for running the study, after checking the number of seeds."""
         self.budget()
         return StudyOptions.run_options(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TargetOptions(CompareOptions):
-    """The same for ``run`` and ``plan``, which name a file or folder too."""
+    """The flags of ``run`` and ``plan``, which also accept a file or a folder."""
 
     target: Annotated[
         str | None,
         typer.Argument(
-            metavar="[CONFIG.yaml|STUDY]", help="A study's YAML file, or its folder to continue it."
+            metavar="[CONFIG.yaml|STUDY]", help="A study's YAML file, or the folder of a study to continue."
         ),
     ] = None
 
@@ -302,11 +312,11 @@ Command = Callable[..., int | None]
 def takes(
     record: type[Options], defaults: Mapping[str, str] | None = None
 ) -> Callable[[Callable[[Options], int | None]], Command]:
-    """Decorator: give a command the flags that a dataclass declares; it is called with one such record.
+    """Decorator that gives a command the flags declared by a dataclass, and calls it with one instance.
 
     Args:
-        record: a dataclass whose fields are annotated as Typer parameters; those that are literals are checked.
-        defaults: what ``--help`` says of a field that is not given.
+        record: a dataclass whose fields are annotated as Typer parameters; values of literal types are checked.
+        defaults: the defaults that ``--help`` shows, by field.
     """
     shown = defaults or {}
 
@@ -334,7 +344,9 @@ def takes(
                     field.name if str(info.default).startswith("--") else info.metavar
                 ).lower()
                 annotation, info.metavar = str | None, info.metavar or "|".join(known)
-            if str(info.default).startswith("--"):  # inside Annotated, the first name comes before the others
+            if str(info.default).startswith(
+                "--"
+            ):  # inside Annotated, Typer stores the first flag as the default
                 FLAGS[field.name] = info.default
             hints[field.name] = Annotated[annotation, info]
             parameters.append(
@@ -353,7 +365,7 @@ def takes(
 
 
 def _literals(annotation: Any) -> tuple[str, ...]:
-    """The values of a literal type, or of an optional one; none of any other."""
+    """The values of a literal type or an optional literal type; empty for other types."""
     parts = [part for part in get_args(annotation) or () if part is not NoneType]
     if get_origin(annotation) is Literal:
         return tuple(parts)
@@ -361,10 +373,10 @@ def _literals(annotation: Any) -> tuple[str, ...]:
 
 
 class ManyValuesCommand(TyperCommand):
-    """A command whose repeatable flags take several values: ``--lr 1e-3 1e-2``, repeated, or with commas."""
+    """A command whose flags can take several values: ``--lr 1e-3 1e-2``, ``--lr 1e-3,1e-2``, or repeated flags."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Rewrite the flags to the repeated form that Typer knows, then parse."""
+        """Rewrite flags with several values to the repeated form that Typer supports, then parse."""
         flags = {flag for param in self.params if getattr(param, "multiple", False) for flag in param.opts}
         try:
             args = split_values(args, flags)
@@ -386,17 +398,17 @@ class ManyValuesCommand(TyperCommand):
                 formatter.write_dl([record for _, record in group])
 
 
-#: Dashes that word processors write for two hyphens.
+#: Dashes that word processors insert for two hyphens.
 _DASHES = ("\u2013", "\u2014")
 
 
 def split_values(args: Iterable[str], flags: set[str]) -> list[str]:
-    """Rewrite ``--lr a b,c`` to ``--lr a --lr b --lr c`` for the flags that take several values.
+    """Rewrite ``--lr a b,c`` to ``--lr a --lr b --lr c`` for flags that take several values.
 
     Commas inside brackets belong to the value. ``--model.width 8`` becomes ``--model.ARG width=8``.
 
     Raises:
-        InputError: one of these flags has no value, or a word begins with a dash that is no hyphen.
+        InputError: one of these flags has no value, or an argument begins with a dash that is not a hyphen.
     """
     rewritten: list[str] = []
     current, count, prefix = "", 1, ""
@@ -406,7 +418,7 @@ def split_values(args: Iterable[str], flags: set[str]) -> list[str]:
             rewritten += [arg, *rest]
             break
         if arg[:1] in _DASHES and arg[1:2].isalpha():
-            raise InputError(f"{arg[:100]!r} begins with a dash that is not a hyphen; take --{arg[1:100]}")
+            raise InputError(f"{arg[:100]!r} begins with a dash that is not a hyphen; use --{arg[1:100]}")
         name, equals, value = arg.partition("=")
         if _is_flag(arg):
             _has_value(current, count)

@@ -1,4 +1,4 @@
-"""The commands that look: results, info, data."""
+"""The commands that show information: results, info, data."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from dlbench.storage.results import TrialResult
     from dlbench.studies.result import StudyResult
 
-    #: What ``--filter`` says: a field, and a test of a trial.
+    #: A condition of ``--filter``: the field, and a predicate for trials.
     _Condition = tuple[str, Callable[[TrialResult], bool]]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Folder of original files.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A data set; 'dlbench data' lists them.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A data set; 'dlbench data' lists all.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,34 +37,41 @@ class ResultsOptions:
     """The flags of ``results``."""
 
     study: Annotated[
-        str | None, typer.Argument(metavar="[STUDY]", help="A study's folder, or its name below runs/.")
+        str | None, typer.Argument(metavar="[STUDY]", help="A study's folder, or its name in runs/.")
     ] = None
     sort: Annotated[
-        str | None, typer.Option("--sort", metavar="FIELD", help="Sort trials; -FIELD: the largest first.")
+        str | None,
+        typer.Option(
+            "--sort", metavar="FIELD", help="Sort trials by a field; -FIELD sorts in descending order."
+        ),
     ] = None
     filter: Annotated[
         Values,
-        typer.Option("--filter", metavar="CONDITION...", help="Keep trials with model=Baseline, lr<0.01 ..."),
+        typer.Option(
+            "--filter",
+            metavar="CONDITION...",
+            help="Keep trials that meet conditions: model=Baseline 'lr<0.01'.",
+        ),
     ] = None
     format: Annotated[
-        Literal["table", "markdown", "csv", "json"], typer.Option("--format", help="How to print.")
+        Literal["table", "markdown", "csv", "json"], typer.Option("--format", help="The output format.")
     ] = "table"
     as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False
     plot: Annotated[
         bool, typer.Option("--plot", help="Draw learning curves and heat maps instead of tables.")
     ] = False
     check: Annotated[
-        bool, typer.Option("--check", help="Check the study's integrity; exit code 1 if it is damaged.")
+        bool, typer.Option("--check", help="Check the study for damage; exit code 1 if there is any.")
     ] = False
 
 
 @takes(ResultsOptions)
 def results(options: ResultsOptions) -> int:
-    """List the studies below runs/, or show one.
+    """List the studies in runs/, or show one.
 
-    Its trials can be filtered and sorted.
+    The trials of a study can be filtered and sorted.
     """
-    gc.disable()  # looking for cycles among ten thousand records takes as long as reading them; the end is near
+    gc.disable()  # garbage collection takes as long as reading ten thousand records, and the process exits soon
     from dlbench import report
     from dlbench.report import terminal
     from dlbench.spec.trial import TrialSpec
@@ -79,21 +86,23 @@ def results(options: ResultsOptions) -> int:
             )
         studies = list_studies()
         if not studies and style == "table":
-            terminal.message(f"There are no studies in {RUNS.absolute()}; 'dlbench compare-archs' makes one.")
+            terminal.message(
+                f"There are no studies in {RUNS.absolute()}; 'dlbench compare-archs' trains one."
+            )
             return 0
         table = report.studies_table(studies)
         listed = [dict(zip((c.key for c in table.columns), row, strict=True)) for row in table.rows]
         _print(style, lambda: table, lambda: [table], lambda: {"studies": listed})
         return 0
     if options.plot and style != "table":
-        raise InputError(f"--plot draws in the terminal, not as {style}; give one of the two")
+        raise InputError(f"--plot cannot be combined with --format {style}; give one of them")
     if options.check:
         return check(study_folder(options.study))
     conditions = [_condition(text) for text in options.filter or ()]
     by_result = any(field not in TrialSpec.model_fields for field, _ in conditions)
     history = options.plot or style == "json"
     result = _chosen(open_study(study_folder(options.study), history), conditions, options.sort)
-    if len(result) == 1 and not history:  # one trial is shown with its epochs
+    if len(result) == 1 and not history:  # a single trial is shown with its epochs
         result = _chosen(open_study(result.folder), conditions, options.sort)
     if options.plot:
         terminal.show(report.plots_report(result))
@@ -109,7 +118,7 @@ def results(options: ResultsOptions) -> int:
 
 
 def _chosen(result: StudyResult, conditions: Sequence[_Condition], sort: str | None) -> StudyResult:
-    """The study with those of its trials that meet every condition, in the order asked for."""
+    """The study with only those trials that meet every condition, in the requested order."""
     trials = [trial for trial in result.trials if all(keep(trial) for _, keep in conditions)]
     trials = _sorted(trials, sort) if sort else trials
     spec = result.spec.model_copy(update={"trials": tuple(trial.trial.spec for trial in trials)})
@@ -117,7 +126,7 @@ def _chosen(result: StudyResult, conditions: Sequence[_Condition], sort: str | N
 
 
 def _report(result: StudyResult, keep_order: bool) -> list[Any]:
-    """The study's report, and its trials one by one: by accuracy or in the order asked for."""
+    """The study's report with a table of its trials, by accuracy or in the requested order."""
     from dlbench import report
 
     said = report.study_report(result)
@@ -132,19 +141,19 @@ def _report(result: StudyResult, keep_order: bool) -> list[Any]:
 
 
 def _selected(result: StudyResult) -> list[Any]:
-    """Trials that were chosen by their results: nothing may be concluded from them."""
+    """A report of trials that were selected by their results, from which no conclusions can be drawn."""
     from dlbench import report
 
     if not result.trials:
         return ["No trials."]
-    said = "These trials were chosen by their results, so they are shown and not compared."
-    return [report.trial_table(result.trials), said]
+    note = "These trials were selected by their results, so they are not compared."
+    return [report.trial_table(result.trials), note]
 
 
 def _print(
     style: str, table: Callable[[], Any], parts: Callable[[], list[Any]], record: Callable[[], dict[str, Any]]
 ) -> None:
-    """Print one of three, and make only that one."""
+    """Print in a style; only what is needed for that style is computed."""
     from dlbench import report
     from dlbench.report import terminal
 
@@ -171,13 +180,13 @@ _CONDITION = re.compile(r"(?P<field>[a-z_0-9]+)\s*(?P<operator>!=|<=|>=|=|<|>)\s
 
 
 def _condition(text: str) -> _Condition:
-    """What ``--filter`` says: the field, and a test of a trial."""
+    """Parse a condition of ``--filter``: the field, and a predicate for trials."""
     from dlbench.spec.registry import label, name_key
 
     match = _CONDITION.fullmatch(text.strip())
     if match is None:
         raise InputError(
-            f"--filter takes FIELD=VALUE (or !=, <, <=, >, >=); got {text!r}. The study comes before it"
+            f"--filter must be FIELD=VALUE (or !=, <, <=, >, >=); got {text!r}; name the study before --filter"
         )
     field, compare, wanted = _field(match["field"]), _OPERATORS[match["operator"]], match["value"]
 
@@ -187,11 +196,13 @@ def _condition(text: str) -> _Condition:
             try:
                 return compare(value, float(wanted))
             except ValueError:
-                raise InputError(f"--filter {text}: {field} is a number; {wanted!r} is none") from None
+                raise InputError(
+                    f"--filter {text}: {field} must be compared with a number; got {wanted!r}"
+                ) from None
         if match["operator"] not in ("=", "!="):
             if value is None:
                 return False
-            raise InputError(f"--filter {text}: {field} is no number; take = or !=")
+            raise InputError(f"--filter {text}: {field} is not a number; use = or !=")
         known = "none" if value is None else label(str(value)) if field == "model" else str(value)
         return compare(name_key(known), name_key(wanted))
 
@@ -199,7 +210,7 @@ def _condition(text: str) -> _Condition:
 
 
 def _sorted(trials: Sequence[TrialResult], wanted: str) -> list[TrialResult]:
-    """By a field; trials without a value for it come last."""
+    """Sort by a field; trials without a value for it come last."""
     field = _field(wanted.removeprefix("-"))
     known = [trial for trial in trials if _value(trial, field) is not None]
     known.sort(key=lambda trial: _value(trial, field), reverse=wanted.startswith("-"))
@@ -237,7 +248,7 @@ def info(options: InfoOptions) -> None:
     from dlbench.report import terminal
     from dlbench.storage import manifest
 
-    with terminal.waiting("asking jax for its devices"):
+    with terminal.waiting("listing jax's devices"):
         record = {**manifest.environment(), "jax": _jax_environment()}
     record["caches"] = [
         {"folder": str(path), "bytes": sum(f.stat().st_size for f in path.rglob("*") if f.is_file())}
@@ -248,7 +259,7 @@ def info(options: InfoOptions) -> None:
 
 
 def _jax_environment() -> dict[str, Any]:
-    """What jax sees, asked in a process of its own: this one stays free of it."""
+    """The environment described by jax, in a separate process, so that this one does not import jax."""
     command = [sys.executable, "-m", "dlbench.execution.worker", "environment"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -258,7 +269,7 @@ def _jax_environment() -> dict[str, Any]:
 
 
 def data(context: typer.Context, data_dir: DataDir = None, as_json: Json = False) -> None:
-    """List data sets, show or prepare one."""
+    """List data sets; show or prepare one."""
     if context.invoked_subcommand is not None:
         return
     from dlbench import report
@@ -270,7 +281,7 @@ def data(context: typer.Context, data_dir: DataDir = None, as_json: Json = False
 
 
 def show_data(name: Name, data_dir: DataDir = None, as_json: Json = False) -> None:
-    """Show a data set's classes, counts and digest, preparing it first where necessary."""
+    """Show the classes, counts and digest of a data set, preparing it first if necessary."""
     from dlbench import data, report
     from dlbench.report import terminal
 
@@ -281,7 +292,7 @@ def show_data(name: Name, data_dir: DataDir = None, as_json: Json = False) -> No
 
 
 def prepare_data(name: Name, data_dir: DataDir = None) -> None:
-    """Fetch, check and cache a data set, so that studies need no network."""
+    """Download, check and cache a data set, so that studies need no network."""
     from dlbench import data
     from dlbench.report import terminal
 

@@ -1,4 +1,4 @@
-"""The command that reports: studies as text for git, as one document and as one page."""
+"""The command report, which exports studies and writes a Markdown document and an HTML page about them."""
 
 from __future__ import annotations
 
@@ -24,27 +24,29 @@ class ReportOptions:
 
     studies: Annotated[
         list[str],
-        typer.Argument(metavar="STUDY...", help="Studies (folders, or names below runs/), or exported ones."),
+        typer.Argument(metavar="STUDY...", help="Studies (folders, or names in runs/), or exported studies."),
     ]
     out: Annotated[
-        str, typer.Option("--out", metavar="DIR", help="Where studies are exported to, each in DIR/NAME.")
+        str, typer.Option("--out", metavar="DIR", help="Folder for exported studies, each in DIR/NAME.")
     ] = OUT
     markdown: Annotated[
         str | None,
-        typer.Option("--markdown", metavar="FILE", help="The document [DIR/report.md].", show_default=False),
+        typer.Option(
+            "--markdown", metavar="FILE", help="The Markdown file [DIR/report.md].", show_default=False
+        ),
     ] = None
     html: Annotated[
         str | None,
-        typer.Option("--html", metavar="FILE", help="The page [DIR/report.html].", show_default=False),
+        typer.Option("--html", metavar="FILE", help="The HTML file [DIR/report.html].", show_default=False),
     ] = None
 
 
 @takes(ReportOptions)
 def report(options: ReportOptions) -> None:
-    """Report studies: tables, claims and figures, as text, Markdown and one HTML page.
+    """Report studies with tables, claims and figures, as Markdown and as one HTML page.
 
-    Studies are exported as text and figures, small enough for git; exported ones are read as they are, so that
-    the same report can be made from git alone, to the last byte.
+    Studies are exported as text and figures, small enough for git. Exported studies can be reported again without the
+    original study, and give exactly the same report.
     """
     from dlbench.report import terminal
     from dlbench.report.document import to_document
@@ -59,7 +61,7 @@ def report(options: ReportOptions) -> None:
     sections = [each.section() for each in exported]
     pages = [section.page for section in sections if section.page is not None]
     if not pages:
-        raise InputError(f"{', '.join(options.studies)}: these are notes alone; name a study that has trials")
+        raise InputError(f"{', '.join(options.studies)}: there are only notes; name a study with trials")
     _write(markdown, to_document(_title(markdown), sections, markdown.parent))
     _write(page, _marked(to_html(_title(page), pages)))
     terminal.text(
@@ -70,10 +72,10 @@ def report(options: ReportOptions) -> None:
 
 
 def _exported(names: list[str], out: Path) -> list[Export]:
-    """The studies named, exported where they are not yet.
+    """The named studies, exported if they are not yet.
 
     Raises:
-        InputError: two of them have one name.
+        InputError: two studies have the same name.
     """
     from dlbench.report import exports, terminal
     from dlbench.storage.store import FILE_NAME
@@ -86,8 +88,8 @@ def _exported(names: list[str], out: Path) -> list[Export]:
     ]
     places = [out / folder.resolve().name for folder in folders]
     if twice := next((place for place in places if places.count(place) > 1), None):
-        raise InputError(f"two studies are called {twice.name}; report them apart, or rename one")
-    with terminal.waiting("drawing"):
+        raise InputError(f"two studies are called {twice.name}; report them separately, or rename one")
+    with terminal.waiting("drawing figures"):
         return [
             exports.export(folder, place) if (folder / FILE_NAME).is_file() else exports.read(folder)
             for folder, place in zip(folders, places, strict=True)
@@ -100,7 +102,7 @@ def _title(path: Path) -> str:
 
 
 def _marked(text: str) -> str:
-    """HTML with the marker after its first line, which declares what it is."""
+    """HTML with the marker after its first line, the document type."""
     from dlbench.report.document import MARKER
 
     first, _, rest = text.partition("\n")
@@ -108,10 +110,10 @@ def _marked(text: str) -> str:
 
 
 def _refuse_foreign(path: Path) -> None:
-    """Make sure that only what dlbench has written is replaced.
+    """Refuse to replace a file that dlbench has not written.
 
     Raises:
-        InputError: the file is somebody else's.
+        InputError: the file exists, and was not written by dlbench.
     """
     from dlbench.report.document import MARK
 

@@ -1,4 +1,4 @@
-"""The commands that train: train, grid, compare-archs, run; and plan, which shows what they would do."""
+"""The commands that train: train, grid, compare-archs and run; and plan, which shows what they would train."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dlbench.studies.options import RunOptions
     from dlbench.studies.result import StudyResult
 
-#: What compare-archs takes where neither flags nor file say otherwise: worth reading, and done in a minute.
+#: The defaults of compare-archs, with which it takes less than a minute.
 COMPARE_DEFAULTS: dict[str, Any] = {
     "model": [*MODELS.compared],
     "learning_rate": [1e-3],
@@ -41,9 +41,9 @@ _COMPARE_SHOWN = DEFAULTS | {
     name: " ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
     for name, values in COMPARE_DEFAULTS.items()
 }
-#: Where all rows of a long table are.
-WHOLE_TABLE = "'dlbench results STUDY --format csv' prints them all."
-#: Longer studies are started only after a confirmation.
+#: The hint below a table that is too long to be shown in full.
+WHOLE_TABLE = "'dlbench results STUDY --format csv' prints all of them."
+#: Studies with a longer estimated time need a confirmation.
 LONG_S = 2 * 3600.0
 
 
@@ -64,21 +64,22 @@ def grid(options: StudyOptions) -> int:
 
 @takes(CompareOptions, _COMPARE_SHOWN)
 def compare_archs(options: CompareOptions) -> int:
-    """Compare models: which differences do the data support?
+    """Compare models over several seeds and show which differences the data support.
 
-    All are trained alike, each with several seeds; with --until-separated, with as many as it takes.
+    All models are trained in the same way. With --until-separated, seeds are added until the best model is separated
+    from all others.
     """
     return _perform(*_study(options, "comparison"), options, options.run_options())
 
 
 @takes(TargetOptions)
 def run(options: TargetOptions) -> int:
-    """Run the study of a YAML file, or continue the one in a folder.
+    """Run the study of a YAML file, or continue the study in a folder.
 
-    Flags override the file and come after it.
+    Flags override the values in the file.
     """
     if not (options.target or options.config):
-        raise InputError("run needs the file of a study, or the folder of one: dlbench run CONFIG.yaml")
+        raise InputError("run needs the YAML file or the folder of a study: dlbench run CONFIG.yaml")
     study, read, how = _target(options)
     return _perform(study, read, options, how)
 
@@ -87,14 +88,14 @@ def run(options: TargetOptions) -> int:
 def plan(options: TargetOptions) -> int:
     """Show the number of trials and the estimated time of a study, and train nothing.
 
-    Trials, programs, estimated time, and what is done already. Writes nothing.
+    Also shows the programs, and how many trials are already done. Writes nothing.
     """
     study, read, how = _target(options)
     return _show_plan(_planned(study, read, options, how), options)
 
 
 def _target(options: TargetOptions) -> tuple[StudySpec, Config | None, RunOptions]:
-    """The study that a file or folder holds, the file, and how to run it."""
+    """The study in a file or folder, the file, and the options for running it."""
     from dlbench.spec import config
     from dlbench.spec.registry import resolve_model
     from dlbench.studies import growing
@@ -102,7 +103,9 @@ def _target(options: TargetOptions) -> tuple[StudySpec, Config | None, RunOption
 
     how = options.run_options()
     if options.target and options.config:
-        raise InputError(f"{options.target} and --config {options.config} both name the study; give one")
+        raise InputError(
+            f"{options.target} and --config {options.config} both name the study; give one of them"
+        )
     file = options.target or options.config
     if file is None:
         return *_study(options, "grid"), how
@@ -110,21 +113,21 @@ def _target(options: TargetOptions) -> tuple[StudySpec, Config | None, RunOption
         read = config.read(Path(file))
         return _expand(read, read.design, options), read, how
     for name in options.model or ():
-        resolve_model(name)  # naming a model of one's own says that its code may run
+        resolve_model(name)  # by naming their own model, users allow its code to run
     given = [FLAGS.get(name, f"--{name}") for name in options.fields_given() if name != "model"]
     given += [FLAGS[name] for name in ("out", "name", "until_separated") if getattr(options, name)]
     if given:
-        raise InputError(f"{file} holds a study already, which {given[0]} cannot change; leave it out")
+        raise InputError(f"{file} already holds a study, which {given[0]} cannot change; leave it out")
     folder = study_folder(file)
     study = open_study(folder).spec
     return growing.grown(study) if study.looks else study, None, dataclasses.replace(how, out=folder)
 
 
 def study_folder(name: str) -> Path:
-    """The folder of a study: a path, or a name below runs/.
+    """The folder of a study, given as a path or as a name in runs/.
 
     Raises:
-        UnknownNameError: there is none.
+        UnknownNameError: there is no such study.
     """
     from dlbench.storage.store import FILE_NAME
     from dlbench.storage.studies import RUNS
@@ -137,16 +140,16 @@ def study_folder(name: str) -> Path:
 
 
 def _study(options: StudyOptions, design: Design) -> tuple[StudySpec, Config | None]:
-    """The study that the flags ask for, and the file that they override."""
+    """The study described by the flags, and the file whose values they override."""
     from dlbench.spec import config
 
-    options.run_options()  # what is wrong with them is said before any file is read
+    options.run_options()  # raises if a flag is wrong, before any file is read
     read = config.read(Path(options.config)) if options.config else None
     return _expand(read, design, options), read
 
 
 def _expand(read: Config | None, design: Design, options: StudyOptions) -> StudySpec:
-    """Merge the command's defaults, the file and the flags, the later over the earlier."""
+    """Merge the command's defaults, the file and the flags; flags override the file, which overrides the defaults."""
     from dlbench.spec import claims
     from dlbench.spec.designs import check_comparison, expand, union
     from dlbench.studies import growing
@@ -157,12 +160,12 @@ def _expand(read: Config | None, design: Design, options: StudyOptions) -> Study
     if design == "single":
         if read and len(axes) > 1:
             raise InputError(
-                f"{read.path} has {len(axes)} grids, and train takes one trial; 'dlbench grid' takes them"
+                f"{read.path} has {len(axes)} grids, but train trains a single trial; use 'dlbench grid'"
             )
         axes = [_first(axes[0])]
     parts = [expand(part, design) for part in axes]
     study = union(parts)
-    if read and read.claims:  # they are about the file's own trials, whatever the flags leave of them
+    if read and read.claims:  # claims are about the trials of the file, regardless of the flags
         own = union([expand({**defaults, **part}, design) for part in read.grids])
         claims.check(read.claims, own.trials)
     repeated = sum(len(part.trials) for part in parts) - len(study.trials)
@@ -170,7 +173,7 @@ def _expand(read: Config | None, design: Design, options: StudyOptions) -> Study
         from dlbench.report import count, terminal
 
         terminal.message(
-            f"Warning: {count(repeated, 'trial')} of one grid are in another too; each is trained once"
+            f"Warning: the grids overlap in {count(repeated, 'trial')}; each trial is trained once"
         )
     if design == "comparison":
         check_comparison(study)
@@ -179,16 +182,15 @@ def _expand(read: Config | None, design: Design, options: StudyOptions) -> Study
 
 
 def _first(axes: dict[str, Any]) -> dict[str, Any]:
-    """One value of each, with a warning where there were more."""
+    """The first value of each field, with a warning if there are more."""
     from dlbench.report import terminal
 
     for name, values in axes.items():
         if len(values) > 1:
             listed = " ".join(str(value)[:100] for value in values[:5]) + (" ..." if len(values) > 5 else "")
             terminal.message(
-                f"Warning: one trial takes one value, so of {FLAGS.get(name, name)} {listed} it is "
-                f"{str(values[0])[:100]}; "
-                "'dlbench grid' trains them all"
+                f"Warning: train uses only the first value of {FLAGS.get(name, name)} {listed}, which is "
+                f"{str(values[0])[:100]}; 'dlbench grid' trains all of them"
             )
     return {name: values[:1] for name, values in axes.items()}
 
@@ -222,7 +224,7 @@ def _perform(study: StudySpec, read: Config | None, options: StudyOptions, how: 
     """Run a study and print its report.
 
     Returns:
-        The exit code: 1 where a trial failed.
+        The exit code: 1 if a trial failed.
     """
     from dlbench import report
     from dlbench.report import terminal
@@ -244,7 +246,7 @@ def _perform(study: StudySpec, read: Config | None, options: StudyOptions, how: 
         most = "at most " if study.looks else ""
         terminal.message(
             f"Interrupted: {progress.finished} of {most}{len(planned.trials)} trials are done and kept in "
-            f"{planned.folder}\nTo go on: {shlex.join(command)}"
+            f"{planned.folder}\nTo continue: {shlex.join(command)}"
         )
         return 130
     if options.as_json:
@@ -256,10 +258,10 @@ def _perform(study: StudySpec, read: Config | None, options: StudyOptions, how: 
 
 
 def _confirm(planned: Plan, yes: bool) -> None:
-    """Ask before a study that takes long, or needs more disk space than is free.
+    """Ask for confirmation if a study takes long, or needs more disk space than is free.
 
     Raises:
-        InputError: there is nobody to ask.
+        InputError: confirmation is needed, but there is no terminal.
     """
     from dlbench.execution.costs import disk_bytes
     from dlbench.report import count, duration
@@ -276,7 +278,7 @@ def _confirm(planned: Plan, yes: bool) -> None:
         return
     about = f"{count(len(planned.missing), 'trial')} would {' and '.join(estimates)}"
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise InputError(f"{about}; add --yes to start, or take values away")
+        raise InputError(f"{about}; add --yes to start, or remove some values")
     if not typer.confirm(f"{about}. Start?", err=True):
         raise typer.Exit(2)
 
@@ -288,7 +290,7 @@ def show_failures(result: StudyResult) -> None:
     if not result.failed:
         return
     failed = count(len(result.failed), "trial")
-    lines = [f"{failed} failed; 'dlbench run {result.folder} --retry-failed' tries again:"]
+    lines = [f"{failed} failed; 'dlbench run {result.folder} --retry-failed' trains them again:"]
     for trial in result.failed:
         reason = (trial.error or "unknown").splitlines()[0]
         lines.append(f"  {trial.id}  {trial.trial.spec.model} seed {trial.seed}: {reason}")
@@ -298,15 +300,15 @@ def show_failures(result: StudyResult) -> None:
 def print_json(record: Mapping[str, Any]) -> None:
     """Print one JSON object.
 
-    It is encoded in one piece: for ten thousand trials of 20 epochs 52 MB of text, in 1.7 s, with 250 MB of memory
-    at the peak. `json.dump`, which writes piece by piece, takes three times as long, because only the encoder
-    behind `json.dumps` is compiled.
+    It is encoded as a whole. For ten thousand trials of 20 epochs, this gives 52 MB of text in 1.7 s, with a peak of
+    250 MB of memory. `json.dump`, which writes incrementally, takes three times as long, because only the encoder of
+    `json.dumps` is compiled.
     """
     print(to_json(record))
 
 
 def to_json(value: Any) -> str:
-    """Encode as JSON: numbers that are not finite become null, paths and times become text."""
+    """Encode a value as JSON. Numbers that are not finite become null; paths and times become text."""
     try:
         return _JSON.encode(value)
     except ValueError:  # a number is not finite
@@ -314,7 +316,7 @@ def to_json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value of a type that `json` does not know: sequences as lists, anything else as text."""
+    """Convert a value of a type that `json` does not support: sequences to lists, anything else to text."""
     return list(value) if isinstance(value, Sequence) else str(value)
 
 
@@ -322,7 +324,7 @@ _JSON = json.JSONEncoder(allow_nan=False, default=_plain)
 
 
 def _with_null(value: Any) -> Any:
-    """The same with None in place of each number that is not finite."""
+    """A copy of a value with None in place of each number that is not finite."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Data sets: where they come from, how they are cached, checked and split. Imports neither jax nor TFDS."""
+"""Data sets: sources, cache, checks and splits. Imports neither jax nor TensorFlow Datasets."""
 
 from dlbench.data.arrays import Dataset, from_arrays
 from dlbench.data.sources import (

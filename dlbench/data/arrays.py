@@ -1,4 +1,4 @@
-"""The data set record: four arrays in memory, checked once and named by their content."""
+"""The data set: four arrays in memory, checked once and identified by their digest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ARRAY_FIELDS = ("train_images", "train_labels", "test_images", "test_labels")
 """The arrays of a data set, in the order in which they are digested and stored."""
 
 DIGEST_PREFIX = 12
-"""Number of hexadecimal digits of a digest that references and folder names carry."""
+"""Number of hexadecimal digits of the digest in references and folder names."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -28,17 +28,17 @@ Labels = NDArray[np.int32]
 class Dataset:
     """A training half and a test half of labelled images.
 
-    Two data sets are equal when name and digest are. The arrays are read-only.
+    Two data sets are equal if their names and digests are equal. The arrays are read-only.
 
     Attributes:
-        name: a name without meaning of its own; the digest says what the data are.
+        name: a name for people; the digest identifies the data.
         train_images: uint8 [N, H, W, C], 0 to 255.
         train_labels: int32 [N], 0 to num_classes - 1; every class occurs.
         test_images: uint8 [M, H, W, C].
         test_labels: int32 [M].
         num_classes: number of classes.
-        digest: sha256 (64 hexadecimal digits) of the four arrays and num_classes.
-        class_names: what the labels stand for, where known.
+        digest: SHA-256 (64 hexadecimal digits) of the four arrays and num_classes.
+        class_names: the name of each class, if known.
         source: where the data came from, in words.
     """
 
@@ -54,7 +54,7 @@ class Dataset:
 
     @property
     def reference(self) -> str:
-        """``name@digest12``: what `load` finds again in any process that shares the cache."""
+        """``name@digest12``, by which `load` finds the data set in every process that shares the cache."""
         return f"{self.name}@{self.digest[:DIGEST_PREFIX]}"
 
     @property
@@ -75,20 +75,20 @@ def from_arrays(
     class_names: tuple[str, ...] | None = None,
     source: str = "arrays",
 ) -> Dataset:
-    """Check four arrays and make a data set of copies of them.
+    """Check four arrays and make a data set from copies of them.
 
     Args:
-        name: 1 to 64 letters, digits, ``.``, ``_`` and ``-``, the first a letter or a digit.
+        name: 1 to 64 letters, digits, ``.``, ``_`` or ``-``; the first must be a letter or a digit.
         train_images: uint8 [N, H, W, C], or [N, H, W] for one channel.
         train_labels: integers [N].
         test_images: uint8 [M, H, W, C] or [M, H, W].
         test_labels: integers [M].
         num_classes: by default the largest label plus one.
-        class_names: one name a class.
+        class_names: one name per class.
         source: where the data came from, in words.
 
     Raises:
-        InputError: the name breaks the rule above.
+        InputError: the name is invalid.
         DataError: an array breaks a rule.
     """
     check_name(name)
@@ -103,13 +103,13 @@ def from_arrays(
         if len(images) != len(labels):
             raise DataError(
                 f"data set {name!r}: the {half} half has {len(images)} images and {len(labels)} labels; "
-                "give one label an image."
+                "give one label per image."
             )
     (train_x, train_y), (test_x, test_y) = halves["training"], halves["test"]
     if train_x.shape[1:] != test_x.shape[1:]:
         raise DataError(
             f"data set {name!r}: training images are {_times(train_x.shape[1:])} and test images "
-            f"{_times(test_x.shape[1:])}; both halves need one shape."
+            f"{_times(test_x.shape[1:])}; both halves need the same shape."
         )
     if num_classes is None:
         num_classes = int(max(train_y.max(), test_y.max())) + 1
@@ -133,7 +133,7 @@ def from_arrays(
 
 
 def digest_of(arrays: dict[str, NDArray[Any]], num_classes: int) -> str:
-    """Sha256 of four C-ordered arrays and the number of classes: the identity of a data set.
+    """SHA-256 of the four arrays, in C order, and the number of classes: the digest of a data set.
 
     Args:
         arrays: the arrays by the names in `ARRAY_FIELDS`; images uint8, labels int32.
@@ -152,10 +152,10 @@ def digest_of(arrays: dict[str, NDArray[Any]], num_classes: int) -> str:
 
 
 def check_name(name: str) -> None:
-    """Raise InputError unless the name may become part of a folder's name."""
+    """Raise InputError if the name cannot be part of a folder's name."""
     if not _NAME.fullmatch(name):
         raise InputError(
-            f"a data set's name is 1 to 64 letters, digits, '.', '_' or '-' and begins with a letter "
+            f"the name of a data set must have 1 to 64 letters, digits, '.', '_' or '-' and begin with a letter "
             f"or digit; found {name!r}. Choose another name."
         )
 
@@ -165,7 +165,7 @@ def _images(name: str, key: str, value: ArrayLike) -> Images:
     if array.dtype != np.uint8:
         raise DataError(
             f"data set {name!r}: {key} must be uint8, 0 to 255; found {array.dtype}. "
-            "Convert them, for example (x * 255).astype('uint8') where x lies in [0, 1]."
+            "Convert them, for example (x * 255).astype('uint8') if x is in [0, 1]."
         )
     if array.ndim == 3:
         array = array[..., np.newaxis]
@@ -181,7 +181,7 @@ def _labels(name: str, key: str, value: ArrayLike) -> NDArray[np.integer[Any]]:
     array = np.array(value)
     if array.dtype.kind not in "iu" or array.ndim != 1:
         raise DataError(
-            f"data set {name!r}: {key} must be one axis of integers; found {array.dtype} "
+            f"data set {name!r}: {key} must be a one-dimensional array of integers; found {array.dtype} "
             f"of shape {array.shape}. Give class numbers, not one-hot vectors or names."
         )
     return array
@@ -200,14 +200,14 @@ def _check_classes(
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= num_classes:
             raise DataError(
-                f"data set {name!r}: {key} must lie between 0 and {num_classes - 1} "
+                f"data set {name!r}: {key} must be between 0 and {num_classes - 1} "
                 f"(num_classes is {num_classes}); found {low if low < 0 else high}."
             )
     absent = np.flatnonzero(np.bincount(train_labels, minlength=num_classes) == 0)
     if absent.size:
         some = ", ".join(map(str, absent[:5])) + (", ..." if absent.size > 5 else "")
         raise DataError(
-            f"data set {name!r}: every class must occur in the training half; of {num_classes} classes "
+            f"data set {name!r}: every class must occur in the training half; of the {num_classes} classes, "
             f"these do not: {some}. Number the classes from 0 without gaps, or correct num_classes."
         )
     if class_names is not None and len(class_names) != num_classes:

@@ -1,7 +1,7 @@
-"""Prepared data sets on disk: four memory-mapped arrays and a ``meta.json`` in one folder.
+"""The cache of prepared data sets: a folder with four memory-mapped arrays and a ``meta.json`` for each.
 
-A folder ``<cache>/datasets/<name>-<digest12>`` appears whole or not at all: it is written beside its
-place, flushed, then renamed. Several processes may do so at once, and any of them may be killed.
+A folder ``<cache>/datasets/<name>-<digest12>`` is created atomically: its files are written to a temporary folder and
+flushed, then the folder is renamed. Several processes can do so at the same time, and any of them can be killed.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _ABANDONED_S = 24 * 3600.0
 
 @dataclass(frozen=True)
 class Meta:
-    """What ``meta.json`` says of the arrays beside it.
+    """The content of ``meta.json``, which describes the arrays in the same folder.
 
     Attributes:
         name: the data set's name.
         digest: see `Dataset`.
         num_classes: number of classes.
-        class_names: what the labels stand for, where known.
+        class_names: the name of each class, if known.
         source: where the data came from, in words.
-        origin: key of the files the arrays were made from; a source looks its entry up by it.
+        origin: a key of the files from which the arrays were made, by which a source finds its entry.
         shapes: shape of each array.
-        class_counts: images of each class, by half ("train", "test").
+        class_counts: number of images per class, by half ("train", "test").
         format: version of this layout.
     """
 
@@ -53,7 +53,7 @@ class Meta:
 
 
 def entries() -> list[tuple[Path, Meta]]:
-    """Every prepared data set with a readable description, sorted by folder name."""
+    """All prepared data sets with a readable description, sorted by folder name."""
     folder = cache_root() / "datasets"
     try:
         paths = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
@@ -63,12 +63,12 @@ def entries() -> list[tuple[Path, Meta]]:
 
 
 def entry_path(name: str, digest: str) -> Path:
-    """Where the data set of this name and digest (12 digits or more) lies, or would lie."""
+    """The folder of the data set with this name and digest (12 digits or more), whether it exists or not."""
     return cache_root() / "datasets" / f"{name}-{digest[:DIGEST_PREFIX]}"
 
 
 def read_meta(path: Path) -> Meta | None:
-    """The description of an entry, or None where there is none that can be read."""
+    """The description of an entry, or None if it is missing or cannot be read."""
     try:
         meta = Meta(**json.loads((path / "meta.json").read_bytes()))
     except (OSError, ValueError, TypeError):
@@ -81,10 +81,10 @@ def open_entry(path: Path, *, verify: bool = False) -> Dataset | None:
 
     Args:
         path: the entry's folder.
-        verify: also compute the digest of the bytes, which reads all of them.
+        verify: whether to compute the digest of the arrays, which reads all of their bytes.
 
     Returns:
-        The data set, or None where the entry is absent or damaged.
+        The data set, or None if the entry is missing or damaged.
     """
     meta = read_meta(path)
     if meta is None:
@@ -112,10 +112,10 @@ def open_entry(path: Path, *, verify: bool = False) -> Dataset | None:
 
 
 def store(dataset: Dataset, origin: str) -> Path:
-    """Write a data set into the cache, unless the same lies there already.
+    """Write a data set to the cache, unless it is already there.
 
     Args:
-        dataset: what to write.
+        dataset: the data set.
         origin: see `Meta`.
 
     Returns:
@@ -137,7 +137,7 @@ def store(dataset: Dataset, origin: str) -> Path:
 
 
 def class_counts(dataset: Dataset) -> dict[str, list[int]]:
-    """Images of each class, by half ("train", "test")."""
+    """Number of images per class, by half ("train", "test")."""
     halves = {"train": dataset.train_labels, "test": dataset.test_labels}
     return {
         half: np.bincount(labels, minlength=dataset.num_classes).tolist() for half, labels in halves.items()
@@ -168,7 +168,7 @@ def _write(folder: Path, dataset: Dataset, origin: str) -> None:
 
 
 def _put(new: Path, path: Path, origin: str) -> None:
-    """Rename a finished folder to its place; an older entry gives way only if it is of less use."""
+    """Rename a finished folder to its final name, replacing an entry that is damaged or of another origin."""
     for _ in range(3):
         try:
             os.replace(new, path)
@@ -191,7 +191,7 @@ def _discard(path: Path) -> None:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove what killed processes left half-written a day ago or earlier."""
+    """Remove temporary folders that killed processes left behind more than a day ago."""
     for path in folder.glob(".*-*"):
         try:
             abandoned = time.time() - path.stat().st_mtime > _ABANDONED_S

@@ -1,4 +1,4 @@
-"""What is known beforehand of the public data sets: files, sizes, classes, digests."""
+"""The public data sets: files, sizes, classes and digests."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ IDX_FILES = {
     "test_images": "t10k-images-idx3-ubyte",
     "test_labels": "t10k-labels-idx1-ubyte",
 }
-"""The original file of each array of MNIST and of the sets made in its image."""
+"""The original file of each array of MNIST and of the data sets in the same format."""
 
 
 @dataclass(frozen=True)
 class PublicSet:
-    """A data set that others publish.
+    """A public data set.
 
     Attributes:
-        name: our name, which is also its name in TensorFlow Datasets.
-        title: one line for people.
+        name: its name, in dlbench as in TensorFlow Datasets.
+        title: a description in one line.
         num_train: number of training images.
         num_test: number of test images.
         image_shape: height, width, channels.
-        class_names: what the labels stand for.
-        url: folder that the original files are downloaded from.
+        class_names: the name of each class.
+        url: folder from which the original files are downloaded.
         files: names of the original files, as downloaded.
-        digest: digest of the whole data set, where known.
-        idx_folders: where its IDX files may lie below a data folder.
-        md5: of the decompressed original files, where known, by array.
+        digest: digest of the whole data set, if known.
+        idx_folders: folders below a data folder in which its IDX files are looked for.
+        md5: MD5 digests of the decompressed original files, by array, if known.
     """
 
     name: str

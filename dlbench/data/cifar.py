@@ -1,4 +1,4 @@
-"""CIFAR-10's binary archive: records of one label byte and 3,072 bytes, channels first."""
+"""CIFAR-10's binary archive: records of one label byte and 3,072 image bytes, channels first."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def read_archive(known: PublicSet, path: Path) -> Dataset:
     """Read and check ``cifar-10-binary.tar.gz``, without unpacking it to disk.
 
     Args:
-        known: what the archive must hold.
+        known: the data set that the archive must hold.
         path: the archive.
 
     Raises:
-        DataError: the archive is damaged, unsafe, or not what its name says.
+        DataError: the archive is damaged, unsafe, or holds other data.
     """
     per_file = known.num_train // len(_TRAIN_FILES)
     wanted = {**dict.fromkeys(_TRAIN_FILES, per_file), _TEST_FILE: known.num_test}
     blocks = _read_members(path, known, wanted)
     absent = [name for name in wanted if name not in blocks]
     if absent:
-        raise DataError(f"{path}: the archive lacks {', '.join(absent)}. Fetch it again.")
+        raise DataError(f"{path}: {', '.join(absent)} is missing from the archive. Download it again.")
     train = np.concatenate([blocks[name] for name in _TRAIN_FILES])
     test = blocks[_TEST_FILE]
     return from_arrays(
@@ -61,7 +61,7 @@ def _read_members(path: Path, known: PublicSet, wanted: dict[str, int]) -> dict[
                     blocks[member.name] = _records(where, file.read(), wanted[member.name], known)
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         raise DataError(
-            f"{path}: cannot be read ({error}). The archive is damaged; fetch it again."
+            f"{path}: cannot be read ({error}). The archive is damaged; download it again."
         ) from error
     return blocks
 
@@ -70,8 +70,8 @@ def _refuse_unsafe(path: Path, member: tarfile.TarInfo) -> None:
     name = PurePosixPath(member.name)
     if name.is_absolute() or ".." in name.parts or not (member.isfile() or member.isdir()):
         raise DataError(
-            f"{path}: member {member.name!r} points outside the archive or is no plain file. "
-            "This is not the original archive; fetch it again."
+            f"{path}: member {member.name!r} points outside the archive or is not a regular file. "
+            "This is not the original archive; download it again."
         )
 
 
@@ -80,13 +80,13 @@ def _records(where: str, data: bytes, count: int, known: PublicSet) -> NDArray[n
     if len(data) != count * size:
         raise DataError(
             f"{where}: must hold {count} records of {size} bytes, {count * size} in all; found {len(data)}. "
-            "The archive is damaged; fetch it again."
+            "The archive is damaged; download it again."
         )
     records = np.frombuffer(data, np.uint8).reshape(count, size)
     if (high := int(records[:, 0].max())) >= known.num_classes:
         raise DataError(
-            f"{where}: labels lie between 0 and {known.num_classes - 1}; found {high}. "
-            "The archive is damaged; fetch it again."
+            f"{where}: labels must be between 0 and {known.num_classes - 1}; found {high}. "
+            "The archive is damaged; download it again."
         )
     return records
 

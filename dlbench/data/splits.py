@@ -1,11 +1,11 @@
-"""Stratified training and validation splits of a training half.
+"""Stratified splits of a training half into training and validation images.
 
-All images are put in one order, every prefix and suffix of which is stratified. Validation images are
-taken from its front, training images from its back. Hence, for one seed, the validation images do not
-depend on the training size, and a smaller set is part of every larger one.
+All images are put in an order of which every prefix and every suffix is stratified. Validation images are taken from
+its front, training images from its back. Hence, for one seed, the validation images do not depend on the training
+size, and a smaller set is part of every larger one.
 
-The order is a function of labels and seed alone. It uses only raw output of PCG64, whose stream NumPy
-guarantees not to change, none of the distributions built on it.
+The order is a function of the labels and the seed alone. It uses only the raw output of PCG64, whose stream NumPy
+guarantees not to change, and none of the distributions built on it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from dlbench.errors import SpecError
 
 @dataclass(frozen=True)
 class Split:
-    """Which images of the training half serve for training and which for validation.
+    """The images of the training half that are used for training and for validation.
 
     Attributes:
         train_indices: int32 [train_size], ascending.
-        val_indices: int32 [val_size], ascending; none of them in train_indices.
-        digest: sha256 (hexadecimal) of both.
+        val_indices: int32 [val_size], ascending; disjoint from train_indices.
+        digest: SHA-256 (hexadecimal) of both.
     """
 
     train_indices: NDArray[np.int32] = field(repr=False, compare=False)
@@ -38,13 +38,13 @@ class Split:
 def make_split(labels: NDArray[np.integer], train_size: int | None, val_size: int, split_seed: int) -> Split:
     """Draw a training and a validation set, stratified by class.
 
-    In either set the number of images of a class differs by less than one from its share: set size times
-    images of the class over images of all classes.
+    In either set, the number of images of a class differs by less than one from its share, which is the size of the
+    set times the fraction of all images that belong to the class.
 
     Args:
         labels: int [N], the labels of the training half.
-        train_size: images to train on; None for all that validation leaves.
-        val_size: images to validate on, at least 1.
+        train_size: number of training images; None for all that are not used for validation.
+        val_size: number of validation images, at least 1.
         split_seed: 0 or more.
 
     Raises:
@@ -79,11 +79,11 @@ def make_split(labels: NDArray[np.integer], train_size: int | None, val_size: in
 
 
 def _stratified_order(labels: NDArray[np.integer], seed: int) -> NDArray[np.int32]:
-    """Order all images so that every prefix holds less than one image too few or too many of each class.
+    """Order all images so that in every prefix each class has less than one image too few or too many.
 
-    With n of N images in a class, its image number j (from 1, in random order) may stand no earlier than
-    place floor((j-1)N/n) + 1 and no later than ceil(jN/n). Places are filled one by one with the image
-    that is allowed there and whose latest place comes first; this always succeeds. Random rank breaks ties.
+    If n of N images belong to a class, then its image number j (from 1, in random order) may take no position before
+    floor((j-1)N/n) + 1 and none after ceil(jN/n). The positions are filled one by one with the allowed image whose
+    last possible position comes first; this always succeeds. Ties are broken by the random rank.
 
     References:
         Tijdeman, The chairman assignment problem, Discrete Mathematics 32 (1980).

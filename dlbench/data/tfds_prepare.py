@@ -1,8 +1,8 @@
-"""Prepare one data set with TensorFlow Datasets and leave its arrays in a folder; run as a module.
+"""Prepare one data set with TensorFlow Datasets (TFDS) and write its arrays to a folder; run as a module.
 
-TFDS's own builders of these data sets need TensorFlow to prepare. Ours does not: its features are plain
-tensors, and it decompresses the files itself. TFDS downloads, compares checksums, stores and reads.
-On failure one message for people is left on standard output; everything else goes to standard error.
+TFDS's own builders of these data sets need TensorFlow for preparation. The builder in this module does not: its
+features are plain tensors, and it decompresses the files itself. TFDS downloads, compares checksums, stores and reads.
+On failure, one message is written to standard output; everything else goes to standard error.
 """
 
 from __future__ import annotations
@@ -71,15 +71,15 @@ class DlbenchImages(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
 
 
 def prepare(known: PublicSet, folder: Path, out: Path) -> None:
-    """Download and prepare a data set where necessary, and write its arrays.
+    """Download and prepare a data set if necessary, and write its arrays.
 
     Args:
         known: the data set.
         folder: TFDS's data folder.
-        out: where ``train_images.npy`` and the other arrays go.
+        out: folder for ``train_images.npy`` and the other arrays.
 
     Raises:
-        DataError: the original files cannot be had or are not the originals.
+        DataError: the files cannot be downloaded or are not the original ones.
     """
     builder = _builder(known, folder)
     config = tfds.download.DownloadConfig(
@@ -94,34 +94,34 @@ def prepare(known: PublicSet, folder: Path, out: Path) -> None:
     except OSError:
         if not Path(builder.data_path).is_dir():
             raise
-        builder = _builder(known, folder)  # another process was faster: read what it left
+        builder = _builder(known, folder)  # another process has prepared the data set in the meantime
     _write_arrays(builder, known, out, shuffled=False)
 
 
 def export(known: PublicSet, prepared: Path, out: Path) -> None:
-    """Write the arrays of a data set that TFDS's own builder prepared, in their original order.
+    """Write the arrays of a data set that was prepared by TFDS's own builder, in their original order.
 
     Args:
         known: the data set.
         prepared: folder of one version, in the array_record format.
-        out: where the arrays go.
+        out: folder for the arrays.
     """
     _write_arrays(tfds.builder_from_directory(prepared), known, out, shuffled=True)
 
 
 def main() -> int:
-    """Run the command line; the exit code is 1 after a DataError."""
+    """Run the command line; returns the exit code, which is 1 after a DataError."""
     parser = argparse.ArgumentParser(description="Prepare a public data set with TensorFlow Datasets.")
     parser.add_argument("name", choices=PUBLIC_SETS)
     parser.add_argument("--tfds-dir", type=Path, required=True, help="TFDS's data folder")
-    parser.add_argument("--out", type=Path, required=True, help="where the arrays go")
-    parser.add_argument("--prepared", type=Path, help="read this folder of TFDS's own builder instead")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the arrays")
+    parser.add_argument("--prepared", type=Path, help="read this folder, prepared by TFDS's own builder")
     args = parser.parse_args()
     known = PUBLIC_SETS[args.name]
     report = sys.stdout
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
-    print(f"Preparing data set {known.name}, once.", file=sys.stderr)
+    print(f"Preparing data set {known.name}. This is done once.", file=sys.stderr)
     with contextlib.redirect_stdout(sys.stderr):
         try:
             if args.prepared:
@@ -162,7 +162,7 @@ def _write_arrays(builder: Any, known: PublicSet, out: Path, *, shuffled: bool) 
 
 
 def _original_order(split: str, count: int) -> list[int]:
-    """For each stored example the place it had in the original file: TFDS stores by hash of that place."""
+    """The position of each stored example in the original file; TFDS sorts examples by a hash of that position."""
     hasher = hashing.Hasher(split)
     return sorted(range(count), key=hasher.hash_key)
 

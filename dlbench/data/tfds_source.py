@@ -1,7 +1,7 @@
-"""Public data sets by way of TensorFlow Datasets (TFDS), run in a process of its own.
+"""Public data sets from TensorFlow Datasets (TFDS), which runs in a separate process.
 
-This side imports neither TFDS nor anything it needs. It looks at what lies in the folder, finds out within
-seconds whether a download could succeed, starts `tfds_prepare`, and takes over the arrays it leaves.
+This module imports neither TFDS nor its dependencies. It checks which files are there and, within seconds, whether a
+download can succeed, then starts `tfds_prepare` and reads the arrays that it writes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dlbench.files import cache_root
 
 ORIGIN = "tfds"
 BUILDER, BUILDER_VERSION = "dlbench_images", "1.0.0"
-"""Name and version of our builder in `tfds_prepare`, and so of its folder."""
+"""Name and version of the builder in `tfds_prepare`, and of its folder."""
 
 CHILD = (sys.executable, "-m", "dlbench.data.tfds_prepare")
 """The command that prepares a data set; `read` adds the arguments."""
@@ -36,14 +36,14 @@ _PROBE_S = 6.0
 
 
 def read(known: PublicSet, data_dir: Path | None) -> Dataset:
-    """Download (where necessary), prepare and read a public data set.
+    """Download (if necessary), prepare and read a public data set.
 
     Args:
         known: the data set.
-        data_dir: the user's data folder; TFDS's own folder is ``tfds`` below it, or below the cache.
+        data_dir: the user's data folder; TFDS uses the folder ``tfds`` in it, or in the cache.
 
     Raises:
-        DataError: the original files are neither here nor to be downloaded, or are not the originals.
+        DataError: the files are missing and cannot be downloaded, or are not the original ones.
     """
     folder = tfds_folder(data_dir)
     prepared = _prepared_by_others(known, data_dir, folder)
@@ -64,26 +64,26 @@ def read(known: PublicSet, data_dir: Path | None) -> Dataset:
     if known.digest and dataset.digest != known.digest:
         raise DataError(
             f"data set {known.name!r}: the copy in {prepared or folder} has digest "
-            f"{dataset.digest[:DIGEST_PREFIX]}, the original {known.digest[:DIGEST_PREFIX]}. Delete it there."
+            f"{dataset.digest[:DIGEST_PREFIX]}, expected {known.digest[:DIGEST_PREFIX]}. Delete it there."
         )
     return dataset
 
 
 def tfds_folder(data_dir: Path | None) -> Path:
-    """TFDS's folder: below the data folder if that can be written, else below the cache."""
+    """The folder of TFDS: in the data folder if that is writable, else in the cache."""
     if data_dir and ((data_dir / "tfds").is_dir() or os.access(data_dir, os.W_OK)):
         return data_dir / "tfds"
     return cache_root() / "tfds"
 
 
 def manual_folder(known: PublicSet, folder: Path) -> Path:
-    """Where a user may put original files: a folder of the data set's own, else one for all."""
+    """The folder for files that the user has downloaded: one for the data set if it exists, else one for all."""
     manual = folder / "downloads" / "manual"
     return manual / known.name if (manual / known.name).is_dir() else manual
 
 
 def _prepared_by_others(known: PublicSet, data_dir: Path | None, folder: Path) -> Path | None:
-    """The newest version of this data set that TFDS's own builder prepared as array_record."""
+    """The newest version of this data set that was prepared by TFDS's own builder, as array_record."""
     for root in (data_dir, folder):
         for path in sorted((root / known.name).glob("*.*.*"), reverse=True) if root else []:
             try:
@@ -96,15 +96,15 @@ def _prepared_by_others(known: PublicSet, data_dir: Path | None, folder: Path) -
 
 
 def _absent_files(known: PublicSet, folder: Path) -> list[str]:
-    """Original files neither put there by hand nor downloaded earlier."""
+    """The original files that were neither put there by the user nor downloaded earlier."""
     manual = manual_folder(known, folder)
     downloaded = set()
-    for note in (folder / "downloads").rglob("*.INFO"):
+    for info in (folder / "downloads").rglob("*.INFO"):
         try:
-            urls = json.loads(note.read_bytes()).get("urls", ())
+            urls = json.loads(info.read_bytes()).get("urls", ())
         except (OSError, ValueError, AttributeError):
             continue
-        if note.with_suffix("").is_file():
+        if info.with_suffix("").is_file():
             downloaded.update(urls)
     return [
         file
@@ -114,10 +114,10 @@ def _absent_files(known: PublicSet, folder: Path) -> list[str]:
 
 
 def _probe(url: str) -> str | None:
-    """Ask a server for a file's header, through the proxies that a download would use.
+    """Request the header of a file, through the proxies that a download would use.
 
     Returns:
-        None where the server answered, else the problem in words, after 6 seconds at most.
+        None if the server answers, else the problem in words, after at most 6 seconds.
     """
     answer = [f"no answer within {_PROBE_S:.0f} s"]
 
@@ -133,7 +133,7 @@ def _probe(url: str) -> str | None:
         except OSError as error:
             answer[0] = str(error)
 
-    # A thread, because looking up a host's name knows no time limit.
+    # In a thread, because there is no timeout for resolving a host name.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(_PROBE_S)
@@ -149,11 +149,11 @@ def _offline(
         place = (data_dir or Path("DATA_DIR")) / known.idx_folders[0]
         remedy.append(f"put the IDX files {', '.join(IDX_FILES.values())} (plain or .gz) into {place}")
         if not data_dir:
-            remedy += [", DATA_DIR being your data folder (", Field("data_dir"), " or DLBENCH_DATA_DIR)"]
+            remedy += [", where DATA_DIR is your data folder (", Field("data_dir"), " or DLBENCH_DATA_DIR)"]
         remedy.append("; or ")
     remedy.append(f"put the original {', '.join(absent)} into {manual_folder(known, folder)}")
     return DataError(
-        f"data set {known.name!r} is not here and cannot be downloaded from {host} ({problem})",
+        f"data set {known.name!r} is missing and cannot be downloaded from {host} ({problem})",
         remedy=(*remedy, ". Data set 'mnist5k' needs no network"),
     )
 
@@ -172,5 +172,5 @@ def _run_child(known: PublicSet, folder: Path, out: Path, prepared: Path | None)
         raise DataError(
             problem
             or f"data set {known.name!r}: TFDS ended with exit code {done.returncode}; see its "
-            f"messages above. If they speak of damaged records, delete {prepared or folder / BUILDER}."
+            f"messages above. If they mention damaged records, delete {prepared or folder / BUILDER}."
         )

@@ -1,1 +1,1 @@
-"""How a study is executed: compiled programs, workers, and the parent that feeds them."""
+"""The execution of a study: compiled programs, workers, and the parent process that assigns trials to them."""

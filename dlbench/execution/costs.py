@@ -1,4 +1,4 @@
-"""Estimates of what a study costs: seconds and bytes. No jax."""
+"""Estimates of the time and the disk space that a study takes. No jax."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from dlbench.spec.programs import programs
 from dlbench.spec.registry import Arguments
 from dlbench.spec.trial import Trial, TrialSpec
 
-#: Seconds that one core takes to train on an image: some for any, the rest by its operations. Fitted to one core of a
+#: Seconds that one core takes to train on an image: a fixed part, and one in proportion to its FLOPs. Fitted to one core of a
 #: Xeon (Sapphire Rapids) with the compiled kernels: within 15 % of the 43, 48, 80, 50 and 300 µs measured for
 #: Baseline, Stabilized, High-Vision, Modernist and SimpleCNN.
 _ANY_IMAGE_S = 1.5e-5
 _FLOPS_PER_S = 2.5e11
-#: Where nobody has counted: in the middle of the built-in ones.
+#: For models whose FLOPs are not counted: in the middle of the built-in ones.
 _UNCOUNTED_IMAGE_S = 1.2e-4
 _UNCOUNTED_PARAMETERS = 1_200_000
 
+#: Seconds that one core takes to compile a program.
 COMPILE_S = 3.0
 
 
 def request_of(spec: TrialSpec) -> Request | None:
-    """What is to be counted of a trial's model; ``None`` where the shape of its images is not known beforehand."""
+    """What to count of a trial's model; ``None`` where the shape of its images is not known beforehand."""
     images = data.images_of(spec.dataset)
     return images and Request(spec.model, spec.model_args, *images)
 
 
 def cost_s(trial: Trial) -> float:
-    """Estimated seconds of one core for one trial, compilation apart."""
+    """Estimated seconds that one core takes for one trial, without compilation."""
     spec = trial.spec
     assert spec.train_size is not None
     assert spec.val_size is not None
@@ -42,18 +43,20 @@ def cost_s(trial: Trial) -> float:
 
 
 def disk_bytes(trials: Iterable[Trial], workers: int) -> int:
-    """Estimated bytes that a study writes: checkpoints, curves, predictions, and the states of trials in hand."""
-    kept, in_hand = 0, [0]
+    """Estimated bytes that a study writes: checkpoints, curves, predictions, and states of running trials."""
+    kept, states = 0, [0]
     for trial in trials:
         counts = _counts(trial.spec.model, trial.spec.model_args, trial.spec.dataset)
         parameters = 4 * (counts.parameters if counts else _UNCOUNTED_PARAMETERS)
         kept += parameters + 100_000 + 500 * trial.spec.num_epochs
-        in_hand.append(parameters * trial.lanes * 4 * 3)  # with the optimizer's and the best; three at once
-    return kept + max(1, workers) * max(in_hand)
+        states.append(
+            parameters * trial.lanes * 4 * 3
+        )  # with optimizer state and best parameters; three at a time
+    return kept + max(1, workers) * max(states)
 
 
 def estimate_s(trials: Sequence[Trial], workers: int) -> float:
-    """Estimated wall-clock seconds of a study on so many workers, compilation included."""
+    """Estimated wall-clock seconds of a study with the given number of workers, including compilation."""
     groups = programs(trials)
     total = sum(map(cost_s, trials)) + COMPILE_S * len(groups)
     return max(total / workers, *map(cost_s, trials), 0.0) + COMPILE_S / 2 if trials else 0.0

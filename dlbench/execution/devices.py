@@ -1,4 +1,4 @@
-"""Choose where to train, without importing jax: kind of device, lanes, number of workers."""
+"""Choose the device, the number of lanes and the number of workers, without importing jax."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dlbench.spec import registry
 from dlbench.spec.study import StudySpec
 
 DEVICES = ("auto", "cpu", "gpu", "tpu", "metal")
-#: Lanes that a program takes on an accelerator, at most, unless told; always a power of two.
+#: The largest number of lanes that "auto" chooses on an accelerator; always a power of two.
 AUTO_LANES = 64
-#: What others call these devices.
-_MEANT = {"cuda": "gpu", "nvidia": "gpu", "rocm": "gpu", "mps": "metal"}
+#: Other names of these devices.
+_SYNONYMS = {"cuda": "gpu", "nvidia": "gpu", "rocm": "gpu", "mps": "metal"}
 _PLUGINS = {"gpu": ("jax-cuda12-plugin", "jax-cuda13-plugin"), "tpu": ("libtpu",), "metal": ("jax-mps",)}
 
 
@@ -23,11 +23,11 @@ def device(asked: str) -> str:
     """The kind of device to train on; "auto" takes the first accelerator that jax has a plug-in for.
 
     Raises:
-        SpecError: no such kind, or no plug-in for it.
+        SpecError: there is no such kind of device, or its plug-in is not installed.
     """
     if asked not in DEVICES:
-        if meant := _MEANT.get(asked.lower()) if isinstance(asked, str) else None:
-            raise SpecError.must_be("device", f"one of {', '.join(DEVICES)}", asked, remedy=f"take {meant!r}")
+        if meant := _SYNONYMS.get(asked.lower()) if isinstance(asked, str) else None:
+            raise SpecError.must_be("device", f"one of {', '.join(DEVICES)}", asked, remedy=f"use {meant!r}")
         raise SpecError(unknown("device", asked, DEVICES), field="device", value=asked)
     installed = [device for device, packages in _PLUGINS.items() if any(map(_is_installed, packages))]
     if asked == "auto":
@@ -35,9 +35,9 @@ def device(asked: str) -> str:
     if asked != "cpu" and asked not in installed:
         extra = {"gpu": "cuda"}.get(asked, asked)
         raise SpecError(
-            *(Field("device"), f" {asked} needs jax's plug-in for it, which is not installed"),
+            *(Field("device"), f" {asked} needs a jax plug-in that is not installed"),
             value=asked,
-            remedy=(f"pip install 'dlbench[{extra}]', or take ", Field("device"), " cpu"),
+            remedy=(f"run pip install 'dlbench[{extra}]', or use ", Field("device"), " cpu"),
         )
     return asked
 
@@ -51,10 +51,12 @@ def _is_installed(package: str) -> bool:
 
 
 def lanes(asked: int | str, kind: str) -> Callable[[int], int]:
-    """How many lanes a program of so many trials runs in: a power of two unless told.
+    """A function from the number of trials of a program to its number of lanes.
+
+    "auto" gives 1 on a CPU, and a power of two up to :data:`AUTO_LANES` on an accelerator.
 
     Raises:
-        SpecError: not "auto" and no number from 1 to 4096.
+        SpecError: the value is neither "auto" nor a number from 1 to 4096.
     """
     if asked == "auto":
         return (lambda count: 1) if kind == "cpu" else (lambda count: min(AUTO_LANES, _power_of_two(count)))
@@ -68,39 +70,41 @@ def _power_of_two(count: int) -> int:
 
 
 def workers(asked: int | None, kind: str, study: StudySpec, left: int) -> int:
-    """How many processes train: one a core or an accelerator, not more than trials are left; 0 is this process.
+    """The number of worker processes; 0 trains in this process.
+
+    By default one per core or accelerator, but no more than there are trials left to train.
 
     Raises:
-        SpecError: no number from 0 to 1024.
+        SpecError: the value is not a number from 0 to 1024.
         InputError: worker processes cannot import the model.
     """
-    at_home = [spec.model for spec in study.trials if spec.model.startswith("__main__:")]
+    in_main = [spec.model for spec in study.trials if spec.model.startswith("__main__:")]
     if asked is None:
-        return 0 if at_home else max(1, min(count(kind), left))
+        return 0 if in_main else max(1, min(count(kind), left))
     if isinstance(asked, bool) or not isinstance(asked, int) or not 0 <= asked <= 1024:
         raise SpecError.must_be("workers", "a number from 0 to 1024", asked)
-    if asked and at_home:
+    if asked and in_main:
         raise InputError(
-            f"the model {registry.label(at_home[0])!r} is defined in the main script or notebook, where worker "
+            f"the model {registry.label(in_main[0])!r} is defined in the main script or notebook, from which worker "
             "processes cannot import it",
             field="model",
-            value=at_home[0],
+            value=in_main[0],
             remedy="move it to a module, or train in this process with workers=0",
         )
     return asked
 
 
 def cores_each(asked: int | None, kind: str, trials: int) -> int:
-    """How many cores train one trial; more than one only where a study has fewer trials than the machine cores.
+    """The number of cores that train one trial; more than one only if a study has fewer trials than there are cores.
 
-    It is the same for all trials of a study, so that their times can be compared, and one where the number of
-    workers was ``asked`` for.
+    It is the same for all trials of a study, so that their times can be compared. It is 1 if the number of workers
+    is given (``asked``).
     """
     return max(1, count("cpu") // max(trials, 1)) if asked is None and kind == "cpu" else 1
 
 
 def count(kind: str) -> int:
-    """Cores of this machine that this process may use, or GPUs; one of any other accelerator."""
+    """The number of cores or GPUs that this process may use; 1 for any other kind of accelerator."""
     if kind == "cpu":
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, len(gpus())) if kind == "gpu" else 1

@@ -20,20 +20,21 @@ from dlbench.ops import native
 from dlbench.spec.programs import Program
 from dlbench.storage import artifacts
 
-#: How much of the cache of compiled programs is kept when a study starts: what was used longest ago goes.
+#: When a study starts, the cache of compiled programs is trimmed to this size, least recently used files first.
 CACHE_BYTES = 2**30
 
 
 def run(
     programs: Sequence[Program], place: Place, stopping: threading.Event, study_dir: Path | None = None
 ) -> Generator[messages.AnyEvent]:
-    """Train every trial and yield what happens, as it happens. Nothing is written but caches.
+    """Train every trial and yield events as they occur. Nothing is written except to caches.
 
     Args:
-        programs: what to train.
-        place: where.
-        stopping: once set, workers save the trials in hand after their epoch and end.
-        study_dir: the study's folder, whose saved states interrupted trials continue from; none unless given.
+        programs: the programs to train.
+        place: where and how to train.
+        stopping: once set, workers finish the current epoch, save the state of their trials and exit.
+        study_dir: the study's folder; interrupted trials continue from the states saved there. Without it, all
+            trials start from the beginning.
 
     Raises:
         WorkerError: workers cannot be started.
@@ -56,7 +57,7 @@ def run(
     environ, lock = dict(os.environ), threading.Lock()
 
     def kernels() -> str | None:
-        """What has to be compiled is compiled once, while the workers start."""
+        """Choose the compiled kernels, compiling them once if necessary, while the workers start."""
         with lock:
             if place.device == "cpu":
                 native.choose(environ)
@@ -79,20 +80,20 @@ def _in_process(
     if place.device == "cpu":
         native.use_cores(place.cores)
 
-    happened: list[messages.AnyEvent] = []
-    worker = Worker(0, place.data_dir, place.checkpoint_every, happened.append, started)
+    events: list[messages.AnyEvent] = []
+    worker = Worker(0, place.data_dir, place.checkpoint_every, events.append, started)
     worker.stopping = stopping
     yield messages.Ready(worker=0, environment=worker.environment)
     while not stopping.is_set() and (job := jobs.next(0)):
         worker.run(job, states(job))
-        yield from happened
-        happened.clear()
+        yield from events
+        events.clear()
 
 
 def _backend_is_up() -> bool:
-    """Whether jax computes in this process already, so that its threads and platform are settled.
+    """Whether jax has already started a backend in this process, so that its threads and platform are fixed.
 
-    jax has no public way to ask that without starting a backend; this attribute is only read.
+    jax has no public way to ask this without starting a backend; this attribute is only read.
     """
     bridge = sys.modules.get("jax._src.xla_bridge")
     return bridge is not None and bool(bridge.backends_are_initialized())

@@ -1,6 +1,6 @@
-"""What a worker computes with: what is set before jax starts, and what is recorded with every result.
+"""The environment of a worker: the variables set before jax starts, and the description recorded with every result.
 
-No jax until :func:`describe` is called, which only workers do.
+jax is imported only by :func:`describe`, which only workers call.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dlbench.storage import manifest
 #: The folder of compiled programs in the cache.
 COMPILED = "xla"
 _PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu", "metal": "mps"}
-#: Configuration of jax that changes numbers.
+#: Settings of jax that change numerical results.
 _JAX_SETTINGS = (
     "jax_enable_x64",
     "jax_default_matmul_precision",
@@ -30,7 +30,7 @@ _JAX_SETTINGS = (
     "jax_numpy_dtype_promotion",
     "jax_random_seed_offset",
 )
-#: What of :func:`describe` can change the bits of a result.
+#: The entries of :func:`describe` that can change the bits of a result.
 _CHANGES_BITS = (
     "backend",
     "devices",
@@ -44,7 +44,7 @@ _CHANGES_BITS = (
 
 
 def configure(environ: MutableMapping[str, str], device: str) -> None:
-    """Set what jax reads when it starts: platform, one thread for a CPU worker, a shared compilation cache."""
+    """Set the variables that jax reads when it starts: platform, one thread on a CPU, shared compilation cache."""
     environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     environ["JAX_PLATFORMS"] = _PLATFORMS[device]
     if device == "cpu":
@@ -56,12 +56,12 @@ def configure(environ: MutableMapping[str, str], device: str) -> None:
 
 
 def xla_threads() -> int:
-    """Threads that XLA's CPU backend computes with; they change bits."""
+    """The number of threads of XLA's CPU backend, which changes the bits of results."""
     return int(os.environ.get("NPROC") or os.cpu_count() or 1)
 
 
 def describe() -> dict[str, Any]:
-    """What this process computes with; ``digest`` tells environments apart whose bits may differ."""
+    """Describe the environment of this process; its ``digest`` differs if the bits of results may differ."""
     import jax
 
     described = {
@@ -81,12 +81,12 @@ def describe() -> dict[str, Any]:
 
 
 def environment_digest(described: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits: equal where nothing that can change bits differs."""
+    """16 hexadecimal digits that are equal for environments in which nothing that can change bits differs."""
     return digest({name: described.get(name) for name in _CHANGES_BITS})[:16]
 
 
 def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What tells two environments apart, each as ``name: recorded → now``."""
+    """The differences between two environments that can change bits, each as ``name: recorded → now``."""
     return [
         f"{name}: {recorded.get(name)} → {now.get(name)}"
         for name in _CHANGES_BITS
@@ -101,5 +101,5 @@ def _processor() -> str:
 
 
 def _kernels(backend: str) -> str | None:
-    """The name of the compiled file that this process uses; it tells source, compiler and processor apart."""
+    """The name of the compiled file that this process uses; it identifies source, compiler and processor."""
     return Path(native.chosen()).stem or None if backend == "cpu" else None

@@ -1,7 +1,7 @@
-"""Which trials a worker gets next. No jax.
+"""The queue of jobs from which workers are served. No jax.
 
-Jobs of one program go to one worker where possible, so that each program is compiled once, the longest first; a
-worker that runs out of work takes jobs from the program with the most left.
+If possible, all jobs of a program go to one worker, the longest first, so that each program is compiled once. A
+worker that runs out of jobs takes some from the program with the most work left.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ class JobQueue:
         self._current: dict[int, list[Job]] = {}
 
     def next(self, worker: int) -> Job | None:
-        """The next job for a worker; ``None`` where nothing is left for it."""
-        mine = self._current.get(worker)
-        if not mine:
-            mine = self._current[worker] = self._new_program()
-        return mine.pop(0) if mine else None
+        """The next job for a worker; ``None`` if nothing is left for it."""
+        jobs = self._current.get(worker)
+        if not jobs:
+            jobs = self._current[worker] = self._new_program()
+        return jobs.pop(0) if jobs else None
 
     def put_back(self, job: Job) -> None:
-        """Return a job whose worker was lost."""
+        """Return the job of a worker that died to the queue."""
         self._waiting.insert(0, [job])
 
     def _new_program(self) -> list[Job]:
         if self._waiting:
             return self._waiting.pop(0)
-        fullest = max(self._current.values(), key=lambda jobs: sum(map(_cost, jobs)), default=[])
-        if sum(map(_cost, fullest)) < COMPILE_S / 4:
+        longest = max(self._current.values(), key=lambda jobs: sum(map(_cost, jobs)), default=[])
+        if sum(map(_cost, longest)) < COMPILE_S / 4:
             return []
-        return fullest
+        return longest
 
 
 def _cost(job: Job) -> float:

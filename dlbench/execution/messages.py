@@ -1,11 +1,11 @@
-"""What happens while a study runs, and how workers and their parent tell each other. No jax.
+"""The events of a running study, and the protocol between workers and their parent process. No jax.
 
 The parent sends :class:`Setup` once, then :class:`Train` for each job, or :class:`Stop`, then closes the connection. A
-worker sends :class:`Ready` once, then for each job :class:`Started`, :class:`EpochEnded`, :class:`StateSaved` now and
-then, and :class:`Finished` or :class:`Failed` for each of its trials, and :class:`Idle` at its end.
+worker sends :class:`Ready` once. For each job it sends :class:`Started`, :class:`EpochEnded` after each epoch,
+:class:`StateSaved` from time to time, :class:`Finished` or :class:`Failed` for each trial, and finally :class:`Idle`.
 
 A message is a line of JSON, followed by the bytes of its files: ``{"message": {...}, "sizes": {path: bytes}}``. Nothing
-is pickled. What workers make travels in messages; only the parent writes the study's folder.
+is pickled. Workers send the files that they produce; only the parent writes to the study's folder.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from dlbench.records import Epoch, Outcome, TrialStatus
 from dlbench.spec.trial import Trial
 
-#: Raised with every change of the messages; both sides must agree.
+#: Increased with every change of the messages; both sides must use the same version.
 PROTOCOL_VERSION = 4
 
 
 class Message(BaseModel):
     """Base of all messages.
 
-    ``files``: what travels beside the JSON, by path.
+    ``files``: content of the files sent along with the JSON, by path.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
@@ -35,11 +35,11 @@ class Message(BaseModel):
 
 
 class Setup(Message):
-    """Parent → worker: what it needs to know first.
+    """Parent → worker: the first message, with the worker's settings.
 
-    ``data_dir``: where the user's data sets lie; ``checkpoint_every``: epochs between saved states; ``started``: when
-    (``time.monotonic``) the parent began to start it; ``kernels``: see :data:`dlbench.ops.native.VARIABLE`; ``cores``:
-    how many train one trial.
+    ``data_dir``: folder of the user's data sets; ``checkpoint_every``: epochs between saved states; ``started``: when
+    (``time.monotonic``) the parent started the worker; ``kernels``: see :data:`dlbench.ops.native.VARIABLE`;
+    ``cores``: number of cores that train one trial.
     """
 
     type: Literal["setup"] = "setup"
@@ -56,7 +56,7 @@ class Setup(Message):
 class Train(Message):
     """Parent → worker: train these trials, one per lane; they share a program and a number of epochs.
 
-    ``files``: the saved states of trials that were interrupted, below the trials' ids.
+    ``files``: the saved states of interrupted trials, in a folder per trial id.
     """
 
     type: Literal["train"] = "train"
@@ -64,13 +64,13 @@ class Train(Message):
 
 
 class Stop(Message):
-    """Parent → worker: save the trial in hand after its epoch, and take no other."""
+    """Parent → worker: save the current trial after its epoch, and do not start another one."""
 
     type: Literal["stop"] = "stop"
 
 
 class Ready(Message):
-    """Worker → parent: the backend is up; this is the environment."""
+    """Worker → parent: the backend has started; describes the environment."""
 
     type: Literal["ready"] = "ready"
     worker: int
@@ -78,7 +78,7 @@ class Ready(Message):
 
 
 class Started(Message):
-    """Worker → parent: these trials are being trained."""
+    """Worker → parent: training of these trials has started."""
 
     type: Literal["started"] = "started"
     worker: int
@@ -86,7 +86,7 @@ class Started(Message):
 
 
 class EpochEnded(Message):
-    """Worker → parent: one more epoch, counted from 1."""
+    """Worker → parent: a trial has finished an epoch, counted from 1."""
 
     type: Literal["epoch"] = "epoch"
     trial_id: str
@@ -95,12 +95,12 @@ class EpochEnded(Message):
 
     @property
     def epoch(self) -> Epoch:
-        """The figures by name."""
+        """The values by name."""
         return Epoch(*self.values)
 
 
 class StateSaved(Message):
-    """Worker → parent: ``files`` are the state of a trial after an epoch, to continue from after an interruption."""
+    """Worker → parent: ``files`` hold the state of a trial after an epoch, for continuing after an interruption."""
 
     type: Literal["state"] = "state"
     trial_id: str
@@ -108,7 +108,7 @@ class StateSaved(Message):
 
 
 class Finished(Message):
-    """Worker → parent: a trial ended with a result; ``files`` are its checkpoint and predictions."""
+    """Worker → parent: a trial has a result; ``files`` hold its checkpoint and predictions."""
 
     type: Literal["finished"] = "finished"
     trial_id: str
@@ -118,7 +118,7 @@ class Finished(Message):
 
 
 class Failed(Message):
-    """Worker → parent, or the engine's own: a trial could not be trained; ``disk``: for want of a disk to write."""
+    """Worker → parent, or from the engine: a trial could not be trained; ``disk``: because the disk is not writable."""
 
     type: Literal["failed"] = "failed"
     trial_id: str
@@ -128,7 +128,7 @@ class Failed(Message):
 
 
 class Idle(Message):
-    """Worker → parent: the job is done; on what the worker has spent its life so far, in seconds by kind."""
+    """Worker → parent: the job is done; ``spent`` is the time since the worker's start, in seconds by kind."""
 
     type: Literal["idle"] = "idle"
     worker: int
@@ -136,7 +136,7 @@ class Idle(Message):
 
 
 class Notice(Message):
-    """The engine's own: something the user should know."""
+    """From the engine: a message for the user."""
 
     type: Literal["notice"] = "notice"
     text: str
@@ -149,27 +149,27 @@ _events: TypeAdapter[AnyEvent] = TypeAdapter(Annotated[AnyEvent, Field(discrimin
 
 
 def encode(message: Message) -> bytes:
-    """A message as it is sent."""
+    """Encode a message for sending."""
     sizes = json.dumps({name: len(content) for name, content in message.files.items()})
     line = f'{{"sizes": {sizes}, "message": {message.model_dump_json()}}}\n'
     return b"".join([line.encode(), *message.files.values()])
 
 
 def read_command(stream: IO[bytes]) -> AnyCommand | None:
-    """The next message of the parent; ``None`` at the end.
+    """Read the next message of the parent; ``None`` at the end of the stream.
 
     Raises:
-        ValueError: it is none that this version knows.
+        ValueError: the message is unknown to this version.
     """
     command: AnyCommand | None = _read(stream, _commands)
     return command
 
 
 def read_event(stream: IO[bytes]) -> AnyEvent | None:
-    """The next message of a worker; ``None`` at the end, or where its death has cut a message short.
+    """Read the next message of a worker; ``None`` at the end of the stream, or if the last message is incomplete.
 
     Raises:
-        ValueError: it is none that this version knows.
+        ValueError: the message is unknown to this version.
     """
     event: AnyEvent | None = _read(stream, _events)
     return event
@@ -181,7 +181,7 @@ def _read(stream: IO[bytes], known: TypeAdapter[Any]) -> Any:
         return None
     frame = json.loads(line)
     if not isinstance(frame, dict) or frame.keys() != {"sizes", "message"}:
-        raise ValueError(f"a message looks like {{'sizes': ..., 'message': ...}}; got {line[:100]!r}")
+        raise ValueError(f"a message must have the form {{'sizes': ..., 'message': ...}}; got {line[:100]!r}")
     received = {}
     for name, size in frame["sizes"].items():
         received[name] = stream.read(size)

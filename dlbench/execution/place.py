@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Place:
-    """Where and how to work.
+    """Where and how to train.
 
     Args:
         device: "cpu", "gpu", "tpu" or "metal".
         workers: number of processes; 0 trains in this one.
-        data_dir: where the user's data sets lie.
-        checkpoint_every: epochs between saved states of a trial; once a minute unless given.
-        cores: how many train one trial, on a CPU.
+        data_dir: folder of the user's data sets.
+        checkpoint_every: epochs between saved states of a trial; by default a state is saved once a minute.
+        cores: number of cores that train one trial, on a CPU.
     """
 
     device: str

@@ -1,4 +1,4 @@
-"""What a study will train, before anything is written. No jax."""
+"""The plan of a study: what will be trained, before anything is written. No jax."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from dlbench.storage.studies import read_statuses
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study will train, before anything is written.
+    """The plan of a study: what will be trained, before anything is written.
 
     Args:
-        study: the study as asked for.
+        study: the study as specified.
         trials: its trials in the study's order, resolved against their data.
-        folder: where it is, or will be, kept.
-        workers: how many processes train; 0 trains in the calling one.
-        cores: how many train one trial, on a CPU.
+        folder: the study's folder, which need not exist yet.
+        workers: number of worker processes; 0 trains in the calling process.
+        cores: number of cores that train one trial, on a CPU.
         device: "cpu", "gpu", "tpu" or "metal".
-        data_dir: where the user's data sets lie.
-        statuses: the status of each trial that ``folder`` holds, by id.
+        data_dir: folder of the user's data sets.
+        statuses: the status of each trial that ``folder`` already holds, by id.
     """
 
     study: StudySpec
@@ -52,7 +52,7 @@ class Plan:
 
     @property
     def programs(self) -> list[Program]:
-        """The trials by the XLA program they share."""
+        """The trials, grouped by the XLA program that they share."""
         return programs.programs(self.trials)
 
     @property
@@ -61,7 +61,7 @@ class Plan:
         return [trial for trial in self.trials if trial.id not in self.done]
 
     def part(self, seeds: Collection[int]) -> Plan:
-        """The plan of the trials with these seeds alone, in the same folder, as it stands now."""
+        """The plan of the trials with these seeds only, in the same folder, with their present statuses."""
         specs = tuple(spec for spec in self.study.trials if spec.seed in seeds)
         return replace(
             self,
@@ -72,7 +72,7 @@ class Plan:
 
     @property
     def estimate_s(self) -> float:
-        """Estimated seconds until the rest is trained."""
+        """Estimated seconds for training the missing trials."""
         return costs.estimate_s(self.missing, max(self.workers, 1))
 
     def _known(self) -> Iterator[tuple[str, TrialStatus]]:

@@ -1,7 +1,7 @@
-"""A pool of workers: who trains what, and what happens when one of them dies. No jax.
+"""A pool of workers: it assigns jobs, and replaces workers that die. No jax.
 
-A worker is sent its next job after the last epoch of the one in hand, so that it need not wait for its parent to record
-that one. A worker that dies is replaced, and its trials are tried again, three times in all.
+A worker is sent its next job after the last epoch of the current one, so that it need not wait for its parent to record
+the results. A worker that dies is replaced, and its trials are tried again, up to three times in all.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from dlbench.execution import messages
 from dlbench.execution.jobs import Job, JobQueue
 from dlbench.execution.processes import Endpoint, Receive
 
-#: How often a trial whose worker died is tried in all, and how many workers in a row may die before they are ready.
+#: How often a trial is tried if its workers die, and how many workers in a row may die before they are ready.
 MAX_ATTEMPTS = 3
-#: Seconds that workers have to save what they are doing when the study is interrupted.
+#: Seconds that workers have to save their trials when the study is interrupted.
 PATIENCE_S = 3.5
-#: Seconds between looks at whether the study is interrupted.
+#: Seconds between checks for an interruption.
 _POLL_S = 0.1
 
 
 @dataclass
 class _Member:
-    """A worker of the pool: what it is doing, and what it has been sent to do next."""
+    """A worker of the pool, with its current job and the job sent ahead."""
 
     endpoint: Endpoint
     job: Job | None = None
@@ -40,12 +40,12 @@ class Pool:
     """Workers that share a queue of jobs.
 
     Args:
-        jobs: what to train.
-        workers: how many workers.
-        start: starts a worker by its number; called with where its events go.
-        states: the saved states of a job's interrupted trials, below their ids.
-        stopping: once set, workers save the trials in hand after their epoch and end; those that take longer than
-            :data:`PATIENCE_S` are killed.
+        jobs: the jobs.
+        workers: number of workers.
+        start: starts the worker with a given number; also receives the function to call with its events.
+        states: returns the saved states of a job's interrupted trials, in a folder per trial id.
+        stopping: once set, workers finish the current epoch, save the state of their trials and exit; those that take
+            longer than :data:`PATIENCE_S` are killed.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Pool:
         self._members: dict[int, _Member] = {}
 
     def run(self) -> Generator[messages.AnyEvent]:
-        """Train every job and yield what happens, as it happens.
+        """Train every job and yield events as they occur.
 
         Raises:
             WorkerError: workers cannot be started.
@@ -116,7 +116,7 @@ class Pool:
         return job
 
     def _handle_exit(self, member: _Member) -> Generator[messages.AnyEvent]:
-        """A worker has died: try its trials again on a new one, or give them up."""
+        """Replace a worker that has died; try its trials again, or report them as failed."""
         number = member.endpoint.number
         ended, last_lines = member.endpoint.how_it_ended()
         del self._members[number]
@@ -125,7 +125,7 @@ class Pool:
         if member.job is None:
             self._startup_failures += 1
             if self._startup_failures == MAX_ATTEMPTS:
-                raise WorkerError(f"the worker {ended} before it was ready:\n{last_lines}")
+                raise WorkerError(f"a worker {ended} before it was ready:\n{last_lines}")
         if member.ahead is not None:
             self._jobs.put_back(member.ahead)
         retry = []

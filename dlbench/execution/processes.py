@@ -1,4 +1,4 @@
-"""Worker processes on this machine, and how to talk to them. No jax."""
+"""Worker processes on this machine, and the communication with them. No jax."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from dlbench.execution import devices, messages
 from dlbench.execution.environment import configure
 from dlbench.execution.place import Place
 
-#: Called with each event of a worker, and with ``None`` when it has ended.
+#: Called with each event of a worker, and with ``None`` when it has exited.
 Receive = Callable[["Endpoint", "messages.AnyEvent | None"], None]
-#: Lines of standard error that are kept to explain a worker's death.
+#: Lines of standard error that are kept to explain why a worker died.
 _KEPT_LINES = 20
 
 
 class Endpoint(Protocol):
-    """A worker, wherever it runs: what the pool needs of it."""
+    """The interface between the pool and a worker, wherever the worker runs."""
 
     number: int
 
     def send(self, message: messages.AnyCommand) -> None:
-        """Send a message; never blocks, and says nothing if the worker is gone: its end is reported as an event."""
+        """Send a message without blocking. If the worker has died, the message is dropped, without an error."""
 
     def kill(self) -> None:
-        """End the worker at once, and wait until it has ended."""
+        """Kill the worker and wait until it has exited."""
 
     def close(self) -> None:
-        """Let the worker end by itself, now that nothing is left for it, and wait until it has ended."""
+        """Let an idle worker exit by itself, and wait until it has."""
 
     def how_it_ended(self) -> tuple[str, str]:
-        """How an ended worker ended, in words ("was killed by SIGKILL"), and its last lines of standard error."""
+        """How the worker exited, in words ("was killed by SIGKILL"), and the last lines of its standard error."""
 
 
 class ProcessEndpoint:
@@ -47,10 +47,10 @@ class ProcessEndpoint:
 
     Args:
         number: the worker's number.
-        place: where and how to work.
-        kernels: called once the process is starting; the compiled kernels that it shall use, see
+        place: where and how to train.
+        kernels: called while the process starts; returns the compiled kernels to use, see
             :data:`dlbench.ops.native.VARIABLE`.
-        receive: called with what the worker sends, from a thread.
+        receive: called from a thread with each event of the worker.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class ProcessEndpoint:
                 stream.write(frame)
                 stream.flush()
             except OSError:
-                return  # it has died; its reader reports that
+                return  # the worker has died; the reading thread reports it
             frame = self._outgoing.get()
         with contextlib.suppress(OSError):
             stream.close()
@@ -132,15 +132,15 @@ class ProcessEndpoint:
         try:
             while (event := messages.read_event(self._process.stdout)) is not None:
                 self._receive(self, event)
-        except ValueError:  # another version's; a worker that is not understood is of no use
+        except ValueError:  # a message of another version
             self._process.kill()
         if not self._closing:
             self._receive(self, None)
 
     def _forward_stderr(self) -> None:
-        """Pass on what the worker, or a user's model, prints, for as long as anybody reads it; keep the last lines.
+        """Forward everything that the worker or a user's model prints to standard error, and keep the last lines.
 
-        The pipe is emptied even where nobody reads any more: a worker must not wait for a terminal that is gone.
+        The pipe is read to its end even if forwarding fails, so that the worker never blocks on a closed terminal.
         """
         assert self._process.stderr is not None
         for line in self._process.stderr:

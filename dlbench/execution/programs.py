@@ -1,4 +1,4 @@
-"""The compiled functions that the trials of one program share, and the arrays they take."""
+"""The compiled functions that the trials of one program share, and the arrays that they take."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dlbench.training.state import Data, Hyper, Keys, Static, TrainState
 
 @dataclass(frozen=True)
 class CompiledProgram:
-    """The compiled functions that the trials of one program share; what compiling all of them took, in seconds."""
+    """The compiled functions that the trials of one program share, and the seconds that compiling them took."""
 
     init: Callable[..., Any]
     train_epoch: Callable[..., Any]
@@ -82,19 +82,20 @@ def compile_program(
     trial: Trial,
     done: dict[object, Executable],
 ) -> CompiledProgram:
-    """Compile what a trial runs, before any of it runs, so that compiling and training are timed apart.
+    """Compile all functions of a trial before running any of them, so that compilation is timed separately.
 
-    Each function is given that part of the static part alone on which it depends, and is shared by programs that
-    agree in it: a batch size makes another epoch, but no other initialisation, validation or test.
+    Each function gets only those fields of the static part on which it depends, and is shared by programs in which
+    these fields are equal. For example, another batch size needs another epoch function, but the same functions for
+    initialisation, validation and testing.
 
     Args:
         static: the static part.
         dataset: the data set.
-        data: the data of one trial, or of as many as there are lanes.
-        keys: its keys, likewise.
-        hyper: its hyper-parameters, likewise.
+        data: the data of one trial, or of one trial per lane.
+        keys: the keys, likewise.
+        hyper: the hyper-parameters, likewise.
         trial: the trial.
-        done: what this process has compiled; grows.
+        done: the functions that this process has already compiled; new ones are added.
 
     Raises:
         InputError: the model cannot be trained.
@@ -156,37 +157,39 @@ def compile_program(
 
 
 def check_model(model: Any, dataset: DeviceData, trial: Trial) -> None:
-    """Trace a model on one image and refuse it if it does not answer with one logit a class.
+    """Trace a model on two images and check that it returns one logit per class.
 
     Raises:
-        InputError: naming the model, what it returned and what was expected.
+        InputError: it does not; names the model, what it returned and what was expected.
     """
     images = jax.ShapeDtypeStruct((2, *dataset.train_images.shape[1:]), jnp.float32)
     keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
     expected = (2, dataset.num_classes)
     name = f"model {trial.spec.model!r}"
-    wanted = f"expected float logits of shape {expected}, one a class, for images float32 {images.shape}"
+    wanted = f"expected float logits of shape {expected}, one per class, for float32 images of shape {images.shape}"
     try:
         logits, variables = jax.eval_shape(lambda x: model.init_with_output(keys, x), images)
     except Exception as error:
-        said = (str(error).splitlines() or [""])[0]
-        raise InputError(f"{name} raised {type(error).__name__}: {said}; {wanted}") from error
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(f"{name} raised {type(error).__name__}: {reason}; {wanted}") from error
     dtype = getattr(logits, "dtype", None)
     if dtype is None or logits.shape != expected or not jnp.issubdtype(dtype, jnp.floating):
         found = type(logits).__name__ if dtype is None else f"{dtype.name} {logits.shape}"
         raise InputError(f"{name} returned {found}; {wanted}")
     if not jax.tree.leaves(variables.get("params")):
-        raise InputError(f"{name} has no parameters to train; expected a flax module with some in 'params'")
+        raise InputError(
+            f"{name} has no parameters to train; expected a Flax module with parameters in 'params'"
+        )
     unknown = set(variables) - {"params", "batch_stats"}
     if unknown:
         raise InputError(
-            f"{name} keeps {', '.join(sorted(unknown))}; only 'params' and 'batch_stats' "
-            "are trained, saved and restored"
+            f"{name} has variables in {', '.join(sorted(unknown))}; only the collections 'params' and 'batch_stats' "
+            "are supported"
         )
 
 
 def inputs_of(trial: Trial) -> tuple[Keys, Hyper]:
-    """Keys and hyper-parameters of a trial; the purposes that do not vary keep seed 0."""
+    """Keys and hyper-parameters of a trial; purposes that do not follow the seed use seed 0."""
     spec = trial.spec
     varied = _purpose_keys(spec.seed)
     fixed = varied if spec.vary == "all" else _purpose_keys(0)
@@ -209,12 +212,12 @@ def _purpose_keys(seed: int) -> Keys:
 
 
 def lane_of(tree: Any, lane: int, lanes: int) -> Any:
-    """One lane of a tree of arrays; the whole where there are no lanes."""
+    """One lane of a tree of arrays; the tree itself if there are no lanes."""
     return tree if lanes == 1 else jax.tree.map(lambda leaf: leaf[lane], tree)
 
 
 def stack(inputs: list[Any], lanes: int) -> Any:
-    """Trees of arrays with a leading lane axis; the tree itself where there are no lanes.
+    """Stack trees of arrays along a leading lane axis; the tree itself if there are no lanes.
 
     Arrays that all the trees share, such as a data set's images, stay as they are.
     """

@@ -1,4 +1,4 @@
-"""Write down what happens while a study is trained, as it happens; end it in order when asked to. No jax."""
+"""Record the events of a study while it is trained, and handle interruptions. No jax."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from dlbench.storage import artifacts, manifest
 from dlbench.storage.database import explained
 from dlbench.storage.store import Store
 
-#: Seconds between records of what the workers have spent.
+#: Seconds between records of the time that the workers have spent.
 _WRITE_AFTER_S = 1.0
 
 
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets; the second interrupts at once."""
+    """A :class:`threading.Event` that the first SIGINT or SIGTERM sets; a second signal interrupts immediately."""
     stopping = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopping
@@ -44,28 +44,28 @@ def interruptible() -> Iterator[threading.Event]:
 
 
 class _Times:
-    """What the workers of a study spend, by kind: with their waiting it adds up to workers times wall clock."""
+    """The time that the workers of a study spend, by kind; it adds up to workers times wall clock."""
 
     def __init__(self, before: dict[str, float], workers: int, since: float) -> None:
         self._before, self._workers, self._since = before, workers, since
-        self._dead: list[dict[str, float]] = []
-        self._living: dict[int, dict[str, float]] = {}
+        self._replaced: list[dict[str, float]] = []
+        self._current: dict[int, dict[str, float]] = {}
         self._written = since
 
-    def hear(self, event: messages.Ready | messages.Idle) -> bool:
-        """Take note; whether it is time to write the total down."""
+    def update(self, event: messages.Ready | messages.Idle) -> bool:
+        """Take an event into account; returns whether the total should be recorded now."""
         if isinstance(event, messages.Ready):
-            self._dead.append(self._living.pop(event.worker, {}))  # a new worker takes its place
+            self._replaced.append(self._current.pop(event.worker, {}))
             return False
-        self._living[event.worker] = event.spent
+        self._current[event.worker] = event.spent
         due = time.monotonic() - self._written > _WRITE_AFTER_S
         self._written = time.monotonic() if due else self._written
         return due
 
     def total(self) -> dict[str, float]:
-        """Seconds by kind, those of earlier commands included; what no worker has accounted for is waiting."""
-        lives = [*self._dead, *self._living.values()]
-        spent = {kind: sum(life.get(kind, 0.0) for life in lives) for kind in TIME_KINDS if kind != "wait"}
+        """Seconds by kind, including those of earlier commands; time that no worker reported counts as waiting."""
+        workers = [*self._replaced, *self._current.values()]
+        spent = {kind: sum(each.get(kind, 0.0) for each in workers) for kind in TIME_KINDS if kind != "wait"}
         spent["wait"] = self._workers * (time.monotonic() - self._since) - sum(spent.values())
         return {kind: self._before.get(kind, 0.0) + spent[kind] for kind in TIME_KINDS}
 
@@ -74,24 +74,24 @@ def record(
     store: Store,
     trials: dict[str, Trial],
     described: dict[str, Any],
-    happening: Generator[messages.AnyEvent],
-    tell: Callable[[messages.AnyEvent], None],
+    events: Generator[messages.AnyEvent],
+    notify: Callable[[messages.AnyEvent], None],
     workers: int,
     since: float,
 ) -> None:
-    """Write down every event, then pass it on.
+    """Record every event, then pass it on.
 
     Args:
-        store: the study's results, open for writing.
+        store: the study's store, open for writing.
         trials: the study's trials by id.
-        described: the manifest, to be completed by what the first worker runs on.
-        happening: what happens.
-        tell: called with each event, once it is written.
-        workers: how many train.
+        described: the manifest; the environment of the first worker is added to it.
+        events: the events of the study.
+        notify: called with each event after it is recorded.
+        workers: number of workers.
         since: when (``time.monotonic``) the command began; the workers' waiting counts from there.
 
     Raises:
-        StoreError: the disk refuses to be written.
+        StoreError: the disk cannot be written.
     """
     from dlbench.storage.tensorboard import TensorBoardWriter
 
@@ -99,15 +99,15 @@ def record(
     recorded = False
     times = _Times(store.times(), workers, since)
 
-    def note(event: messages.AnyEvent) -> None:
+    def record_event(event: messages.AnyEvent) -> None:
         nonlocal recorded
         match event:
             case messages.Ready() if not recorded:
                 store.add_manifest(described | {"device": event.environment})
                 manifest.write(store.folder, described | {"device": event.environment})
                 recorded = True
-            case messages.Ready() | messages.Idle() if times.hear(event):
-                store.spend(times.total())
+            case messages.Ready() | messages.Idle() if times.update(event):
+                store.set_times(times.total())
             case messages.Started():
                 store.start(event.trial_ids)
                 for trial_id in event.trial_ids:
@@ -123,26 +123,26 @@ def record(
                 history = [Epoch(*values) for values in event.history]
                 writer.finish(trials[event.trial_id], event.outcome)
                 store.finish(event.trial_id, event.status, event.outcome, history)
-                artifacts.forget_states(folder)
+                artifacts.remove_states(folder)
             case messages.Failed(disk=True):
                 raise StoreError(
-                    f"the disk under {store.folder} refuses to be written: {event.reason}; free some space or make "
-                    "it writable, then give the same command again: what is done is kept"
+                    f"the disk that holds {store.folder} cannot be written: {event.reason}; free some space or make "
+                    "it writable, then run the same command again: finished trials are kept"
                 )
             case messages.Failed():
                 error = f"{event.reason}\n\n{event.traceback}".strip()
                 store.finish(event.trial_id, TrialStatus.FAILED, error=error)
 
     try:
-        for event in happening:
+        for event in events:
             try:
-                note(event)
+                record_event(event)
             except OSError:
                 with explained(store.folder):
                     raise
-            tell(event)
-        store.spend(times.total())
+            notify(event)
+        store.set_times(times.total())
     finally:
-        happening.close()
+        events.close()
         with contextlib.suppress(OSError):
             writer.close()

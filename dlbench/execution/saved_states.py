@@ -1,7 +1,8 @@
-"""The state of a trial that is not finished, by orbax, so that a long trial continues where it was interrupted.
+"""The saved states of unfinished trials, written with orbax, from which interrupted trials continue.
 
-A state is a handful of files, which the worker makes in a folder of its own and sends to its parent. A state that is
-torn, damaged or of another environment is not used: an older one, or the trial's beginning, gives the same bits.
+A state consists of a few files, which the worker writes to a temporary folder and sends to its parent. A state that is
+incomplete, damaged or from another environment is not used. Continuing from an older state, or training the trial from
+the beginning, gives the same bits.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ def save(trial: Trial, progress: Progress, environment: str, scratch: Path) -> d
 
     Args:
         trial: the trial.
-        progress: how far it is.
-        environment: the digest of what it is trained with.
-        scratch: a folder to make files in; left empty.
+        progress: its state and history so far.
+        environment: the digest of the environment in which it is trained.
+        scratch: a folder for temporary files; empty afterwards.
     """
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(progress.state)]
     about = {
@@ -77,15 +78,15 @@ def restore(
     warn: Callable[[str], None],
     scratch: Path,
 ) -> Progress | None:
-    """The newest state that is whole and of this environment, or ``None``.
+    """Restore the newest undamaged state of this environment; ``None`` if there is none.
 
     Args:
         kept: the files of the trial's saved states.
-        trial: the trial, which the state must belong to.
-        environment: the digest of what it is trained with now.
-        example: a state (shapes will do) whose structure the restored one takes.
+        trial: the trial to which the state must belong.
+        environment: the digest of the present environment.
+        example: a state, or its shapes, with the structure of the state to restore.
         warn: called with the reason for each state that is not used.
-        scratch: a folder to put the files in; left empty.
+        scratch: a folder for temporary files; empty afterwards.
     """
     mine = {name: content for name, content in kept.items() if name.startswith(f"{STATE}/")}
     write(scratch, mine, depth=2)
@@ -101,7 +102,7 @@ def restore(
                 return progress
             warn(
                 f"the state of trial {trial.id} after epoch {number} was saved in another environment ({saved_in}, now "
-                f"{environment}) and is not used, because its bits could differ: the trial starts again"
+                f"{environment}) and is not used, because bits could differ; the trial is trained from the beginning"
             )
         return None
     finally:
@@ -120,7 +121,7 @@ def _read(path: Path, trial: Trial, example: TrainState) -> tuple[Progress, str 
         ).state
     leaves = [np.asarray(stored[name]) for name in sorted(stored)]
     if tree_digest(leaves) != about["digest"]:
-        raise ValueError("its digest is not the recorded one")
+        raise ValueError("its digest differs from the recorded one")
     state = jax.tree.unflatten(jax.tree.structure(example), leaves)
     history = tuple(Epoch(*map(float.fromhex, epoch)) for epoch in about["history"])
     return Progress(state, history, about["spent"]), about.get("environment")

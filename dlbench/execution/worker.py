@@ -1,8 +1,8 @@
-"""Train the trials of one program at a time on one device, and report what happens.
+"""Train trials on one device, one program at a time, and report events.
 
-:class:`Worker` does the work, in whichever process. ``python -m dlbench.execution.worker`` is a process that does it
-for a parent, over pipes (see :mod:`dlbench.execution.messages`); given the argument ``environment``
-it prints what it computes with.
+:class:`Worker` trains in any process. ``python -m dlbench.execution.worker`` starts a worker process that is
+controlled by its parent over pipes (see :mod:`dlbench.execution.messages`); with the argument ``environment`` it
+prints a description of the environment instead.
 """
 
 from __future__ import annotations
@@ -53,31 +53,31 @@ from dlbench.spec.registry import CRITERIA
 from dlbench.spec.trial import Trial
 from dlbench.storage import checkpoints
 from dlbench.storage.artifacts import Files
-from dlbench.storage.database import is_out_of_room
+from dlbench.storage.database import is_disk_error
 from dlbench.training.augmentation import augment
 from dlbench.training.metrics import classification_metrics
 from dlbench.training.state import Data, Hyper, Keys, TrainState, static_part
 
-#: Labels the draws of the augmented test images; the same for every trial.
+#: Seed of the augmentation of test images, the same for every trial.
 AUGMENTED_TEST_SEED = 0
-#: Seconds between saved states of a trial where nobody asked for a number of epochs.
+#: Seconds between saved states of a trial, unless a number of epochs is given.
 SAVE_AFTER_S = 60.0
 Emit = Callable[[messages.AnyEvent], None]
 
 
 class Interrupted(Exception):  # noqa: N818
-    """The parent wants to end."""
+    """The parent has asked the worker to stop."""
 
 
 class Worker:
-    """Trains trials on this process's default device and reports what happens.
+    """Trains trials on this process's default device and reports events.
 
     Args:
         number: the worker's number in its study.
-        data_dir: where the user's data sets lie.
-        checkpoint_every: epochs between saved states of a trial; once a minute unless given.
+        data_dir: folder of the user's data sets.
+        checkpoint_every: epochs between saved states of a trial; by default a state is saved once a minute.
         emit: called with each event.
-        started: when (``time.monotonic``) the worker's life began; now unless given.
+        started: when (``time.monotonic``) the worker was started; by default now.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Worker:
         self.number, self.data_dir, self.emit = number, data_dir, emit
         self.checkpoint_every = checkpoint_every
         self.environment = environment.describe()
-        #: Set to have the trial in hand saved after its epoch and left.
+        #: Once set, the current trial is saved after its epoch and interrupted.
         self.stopping = threading.Event()
         self._data: dict[str, DeviceData] = {}
         self._splits: dict[object, data.Split] = {}
@@ -101,29 +101,31 @@ class Worker:
         self._scratch = tempfile.TemporaryDirectory(prefix="dlbench-worker-")
 
     def run(self, trials: Sequence[Trial], states: Files | None = None) -> None:
-        """Train trials that share a program and a number of epochs, one per lane; whatever happens, end with Idle.
+        """Train trials that share a program and a number of epochs, one per lane.
+
+        The last event is always :class:`~dlbench.execution.messages.Idle`, even if trials fail.
 
         Args:
             trials: the trials.
-            states: the saved states of those that were interrupted, below their ids.
+            states: the saved states of interrupted trials, in a folder per trial id.
         """
         self._clock.lap("wait")
         if not self.stopping.is_set():
             self._try(trials, states or {})
         self._clock.lap("io")
-        self.emit(messages.Idle(worker=self.number, spent=self._clock.life))
+        self.emit(messages.Idle(worker=self.number, spent=self._clock.total))
 
     def _try(self, trials: Sequence[Trial], states: Files) -> None:
         self.emit(messages.Started(worker=self.number, trial_ids=tuple(trial.id for trial in trials)))
         try:
             self._train(trials, states)
         except Interrupted:
-            pass  # its state is kept; the trial goes on another time
+            pass  # the state is saved, and the trial can be continued from it
         except Exception as error:
             text = traceback.format_exc()
             for trial in trials:
                 reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-                disk = is_out_of_room(error)
+                disk = is_disk_error(error)
                 self.emit(messages.Failed(trial_id=trial.id, reason=reason, traceback=text, disk=disk))
             self._clock.take()
 
@@ -147,7 +149,7 @@ class Worker:
         clock.lap("compile")
         state, histories = self._epochs(trials, program, inputs, states, clock)
         logits = np.asarray(program.predict(state.best_params, state.best_batch_stats, dataset.test_images))
-        moved = self._augmented_logits(trials, program, state, dataset)
+        augmented = self._augmented_logits(trials, program, state, dataset)
         clock.lap("eval")
         finished = []
         for lane, (trial, split) in enumerate(zip(trials, splits, strict=True)):
@@ -157,8 +159,8 @@ class Worker:
             if histories[lane][-1].is_finite:
                 tested, made = self._test(trial, dataset, own, lane_of(logits, lane, lanes))
                 outcome |= tested
-                if moved is not None and _tests_augmented(trial):
-                    hits = lane_of(moved, lane, lanes).argmax(axis=1) == dataset.test_labels
+                if augmented is not None and _tests_augmented(trial):
+                    hits = lane_of(augmented, lane, lanes).argmax(axis=1) == dataset.test_labels
                     outcome["test_accuracy_augmented"] = float(hits.mean())
             finished.append((outcome, made))
         clock.lap("io")
@@ -183,7 +185,7 @@ class Worker:
         """Train until the last epoch, or until every lane has diverged.
 
         Raises:
-            Interrupted: the parent wants to end; the state is kept.
+            Interrupted: the parent has asked the worker to stop; the state is saved.
         """
         state = program.init(*inputs)
         state, histories = self._restored(trials, state, states, clock)
@@ -229,7 +231,7 @@ class Worker:
     def _restored(
         self, trials: Sequence[Trial], state: TrainState, states: Files, clock: Clock
     ) -> tuple[TrainState, list[list[Epoch]]]:
-        """Where these trials were interrupted, if all of them were, after the same epoch; else their beginning."""
+        """The saved states of these trials if all have one of the same epoch, else the initial state."""
         lanes = trials[0].lanes
         example = lane_of(state, 0, lanes)
 
@@ -266,7 +268,7 @@ class Worker:
     def _outcome(
         self, trial: Trial, split: data.Split, history: list[Epoch], state: TrainState
     ) -> dict[str, Any]:
-        """What is known of every trial that ran, diverged ones included, as a flat record."""
+        """The values known for every trial that was trained, including diverged ones, as a flat record."""
         diverged = not history[-1].is_finite
         losses = [epoch.train_loss for epoch in history]
         best = int(state.best_epoch)
@@ -290,7 +292,7 @@ class Worker:
     def _test(
         self, trial: Trial, dataset: DeviceData, state: TrainState, logits: np.ndarray[Any, Any]
     ) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """Metrics on the test images, and the trial's files: checkpoint, predictions."""
+        """Metrics on the test images, and the trial's files: checkpoint and predictions."""
         scratch = Path(self._scratch.name)
         best = checkpoints.best_files(
             trial, dataset.num_classes, state.best_params, state.best_batch_stats, scratch
@@ -319,10 +321,10 @@ class Worker:
             found = data.load(trial.spec.dataset, self.data_dir)
             if found.digest != trial.data_digest:
                 raise InputError(
-                    f"data set {trial.spec.dataset!r} has changed: its digest is {found.digest[:12]}, "
-                    f"the trial was planned with {trial.data_digest[:12]}"
+                    f"data set {trial.spec.dataset!r} has changed since the trial was planned: its digest is "
+                    f"{found.digest[:12]}, expected {trial.data_digest[:12]}"
                 )
-            self._data.clear()  # one at a time: full data sets are large
+            self._data.clear()  # only one data set is kept in memory, because they can be large
             self._data[trial.data_digest] = DeviceData.of(found)
         return self._data[trial.data_digest]
 
@@ -354,39 +356,41 @@ def _tests_augmented(trial: Trial) -> bool:
 
 
 class Clock:
-    """Seconds by kind, from lap to lap: every moment of a worker's life is spent on something.
+    """Seconds by kind, measured from lap to lap, so that all of a worker's time is accounted for.
 
-    ``life`` adds up to the time since ``started``; ``job`` is the part that the trials in hand have to answer for,
-    the worker's start or waiting before them included, and what they had spent when they were interrupted.
+    ``total`` adds up to the time since ``started``. ``job`` is the part that counts towards the current trials. It
+    includes the worker's start or its waiting before them, and the time that they had spent before an interruption.
     """
 
     def __init__(self, started: float) -> None:
-        self.life = dict.fromkeys(TIME_KINDS, 0.0)
+        self.total = dict.fromkeys(TIME_KINDS, 0.0)
         self.job = dict.fromkeys(TIME_KINDS, 0.0)
         self._last = started
 
     def lap(self, kind: str) -> None:
-        """The time since the last lap was spent on this."""
+        """Count the time since the last lap as time of this kind."""
         now = time.monotonic()
-        self.life[kind] += now - self._last
+        self.total[kind] += now - self._last
         self.job[kind] += now - self._last
         self._last = now
 
     def take(self) -> dict[str, float]:
-        """What the trials in hand have spent; from here on it is the next ones'."""
+        """The time that the current trials have spent; starts again from zero for the next ones."""
         spent, self.job = self.job, dict.fromkeys(TIME_KINDS, 0.0)
         return spent
 
 
 def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
-    """Do what the parent says until it closes the pipe, then end at once, even in the middle of a trial."""
+    """Execute the parent's commands until it closes the pipe, then exit at once, even in the middle of a trial."""
     received: queue.SimpleQueue[messages.Train] = queue.SimpleQueue()
 
     def listen() -> None:
         while True:
             try:
                 command = messages.read_command(commands)
-            except ValueError as error:  # another version's; the parent hears of it by this worker's end
+            except (
+                ValueError
+            ) as error:  # a message of another version; the parent notices that this worker exits
                 print(f"this worker does not understand its parent: {error}", file=sys.stderr, flush=True)
                 os._exit(1)
             if command is None:
@@ -408,7 +412,9 @@ def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
 
     setup = messages.read_command(commands)
     if not isinstance(setup, messages.Setup) or setup.version != messages.PROTOCOL_VERSION:
-        raise InputError("the parent speaks another version of the protocol; use one dlbench throughout")
+        raise InputError(
+            "the parent uses another version of the protocol; use one version of dlbench throughout"
+        )
     sys.path.extend(path for path in setup.sys_path if path not in sys.path)
     if setup.kernels is not None:
         os.environ[native.VARIABLE] = setup.kernels
@@ -422,11 +428,11 @@ def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
 
 
 def main() -> None:
-    """The worker process: what anybody prints goes to standard error, answers have a pipe of their own."""
+    """Run a worker process. Standard output is redirected to standard error; events use a pipe of their own."""
     if sys.argv[1:] == ["environment"]:
         json.dump(environment.describe(), sys.stdout)
         return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interruptions
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     serve(sys.stdin.buffer, answers)

@@ -1,6 +1,6 @@
 """Studies in YAML files.
 
-A file says what the flags say::
+A file has the fields of a trial as keys::
 
     description: Does batch normalisation help a small CNN?   # optional
     design: grid            # or comparison, or single; grid unless given
@@ -9,18 +9,18 @@ A file says what the flags say::
     epochs: 3               # = num_epochs
     model.dropout_rate: 0.2 # an argument of the model; Stabilized(dropout_rate=0.2) says the same
     seeds: 5                # = seed: [0, 1, 2, 3, 4]
-    grids:                  # optional: each is merged over the rest, and the study is all of them
+    grids:                  # optional: the study is all of these grids, each with the values above
       - {optimizer: adam}
       - {optimizer: sgd, lr: [1e-2, 1e-1]}
-    claims:                 # optional: what is expected, said before it is tried
+    claims:                 # optional: what you expect, stated before training
       - says: Batch normalisation gains half a point
-        better: {model: Stabilized}     # or varies: {...}, of the variation between seeds
+        better: {model: Stabilized}     # or varies: {...}, which compares the variation between seeds
         than: {model: Baseline}
-        figure: test_accuracy           # unless given; on a side, for that side alone
+        figure: test_accuracy           # optional, this is the default; each side can have its own
         points: 0.5                     # optional
 
-Every value is checked where it stands: errors name file and line. ``kind`` is another name of ``design``, with the
-values grid, compare-archs and train.
+Every value is checked as it is read, and errors name the file and the line. ``kind`` is another name of ``design``,
+with the values grid, compare-archs and train.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from dlbench.spec.parts import is_closed
 from dlbench.spec.study import DESIGNS, KINDS, Design
 from dlbench.spec.trial import PARTS, TrialSpec, make_trial_spec
 
-#: Longer files are refused; a device that never ends can be named as a file, too.
+#: Longer files are refused: a path can also name a device that never ends.
 MAX_CHARACTERS = 1_000_000
 
 _FIELDS = (*TrialSpec.model_fields, *ALIASES)
@@ -53,16 +53,16 @@ _SIDE_KEYS = ("figure", *(name for name in _FIELDS if name != "seeds"))
 
 @dataclass(frozen=True)
 class Config:
-    """A study as a file says it.
+    """A study as described by a file.
 
     Attributes:
-        path: the file.
+        path: the path of the file.
         design: the design of the study.
-        description: what it is for, in words.
-        grids: values by field of each grid; the study is all of them.
+        description: the purpose of the study, in words.
+        grids: the grids of the study, each a mapping from field to values.
         places: file and line where each field is first given.
-        claims: what it says of its trials beforehand.
-        text: the file.
+        claims: the claims about the study's trials.
+        text: the content of the file.
     """
 
     path: Path
@@ -76,7 +76,7 @@ class Config:
 
 @dataclass
 class _Section:
-    """A mapping of the file: values by field, and the lines of what it says beside them."""
+    """A mapping of the file: the values of trial fields, and the YAML nodes of all other keys."""
 
     values: dict[str, list[Any]] = field(default_factory=dict)
     others: dict[str, yaml.Node] = field(default_factory=dict)
@@ -86,7 +86,7 @@ def read(path: Path) -> Config:
     """Read and check a file.
 
     Raises:
-        ConfigError: it cannot be read, or something in it breaks a rule; with file and line.
+        ConfigError: the file cannot be read, or a value breaks a rule; names the file and the line.
     """
     text = _text(path)
     reader = _Reader(path, text)
@@ -102,14 +102,16 @@ def read(path: Path) -> Config:
 
 
 def read_claims(text: str, path: Path) -> tuple[str, tuple[Claim, ...]]:
-    """The description and the claims of a file's text; what it would train is not looked at, and no code runs.
+    """Read only the description and the claims of a file.
+
+    The fields of trials are not checked, so no model is looked up and no user code is imported.
 
     Args:
-        text: the file.
-        path: its name, for errors.
+        text: the content of the file.
+        path: the path of the file, for errors.
 
     Raises:
-        ConfigError: something in them breaks a rule; with file and line.
+        ConfigError: a claim breaks a rule; names the file and the line.
     """
     reader = _Reader(path, text)
     top = reader.section(reader.root(), _KEYS, values=False)
@@ -121,7 +123,7 @@ def _text(path: Path) -> str:
         with path.open(encoding="utf-8") as file:
             text = file.read(MAX_CHARACTERS + 1)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"the configuration file {path} cannot be read: {reason}") from None
     if len(text) > MAX_CHARACTERS:
         raise ConfigError(f"the configuration file {path} is longer than {MAX_CHARACTERS:,} characters")
@@ -129,7 +131,7 @@ def _text(path: Path) -> str:
 
 
 class _Reader:
-    """Walks the nodes of a YAML document, which know their lines."""
+    """Reads a YAML document node by node, because nodes know their line numbers."""
 
     def __init__(self, path: Path, text: str) -> None:
         self.path = path
@@ -167,11 +169,11 @@ class _Reader:
         if node is None:
             return default
         if not isinstance(node, yaml.ScalarNode):
-            raise self.error(node, "one value is needed here, not a list or mapping")
+            raise self.error(node, "expected a single value; got a list or mapping")
         return self._value(node)
 
     def design(self, given: Mapping[str, yaml.Node]) -> Design:
-        """What the file says of its design, under either name."""
+        """The design, given as ``design`` or ``kind``."""
         if {"design", "kind"} <= given.keys():
             raise self.error(given["kind"], "kind is another name of design; keep one of them")
         for key, known in (("design", [*KINDS]), ("kind", [*KINDS.values()])):
@@ -185,7 +187,7 @@ class _Reader:
     def grids(self, node: yaml.Node | None) -> list[dict[str, list[Any]]]:
         if node is None:
             return []
-        self._untagged(node)
+        self._refuse_tag(node)
         if not isinstance(node, yaml.SequenceNode) or not node.value:
             raise self.error(node, "grids must be a list of mappings, such as '- {optimizer: sgd, lr: 0.1}'")
         return [self.section(part, _FIELDS).values for part in node.value]
@@ -203,7 +205,7 @@ class _Reader:
     def claims(self, node: yaml.Node | None) -> tuple[Claim, ...]:
         if node is None:
             return ()
-        self._untagged(node)
+        self._refuse_tag(node)
         if not isinstance(node, yaml.SequenceNode) or not node.value:
             raise self.error(
                 node, "claims must be a list of mappings, each with says, better (or varies) and than"
@@ -217,44 +219,47 @@ class _Reader:
         says, spread = self.scalar(given["says"], ""), "varies" in given
         if not isinstance(says, str) or not says.strip():
             raise self.error(given["says"], f"says must be a sentence; got {shown(says)}")
-        figure = self._figure(given.get("figure"), "test_accuracy")
-        first = self._side(given["varies" if spread else "better"], figure)
-        second = self._side(given["than"], figure)
+        metric = self._metric(given.get("figure"), "test_accuracy")
+        first = self._side(given["varies" if spread else "better"], metric)
+        second = self._side(given["than"], metric)
         if MEASURES[first.figure] != MEASURES[second.figure]:
             raise self.error(given["than"], f"{first.figure} and {second.figure} cannot be compared")
         points = self.scalar(given.get("points"), None)
         if points is not None and (spread or isinstance(points, bool) or not isinstance(points, int | float)):
-            problem = "varies states no difference; leave points out" if spread else "points must be a number"
+            problem = (
+                "points applies only to better; leave points out" if spread else "points must be a number"
+            )
             raise self.error(given["points"], f"{problem}; got {shown(points)}")
         return Claim(" ".join(says.split()), first, second, spread, points)
 
-    def _side(self, node: yaml.Node, figure: str) -> Selection:
+    def _side(self, node: yaml.Node, metric: str) -> Selection:
         side = self.section(node, _SIDE_KEYS, trained=False)
         fields = tuple((name, tuple(values)) for name, values in side.values.items())
         if not fields:
             raise self.error(node, "this selects every trial; name a field, such as {model: Baseline}")
-        return Selection(fields, self._figure(side.others.get("figure"), figure), self.place(node))
+        return Selection(fields, self._metric(side.others.get("figure"), metric), self.place(node))
 
-    def _figure(self, node: yaml.Node | None, default: str) -> str:
-        figure = self.scalar(node, default)
-        if node is not None and figure not in MEASURES:
-            raise self.error(node, unknown("figure", figure, MEASURES))
-        return str(figure)
+    def _metric(self, node: yaml.Node | None, default: str) -> str:
+        """The metric that a claim is about; the key in the file is ``figure``."""
+        metric = self.scalar(node, default)
+        if node is not None and metric not in MEASURES:
+            raise self.error(node, unknown("figure", metric, MEASURES))
+        return str(metric)
 
     def section(
         self, node: yaml.Node, keys: tuple[str, ...], *, values: bool = True, trained: bool = True
     ) -> _Section:
-        """Read one mapping: each key known and given once, each value possible.
+        """Read one mapping and check that each key is known and given once, and that each value is possible.
 
         Args:
             node: the mapping.
-            keys: those it may have.
+            keys: the keys that are allowed.
             values: whether to read the fields of trials.
-            trained: whether they are those of trials to train; else no model is looked up.
+            trained: whether the fields describe trials to train; if not, models are not looked up.
         """
-        self._untagged(node)
+        self._refuse_tag(node)
         if not isinstance(node, yaml.MappingNode):
-            raise self.error(node, f"'key: value' is needed here; got {shown(self._value(node))}")
+            raise self.error(node, f"expected 'key: value'; got {shown(self._value(node))}")
         section = _Section()
         lines: dict[str, str] = {}
         for key_node, value_node in node.value:
@@ -264,7 +269,7 @@ class _Reader:
                 raise self.error(key_node, unknown("key", key, keys))
             name = ALIASES.get(key, key)
             if name in lines:
-                raise self.error(key_node, f"{key!r} is given already at {lines[name]}; keep one of them")
+                raise self.error(key_node, f"{key!r} is already given at {lines[name]}; keep one of them")
             lines[name] = self.place(key_node)
             is_field = is_path or key in _FIELDS
             if is_field and values:
@@ -281,7 +286,7 @@ class _Reader:
                 return list(designs.first_seeds(self._value(node)))
             except InputError as error:
                 raise self.error(node, error) from None
-        self._untagged(node)
+        self._refuse_tag(node)
         items = node.value if isinstance(node, yaml.SequenceNode) else [node]
         items = _rejoined(items) if name in PARTS else items
         values = [self._value(item) for item in items]
@@ -294,17 +299,17 @@ class _Reader:
         self._check(node, name, values)
         return values
 
-    def _untagged(self, node: yaml.Node) -> None:
-        """Lists and mappings are read as they stand; a tag would ask for something else."""
+    def _refuse_tag(self, node: yaml.Node) -> None:
+        """Raise an error if a list or mapping has a YAML tag, which would ask for another type."""
         usual: dict[type[yaml.Node], str] = {
             yaml.SequenceNode: "tag:yaml.org,2002:seq",
             yaml.MappingNode: "tag:yaml.org,2002:map",
         }
         if node.tag != usual.get(type(node), node.tag):
-            raise self.error(node, f"the tag {shown(node.tag)} has no place here; leave it out")
+            raise self.error(node, f"the tag {shown(node.tag)} is not supported; leave it out")
 
     def _checked(self, node: yaml.Node, name: str, value: Any) -> Any:
-        """A value as a trial would have it; a part as it is written, an argument as it is."""
+        """A value as :class:`TrialSpec` converts it; a part as it is written, an argument as it is."""
         part, _, argument = name.partition(".")
         try:
             if argument:

@@ -1,9 +1,9 @@
-"""When a growing comparison is looked at, and how strictly: a schedule fixed before the data are seen. No jax.
+"""The schedule of looks of a growing comparison, fixed before the data are seen. No jax.
 
-A test repeated as seeds are added finds a difference that is not there far more often than its level says.
-So the looks are planned (after 5, 10, 15 and 20 seeds, say), and each has a level of its own
-(:func:`dlbench.stats.sequential_alpha`); together they err in at most 5 % of studies, wherever one stops.
-Between looks nothing is judged: seeds that are trained in part would be one look more.
+Testing again and again as seeds are added finds differences that do not exist, far more often than the level of
+the test says. The looks at the data are therefore planned (for example after 5, 10, 15 and 20 seeds), and each has
+its own level (:func:`dlbench.stats.sequential_alpha`). Together they are wrong in at most 5 % of studies, wherever
+the study stops. Nothing is tested between looks, because that would be an additional look.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dlbench.spec.designs import MAX_TRIALS
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import make_trial_spec
 
-#: Each look costs level, so larger budgets are looked at in larger steps, not more often.
+#: Each additional look makes the level of all looks stricter, so large studies have larger steps, not more looks.
 MAX_LOOKS = 10
 
 
@@ -26,7 +26,7 @@ class Look:
     """One look at the data.
 
     Attributes:
-        number: which one, from 1.
+        number: the number of the look, counted from 1.
         schedule: the number of seeds at each look.
     """
 
@@ -35,58 +35,59 @@ class Look:
 
     @property
     def num_seeds(self) -> int:
-        """Seeds behind it."""
+        """Number of seeds per configuration at this look."""
         return self.schedule[self.number - 1]
 
     @property
     def is_last(self) -> bool:
-        """Whether no other was planned."""
+        """Whether this is the last look of the schedule."""
         return self.number == len(self.schedule)
 
 
 def schedule(num_seeds: int, max_seeds: int) -> tuple[int, ...]:
-    """The numbers of seeds at each look: as many more each time as there were at first, at most ten times.
+    """The number of seeds at each look: equal steps of at least the initial number of seeds, at most ten looks.
 
     Args:
-        num_seeds: seeds at the first look.
-        max_seeds: seeds at the last.
+        num_seeds: number of seeds at the first look.
+        max_seeds: number of seeds at the last look.
 
     Raises:
-        SpecError: too few seeds to judge by, or a budget below the start.
+        SpecError: there are fewer than two seeds at the first look, or ``max_seeds`` is smaller than ``num_seeds``.
     """
     if num_seeds < 2:
         raise SpecError(
-            *(Field("max_seeds"), " needs two seeds or more to start with, since one has no spread"),
+            *(Field("max_seeds"), " needs at least two seeds to start with, because one shows no variation"),
             value=num_seeds,
-            remedy=("give ", Field("seeds"), " 5"),
+            remedy=("use ", Field("seeds"), " 5"),
         )
     if max_seeds < num_seeds:
         raise SpecError(
             *(Field("max_seeds"), f" {max_seeds:,} is less than the {num_seeds:,} seeds to start with"),
             value=max_seeds,
-            remedy=("give more, or take fewer ", Field("seeds")),
+            remedy=("raise it, or use fewer ", Field("seeds")),
         )
     step = max(num_seeds, math.ceil((max_seeds - num_seeds) / (MAX_LOOKS - 1)))
     return (*range(num_seeds, max_seeds, step), max_seeds)
 
 
 def with_looks(study: StudySpec, max_seeds: int) -> StudySpec:
-    """The same study with all the seeds that it may come to need, and its schedule.
+    """Extend a comparison by all the seeds that it may need, and by its schedule of looks.
 
-    Further seeds are the numbers after the largest; the seeds of a look are therefore the smallest of all.
+    Additional seeds count up from the largest one, so each look uses the smallest seeds.
 
     Args:
-        study: what is trained at first: every configuration with the same seeds.
-        max_seeds: seeds of a configuration at most.
+        study: the comparison at its first look, with the same seeds for every configuration.
+        max_seeds: largest number of seeds per configuration.
 
     Raises:
-        SpecError: no comparison, configurations with unequal seeds, or an impossible budget.
+        SpecError: the study is not a comparison, its configurations have different seeds, or ``max_seeds`` is too
+            small or too large.
     """
     if study.design != "comparison":
         raise SpecError(
             *(
                 Field("max_seeds"),
-                f" is for comparisons of models; the design of this study is {study.design!r}",
+                f" applies only to comparisons of models; the design of this study is {study.design!r}",
             ),
             value=max_seeds,
         )
@@ -96,7 +97,7 @@ def with_looks(study: StudySpec, max_seeds: int) -> StudySpec:
         raise SpecError(
             *(Field("max_seeds"), " needs every model to start with the same seeds"),
             value=max_seeds,
-            remedy=("give all of them one list of ", Field("seed")),
+            remedy=("give all models the same list of ", Field("seed")),
         )
     looks = schedule(len(seeds), max_seeds)
     if len(configurations) * max_seeds > MAX_TRIALS:
@@ -104,14 +105,14 @@ def with_looks(study: StudySpec, max_seeds: int) -> StudySpec:
             *(Field("max_seeds"), f" {max_seeds:,} may lead to {len(configurations) * max_seeds:,} trials; "),
             f"at most {MAX_TRIALS:,} are allowed",
             value=max_seeds,
-            remedy="take fewer",
+            remedy="use fewer",
         )
     seeds += range(seeds[-1] + 1, seeds[-1] + 1 + max_seeds - len(seeds))
-    make_trial_spec({"seed": seeds[-1]})  # the largest is still a seed
+    make_trial_spec({"seed": seeds[-1]})  # raises if the largest seed is out of range
     trials = tuple(spec.model_copy(update={"seed": seed}) for spec in configurations for seed in seeds)
     return study.model_copy(update={"trials": trials, "looks": looks})
 
 
 def seeds_at(look: Look, seeds: Iterable[int]) -> frozenset[int]:
-    """The seeds that a look is at."""
+    """The seeds that a look uses."""
     return frozenset(sorted(set(seeds))[: look.num_seeds])

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from dlbench.spec.trial import TrialSpec
 
-#: How the trials of a study are laid out.
+#: The layout of a study's trials.
 Design = Literal["single", "grid", "comparison"]
-#: What stored studies, their folders, JSON and YAML files call a design, under the key ``kind``.
+#: The name of each design in stored studies, folder names, JSON and YAML files, under the key ``kind``.
 KINDS: Mapping[Design, str] = {"single": "train", "grid": "grid", "comparison": "compare-archs"}
 #: The design by either of its names.
 DESIGNS: Mapping[str, Design] = {kind: design for design, kind in KINDS.items()} | {d: d for d in KINDS}
@@ -21,11 +21,11 @@ class StudySpec(BaseModel):
     """A set of trials that answer one question.
 
     Args:
-        design: how they are laid out. "single": one trial; "grid": every combination of some values; "comparison":
-            several models, trained alike. ``kind``, with the names that stored studies use, is accepted too.
-        trials: what to train, in the order of presentation, without duplicates.
+        design: the layout of the trials. "single": one trial; "grid": every combination of some values; "comparison":
+            several models, trained in the same way. ``kind``, with the names used in stored studies, is also accepted.
+        trials: the trials, without duplicates, in the order in which they are shown.
         looks: numbers of seeds, fixed in advance, after which the data are looked at (see
-            :mod:`dlbench.spec.looks`); none for a study of a fixed size.
+            :mod:`dlbench.spec.looks`); empty for a study of a fixed size.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,11 +47,11 @@ class StudySpec(BaseModel):
 
     @property
     def kind(self) -> str:
-        """What stored studies, their folders and JSON call the design."""
+        """The name of the design in stored studies, folder names and JSON."""
         return KINDS[self.design]
 
     def as_asked(self) -> StudySpec:
-        """The same study with split seeds left out if all of them are the defaults: for adding seeds to it."""
+        """The study without its split seeds if all of them are the defaults, so that seeds can be added to it."""
         if any(trial.split_seed != trial.default_split_seed for trial in self.trials):
             return self
         trials = tuple(trial.model_copy(update={"split_seed": None}) for trial in self.trials)

@@ -1,7 +1,7 @@
-"""Files that workers make and the parent keeps: written whole into a trial's folder, and read back. No jax.
+"""The files in a trial's folder: workers produce them, the parent writes them. No jax.
 
-Files travel as a mapping from their path below the trial's folder ("best/state/kernel/0.0") to their bytes, so that
-no worker needs to see the study's folder.
+Files are passed around as a mapping from their path below the trial's folder ("best/state/kernel/0.0") to their bytes,
+so that workers need no access to the study's folder.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dlbench.errors import StoreError
 
 #: The folder of a trial's saved states, each in a folder named after its epoch.
 STATE = "state"
-#: A new state replaces the oldest; one is kept in reserve.
+#: Number of saved states that are kept, so that an older one can be used if the newest is damaged.
 KEPT_STATES = 2
 
 Files = Mapping[str, bytes]
@@ -25,7 +25,7 @@ def trial_folder(study: Path, trial_id: str) -> Path:
     """The folder of a trial.
 
     Raises:
-        StoreError: a symbolic link is in the way.
+        StoreError: the folder or its parent is a symbolic link.
     """
     folder = study / "trials" / trial_id
     files.refuse_links(folder.parent, folder)
@@ -33,22 +33,22 @@ def trial_folder(study: Path, trial_id: str) -> Path:
 
 
 def write(folder: Path, made: Files, depth: int = 1) -> None:
-    """Write files below a folder, each group whole or not at all, replacing what is there.
+    """Write files below a folder, replacing existing ones; each group of files is replaced as a whole.
 
     Args:
         folder: the trial's folder.
         made: the files.
-        depth: how many leading parts of a path name a group: the file or folder that is replaced as one.
+        depth: number of leading parts of a path that name its group, which is a file or a folder.
 
     Raises:
-        StoreError: a path leaves the folder.
+        StoreError: a path lies outside the folder.
         OSError: the files cannot be written.
     """
     groups: dict[PurePosixPath, dict[PurePosixPath, bytes]] = {}
     for name, content in made.items():
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or not path.parts:
-            raise StoreError(f"a worker sent a file named {name!r}, which does not lie in its trial's folder")
+            raise StoreError(f"a worker sent a file named {name!r}, which lies outside its trial's folder")
         groups.setdefault(PurePosixPath(*path.parts[:depth]), {})[path] = content
     for group, members in groups.items():
         target = folder / group
@@ -64,7 +64,7 @@ def write(folder: Path, made: Files, depth: int = 1) -> None:
 
 
 def write_state(folder: Path, made: Files) -> None:
-    """Keep a trial's newest saved state, and one older; arguments and errors as of :func:`write`."""
+    """Write a trial's newest saved state and remove old ones; arguments and errors as in :func:`write`."""
     files.refuse_links(folder / STATE)
     write(folder, made, depth=2)
     for old in _states(folder)[KEPT_STATES:]:
@@ -72,7 +72,7 @@ def write_state(folder: Path, made: Files) -> None:
 
 
 def read_states(folder: Path) -> dict[str, bytes]:
-    """The saved states of a trial that was interrupted; nothing where there are none."""
+    """The saved states of a trial; empty if there are none."""
     found: dict[str, bytes] = {}
     for state in _states(folder)[:KEPT_STATES]:
         for path in state.rglob("*"):
@@ -82,8 +82,8 @@ def read_states(folder: Path) -> dict[str, bytes]:
     return found
 
 
-def forget_states(folder: Path) -> None:
-    """Remove the saved states of a trial that has ended."""
+def remove_states(folder: Path) -> None:
+    """Remove the saved states of a finished trial."""
     files.remove(folder / STATE)
 
 

@@ -1,4 +1,4 @@
-"""Check the integrity of a study: that what its store, its files and its digests say fits together. No jax."""
+"""Check the integrity of a study: that its store, its files and its digests agree. No jax."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from dlbench.storage.store import Store
 
 
 def audit(folder: Path) -> list[str]:
-    """Everything that is wrong with a study; nothing if it is whole.
+    """A list of everything that is damaged in a study; empty if nothing is.
 
     Args:
         folder: the study's folder.
 
     Raises:
-        StoreError: the folder holds no study, or one that cannot be read at all.
+        StoreError: the folder holds no study, or its study cannot be read at all.
     """
     with Store(folder) as store:
         damage = store.integrity()
@@ -26,14 +26,14 @@ def audit(folder: Path) -> list[str]:
         rows = store.results(verify=False)
         ids = store.statuses()
         changed = store.damaged()
-    problems = [f"trial {trial_id}: its row is not the one that was recorded" for trial_id in changed]
+    problems = [f"trial {trial_id}: its row differs from what was recorded" for trial_id in changed]
     problems += [
         problem for stored, trial in zip(ids, rows, strict=True) for problem in _check(stored, trial)
     ]
     known = set(ids)
     kept = folder / "trials"
     strays = sorted(path.name for path in kept.iterdir() if path.name not in known) if kept.is_dir() else []
-    return problems + [f"{kept / name} belongs to no trial of the study" for name in strays]
+    return problems + [f"{kept / name} does not belong to a trial of the study" for name in strays]
 
 
 def _check(stored_id: str, trial: TrialResult) -> Iterator[str]:
@@ -43,7 +43,7 @@ def _check(stored_id: str, trial: TrialResult) -> Iterator[str]:
     if not trial.status.is_finished:
         return
     if history_digest(list(trial.history)) != trial.history_sha256:
-        yield f"trial {trial.id}: its history is not the one that was recorded"
+        yield f"trial {trial.id}: its history differs from what was recorded"
     complete = trial.status is TrialStatus.COMPLETE
     expected = trial.trial.spec.num_epochs if complete else trial.diverged_epoch
     if len(trial.history) != expected:

@@ -1,4 +1,4 @@
-"""Checkpoints by orbax: the best parameters of a trial, with the trial itself, readable on their own."""
+"""Checkpoints, written with orbax: the best parameters of a trial, with a description of the trial."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class LoadedModel:
     Args:
         model: the Flax module.
         params: its parameters.
-        batch_stats: its running statistics; empty where it has none.
+        batch_stats: its batch statistics; empty if it has none.
         trial: the trial that trained it.
     """
 
@@ -47,17 +47,17 @@ class LoadedModel:
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What ``model.apply`` takes."""
+        """The variables for ``model.apply``."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Logits [N, classes] of images uint8 [N, H, W, C], computed as the recorded figures were."""
+        """Logits float32 [N, num_classes] of images uint8 [N, H, W, C], computed as for the recorded metrics."""
         predict = jax.jit(evaluation.predict, static_argnums=0)
         logits = predict(static_part(self.model, self.trial), self.params, self.batch_stats, images)
         return np.asarray(logits)
 
     def test_accuracy(self, data_dir: str | None = None) -> float:
-        """Accuracy on the test half of the trial's data set: the recorded figure again."""
+        """Accuracy on the test half of the trial's data set, which equals the recorded one."""
         from dlbench import data
 
         dataset = data.load(self.trial.spec.dataset, data_dir)
@@ -82,7 +82,7 @@ def best_files(
         num_classes: number of logits.
         params: pytree of arrays.
         batch_stats: pytree of arrays, possibly empty.
-        scratch: a folder for orbax to write in; left empty.
+        scratch: a folder for temporary files; empty afterwards.
     """
     state = {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})}
     leaves, structure = jax.tree_util.tree_flatten_with_path(state)
@@ -110,7 +110,10 @@ def best_files(
 
 
 def files_below(folder: Path, name: str) -> dict[str, bytes]:
-    """The files below ``folder / name``, by path below ``folder``; orbax's notes on where they lie are cut short."""
+    """The files below ``folder / name``, by path below ``folder``.
+
+    Orbax writes absolute paths into some of them; these are made relative to ``folder``.
+    """
     here = os.fsencode(f"{folder.absolute()}/")
     found = {}
     for path in sorted((folder / name).rglob("*")):
@@ -152,8 +155,8 @@ def _layout(
         else:
             layout[name] = None if content == _json_bytes(about) else content
     held = [part for part in layout.values() if isinstance(part, str)]
-    whole = sorted(held) == sorted(arrays) and list(layout.values()).count(None) == 1
-    return layout if whole else None
+    complete = sorted(held) == sorted(arrays) and list(layout.values()).count(None) == 1
+    return layout if complete else None
 
 
 def _json_bytes(about: dict[str, Any]) -> bytes:
@@ -173,7 +176,7 @@ def _quiet() -> Iterator[None]:
 
 
 class HasFolder(Protocol):
-    """A trial's result, or whatever else knows the folder that a trial left."""
+    """A trial's result, or any other object that has the trial's folder."""
 
     @property
     def folder(self) -> Path:
@@ -181,14 +184,14 @@ class HasFolder(Protocol):
 
 
 def load(trial: HasFolder | Path | str) -> LoadedModel:
-    """Read a trial's model and its best parameters.
+    """Load a trial's model with its best parameters.
 
     Args:
-        trial: a trial's result, or the folder it left (``runs/STUDY/trials/ID``).
+        trial: a trial's result, or its folder (``runs/STUDY/trials/ID``).
 
     Raises:
-        StoreError: there is no checkpoint there, or it is damaged.
-        InputError: the model is somebody's own code that this process has not named.
+        StoreError: there is no checkpoint, or it is damaged.
+        InputError: the model is user code that this process has not named.
     """
     folder = Path(trial) if isinstance(trial, Path | str) else trial.folder
     path = (folder / BEST).absolute()

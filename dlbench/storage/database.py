@@ -1,4 +1,4 @@
-"""Open an SQLite file safely, and say plainly what is wrong where that fails. No jax."""
+"""Open SQLite files safely, with clear error messages. No jax."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from dlbench.errors import ANOTHER_OUT, Field, StoreError
 
 T = TypeVar("T")
 
-#: Seconds to wait for somebody else who holds the database.
+#: Seconds to wait for another process that has locked the database.
 PATIENCE_S = 10.0
 
-_FREE_SPACE = "free some space, then give the same command again: what is done is kept"
+_FREE_SPACE = "free some space, then run the same command again: finished trials are kept"
 _WRITABLE: tuple[str, ...] = ("make the folder writable, or ", *ANOTHER_OUT)
-#: What can be done, by words of the problem.
+#: Remedies, by words in the description of the problem.
 _REMEDIES: Mapping[str, str | tuple[str, ...]] = {
-    "locked": "another program holds it; close that, then give the same command again",
+    "locked": "another program is using it; close that program, then run the same command again",
     "full": _FREE_SPACE,
     "No space left": _FREE_SPACE,
     "quota": _FREE_SPACE,
@@ -32,17 +32,17 @@ _REMEDIES: Mapping[str, str | tuple[str, ...]] = {
     "Permission": _WRITABLE,
     "unable to open": _WRITABLE,
     "too long": ("choose a shorter ", Field("out")),
-    "disk I/O": "check the disk, then give the same command again",
+    "disk I/O": "check the disk, then run the same command again",
 }
 _RESTORE = "it is damaged: restore it from a copy, or train in another folder"
 
 
 @contextmanager
 def explained(folder: Path) -> Iterator[None]:
-    """Turn what SQLite and the file system complain about into one message.
+    """Convert errors of SQLite and of the file system.
 
     Raises:
-        StoreError: naming the study, the problem and what can be done.
+        StoreError: names the study, the problem and the remedy.
     """
     try:
         yield
@@ -53,15 +53,15 @@ def explained(folder: Path) -> Iterator[None]:
 
 
 def decoded(folder: Path, read: Callable[[Any], T], value: object) -> T:
-    """What a value of the database stands for.
+    """Decode a value of the database.
 
     Args:
         folder: the study's folder.
-        read: reads such values; raises ValueError for anything else.
-        value: the value.
+        read: decodes the value; raises ValueError if it is invalid.
+        value: the stored value.
 
     Raises:
-        StoreError: it is not what dlbench writes there.
+        StoreError: the value is invalid, so the database is damaged.
     """
     try:
         return read(value)
@@ -74,46 +74,49 @@ def _in_one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def is_out_of_room(error: BaseException) -> bool:
-    """Whether a disk that is full or cannot be written is the reason, which is no fault of a trial."""
+def is_disk_error(error: BaseException) -> bool:
+    """Whether an error was caused by a disk that is full or not writable, and not by the trial."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return True
     if any(words in str(error) for words in ("No space left", "quota exceeded", "Read-only file system")):
         return True
     cause = error.__cause__ or error.__context__
-    return cause is not None and is_out_of_room(cause)
+    return cause is not None and is_disk_error(cause)
 
 
 def is_empty(db: sqlite3.Connection) -> bool:
-    """Whether nothing was ever written to it."""
+    """Whether nothing has been written to the database yet."""
     return bool(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0)
 
 
 def connected(path: Path, write: bool) -> sqlite3.Connection:
-    """Open a database; for reading, on a medium that cannot be written, too."""
+    """Open a database; reading also works on a read-only medium."""
     options = "mode=rwc" if write else "mode=ro"
     wal = path.with_name(path.name + "-wal")
     if not write and not os.access(path.parent, os.W_OK) and not (wal.is_file() and wal.stat().st_size):
-        options = "immutable=1"  # on a medium that nobody can write, SQLite could not make its shared memory
+        options = "immutable=1"  # on a read-only medium, SQLite cannot create its shared-memory file
     uri = f"{path.absolute().as_uri()}?{options}"
     return sqlite3.connect(uri, uri=True, timeout=PATIENCE_S, isolation_level=None)
 
 
 def locked(folder: Path) -> IO[str]:
-    """Hold the study's lock; the system lets go of it when this process ends, however it ends."""
+    """Acquire the study's lock; the system releases it when this process exits, even if it is killed."""
     lock = open(folder / ".lock", "a")  # noqa: SIM115
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
         raise StoreError(
-            f"another process is working on the study in {folder}", remedy=("wait for it, or ", *ANOTHER_OUT)
+            f"another process is training the study in {folder}", remedy=("wait for it, or ", *ANOTHER_OUT)
         ) from None
     return lock
 
 
 def use_wal(db: sqlite3.Connection) -> None:
-    """Let readers in while this process writes. SQLite itself does not wait to change this."""
+    """Switch to write-ahead logging, so that others can read while this process writes.
+
+    SQLite does not wait for a locked database when it changes this mode, so the change is retried.
+    """
     end = time.monotonic() + PATIENCE_S
     while True:
         try:

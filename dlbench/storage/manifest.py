@@ -1,4 +1,4 @@
-"""The recorded environment: what a reader needs to know to run a study again, and to explain a difference. No jax."""
+"""The manifest of a study: everything needed to run it again and to explain different results. No jax."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ _VARIABLES = (
 def describe(
     command: Sequence[str], study: StudySpec, trials: Sequence[Trial], workers: int, config: str = ""
 ) -> dict[str, Any]:
-    """Everything known before the first worker is up.
+    """The part of the manifest that is known before the first worker has started.
 
     Args:
-        command: the command line, or nothing from Python.
-        study: the study as asked for.
-        trials: its trials, resolved.
-        workers: how many processes train.
-        config: the text of the file that the study comes from, if it comes from one.
+        command: the command line; empty if the study is run from Python.
+        study: the study as specified.
+        trials: its trials, resolved against their data.
+        workers: number of worker processes.
+        config: the text of the YAML file that describes the study, if there is one.
     """
     return {
         "command": list(command),
@@ -72,7 +72,7 @@ def describe(
 
 
 def environment() -> dict[str, Any]:
-    """Versions, machine, source and flags."""
+    """Versions, machine, git commit and environment variables."""
     return {
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
         "python": sys.version.split()[0],
@@ -93,7 +93,7 @@ def _version(package: str) -> str | None:
 
 
 def processor() -> Mapping[str, str]:
-    """What the system says of the processor."""
+    """The description of the processor in ``/proc/cpuinfo``, or from Python's ``platform`` elsewhere."""
     wanted = {"vendor_id", "cpu family", "model", "model name", "stepping", "cache size"}
     found: dict[str, str] = {}
     try:
@@ -107,20 +107,20 @@ def processor() -> Mapping[str, str]:
 
 
 def _git() -> dict[str, Any] | None:
-    """Commit of the checkout that the command ran in, and whether it had changes; ``None`` outside of one."""
+    """The git commit of the current folder, and whether there are changes; ``None`` outside a checkout."""
 
-    def ask(*words: str) -> str | None:
+    def output_of(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=5, check=False)
+            done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=5, check=False)
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    commit = ask("rev-parse", "HEAD")
-    return {"commit": commit, "dirty": bool(ask("status", "--porcelain"))} if commit else None
+    commit = output_of("rev-parse", "HEAD")
+    return {"commit": commit, "dirty": bool(output_of("status", "--porcelain"))} if commit else None
 
 
 def write(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Write ``manifest.json``, whole or not at all."""
+    """Write ``manifest.json`` atomically."""
     text = json.dumps(manifest, indent=2) + "\n"
     files.write_whole(folder / "manifest.json", lambda file: file.write(text.encode()))

@@ -1,4 +1,4 @@
-"""What training yields: the record of a trial and of a study. No jax."""
+"""The results of trials and studies. No jax."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _OfSpec(Generic[T]):
 
 
 class _OfOutcome(Generic[T]):
-    """A field of the trial's outcome, as an attribute of its result; ``None`` where it is not known."""
+    """A field of the trial's outcome, as an attribute of its result; ``None`` if unknown."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -42,17 +42,17 @@ class _OfOutcome(Generic[T]):
 
 @dataclass(frozen=True)
 class TrialResult:
-    """A trial and what is known of it.
+    """A trial and its results.
 
     Every field of its specification and of its outcome is an attribute: ``result.learning_rate``,
     ``result.test_accuracy``. Accuracies are in [0, 1], losses in nats, times in seconds.
 
     Attributes:
-        trial: what was trained.
-        status: where it stands.
-        outcome: what it yielded.
-        history: its epochs; empty where they were not read.
-        error: why it failed.
+        trial: the trial.
+        status: its status.
+        outcome: its results.
+        history: its epochs; empty if they were not read.
+        error: the reason if it failed.
         study_dir: the study's folder.
     """
 
@@ -121,13 +121,13 @@ class TrialResult:
 
     @property
     def folder(self) -> Path:
-        """Where its checkpoint and predictions lie."""
+        """The trial's folder, which holds its checkpoint and its predictions."""
         assert self.study_dir is not None
         return self.study_dir / "trials" / self.id
 
     @property
     def best_val_loss(self) -> float | None:
-        """The validation loss of the epoch whose parameters are tested."""
+        """The validation loss of the best epoch, whose parameters are tested."""
         if self.best_epoch and self.history:
             return json_number(self.history[self.best_epoch - 1].val_loss)
         return self.outcome.best_val_loss
@@ -140,11 +140,11 @@ class TrialResult:
 
     @property
     def metrics(self) -> Mapping[str, float | None]:
-        """Its metrics by name: ``result.metrics["test/accuracy"]``."""
+        """The metrics by name: ``result.metrics["test/accuracy"]``."""
         return self.outcome.metrics
 
     def value(self, name: str) -> Any:
-        """A field by its name, or a metric by its own ("test/accuracy"); ``None`` where it is not known.
+        """The value of a field or of a metric ("test/accuracy"), by name; ``None`` if unknown.
 
         Raises:
             UnknownNameError: there is no such field or metric.
@@ -162,7 +162,11 @@ class TrialResult:
         return f"TrialResult({self.id}, {self.trial.spec.model}, {self.status}{accuracy})"
 
     def to_dict(self, history: bool = True) -> dict[str, Any]:
-        """One flat record that JSON can carry."""
+        """One flat record of JSON values.
+
+        Args:
+            history: whether to include the epochs.
+        """
         record = {
             "id": self.id,
             **dict(self.trial.spec),
@@ -187,32 +191,32 @@ class TrialResult:
         return record
 
     def load(self) -> LoadedModel:
-        """The model with the parameters of the best validation epoch.
+        """Load the model with the parameters of the best validation epoch.
 
         Raises:
-            StoreError: there is no checkpoint (the trial did not complete).
+            StoreError: there is no checkpoint, because the trial did not complete.
         """
         from dlbench.storage.checkpoints import load
 
         return load(self)
 
 
-#: What :meth:`TrialResult.value` knows by name, besides metrics.
+#: The names that :meth:`TrialResult.value` accepts, besides those of metrics.
 TRIAL_FIELDS = ("id", "status", "error", *TrialSpec.model_fields, *OUTCOME_FIELDS)
 
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """What is recorded of a study: its trials in the order asked for, and where they are kept.
+    """The record of a study: its trials in the order requested, and its folder.
 
     Attributes:
-        spec: what was asked for.
+        spec: the specification of the study.
         trials: its trials.
         folder: the study's folder.
-        wall_time_s: seconds that the last command took; 0 where the study was only opened.
-        times: seconds by kind (:data:`~dlbench.records.TIME_KINDS`) of all workers, over all the commands that
-            trained the study. For one command they add up to workers times its wall time; trials that failed or
-            were started twice are included.
+        wall_time_s: seconds that the last command took; 0 if the study was only opened.
+        times: seconds by kind (:data:`~dlbench.records.TIME_KINDS`) of all workers, over all commands that trained the
+            study. For one command they add up to workers times its wall time; trials that failed or were started
+            twice are included.
     """
 
     spec: StudySpec
@@ -229,7 +233,7 @@ class StudyRecord:
 
     @property
     def complete(self) -> list[TrialResult]:
-        """The trials that ended with a result."""
+        """The trials that have completed."""
         return [trial for trial in self.trials if trial.status is TrialStatus.COMPLETE]
 
     @property
@@ -238,7 +242,7 @@ class StudyRecord:
         return [trial for trial in self.trials if trial.status is TrialStatus.FAILED]
 
     def summary(self) -> dict[str, Any]:
-        """What the study was, without its trials."""
+        """A record of the study without its trials."""
         return {
             "kind": self.spec.kind,
             "name": self.folder.name,
@@ -250,5 +254,5 @@ class StudyRecord:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """One record of all that JSON can carry."""
+        """A record of the study and its trials, of JSON values."""
         return {"study": self.summary(), "trials": [trial.to_dict() for trial in self.trials]}

@@ -1,11 +1,11 @@
-"""A study's results in SQLite. Only the parent process writes; every event is one transaction. No jax.
+"""The SQLite database that holds a study's results. Only the parent process writes; each event is one transaction.
 
-Tables: ``meta`` (schema version, kind, looks), ``trials`` (one row each, figures as JSON), ``epochs`` (the history)
-and ``manifests`` (the recorded environment of every session that worked on the study). Each row of a trial has
-a checksum, and its history has one among its figures, so that damage is found, not reported as a result.
+Tables: ``meta`` (schema version, kind, looks), ``trials`` (one row per trial, with its outcome as JSON), ``epochs``
+(the history) and ``manifests`` (the environment of every command that trained the study). Each row of a trial has a
+checksum, and the outcome holds the digest of the trial's history, so that damage is detected. No jax.
 
-Schema versions: 1, without checksums; 2. An older store is read as it is, and brought up to date when it is
-next written.
+Schema versions: 1 has no checksums; 2 has. A store of an older version can be read, and is upgraded when it is next
+opened for writing.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ class Store:
     Args:
         folder: the study's folder; it must exist.
         write: whether to write. A second writer is refused, a reader never is.
-        kind: the study's kind, recorded when the store is new.
-        looks: its schedule of looks, likewise.
+        kind: the study's kind, recorded when the store is created.
+        looks: the study's schedule of looks, likewise.
 
     Raises:
-        StoreError: there is none, it is damaged, of a newer version, not writable, or in use.
+        StoreError: the store is missing, damaged, of a newer version, not writable, or in use.
     """
 
     _version: int
@@ -81,7 +81,7 @@ class Store:
         self.path = folder / FILE_NAME
         self._lock: IO[str] | None = None
         if not write and not self.path.is_file():
-            raise StoreError(f"{folder} holds no study ({FILE_NAME} is not there)")
+            raise StoreError(f"{folder} holds no study ({FILE_NAME} is missing)")
         with explained(folder):
             if write:
                 self._lock = locked(folder)
@@ -91,7 +91,7 @@ class Store:
                 self._db.execute("PRAGMA synchronous=NORMAL")
                 self._create(kind, looks)
             elif is_empty(self._db):
-                raise StoreError(f"{folder} holds no study yet: it was interrupted before it began")
+                raise StoreError(f"{folder} holds no study yet; it was interrupted before the first trial")
             self._version = self._known_version()
             if write and self._version < SCHEMA_VERSION:
                 self._migrate()
@@ -115,7 +115,7 @@ class Store:
         version = decoded(self.folder, int, self.meta("schema_version"))
         if version > SCHEMA_VERSION:
             raise StoreError(
-                f"{self.path} has schema version {version}; this dlbench knows up to {SCHEMA_VERSION}",
+                f"{self.path} has schema version {version}; this dlbench supports up to {SCHEMA_VERSION}",
                 remedy="upgrade dlbench, or use another folder",
             )
         if version < 1:
@@ -123,12 +123,12 @@ class Store:
         return version
 
     def _migrate(self) -> None:
-        """Bring a store of version 1 up to date."""
+        """Upgrade a store of version 1."""
         with self._transaction():
             self._db.execute("ALTER TABLE trials ADD COLUMN checksum TEXT")
             self._version = SCHEMA_VERSION
             for (trial_id,) in self._db.execute("SELECT id FROM trials").fetchall():
-                self._seal(trial_id)
+                self._update_checksum(trial_id)
             self._db.execute("UPDATE meta SET value = ? WHERE key = 'schema_version'", (str(SCHEMA_VERSION),))
 
     def meta(self, key: str) -> str:
@@ -136,23 +136,23 @@ class Store:
         with explained(self.folder):
             row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         if row is None:
-            raise StoreError(f"{self.path} is damaged: it does not say its {key}")
+            raise StoreError(f"{self.path} is damaged: it has no {key}")
         return str(row[0])
 
     def looks(self) -> tuple[int, ...]:
-        """The schedule of looks that the study was begun with; none in a store that does not say."""
+        """The study's schedule of looks; empty if none is recorded."""
         with explained(self.folder):
             row = self._db.execute("SELECT value FROM meta WHERE key = 'looks'").fetchone()
             return decoded(self.folder, _LOOKS, row[0]) if row else ()
 
     def add(self, trials: Sequence[Trial]) -> None:
-        """Make sure that these trials are there; those that were left running are waiting again.
+        """Add the trials that are missing, and set trials that were left running to waiting.
 
         Raises:
-            StoreError: a row is not what was recorded.
+            StoreError: a row differs from what was recorded.
         """
         if damaged := self.damaged():
-            raise self._damage(damaged[0], "its row is not what was recorded")
+            raise self._damage(damaged[0], "its row differs from what was recorded")
         with self._transaction():
             start = self._db.execute("SELECT coalesce(max(position) + 1, 0) FROM trials").fetchone()[0]
             self._db.executemany(
@@ -168,34 +168,34 @@ class Store:
             for (trial_id,) in self._db.execute(
                 "SELECT id FROM trials WHERE status = ?", (TrialStatus.WAITING,)
             ).fetchall():
-                self._seal(trial_id)
+                self._update_checksum(trial_id)
 
-    def spend(self, times: Mapping[str, float]) -> None:
-        """Record what the workers have spent so far, in seconds by kind, in place of what was recorded."""
+    def set_times(self, times: Mapping[str, float]) -> None:
+        """Record the seconds that the workers have spent so far, by kind, replacing earlier values."""
         with self._transaction():
             self._db.execute(
                 "INSERT OR REPLACE INTO meta VALUES ('times', ?)", (canonical_json(dict(times)),)
             )
 
     def times(self) -> dict[str, float]:
-        """Seconds that workers have spent, by kind; nothing where that was not recorded."""
+        """The seconds that the workers have spent, by kind; empty if not recorded."""
         with explained(self.folder):
             row = self._db.execute("SELECT value FROM meta WHERE key = 'times'").fetchone()
             return decoded(self.folder, _TIMES, row[0]) if row else {}
 
     def add_manifest(self, manifest: dict[str, Any]) -> None:
-        """Record the environment of a session."""
+        """Record the environment of a command that trains the study."""
         with self._transaction():
             self._db.execute("INSERT INTO manifests VALUES (?, ?)", (_now(), canonical_json(manifest)))
 
     def manifests(self) -> list[dict[str, Any]]:
-        """The recorded environments, oldest first."""
+        """All recorded environments, oldest first."""
         with explained(self.folder):
             rows = self._db.execute("SELECT manifest FROM manifests").fetchall()
         return [decoded(self.folder, _RECORD, row[0]) for row in rows]
 
     def start(self, trial_ids: Iterable[str]) -> None:
-        """These trials are being trained, from their first epoch."""
+        """Record that the training of these trials has started, from the first epoch."""
         with self._transaction():
             for trial_id in trial_ids:
                 self._db.execute("DELETE FROM epochs WHERE trial_id = ?", (trial_id,))
@@ -204,10 +204,10 @@ class Store:
                     "outcome = '{}', finished_at = NULL WHERE id = ?",
                     (TrialStatus.RUNNING, _now(), trial_id),
                 )
-                self._seal(trial_id)
+                self._update_checksum(trial_id)
 
     def epoch(self, trial_id: str, number: int, epoch: Epoch) -> None:
-        """One more epoch of a running trial."""
+        """Record an epoch of a running trial."""
         with self._transaction():
             self._put_epoch(trial_id, number, epoch)
 
@@ -219,7 +219,7 @@ class Store:
         history: Sequence[Epoch] = (),
         error: str | None = None,
     ) -> None:
-        """A trial has ended, in whichever way; this is the last word on it."""
+        """Record the final status of a trial, with its outcome and history or its error."""
         record = outcome.to_record() if outcome else {}
         known = {name: value for name, value in record.items() if value is not None}
         with self._transaction():
@@ -230,25 +230,24 @@ class Store:
                 "UPDATE trials SET status = ?, outcome = ?, error = ?, finished_at = ? WHERE id = ?",
                 (status, canonical_json(known), error, _now(), trial_id),
             )
-            self._seal(trial_id)
+            self._update_checksum(trial_id)
 
-    def _seal(self, trial_id: str) -> None:
-        """Record the checksum of a row that has changed."""
-        row = self._db.execute(f"SELECT {_SEALED} FROM trials WHERE id = ?", (trial_id,)).fetchone()
+    def _update_checksum(self, trial_id: str) -> None:
+        row = self._db.execute(f"SELECT {_CHECKED} FROM trials WHERE id = ?", (trial_id,)).fetchone()
         self._db.execute("UPDATE trials SET checksum = ? WHERE id = ?", (_checksum(row), trial_id))
 
     def damaged(self) -> list[str]:
-        """The trials whose rows are not what was recorded."""
+        """The ids of the trials whose rows differ from what was recorded."""
         with explained(self.folder):
-            return [str(row[0]) for row, whole in self._rows() if not whole]
+            return [str(row[0]) for row, intact in self._rows() if not intact]
 
     def _rows(self) -> Iterator[tuple[Sequence[Any], bool]]:
-        """Every trial's row, and whether it is what was recorded; in version 1 nothing says that it is not."""
+        """The row of every trial, and whether its checksum is right; in version 1, which has none, it is True."""
         if self._version == 1:
-            rows = self._db.execute(f"SELECT {_SEALED} FROM trials ORDER BY position")
+            rows = self._db.execute(f"SELECT {_CHECKED} FROM trials ORDER BY position")
             yield from ((row, True) for row in rows)
         else:
-            rows = self._db.execute(f"SELECT checksum, {_SEALED} FROM trials ORDER BY position")
+            rows = self._db.execute(f"SELECT checksum, {_CHECKED} FROM trials ORDER BY position")
             yield from ((row, checksum == _checksum(row)) for checksum, *row in rows)
 
     def _put_epoch(self, trial_id: str, number: int, epoch: Epoch) -> None:
@@ -260,22 +259,22 @@ class Store:
     def results(
         self, ids: Sequence[str] | None = None, history: bool = True, verify: bool = True
     ) -> list[TrialResult]:
-        """The trials, in the order given, or all in the order they were added.
+        """The results of trials, in the order of ``ids``, or of all trials in the order in which they were added.
 
         Args:
-            ids: which ones; all unless given.
-            history: whether to read the epochs too; without them, a loss that the row does not say is taken from
-                its epoch unchecked.
-            verify: whether to compare checksums.
+            ids: the ids of the trials; by default all.
+            history: whether to read the epochs as well. If not, a best loss that is missing from a row is read from
+                its epoch without verification.
+            verify: whether to verify checksums.
 
         Raises:
-            StoreError: one of them is missing, unreadable or not what was recorded.
+            StoreError: a trial is missing, unreadable, or differs from what was recorded.
         """
         found: dict[str, tuple[Trial, TrialStatus, dict[str, Any], str | None]] = {}
         with explained(self.folder):
-            for (trial_id, trial, status, outcome, error, *_), whole in self._rows():
-                if verify and not whole:
-                    raise self._damage(trial_id, "its row is not what was recorded")
+            for (trial_id, trial, status, outcome, error, *_), intact in self._rows():
+                if verify and not intact:
+                    raise self._damage(trial_id, "its row differs from what was recorded")
                 found[trial_id] = (
                     decoded(self.folder, _read_trial, (trial_id, trial)),
                     decoded(self.folder, TrialStatus, status),
@@ -297,15 +296,15 @@ class Store:
             return results
 
     def _history(self, trial_id: str, outcome: dict[str, Any], verify: bool) -> tuple[Epoch, ...]:
-        """Every epoch of a trial, compared with the digest in its row."""
+        """All epochs of a trial, verified by the digest in its row."""
         epochs = self._db.execute(_HISTORY, (trial_id,)).fetchall()
         recorded = outcome.get("history_sha256") if verify else None
         if recorded and not _has_digest(epochs, recorded):
-            raise self._damage(trial_id, "its history is not what was recorded")
+            raise self._damage(trial_id, "its history differs from what was recorded")
         return tuple(map(Epoch.of, epochs))
 
     def _add_best_losses(self, outcomes: Mapping[str, dict[str, Any]]) -> None:
-        """The loss of each best epoch, from that epoch, where the row does not say it: once, none did."""
+        """Add the loss of the best epoch to rows without it; rows of early versions have none."""
         best = {i: o.get("best_epoch") for i, o in outcomes.items() if "best_val_loss" not in o}
         losses = self._db.execute(
             "SELECT trial_id, val_loss FROM json_each(?) AS best "
@@ -323,33 +322,35 @@ class Store:
         )
 
     def integrity(self) -> list[str]:
-        """What SQLite finds wrong with the file."""
+        """The problems that SQLite's integrity check finds; empty if there are none."""
         with explained(self.folder):
             found = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check")]
         return [] if found == ["ok"] else found
 
     def statuses(self) -> dict[str, TrialStatus]:
-        """Where each trial stands, by id."""
+        """The status of each trial, by id."""
         with explained(self.folder):
             rows = self._db.execute("SELECT id, status FROM trials ORDER BY position")
             return {trial_id: decoded(self.folder, TrialStatus, status) for trial_id, status in rows}
 
     def numerics(self) -> int | None:
-        """The version of the numerics that the study's trials were planned with; ``None`` where there are none."""
+        """The version of the numerics with which the trials were planned; ``None`` if there are no trials."""
         with explained(self.folder):
             row = self._db.execute("SELECT id, trial FROM trials ORDER BY position LIMIT 1").fetchone()
         return decoded(self.folder, _read_trial, row).numerics if row else None
 
     def counts(self) -> dict[TrialStatus, int]:
-        """How many trials have each status."""
+        """The number of trials by status."""
         return dict(Counter(self.statuses().values()))
 
     def close(self) -> None:
-        """Close the file and let another writer in; one file is left, which readers add nothing to."""
+        """Close the database and release the lock.
+
+        After writing, write-ahead logging is switched off, so that the database is a single file and reading it
+        creates no others.
+        """
         if self._lock is not None:
-            with contextlib.suppress(
-                sqlite3.Error
-            ):  # somebody reads, or the disk is full: it stays in WAL mode
+            with contextlib.suppress(sqlite3.Error):  # it has readers, or the disk is full: WAL mode stays on
                 self._db.execute("PRAGMA busy_timeout=0")
                 self._db.execute("PRAGMA journal_mode=DELETE")
         self._db.close()
@@ -384,7 +385,7 @@ def _read_trial(row: tuple[str, str]) -> Trial:
 
 
 def _share_compilation(trials: Iterable[tuple[Trial, dict[str, Any]]]) -> None:
-    """Divide what compiling a program took among the trials that ran it; recorded is which of them met it first."""
+    """Divide the time of compiling a program evenly among its trials; it is recorded for the trial that came first."""
     programs: dict[object, list[dict[str, Any]]] = {}
     for trial, outcome in trials:
         if outcome:
@@ -403,18 +404,18 @@ _RECORD = TypeAdapter(dict[str, Any]).validate_json
 
 
 def _outcome(text: Any) -> dict[str, Any]:
-    """The figures of a trial; ValueError for what are none."""
+    """The outcome of a trial as a flat record; raises ValueError if it is invalid."""
     outcome = _RECORD(text)
     if not isinstance(outcome.get("compile_time_s"), int | float | None):
-        raise ValueError("the time that compiling took is no number")
+        raise ValueError("compile_time_s is not a number")
     return outcome
 
 
 _HISTORY = """
 SELECT train_loss, train_accuracy, val_loss, val_accuracy FROM epochs WHERE trial_id = ? ORDER BY epoch
 """
-#: What the checksum of a row is taken of.
-_SEALED = "id, trial, status, outcome, error, attempts, started_at, finished_at, position"
+#: The columns that the checksum of a row covers.
+_CHECKED = "id, trial, status, outcome, error, attempts, started_at, finished_at, position"
 
 
 def _checksum(row: Sequence[Any]) -> str:
@@ -422,13 +423,14 @@ def _checksum(row: Sequence[Any]) -> str:
 
 
 def _has_digest(history: list[Any], recorded: str) -> bool:
-    """Whether a history is the one whose digest was recorded: whichever text of it has that digest, it is.
+    """Whether a history has the recorded digest.
 
-    The first text costs a sixth of the second, and is the same unless there are tiny figures in it.
+    Two encodings are tried. The first takes a sixth of the time of the second, and gives the same text unless the
+    history has very small values.
     """
     try:
         text: bytes = to_json(history, inf_nan_mode="constants")
-    except PydanticSerializationError:  # bytes where numbers were
+    except PydanticSerializationError:  # there are bytes in place of numbers
         return False
     if hashlib.sha256(text).hexdigest() == recorded:
         return True

@@ -1,4 +1,4 @@
-"""The studies that are there: open one, list them. No jax, and nothing that training takes."""
+"""Open studies and list them. No jax."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RUNS = Path("runs")
 
 @dataclass(frozen=True)
 class StudySummary:
-    """A line in the list of studies; of one that cannot be read, only its folder and the ``problem`` are known."""
+    """An entry in the list of studies; if the study cannot be read, only its folder and the ``problem`` are set."""
 
     folder: Path
     kind: str
@@ -34,10 +34,10 @@ class StudySummary:
 
 
 def holds_study(folder: Path) -> bool:
-    """Whether a folder holds a study that has begun: a process killed at once leaves an empty database.
+    """Whether a folder holds a study that has begun; a process that is killed early leaves an empty database.
 
     Raises:
-        StoreError: what is there cannot be read.
+        StoreError: the database cannot be read.
     """
     path = folder / FILE_NAME
     with explained(folder):
@@ -51,7 +51,7 @@ def holds_study(folder: Path) -> bool:
 
 
 def read_study(folder: Path, history: bool = True) -> StudyRecord:
-    """Read the study that a folder holds; arguments and errors as of :func:`dlbench.open_study`."""
+    """Read the study in a folder; arguments and errors as in :func:`dlbench.open_study`."""
     with Store(folder) as store:
         trials = tuple(store.results(history=history))
         known = {"kind": store.meta("kind"), "looks": store.looks(), "trials": [t.trial.spec for t in trials]}
@@ -60,20 +60,20 @@ def read_study(folder: Path, history: bool = True) -> StudyRecord:
 
 
 def read_statuses(folder: Path, looks: tuple[int, ...]) -> dict[str, TrialStatus]:
-    """The status of each trial of the study in a folder, by id; nothing where no study has begun.
+    """The status of each trial of the study in a folder, by id; empty if no study has begun.
 
     Args:
         folder: the study's folder, which need not exist.
         looks: the schedule of looks that the study must have.
 
     Raises:
-        StoreError: the folder holds something else, or a study with another schedule of looks.
+        StoreError: the folder holds other files, or a study with another schedule of looks.
     """
     if holds_study(folder):
         with Store(folder) as store:
             if (begun := store.looks()) != looks:
                 raise StoreError(
-                    f"{folder} holds a study begun with {_schedule(begun)}, not {_schedule(looks)}: looks are fixed "
+                    f"{folder} holds a study planned with {_schedule(begun)}, not {_schedule(looks)}; looks are fixed "
                     "before the data are seen",
                     remedy=ANOTHER_OUT,
                 )
@@ -102,7 +102,7 @@ def _schedule(looks: tuple[int, ...]) -> str:
 
 
 def list_studies(root: Path = RUNS) -> list[StudySummary]:
-    """The studies in a folder, oldest first, after those that cannot be read."""
+    """The studies in a folder: first those that cannot be read, then the others, oldest first."""
     return sorted(
         map(_summary, sorted(path.parent for path in root.glob(f"*/{FILE_NAME}"))),
         key=lambda summary: summary.created_at.timestamp() if summary.created_at else 0,

@@ -1,4 +1,4 @@
-"""TensorBoard event files: one folder a trial, with its curves, hyper-parameters and final figures. No jax."""
+"""TensorBoard event files: one folder per trial, with its curves, hyper-parameters and final metrics. No jax."""
 
 from __future__ import annotations
 
@@ -37,12 +37,11 @@ _FINAL = {
 class TensorBoardWriter:
     """Writes the event files of a study's trials.
 
-    Each epoch is on the disk when `epoch` returns; waiting for it takes 0.2 ms on an SSD. tensorboardX's
-    SummaryWriter is not used: it writes in a thread of its own, which ends when the disk is full, and the caller
-    then blocks forever.
+    Each epoch is on disk when `epoch` returns, which takes 0.2 ms on an SSD. tensorboardX's SummaryWriter is not used:
+    it writes in a thread of its own, which stops when the disk is full, and the caller then blocks forever.
 
     Args:
-        folder: the study's TensorBoard folder; each trial has one of its own below it.
+        folder: the study's TensorBoard folder; each trial has a folder in it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -50,10 +49,10 @@ class TensorBoardWriter:
         self._open: dict[str, RecordWriter] = {}
 
     def start(self, trial: Trial) -> None:
-        """Begin a trial; what an interrupted attempt wrote goes.
+        """Start a trial, removing the files of an interrupted attempt.
 
         Raises:
-            OSError: as from every method: the files cannot be written.
+            OSError: the files cannot be written. The other methods raise it too.
         """
         label = re.sub(r"[^A-Za-z0-9_-]", "_", registry.label(trial.spec.model))[:100]
         path = self.folder / f"{label}-{trial.id}"
@@ -63,25 +62,25 @@ class TensorBoardWriter:
         self._open[trial.id] = _open_records(path)
 
     def epoch(self, trial_id: str, number: int, epoch: Epoch) -> None:
-        """One more point on each curve, at the epoch's number, counted from 1; none where it is not finite."""
+        """Add a point to each curve, at the epoch's number, counted from 1; values that are not finite are left out."""
         values = {tag: getattr(epoch, name) for name, tag in _TAGS.items()}
         self._scalars(trial_id, {tag: value for tag, value in values.items() if math.isfinite(value)}, number)
         self._open[trial_id].flush()
 
     def finish(self, trial: Trial, outcome: Outcome) -> None:
-        """Final figures and hyper-parameters; the file is complete after this."""
+        """Write final metrics and hyper-parameters, which completes the file."""
         from tensorboardX.summary import hparams
 
-        figures = {
+        metrics = {
             tag: value for name, tag in _FINAL.items() if (value := getattr(outcome, name)) is not None
         }
-        self._scalars(trial.id, figures, trial.spec.num_epochs)
-        for summary in hparams(_hyper_parameters(trial), figures):
+        self._scalars(trial.id, metrics, trial.spec.num_epochs)
+        for summary in hparams(_hyper_parameters(trial), metrics):
             self._write(trial.id, [summary])
         self._open.pop(trial.id).close()
 
     def close(self) -> None:
-        """Close whatever is still open."""
+        """Close all open files."""
         while self._open:
             self._open.popitem()[1].close()
 
@@ -120,7 +119,7 @@ def _hyper_parameters(trial: Trial) -> dict[str, Any]:
 
 @contextmanager
 def _without_torch() -> Iterator[None]:
-    """Import tensorboardX without torch, which it imports if installed and which is not needed here.
+    """Import tensorboardX without torch, which it imports if installed, although it is not needed here.
 
     Importing tensorboardX then takes 0.03 s and 5 MB instead of 1.0 s and 206 MB. None in `sys.modules` is Python's
     documented way to make an import fail.

@@ -1,1 +1,1 @@
-"""Whole studies: design them, run them, grow them, replay them."""
+"""Studies as a whole: designing, running, growing and replaying them."""

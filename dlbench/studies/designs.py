@@ -1,4 +1,4 @@
-"""Designs of studies from Python values: every combination, or a comparison of models. No jax."""
+"""Make studies from Python values: grids, and comparisons of models. No jax."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ def grid(**axes: Any) -> StudySpec:
     """A study of every combination of the values given.
 
     Args:
-        axes: a value, or several (any iterable, such as ``range(5)``), by field of
-            :class:`~dlbench.TrialSpec`; ``lr`` stands for ``learning_rate``, ``epochs`` for ``num_epochs``, and
-            ``seeds=5`` for ``seed=range(5)``. A model is a name, ``module:Attribute``, or a Flax module class; a
-            data set is a name or a :class:`~dlbench.data.Dataset`.
+        axes: fields of :class:`~dlbench.TrialSpec`, each with one value or several (any iterable, such as
+            ``range(5)``). ``lr`` stands for ``learning_rate``, ``epochs`` for ``num_epochs``, and ``seeds=5`` for
+            ``seed=range(5)``. A model is a name, ``module:Attribute``, or a Flax module class; a data set is a name
+            or a :class:`~dlbench.data.Dataset`.
 
     Raises:
-        InputError: an unknown field or name, an impossible value, an empty or repeated one.
+        InputError: a field or a name is unknown, a value is impossible or repeated, or a field has no value.
     """
     return designs.expand(_by_name(axes))
 
 
 def compare(**axes: Any) -> StudySpec:
-    """A comparison of models, all trained alike: which differences do the data support?
+    """A comparison of models that are trained in the same way, to find which differences the data support.
 
-    Give several ``seeds``: without repetition, no difference can be judged.
+    Give several ``seeds``: differences cannot be tested without repetitions.
 
     Args:
-        axes: as of :func:`grid`, with two models or more.
+        axes: as for :func:`grid`, with at least two models.
 
     Raises:
-        InputError: as :func:`grid`, and fewer than two models.
+        InputError: as for :func:`grid`, or there are fewer than two models.
     """
     return designs.check_comparison(designs.expand(_by_name(axes), "comparison"))
 
 
 def _by_name(axes: dict[str, Any]) -> dict[str, Any]:
-    """The same, with models and data sets by their references."""
+    """The axes, with models and data sets replaced by their references."""
     named = dict(axes)
     if "model" in axes:
         named["model"] = [_model_reference(model) for model in designs.values_of(axes["model"])]

@@ -1,8 +1,8 @@
-"""Add seeds to a comparison until the data separate its models, or the budget ends.
+"""Add seeds to a comparison until its models are separated, or until the largest number of seeds is reached.
 
-Models are separated when the first of them by test accuracy is told from each of the others: with two models,
-when their difference is supported. The others need not be told from one another. The looks are planned
-beforehand and share one error rate of 5 % (:mod:`dlbench.spec.looks`), so stopping early costs no honesty.
+Models are separated when the data support a difference between the most accurate model and each of the others. The
+others need not be separated from one another. The looks are planned beforehand and together have an error rate of 5 %
+(:mod:`dlbench.spec.looks`), so the conclusions remain valid when the study stops early.
 """
 
 from __future__ import annotations
@@ -28,56 +28,56 @@ def run_until_separated(
     options: RunOptions | None = None,
     **settings: Unpack[RunSettings],
 ) -> StudyResult:
-    """Train a comparison with more and more seeds until it is settled or the budget ends.
+    """Train a comparison with more and more seeds until its models are separated or ``max_seeds`` is reached.
 
-    An interrupted call goes on where it was when it is called again, to the same looks and the same end; the
-    folder's name is that of the study at ``max_seeds``. Workers start anew after each look.
+    After an interruption, the same call continues where it stopped, with the same looks and the same result. The name
+    of the folder is that of the study with ``max_seeds`` seeds. Workers are restarted after each look.
 
     Args:
-        study: a comparison, as :func:`dlbench.compare` makes it, with the seeds to start with, two or more; or one
-            that has its looks already, as :func:`dlbench.open_study` returns it.
-        max_seeds: seeds of a model at most.
-        options: where and how; the fields of :class:`~dlbench.RunOptions` are accepted as keyword arguments too.
-            ``on_event`` is called with the plan of each look, its events, and a notice of what it found.
+        study: a comparison with at least two seeds to start with, as :func:`dlbench.compare` makes it; or a study that
+            already has its looks, as :func:`dlbench.open_study` returns it.
+        max_seeds: largest number of seeds per model.
+        options: where and how to run; the fields of :class:`~dlbench.RunOptions` are also accepted as keyword
+            arguments. ``on_event`` is called with the plan of each look, its events, and a notice of its result.
 
     Returns:
-        The trials of the looks that were taken.
+        The trials of all looks that were taken.
 
     Raises:
-        InputError: a value breaks a rule; otherwise as :func:`dlbench.run`.
+        InputError: a value breaks a rule. Other errors are those of :func:`dlbench.run`.
     """
     start = time.perf_counter()
     how = merged(options, **settings)
     study = grown(study, max_seeds)
     planned = plan(study, how)
-    tell = how.on_event or (lambda event: None)
+    notify = how.on_event or (lambda event: None)
     seeds = [spec.seed for spec in study.trials]
-    tell(messages.Notice(text=schedule_in_words(study.looks)))
+    notify(messages.Notice(text=schedule_in_words(study.looks)))
     for look in (Look(number, study.looks) for number in range(1, len(study.looks) + 1)):
         result = run_planned(planned.part(seeds_at(look, seeds)), how)
         separated = winner(result)
-        tell(messages.Notice(text=_finding(look, separated)))
+        notify(messages.Notice(text=_finding(look, separated)))
         if separated:
             break
     return replace(result, wall_time_s=time.perf_counter() - start)
 
 
 def grown(study: StudySpec, max_seeds: int | None = None) -> StudySpec:
-    """The study with all the seeds that its looks may come to need.
+    """The study with all the seeds that its looks may need.
 
     Raises:
-        SpecError: neither the study nor the caller says how many those are.
+        SpecError: ``max_seeds`` is missing, or differs from the one that the study was planned with.
     """
     if max_seeds is None and not study.looks:
         raise SpecError(
-            Field("max_seeds"), " is not given", remedy="say how many seeds each model may get at most"
+            Field("max_seeds"), " is missing", remedy="give the largest number of seeds per model"
         )
     if not study.looks:
         assert max_seeds is not None
         return with_looks(study, max_seeds)
     if max_seeds not in (None, study.looks[-1]):
         raise SpecError(
-            *(f"the study is planned for {study.looks[-1]} seeds at most; got ", Field("max_seeds")),
+            *(f"the study is planned for at most {study.looks[-1]} seeds; got ", Field("max_seeds")),
             f" {max_seeds}",
             value=max_seeds,
         )
@@ -87,5 +87,5 @@ def grown(study: StudySpec, max_seeds: int | None = None) -> StudySpec:
 
 
 def _finding(look: Look, separated: str | None) -> str:
-    found = f"{separated} is told from each of the others" if separated else "the models are not separated"
-    return f"Look {look.number} of {len(look.schedule)}, {look.num_seeds} seeds: {found}"
+    result = f"{separated} is separated from all others" if separated else "the models are not separated"
+    return f"Look {look.number} of {len(look.schedule)}, {look.num_seeds} seeds: {result}"

@@ -1,4 +1,4 @@
-"""How a study is run: the options that running, growing and planning share. No jax."""
+"""The options that running, growing and planning a study share. No jax."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ Observer = Callable[[Plan | messages.AnyEvent], None]
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """Where and how a study is trained; the defaults suit most studies.
+    """Where and how to run a study; the defaults suit most studies.
 
     Args:
         out: the study's folder; by default ``runs/KIND-DIGEST``.
-        workers: processes to train in, 0 for this one; by default one per core, or one per accelerator.
-        lanes: trials of a program that run as one vmapped program; "auto": one on a CPU, and on an accelerator as
-            many as the study begins with, up to 64.
-        device: "auto", "cpu", "gpu", "tpu" or "metal"; "auto" takes an accelerator where there is one.
-        data_dir: where data sets lie; by default what ``DLBENCH_DATA_DIR`` says.
-        command: the command line to record.
-        config: the text of the file that the study comes from, to record; its claims travel with the study.
+        workers: number of worker processes; 0 trains in the calling process. By default one per core or accelerator.
+        lanes: number of trials that run as one vmapped program. "auto" is 1 on a CPU; on an accelerator it is the
+            number of trials of the program, rounded up to a power of two, at most 64.
+        device: "auto", "cpu", "gpu", "tpu" or "metal"; "auto" uses an accelerator if there is one.
+        data_dir: folder of data sets; by default the environment variable ``DLBENCH_DATA_DIR``.
+        command: the command line, which is recorded.
+        config: the text of the YAML file that describes the study, which is recorded with its claims.
         on_event: called with the :class:`~dlbench.Plan`, then with every event.
-        retry_failed: whether trials that failed before are tried again.
-        checkpoint_every: epochs between saved states of a trial, from which an interrupted one goes on; once a
-            minute unless given.
+        retry_failed: whether to try trials again that failed earlier.
+        checkpoint_every: epochs between saved states of a trial, from which it continues after an interruption; by
+            default a state is saved once a minute.
 
     Raises:
-        SpecError: ``checkpoint_every`` is not a positive number. The others are checked when a study is planned.
+        SpecError: ``checkpoint_every`` is not a positive number. The other fields are checked when a study is planned.
     """
 
     out: Path | str | None = None
@@ -70,10 +70,10 @@ class RunSettings(TypedDict, total=False):
 
 
 def merged(options: RunOptions | None, **settings: Unpack[RunSettings]) -> RunOptions:
-    """The options with some of them changed.
+    """The options, with the given settings replaced.
 
     Raises:
-        UnknownNameError: a setting that is none.
+        UnknownNameError: there is no such option.
     """
     known = [field.name for field in dataclasses.fields(RunOptions)]
     for name in settings:

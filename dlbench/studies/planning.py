@@ -1,4 +1,4 @@
-"""Plan a study: check it, resolve it against its data, and find out what is left to train. No jax."""
+"""Plan a study: check it, resolve it against its data, and find the trials that are missing. No jax."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ from dlbench.studies.options import RunOptions, RunSettings, merged
 
 
 def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack[RunSettings]) -> Plan:
-    """Check a study and say what it will train; nothing is written but the cache of its data sets.
+    """Check a study and return the plan of what it will train. Nothing is written except the cache of its data sets.
 
     Args:
-        study: what to train.
-        options: where and how; the fields of :class:`~dlbench.RunOptions` are accepted as keyword arguments too.
+        study: the study.
+        options: where and how to run; the fields of :class:`~dlbench.RunOptions` are also accepted as keyword
+            arguments.
 
     Raises:
         InputError: a value breaks a rule.
-        DataError: a data set is absent or damaged.
-        StoreError: the folder holds something else.
+        DataError: a data set is missing or damaged.
+        StoreError: the folder holds other files, or a study that does not match.
     """
     how = merged(options, **settings)
     if not study.trials:
-        raise SpecError("the study has no trial", remedy="give every field at least one value")
+        raise SpecError("the study has no trials", remedy="give every field at least one value")
     study = study.model_copy(update={"trials": tuple(map(_named, study.trials))})
     backend = devices.device(how.device)
 
@@ -59,10 +60,10 @@ def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack
 def _lanes(
     study: StudySpec, how: RunOptions, backend: str, info: Callable[[str], DatasetInfo]
 ) -> Callable[[int], int]:
-    """How many lanes a program of so many trials runs in.
+    """A function from the number of trials of a program to its number of lanes.
 
-    It is part of a trial's id, so in a study that grows it depends on the trials at the first look alone, not on
-    how many seeds there will be.
+    The number of lanes is part of a trial's id. In a growing study it therefore depends only on the trials of the
+    first look, not on the largest number of seeds.
     """
     lanes = devices.lanes(how.lanes, backend)
     if not study.looks or how.lanes != "auto":
@@ -74,7 +75,7 @@ def _lanes(
 
 
 def _named(spec: TrialSpec) -> TrialSpec:
-    """The same trial, its model by its reference; code outside dlbench only if this process has named it."""
+    """The trial with its model replaced by the model's reference; user code must be named by this process."""
     if ":" in spec.model:
         registry.check_trusted(spec.model)
     else:

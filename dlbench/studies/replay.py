@@ -1,4 +1,4 @@
-"""Train a recorded trial again from its record alone, and say whether every bit is the same. No jax."""
+"""Train a recorded trial again from its record alone, and compare every bit of the result. No jax."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from dlbench.storage import manifest
 from dlbench.storage.results import TrialResult
 from dlbench.storage.store import Store
 
-#: What a trial's result is made of; times and places are not.
-_FIGURES = (
+#: The fields of a result that are compared; times and devices are not.
+_COMPARED = (
     "best_val_accuracy",
     "best_epoch",
     "test_accuracy",
@@ -35,12 +35,12 @@ _FIGURES = (
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not what it was.
+    """A difference between a recorded value and the present one.
 
     Args:
-        where: the place ("epoch 3, val_loss"; "packages.jax").
-        recorded: what it was.
-        now: what it is.
+        where: the name of the value ("epoch 3, val_loss"; "packages.jax").
+        recorded: the recorded value.
+        now: the present value.
     """
 
     where: str
@@ -56,13 +56,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Replay:
-    """A trial trained again.
+    """The comparison of a recorded trial with the same trial, trained again.
 
     Args:
-        recorded: the trial as the study holds it.
-        again: the trial as it came out now.
-        results: how their results differ, the earliest epoch first; empty where every bit is the same.
-        environment: how what they ran on differs.
+        recorded: the recorded result.
+        again: the result of training again.
+        results: the differences between the two, the earliest epoch first; empty if every bit is the same.
+        environment: the differences between the two environments.
     """
 
     recorded: TrialResult
@@ -80,41 +80,41 @@ def replay(
     folder: Path,
     trial_id: str,
     data_dir: str | None = None,
-    tell: Callable[[messages.AnyEvent], None] | None = None,
+    notify: Callable[[messages.AnyEvent], None] | None = None,
 ) -> Replay:
-    """Train one trial of a study again, in a worker of its own, and compare. Nothing in the study changes.
+    """Train one trial of a study again, in a separate worker, and compare the results. The study is not changed.
 
     Args:
         folder: the study's folder.
-        trial_id: the trial's id, or enough of its beginning.
-        data_dir: where the user's data sets lie.
-        tell: called with every event.
+        trial_id: the trial's id, or the beginning of it.
+        data_dir: folder of the user's data sets.
+        notify: called with every event.
 
     Raises:
         StoreError: the folder holds no study.
-        InputError: it has no such trial, or one that has no result, or whose model is somebody's own code that
-            this process has not named.
-        WorkerError: the trial cannot be trained now.
+        InputError: there is no such trial, it has no result, or its model is user code that this process has not
+            named.
+        WorkerError: the trial cannot be trained.
     """
     with Store(folder) as store:
         recorded = find(store.results(verify=False), trial_id, folder)
         before = (store.manifests() or [{}])[-1]
-    return retrain(recorded, before, data_dir, tell)
+    return retrain(recorded, before, data_dir, notify)
 
 
 def retrain(
     recorded: TrialResult,
     before: Mapping[str, Any],
     data_dir: str | None = None,
-    tell: Callable[[messages.AnyEvent], None] | None = None,
+    notify: Callable[[messages.AnyEvent], None] | None = None,
 ) -> Replay:
-    """The same for a trial wherever its record comes from.
+    """Train a trial again and compare, as :func:`replay` does, given its recorded result.
 
     Args:
-        recorded: the trial; its epochs are compared one by one where they are known, else by their digest.
-        before: the manifest of the environment it ran in.
-        data_dir: where the user's data sets lie.
-        tell: called with every event.
+        recorded: the recorded result; its epochs are compared one by one if they are known, else by their digest.
+        before: the manifest of the environment in which it was trained.
+        data_dir: folder of the user's data sets.
+        notify: called with every event.
     """
     registry.check_trusted(recorded.trial.spec.model)
     check_numerics(recorded.trial)
@@ -128,26 +128,26 @@ def retrain(
             case messages.Ready():
                 now["device"] = event.environment
             case messages.Failed():
-                raise WorkerError(f"trial {recorded.id} cannot be trained now: {event.reason}")
+                raise WorkerError(f"trial {recorded.id} cannot be trained: {event.reason}")
             case messages.Finished():
                 history = tuple(Epoch(*values) for values in event.history)
                 again = TrialResult(recorded.trial, event.status, event.outcome, history)
-        if tell is not None:
-            tell(event)
+        if notify is not None:
+            notify(event)
     assert again is not None
     return Replay(recorded, again, tuple(_results(recorded, again)), tuple(_environment(before, now)))
 
 
 def check_numerics(trial: Trial) -> None:
-    """Make sure that this release trains a trial as it was trained.
+    """Check that this release computes with the version of the numerics that a trial was trained with.
 
     Raises:
-        InputError: it was trained with another version of the numerics; names the release to install.
+        InputError: it does not; names the release to install.
     """
     if trial.numerics != NUMERICS_VERSION:
         release = NUMERICS_RELEASES.get(trial.numerics)
         remedy = (
-            f"pip install dlbench=={release}"
+            f"run pip install dlbench=={release}"
             if release
             else "no release of dlbench computes with that version"
         )
@@ -159,18 +159,20 @@ def check_numerics(trial: Trial) -> None:
 
 
 def find(trials: Sequence[TrialResult], trial_id: str, folder: Path) -> TrialResult:
-    """The finished trial of a study that an id begins with.
+    """Find a finished trial by the beginning of its id.
 
     Raises:
-        InputError: there is none, there are several, or it has no result.
+        InputError: there is no such trial, there are several, or the trial has no result.
     """
     found = [trial for trial in trials if trial_id and trial.id.startswith(trial_id)]
     if len(found) != 1:
         known = ", ".join(trial.id for trial in (found or trials)[:8])
-        problem = f"{len(found)} trials begin" if found else "no trial begins"
-        raise InputError(f"in {folder} {problem} with {trial_id!r}; give one of {known}")
+        problem = f"{len(found)} trials whose ids begin" if found else "no trial whose id begins"
+        raise InputError(f"{folder} has {problem} with {trial_id!r}; choose one of {known}")
     if not TrialStatus(found[0].status).is_finished:
-        raise InputError(f"trial {found[0].id} has no result to compare with: it is {found[0].status}")
+        raise InputError(
+            f"trial {found[0].id} has no result to compare with; its status is {found[0].status}"
+        )
     return found[0]
 
 
@@ -184,7 +186,7 @@ def _results(recorded: TrialResult, again: TrialResult) -> Iterator[Difference]:
         yield Difference("epochs", len(recorded.history), len(again.history))
     if recorded.status != again.status:
         yield Difference("status", str(recorded.status), str(again.status))
-    for name in _FIGURES:
+    for name in _COMPARED:
         if recorded.value(name) != again.value(name):
             yield Difference(name, recorded.value(name), again.value(name))
 

@@ -1,4 +1,4 @@
-"""The result of a study: its trials, and what can be done with them. No jax."""
+"""The result of a study. No jax."""
 
 from __future__ import annotations
 
@@ -14,41 +14,43 @@ if TYPE_CHECKING:
 
 
 class StudyResult(StudyRecord):
-    """A study's result: its trials, the best of them, and conversions."""
+    """The result of a study: its trials, the best of them, and conversions."""
 
     def best(self) -> TrialResult:
-        """The completed trial of the highest validation accuracy (ties: lower loss there, then first).
+        """The completed trial with the highest validation accuracy.
 
-        The choice is made on validation images; the test accuracy of what it picks is an honest estimate. That
-        it is better than the second is not shown by being chosen: repeat it with seeds and compare.
+        Ties are resolved by the lower validation loss, then by the order of the trials.
+
+        The choice is made on validation images, so the test accuracy of the chosen trial is an unbiased estimate. That
+        a trial is chosen does not show that it is better than the next one: repeat both with several seeds and compare.
 
         Raises:
-            ValueError: no trial completed.
+            ValueError: no trial has completed.
         """
         if not self.complete:
-            raise ValueError("no trial of this study completed, so none is the best")
+            raise ValueError("no trial of this study has completed")
 
-        def merit(trial: TrialResult) -> tuple[float, float]:
+        def order(trial: TrialResult) -> tuple[float, float]:
             accuracy, loss = trial.best_val_accuracy, trial.best_val_loss
             return (math.inf if accuracy is None else -accuracy, math.inf if loss is None else loss)
 
-        return min(self.complete, key=merit)
+        return min(self.complete, key=order)
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a trial (needs pandas)."""
+        """A data frame with one row per trial; needs pandas."""
         import pandas as pd
 
         return pd.DataFrame([trial.to_dict(history=False) for trial in self.trials])
 
 
 def open_study(folder: Path | str, history: bool = True) -> StudyResult:
-    """Open the study that a folder holds.
+    """Open the study in a folder.
 
     Args:
         folder: the study's folder.
-        history: whether to read every epoch of its trials too, which takes most of the time.
+        history: whether to read the epochs of its trials as well, which takes most of the time.
 
     Raises:
-        StoreError: the folder holds no study, or a damaged one.
+        StoreError: the folder holds no study, or the study is damaged.
     """
     return StudyResult(**vars(read_study(Path(folder), history)))

@@ -1,4 +1,4 @@
-"""Run a study: dispatch, collect, resume. No jax in this process unless ``workers=0`` asks for it."""
+"""Run a study: train what is missing, and collect the results. No jax in this process unless ``workers=0``."""
 
 from __future__ import annotations
 
@@ -26,22 +26,24 @@ from dlbench.studies.options import RunOptions, RunSettings, merged
 from dlbench.studies.planning import plan
 from dlbench.studies.result import StudyResult
 
-#: More splits than this are not drawn for the manifest: it takes 40 ms each on 60,000 images.
-_MANY_SPLITS = 8
+#: The manifest lists the digests of at most this many splits, because drawing one of 60,000 images takes 40 ms.
+_MAX_SPLITS = 8
 _UNFINISHED = (TrialStatus.WAITING, TrialStatus.RUNNING)
 
 
 def run(study: StudySpec, options: RunOptions | None = None, **settings: Unpack[RunSettings]) -> StudyResult:
-    """Train what a study's folder does not hold yet, and return all of it.
+    """Train the trials of a study that its folder does not hold yet, and return the results of all its trials.
 
     Args:
-        study: what to train.
-        options: where and how; the fields of :class:`~dlbench.RunOptions` are accepted as keyword arguments too.
+        study: the study.
+        options: where and how to run; the fields of :class:`~dlbench.RunOptions` are also accepted as keyword
+            arguments.
 
     Raises:
-        KeyboardInterrupt: the process got SIGINT or SIGTERM; what was done is kept, and calling again goes on.
+        KeyboardInterrupt: the process received SIGINT or SIGTERM. Finished trials are kept, and the same call
+            continues the study.
         InputError: a value breaks a rule.
-        DataError: a data set is absent or damaged.
+        DataError: a data set is missing or damaged.
         StoreError: the folder cannot be used.
         WorkerError: workers cannot be started.
     """
@@ -50,16 +52,16 @@ def run(study: StudySpec, options: RunOptions | None = None, **settings: Unpack[
 
 
 def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
-    """Train what a plan's folder does not hold yet, and return the trials of the plan.
+    """Train the trials of a plan that its folder does not hold yet, and return the results of all its trials.
 
     Args:
-        planned: what to train, and where.
-        options: those that it was planned with; see :func:`run` for what is raised.
+        planned: the plan.
+        options: the options with which it was planned. For the errors raised, see :func:`run`.
     """
     start = time.monotonic()
     study = planned.study
-    tell = options.on_event or (lambda event: None)
-    tell(planned)
+    notify = options.on_event or (lambda event: None)
+    notify(planned)
     retried = () if options.retry_failed else (TrialStatus.FAILED,)
     final = (TrialStatus.COMPLETE, TrialStatus.DIVERGED, *retried)
 
@@ -74,7 +76,7 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
             interruptible() as stopping,
         ):
             store.add(planned.trials)
-            todo = missing(store.statuses())  # another process may have been here since the plan was made
+            todo = missing(store.statuses())  # another process may have trained some since the plan was made
             place = Place(
                 planned.device,
                 min(planned.workers, len(todo)),
@@ -88,20 +90,20 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
                     options.command, study, planned.trials, planned.workers, options.config
                 )
                 described["split_digests"] = _split_digests(planned)
-                happening = engine.run(programs.programs(todo), place, stopping, folder)
-                record(store, known, described, happening, tell, max(place.workers, 1), start)
+                events = engine.run(programs.programs(todo), place, stopping, folder)
+                record(store, known, described, events, notify, max(place.workers, 1), start)
             left = [trial for trial in todo if store.statuses()[trial.id] in _UNFINISHED]
             if stopping.is_set() and left:
                 raise KeyboardInterrupt
     with Store(folder) as store:
         trials = tuple(store.results([trial.id for trial in planned.trials]))
         times = store.times()
-    _tidy(trials)
+    _remove_leftovers(trials)
     return StudyResult(study, trials, folder, time.monotonic() - start, times)
 
 
-def _tidy(trials: Sequence[TrialResult]) -> None:
-    """Remove what a process that was killed as its trial ended has left of it."""
+def _remove_leftovers(trials: Sequence[TrialResult]) -> None:
+    """Remove temporary files and saved states of finished trials, which remain if a process is killed at their end."""
     for folder in (trial.folder for trial in trials if trial.status.is_finished):
         if not folder.parent.is_symlink() and not folder.is_symlink():
             for path in (*folder.glob("state"), *folder.glob("*-tmp*"), *folder.glob(".*.new")):
@@ -110,15 +112,15 @@ def _tidy(trials: Sequence[TrialResult]) -> None:
 
 
 def _split_digests(planned: Plan) -> dict[str, str]:
-    """The digests of the study's splits, by what determines them; none where there are many to draw.
+    """The digests of the study's splits, by data set, sizes and split seed; empty if there are many.
 
-    Every trial records that of its own split.
+    Each trial also records the digest of its own split.
     """
     specs = {
         f"{spec.dataset} {spec.train_size}/{spec.val_size} split seed {spec.split_seed}": spec
         for spec in (trial.spec for trial in planned.trials)
     }
-    if len(specs) > _MANY_SPLITS:
+    if len(specs) > _MAX_SPLITS:
         return {}
     digests = {}
     for name, spec in specs.items():
@@ -134,5 +136,5 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
-            f"the folder {folder} cannot be made: {error.strerror}", remedy=ANOTHER_OUT
+            f"the folder {folder} cannot be created: {error.strerror}", remedy=ANOTHER_OUT
         ) from None

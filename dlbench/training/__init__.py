@@ -1,1 +1,1 @@
-"""Training as pure functions of (static part, state, data, keys, hyper-parameters)."""
+"""Training as pure functions of the static part, the state, the data, the keys and the hyper-parameters."""

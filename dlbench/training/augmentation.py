@@ -19,13 +19,14 @@ def standard(images: jax.Array, key: jax.Array) -> jax.Array:
 
 @TRANSFORMS.register("augmented")
 def augment(images: jax.Array, key: jax.Array) -> jax.Array:
-    """Rotate each image by up to ±30° and shift it by up to ±10 % of its size, each drawn uniformly.
+    """Rotate each image by up to ±30° and shift it by up to ±10 % of its size, both drawn uniformly.
 
-    Nearest neighbour, zero fill, whole-pixel shifts: ``torchvision.transforms.RandomAffine(30, (0.1, 0.1))``.
+    Equivalent to ``torchvision.transforms.RandomAffine(30, (0.1, 0.1))``: nearest neighbour, shifts by whole pixels,
+    zeros outside the image.
 
     Args:
         images: uint8 [N, H, W, C].
-        key: one key for all; every image draws its own angle and shift.
+        key: one key for all images; each image draws its own angle and shift.
 
     Returns:
         uint8 [N, H, W, C].
@@ -49,7 +50,7 @@ def affine(images: jax.Array, angles: jax.Array, shifts: jax.Array) -> jax.Array
         shifts: float32 [N, 2], pixels down and right.
 
     Returns:
-        uint8 [N, H, W, C]: each pixel is the nearest one of the source, zero where that lies outside.
+        uint8 [N, H, W, C]: each pixel is the nearest one of the source, or zero if that lies outside the image.
     """
     count, height, width, channels = images.shape
     rows = jnp.arange(height, dtype=jnp.float32) - (height - 1) / 2

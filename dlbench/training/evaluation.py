@@ -1,4 +1,4 @@
-"""Evaluation as pure functions: logits, losses and accuracies of images, and the best epoch so far."""
+"""Evaluation as pure functions: logits, losses and accuracies, and the best epoch so far."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dlbench.spec.registry import CRITERIA
 from dlbench.training.augmentation import augment
 from dlbench.training.state import Data, Params, Static, TrainState
 
-#: Images per step of an evaluation; its bits do not depend on the batch size trained with.
+#: Images per step of an evaluation. It is fixed, so that bits do not depend on the batch size of training.
 EVAL_CHUNK = 100
 
 
@@ -57,9 +57,9 @@ def predict(
     Args:
         static: the static part.
         params: parameters.
-        batch_stats: running statistics; empty where the model has none.
+        batch_stats: batch statistics; empty if the model has none.
         images: uint8 [N, H, W, C].
-        augment_key: augment the images with this key; clean unless given.
+        augment_key: if given, the images are augmented with this key.
 
     Returns:
         float32 [N, num_classes].
@@ -95,5 +95,5 @@ def _accepts_train(call: Callable[..., Any]) -> bool:
 
 
 def _mode(model: nn.Module, train: bool) -> dict[str, Any]:
-    """The argument that tells training from evaluation, for models that take one."""
+    """The ``train`` argument, for models that accept one."""
     return {"train": train} if _accepts_train(type(model).__call__) else {}

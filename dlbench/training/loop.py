@@ -1,7 +1,7 @@
-"""Training as pure functions: init, epoch, evaluate, fit. No I/O and no clocks.
+"""Training as pure functions: initialisation, step, epoch, and a whole training run. No I/O and no clocks.
 
-Everything is a function of (static part, state, data, keys, hyper-parameters). The static part is hashable
-and makes another XLA program; the rest are arrays, so that trials can be vmapped into lanes.
+Everything is a function of the static part, the state, the data, the keys and the hyper-parameters. The static part is
+hashable, and each value of it needs its own XLA program. Everything else is an array, so trials can be vmapped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dlbench.training.state import Data, EpochMetrics, Hyper, Keys, Params, Stat
 
 
 def purpose_keys(key: jax.Array) -> Keys:
-    """Derive the four keys of a trial from one."""
+    """Derive the four keys of a trial from one key."""
     return Keys(*(jax.random.fold_in(key, purpose) for purpose in range(len(Keys._fields))))
 
 
@@ -43,7 +43,7 @@ def init(static: Static, data: Data, keys: Keys, hyper: Hyper) -> TrainState:
 def run_epoch(
     static: Static, state: TrainState, data: Data, keys: Keys, hyper: Hyper
 ) -> tuple[TrainState, EpochMetrics]:
-    """Train for one epoch, evaluate on the validation images, keep the best parameters."""
+    """Train for one epoch, evaluate on the validation images, and keep the best parameters."""
     state, train_loss, train_accuracy = train_epoch(static, state, data, keys, hyper)
     state, val_loss, val_accuracy = validate(static, state, data)
     return state, EpochMetrics(train_loss, train_accuracy, val_loss, val_accuracy)
@@ -52,10 +52,10 @@ def run_epoch(
 def train_epoch(
     static: Static, state: TrainState, data: Data, keys: Keys, hyper: Hyper
 ) -> tuple[TrainState, jax.Array, jax.Array]:
-    """Every training image once, in an order drawn anew.
+    """Train on every training image once, in a random order.
 
     Returns:
-        The new state, the mean of the steps' losses, and the accuracy over the epoch's images.
+        The new state, the mean loss over the steps, and the accuracy over the images of the epoch.
     """
     count, size = data.train_size, static.batch_size
     epoch = state.epoch + 1
@@ -97,8 +97,8 @@ def train_step(
         carry: parameters, batch statistics, optimizer state.
         images: uint8 [B, H, W, C].
         labels: int32 [B].
-        keys: the epoch's keys; dropout and augmentation fold the step's index in.
-        index: the step's number in the epoch.
+        keys: the keys of the epoch; those of dropout and augmentation are combined with ``index``.
+        index: the number of the step in the epoch, from 0.
         hyper: learning rate and weight decay.
 
     Returns:
@@ -137,7 +137,7 @@ def fit(
         data: training and validation images.
         key: one key; initialisation, order, dropout and augmentation each derive their own from it.
         hyper: learning rate and weight decay, scalars.
-        num_epochs: how many epochs.
+        num_epochs: number of epochs.
 
     Returns:
         The final state, and the metrics with a leading axis [num_epochs].
@@ -151,9 +151,10 @@ def fit(
 
 
 def permutation(key: jax.Array, count: int) -> jax.Array:
-    """A random order of ``count`` things, int32: the ranks of 64 random bits each.
+    """A random permutation, int32 [count]: the order of ``count`` random numbers of 64 bits.
 
-    One sort where ``jax.random.permutation`` makes several; two equal draws among 60,000 have odds of 1e-10.
+    It needs one sort, where ``jax.random.permutation`` needs several. The probability of a tie among 60,000 numbers is
+    1e-10.
     """
     bits = jax.random.bits(key, (2, count), jnp.uint32)
     return jax.lax.sort((bits[0], bits[1], jnp.arange(count, dtype=jnp.int32)), num_keys=2)[2]

@@ -1,4 +1,4 @@
-"""Criteria: from logits and labels to one loss per image."""
+"""Criteria: one loss per image from logits and labels."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dlbench.spec.registry import CRITERIA
 
 @CRITERIA.register("cross_entropy")
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Cross-entropy of the softmax, through log-sum-exp.
+    """Cross-entropy of the softmax, computed with log-sum-exp.
 
     Args:
-        logits: float32 [..., classes].
+        logits: float32 [..., num_classes].
         labels: int32 [...].
 
     Returns:
@@ -26,12 +26,12 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 @CRITERIA.register("manual")
 def manual(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Cross-entropy as DeepLearningPipeline writes it out: the log of the softmax, picked at the label.
+    """Cross-entropy as DeepLearningPipeline computes it: the logarithm of the softmax at the label.
 
-    Equal to :func:`cross_entropy` while no probability underflows; infinite where one does.
+    Equal to :func:`cross_entropy` as long as no probability underflows; infinite if one does.
 
     Args:
-        logits: float32 [..., classes].
+        logits: float32 [..., num_classes].
         labels: int32 [...].
 
     Returns:

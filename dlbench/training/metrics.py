@@ -20,12 +20,12 @@ def classification_metrics(logits: NDArray[Any], labels: NDArray[Any]) -> dict[s
     """Accuracy with its 95 % Wilson interval, macro precision, recall and F1, ROC-AUC and confusion matrix.
 
     Args:
-        logits: float32 [N, classes].
+        logits: float32 [N, num_classes].
         labels: int32 [N].
 
     Returns:
-        JSON values by name. Precision, recall and F1 are averaged over all classes; where one is undefined for a
-        class it counts as 0. ``roc_auc`` is averaged one-versus-rest over the classes that occur in the labels,
+        JSON values by name. Precision, recall and F1 are averaged over all classes; a class for which one is
+        undefined counts as 0. ``roc_auc`` is averaged one-versus-rest over the classes that occur in the labels,
         and ``None`` if fewer than two do. Row i of ``confusion_matrix`` counts the images of class i by predicted
         class.
     """
@@ -62,7 +62,7 @@ def roc_auc(scores: NDArray[Any], labels: NDArray[Any]) -> float:
     1,000 images of ten classes this takes 0.2 ms; with `scipy.stats.rankdata` it takes 0.7 ms and 0.4 s to import.
 
     Args:
-        scores: float64 [N, classes].
+        scores: float64 [N, num_classes].
         labels: int32 [N].
 
     Returns:
@@ -80,7 +80,7 @@ def roc_auc(scores: NDArray[Any], labels: NDArray[Any]) -> float:
 
 
 def scores(logits: NDArray[Any]) -> NDArray[Any]:
-    """Class probabilities float64 [N, classes]: the softmax of the logits."""
+    """Class probabilities float64 [N, num_classes]: the softmax of the logits."""
     from scipy.special import softmax
 
     probabilities: NDArray[Any] = softmax(logits.astype(np.float64), axis=1)

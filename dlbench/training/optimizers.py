@@ -1,8 +1,8 @@
-"""Optimizers: Adam and SGD with momentum, weight decay decoupled or as L2.
+"""Optimizers: Adam and SGD with momentum, with decoupled or L2 weight decay.
 
-A transformation is made anew inside each traced function from that trace's hyper-parameters, so that a
-learning rate can be an array with a lane axis; its state carries no hyper-parameters. The arguments of an optimizer
-itself are static: another value makes another program.
+The transformation is created inside each traced function from the hyper-parameters of that trace, so that the learning
+rate can be an array with a lane axis. Its state holds no hyper-parameters. The arguments of an optimizer are static:
+another value makes another program.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def make_optimizer(
     Args:
         optimizer: "adam" or "sgd".
         learning_rate: scalar.
-        weight_decay: scalar. "decoupled" takes learning rate × weight decay × parameter off the parameter
+        weight_decay: scalar. "decoupled" subtracts learning rate × weight decay × parameter from the parameter
             (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019: AdamW's convention);
             "l2" adds weight decay × parameter to the gradient, as ``torch.optim.Adam`` and ``SGD`` do.
         decay_mode: "decoupled" or "l2".

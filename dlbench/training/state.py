@@ -1,4 +1,4 @@
-"""What training carries: the static part, hyper-parameters, keys, data and state."""
+"""The types of training: static part, hyper-parameters, keys, data and state."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Params = Any
 
 @dataclass(frozen=True)
 class Static:
-    """What makes another XLA program.
+    """The static part of training; each value of it needs its own XLA program.
 
     Args:
         model: Flax module, called as ``model(images, train=...)`` or ``model(images)``.
-        batch_size: images per step; the last step of an epoch takes what is left.
+        batch_size: images per step; the last step of an epoch takes the remaining ones.
         optimizer: "adam" or "sgd".
         decay_mode: "decoupled" or "l2".
         criterion: "cross_entropy" or "manual".
@@ -40,14 +40,14 @@ class Static:
 
 
 class Hyper(NamedTuple):
-    """Hyper-parameters that are arrays inside the program (float32 scalars, or [lanes] under vmap)."""
+    """Hyper-parameters that are arrays in the program: float32 scalars, or [lanes] under vmap."""
 
     learning_rate: jax.Array | float
     weight_decay: jax.Array | float = 0.0
 
 
 class Keys(NamedTuple):
-    """One key for each source of randomness: changing one leaves the others untouched."""
+    """One key per source of randomness, so that each source can be changed without changing the others."""
 
     init: jax.Array
     order: jax.Array
@@ -56,7 +56,7 @@ class Keys(NamedTuple):
 
 
 class TrainingHalf(Protocol):
-    """What a split is taken of: images uint8 [N, H, W, C] and labels int32 [N]."""
+    """The half of a data set from which a split is drawn: images uint8 [N, H, W, C] and labels int32 [N]."""
 
     @property
     def train_images(self) -> Any:
@@ -68,11 +68,11 @@ class TrainingHalf(Protocol):
 
 
 class Data(NamedTuple):
-    """The images that training and validation see, and their labels.
+    """The images and labels for training and validation.
 
-    With indices, the images of a split are rows of arrays that it shares with other splits:
-    ``train_images[train_indices]`` and ``val_images[val_indices]``. Under ``vmap``, the indices alone need a lane
-    axis. Without them, every image is used.
+    With indices, the images of a split are rows of arrays that other splits can share:
+    ``train_images[train_indices]`` and ``val_images[val_indices]``. Under ``vmap``, only the indices need a lane
+    axis. Without indices, every image is used.
 
     Attributes:
         train_images: uint8 [N, H, W, C].
@@ -95,9 +95,9 @@ class Data(NamedTuple):
         """A split of a data set's training half, on the default device.
 
         Args:
-            dataset: a :class:`~dlbench.data.Dataset`, or another holder of ``train_images`` and ``train_labels``;
-                arrays that are on the device already are not copied.
-            split: which of its training images train, and which validate.
+            dataset: a :class:`~dlbench.data.Dataset`, or another object with ``train_images`` and ``train_labels``;
+                arrays that are already on the device are not copied.
+            split: which of the images are for training, and which for validation.
         """
         images, labels = jnp.asarray(dataset.train_images), jnp.asarray(dataset.train_labels)
         return cls(
@@ -111,9 +111,10 @@ class Data(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """Everything that training carries from epoch to epoch.
+    """The state of training between epochs.
 
-    ``best_*`` belong to the first epoch (counted from 1; 0 before any) of the highest validation accuracy.
+    The fields ``best_*`` belong to the first epoch with the highest validation accuracy. Epochs are counted from 1; 0
+    stands for the state before the first.
     """
 
     params: Params
@@ -129,8 +130,8 @@ class TrainState(NamedTuple):
 class EpochMetrics(NamedTuple):
     """float32 scalars: losses in nats, accuracies in [0, 1].
 
-    The training loss is the mean of the steps' mean losses, as PyTorch loops report it; the training
-    accuracy is taken while the parameters move; the validation figures are means over images.
+    The training loss is the mean over steps of the mean loss of each batch, as usual in PyTorch loops. The training
+    accuracy is measured during the epoch, while the parameters change. Validation metrics are means over images.
     """
 
     train_loss: jax.Array
