@@ -11,8 +11,8 @@ from dlbench.spec.programs import programs
 from dlbench.spec.registry import Arguments
 from dlbench.spec.trial import Trial, TrialSpec
 
-#: Seconds that one core takes to train on an image: a fixed part, and one in proportion to its FLOPs. Fitted to one core of a
-#: Xeon (Sapphire Rapids) with the compiled kernels: within 15 % of the 43, 48, 80, 50 and 300 µs measured for
+#: Seconds that one core takes to train on an image: a fixed part, and one in proportion to its FLOPs. Fitted to one
+#: core of a Xeon (Sapphire Rapids) with the compiled kernels: within 15 % of the 43, 48, 80, 50 and 300 µs measured for
 #: Baseline, Stabilized, High-Vision, Modernist and SimpleCNN.
 _ANY_IMAGE_S = 1.5e-5
 _FLOPS_PER_S = 2.5e11
