@@ -249,7 +249,7 @@ def info(options: InfoOptions) -> None:
 
 def _jax_environment() -> dict[str, Any]:
     """What jax sees, asked in a process of its own: this one stays free of it."""
-    command = [sys.executable, "-m", "dlbench.execution.worker", "environment"]
+    command = [sys.executable, "-P", "-m", "dlbench.execution.worker", "environment"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise WorkerError(f"jax cannot start:\n{done.stderr.strip()}")

@@ -37,9 +37,9 @@ class Message(BaseModel):
 class Setup(Message):
     """Parent → worker: what it needs to know first.
 
-    ``data_dir``: where the user's data sets lie; ``checkpoint_every``: epochs between saved states; ``started``: when
-    (``time.monotonic``) the parent began to start it; ``kernels``: see :data:`dlbench.ops.native.VARIABLE`; ``cores``:
-    how many train one trial.
+    ``data_dir``: where the user's data sets lie; ``checkpoint_every``: epochs between saved states; ``sys_path``:
+    folders in which models are looked for besides its own; ``started``: when (``time.monotonic``) the parent began to
+    start it; ``kernels``: see :data:`dlbench.ops.native.VARIABLE`; ``cores``: how many train one trial.
     """
 
     type: Literal["setup"] = "setup"

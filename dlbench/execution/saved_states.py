@@ -6,6 +6,7 @@ torn, damaged or of another environment is not used: an older one, or the trial'
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from dlbench import files
 from dlbench.records import Epoch
 from dlbench.spec.trial import Trial
 from dlbench.storage.artifacts import STATE, Files, write
-from dlbench.storage.checkpoints import files_below, tree_digest
+from dlbench.storage.checkpoints import check_claims, files_below, tree_digest
 from dlbench.training.state import TrainState
 
 
@@ -109,6 +110,9 @@ def restore(
 
 
 def _read(path: Path, trial: Trial, example: TrainState) -> tuple[Progress, str | None]:
+    check_claims(
+        path.absolute(), sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(example))
+    )
     with _checkpointer() as checkpointer:
         about = checkpointer.restore(
             path.absolute(), args=ocp.args.Composite(about=ocp.args.JsonRestore())
