@@ -6,15 +6,20 @@ A study may come from an untrusted source, so nothing is written or removed thro
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
 
 from platformdirs import user_cache_dir
 
 from dlbench.errors import StoreError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 CACHE_DIR_VARIABLE = "DLBENCH_CACHE_DIR"
 
@@ -49,6 +54,59 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
         write(file)
     new.replace(path)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file to read it, without waiting for whoever writes into a pipe that lies there.
+
+    Raises:
+        StoreError: it is no regular file.
+        OSError: it cannot be opened.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise StoreError(f"{path} is no regular file")
+        yield file
+
+
+def read(path: Path, limit: int) -> bytes:
+    """The content of a file.
+
+    Args:
+        path: the file.
+        limit: bytes that it may have.
+
+    Raises:
+        StoreError: it is no regular file, or longer.
+        OSError: it cannot be read.
+    """
+    with opened(path) as file:
+        if os.fstat(file.fileno()).st_size > limit:
+            raise StoreError(f"{path} is longer than {limit:,} bytes")
+        return file.read(limit)
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """An array in NumPy's format, mapped from its file: what its header claims takes no memory.
+
+    Raises:
+        StoreError: it is no regular file.
+        ValueError: its header is none that ``numpy.save`` writes for numbers, or claims another size than the file's.
+        OSError: it cannot be read.
+    """
+    import numpy as np
+
+    with opened(path) as file:
+        if np.lib.format.read_magic(file) != (1, 0):  # longer headers are those of records
+            raise ValueError(f"{path} has the header of another format")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        start, size = file.tell(), os.fstat(file.fileno()).st_size
+        if dtype.hasobject or start + math.prod(shape) * dtype.itemsize != size:
+            raise ValueError(f"{path} has another size than its header claims")
+        if not math.prod(shape):
+            return np.empty(shape, dtype)
+        return np.memmap(file, dtype, "r", start, shape, "F" if fortran else "C")
 
 
 def trim(folder: Path, limit_bytes: int) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from dlbench import data
-from dlbench.errors import DlbenchError
+from dlbench import data, files
+from dlbench.errors import DlbenchError, StoreError
 from dlbench.storage.results import TrialResult
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ def correct_answers(trials: Iterable[TrialResult]) -> dict[str, NDArray[np.bool_
     Only what is at hand is read: a trial without its file of logits, or whose data set is not in the cache with
     the digest that was recorded, is left out.
     """
-    import numpy as np
-
     labels: dict[str, NDArray[Any] | None] = {}
     found = {}
     for trial in trials:
@@ -31,8 +29,8 @@ def correct_answers(trials: Iterable[TrialResult]) -> dict[str, NDArray[np.bool_
         if (truth := labels[reference]) is None:
             continue
         try:
-            logits = np.load(trial.folder / "test_logits.npy", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+            logits = files.read_array(trial.folder / "test_logits.npy")
+        except (OSError, ValueError, StoreError):
             continue
         if logits.ndim == 2 and len(logits) == len(truth):
             found[trial.id] = logits.argmax(axis=1) == truth

@@ -149,10 +149,6 @@ def _main(args: list[str]) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that cannot write "±" shows "?"
     warnings.showwarning = _warn
-    if not {"", os.getcwd()} & set(sys.path):
-        sys.path.append(
-            os.getcwd()
-        )  # for the user's own models; last, so that it shadows no installed module
     try:
         code = typer.main.get_command(app).main(args, prog_name="dlbench", standalone_mode=False)
         sys.stdout.flush()

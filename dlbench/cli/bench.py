@@ -144,7 +144,18 @@ def measure_command(work: Work, against: Sequence[str], repeats: int, notify: No
         words += [FLAGS[name], *map(str, values_of(value))]
 
     def process(out: Path) -> list[str]:
-        return [sys.executable, "-m", "dlbench", *words, "--out", str(out), "--json", "--quiet", "--yes"]
+        return [
+            sys.executable,
+            "-P",
+            "-m",
+            "dlbench",
+            *words,
+            "--out",
+            str(out),
+            "--json",
+            "--quiet",
+            "--yes",
+        ]
 
     return {"command": ["dlbench", *words], **commands.run(work, process, against, repeats, notify)}
 

@@ -260,7 +260,7 @@ def info(options: InfoOptions) -> None:
 
 def _jax_environment() -> dict[str, Any]:
     """The environment described by jax, in a separate process, so that this one does not import jax."""
-    command = [sys.executable, "-m", "dlbench.execution.worker", "environment"]
+    command = [sys.executable, "-P", "-m", "dlbench.execution.worker", "environment"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise WorkerError(f"jax cannot start:\n{done.stderr.strip()}")

@@ -115,12 +115,13 @@ def _refuse_foreign(path: Path) -> None:
     Raises:
         InputError: the file exists, and was not written by dlbench.
     """
+    from dlbench import files
     from dlbench.report.document import MARK
 
     if not path.exists():
         return
     try:
-        with path.open("rb") as file:
+        with files.opened(path) as file:
             start = file.read(500)
     except OSError as error:
         raise InputError(f"{path} cannot be replaced: {error.strerror}; name another file") from None

@@ -18,10 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dlbench import files
 from dlbench.data.arrays import ARRAY_FIELDS, DIGEST_PREFIX, Dataset, digest_of
+from dlbench.errors import StoreError
 from dlbench.files import cache_root
 
 _FORMAT = 1
+#: Bytes of a description, at most.
+_LONGEST = 2**24
 _ABANDONED_S = 24 * 3600.0
 
 
@@ -70,8 +74,8 @@ def entry_path(name: str, digest: str) -> Path:
 def read_meta(path: Path) -> Meta | None:
     """The description of an entry, or None if it is missing or cannot be read."""
     try:
-        meta = Meta(**json.loads((path / "meta.json").read_bytes()))
-    except (OSError, ValueError, TypeError):
+        meta = Meta(**json.loads(files.read(path / "meta.json", _LONGEST)))
+    except (OSError, ValueError, TypeError, RecursionError, StoreError):
         return None
     return meta if meta.format == _FORMAT else None
 
@@ -92,8 +96,8 @@ def open_entry(path: Path, *, verify: bool = False) -> Dataset | None:
     arrays: dict[str, NDArray[Any]] = {}
     for key in ARRAY_FIELDS:
         try:
-            array = np.load(path / f"{key}.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+            array = files.read_array(path / f"{key}.npy")
+        except (OSError, ValueError, StoreError):
             return None
         dtype = np.uint8 if key.endswith("images") else np.int32
         if list(array.shape) != meta.shapes.get(key) or array.dtype != dtype:

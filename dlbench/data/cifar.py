@@ -56,6 +56,7 @@ def _read_members(path: Path, known: PublicSet, wanted: dict[str, int]) -> dict[
         with tarfile.open(path, "r:gz") as archive:
             for member in archive:
                 _refuse_unsafe(path, member)
+                _refuse_long(path, member, known)
                 if member.name in wanted and (file := archive.extractfile(member)):
                     where = f"{path}, member {member.name}"
                     blocks[member.name] = _records(where, file.read(), wanted[member.name], known)
@@ -72,6 +73,14 @@ def _refuse_unsafe(path: Path, member: tarfile.TarInfo) -> None:
         raise DataError(
             f"{path}: member {member.name!r} points outside the archive or is not a regular file. "
             "This is not the original archive; download it again."
+        )
+
+
+def _refuse_long(path: Path, member: tarfile.TarInfo, known: PublicSet) -> None:
+    """What follows is read into memory: no member may be longer than the half it can be part of."""
+    if member.size > max(known.num_train, known.num_test) * (1 + math.prod(known.image_shape)):
+        raise DataError(
+            f"{path}: member {member.name!r} claims {member.size:,} bytes. The archive is damaged; fetch it again."
         )
 
 

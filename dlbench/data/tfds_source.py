@@ -20,19 +20,22 @@ from pathlib import Path
 
 import numpy as np
 
+from dlbench import files
 from dlbench.data.arrays import ARRAY_FIELDS, DIGEST_PREFIX, Dataset, from_arrays
 from dlbench.data.catalog import IDX_FILES, PublicSet
-from dlbench.errors import DataError, Field
+from dlbench.errors import DataError, Field, StoreError
 from dlbench.files import cache_root
 
 ORIGIN = "tfds"
 BUILDER, BUILDER_VERSION = "dlbench_images", "1.0.0"
 """Name and version of the builder in `tfds_prepare`, and of its folder."""
 
-CHILD = (sys.executable, "-m", "dlbench.data.tfds_prepare")
+CHILD = (sys.executable, "-P", "-m", "dlbench.data.tfds_prepare")
 """The command that prepares a data set; `read` adds the arguments."""
 
 _PROBE_S = 6.0
+#: Bytes of TFDS's notes that are read here, at most.
+_LONGEST = 2**26
 
 
 def read(known: PublicSet, data_dir: Path | None) -> Dataset:
@@ -87,10 +90,11 @@ def _prepared_by_others(known: PublicSet, data_dir: Path | None, folder: Path) -
     for root in (data_dir, folder):
         for path in sorted((root / known.name).glob("*.*.*"), reverse=True) if root else []:
             try:
-                described = json.loads((path / "dataset_info.json").read_bytes())
-            except (OSError, ValueError):
+                described = json.loads(files.read(path / "dataset_info.json", _LONGEST))
+                known_format = described.get("fileFormat")
+            except (OSError, ValueError, AttributeError, RecursionError, StoreError):
                 continue
-            if described.get("fileFormat") == "array_record":
+            if known_format == "array_record":
                 return path
     return None
 
@@ -101,8 +105,8 @@ def _absent_files(known: PublicSet, folder: Path) -> list[str]:
     downloaded = set()
     for info in (folder / "downloads").rglob("*.INFO"):
         try:
-            urls = json.loads(info.read_bytes()).get("urls", ())
-        except (OSError, ValueError, AttributeError):
+            urls = json.loads(files.read(info, _LONGEST)).get("urls", ())
+        except (OSError, ValueError, AttributeError, RecursionError, StoreError):
             continue
         if info.with_suffix("").is_file():
             downloaded.update(urls)

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from dlbench.execution.place import Place
 from dlbench.execution.pool import Pool
 from dlbench.execution.processes import Endpoint, ProcessEndpoint, Receive
 from dlbench.ops import native
+from dlbench.spec import registry
 from dlbench.spec.programs import Program
 from dlbench.storage import artifacts
 
@@ -63,10 +65,27 @@ def run(
                 native.choose(environ)
             return environ.get(native.VARIABLE)
 
-    def start(number: int, receive: Receive) -> Endpoint:
-        return ProcessEndpoint(number, place, kernels, receive)
+    path = registry.import_path(trial.spec.model for program in programs for trial in program.trials)
 
-    yield from Pool(jobs, place.workers, start, states, stopping).run()
+    def start(number: int, receive: Receive) -> Endpoint:
+        return ProcessEndpoint(number, place, kernels, path, receive)
+
+    said = place.device != "cpu"
+    for event in Pool(jobs, place.workers, start, states, stopping).run():
+        yield event
+        if not said and isinstance(event, messages.Ready):
+            said = True
+            _warn_without_kernels(environ)
+
+
+def _warn_without_kernels(environ: Mapping[str, str]) -> None:
+    if not environ.get(native.VARIABLE):
+        warnings.warn(
+            f"there are no compiled kernels ({native.reason()}): XLA computes everything, slower, and with other bits "
+            "than with them",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def _in_process(
@@ -79,6 +98,7 @@ def _in_process(
 
     if place.device == "cpu":
         native.use_cores(place.cores)
+        _warn_without_kernels(os.environ)
 
     events: list[messages.AnyEvent] = []
     worker = Worker(0, place.data_dir, place.checkpoint_every, events.append, started)

@@ -37,8 +37,10 @@ class Message(BaseModel):
 class Setup(Message):
     """Parent → worker: the first message, with the worker's settings.
 
-    ``data_dir``: folder of the user's data sets; ``checkpoint_every``: epochs between saved states; ``started``: when
-    (``time.monotonic``) the parent started the worker; ``kernels``: see :data:`dlbench.ops.native.VARIABLE`;
+    ``data_dir``: folder of the user's data sets; ``checkpoint_every``: epochs between saved states; ``sys_path``:
+    folders
+    in which models are looked for, besides the worker's own; ``started``: when (``time.monotonic``) the parent started
+    the worker; ``kernels``: see :data:`dlbench.ops.native.VARIABLE`;
     ``cores``: number of cores that train one trial.
     """
 

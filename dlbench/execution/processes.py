@@ -50,11 +50,17 @@ class ProcessEndpoint:
         place: where and how to train.
         kernels: called while the process starts; returns the compiled kernels to use, see
             :data:`dlbench.ops.native.VARIABLE`.
+        path: folders in which the worker looks for models, besides its own.
         receive: called from a thread with each event of the worker.
     """
 
     def __init__(
-        self, number: int, place: Place, kernels: Callable[[], str | None], receive: Receive
+        self,
+        number: int,
+        place: Place,
+        kernels: Callable[[], str | None],
+        path: tuple[str, ...],
+        receive: Receive,
     ) -> None:
         self.number = number
         self._receive = receive
@@ -66,7 +72,7 @@ class ProcessEndpoint:
             worker=number,
             data_dir=place.data_dir,
             checkpoint_every=place.checkpoint_every,
-            sys_path=tuple(os.path.abspath(path) for path in sys.path),
+            sys_path=path,
             started=time.monotonic(),
             cores=place.cores,
         )

@@ -7,6 +7,7 @@ the beginning, gives the same bits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from dlbench import files
 from dlbench.records import Epoch
 from dlbench.spec.trial import Trial
 from dlbench.storage.artifacts import STATE, Files, write
-from dlbench.storage.checkpoints import files_below, tree_digest
+from dlbench.storage.checkpoints import check_claims, files_below, tree_digest
 from dlbench.training.state import TrainState
 
 
@@ -110,6 +111,9 @@ def restore(
 
 
 def _read(path: Path, trial: Trial, example: TrainState) -> tuple[Progress, str | None]:
+    check_claims(
+        path.absolute(), sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(example))
+    )
     with _checkpointer() as checkpointer:
         about = checkpointer.restore(
             path.absolute(), args=ocp.args.Composite(about=ocp.args.JsonRestore())

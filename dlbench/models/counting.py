@@ -128,7 +128,7 @@ def table() -> dict[str, dict[str, dict[str, int]]]:
 
 def answer(asked: dict[str, Any]) -> list[dict[str, int] | None]:
     """The counts that are asked for, ``None`` for what cannot be counted."""
-    sys.path[:] = asked["path"]
+    sys.path.extend(path for path in asked["path"] if path not in sys.path)
     answers: list[dict[str, int] | None] = []
     for request in asked["requests"]:
         counts = None

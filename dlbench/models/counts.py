@@ -113,7 +113,8 @@ def _may_run(request: Request) -> bool:
 def _counted(requests: tuple[Request, ...]) -> list[Counts | None]:
     if not requests:
         return []
-    asked = {"path": sys.path, "requests": [asdict(request) for request in requests]}
+    path = registry.import_path(request.model for request in requests)
+    asked = {"path": path, "requests": [asdict(request) for request in requests]}
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "dlbench.models.counting", "-"],

@@ -1,29 +1,41 @@
 """The C part of :mod:`dlbench.ops`: compiled for this processor when first needed, and loaded. Free of jax.
 
 Compiling takes the machine's C compiler a second or two; the result is kept in the cache folder. Without a compiler, or
-if it fails, XLA computes the same, slower and rounded differently. Which compiled file a process uses is part of the
-environment that is recorded with its results; a parent process chooses it for all its workers.
+if it fails, XLA computes the same, slower and rounded differently, and :func:`reason` says why. Which compiled file a
+process uses is part of the environment that is recorded with its results; a parent process chooses it for all its
+workers.
+
+A compiled file is code that runs, so only one's own is loaded: file and folder belong to this user, nobody else can
+write them, neither is a link, and the content is the one whose SHA-256 was written beside it when it was compiled.
+Anything else is compiled again: in the cache, or where that cannot be used, in a folder that goes with this process.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import functools
 import hashlib
 import importlib.util
 import os
 import shlex
+import shutil
+import stat
 import subprocess
 import tempfile
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 
 from dlbench import files
+from dlbench.errors import StoreError
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("pooled.c", "cores.c", "operands.c"))
 #: Environment variable with the path of the compiled file that the parent process chose; empty for none.
 VARIABLE = "DLBENCH_KERNELS"
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fPIC", "-pthread")
 _TIMEOUT_S = 60
+#: Bytes of a compiled file, at most; it has 100,000.
+_LONGEST = 2**26
 _SIGNATURES = {  # of the functions that Python calls: result, arguments
     "dlbench_use_cores": (None, [ctypes.c_int]),
     "dlbench_conv_pool_few_channels": (ctypes.c_int, [ctypes.c_int64]),
@@ -33,14 +45,27 @@ _SIGNATURES = {  # of the functions that Python calls: result, arguments
 }
 
 
+class _UnavailableError(Exception):
+    """There is no compiled file; the message says why."""
+
+
+_reason: str | None = None
+
+
 def choose(environ: MutableMapping[str, str]) -> None:
     """Choose the compiled file for processes with this environment, compiling it if necessary.
 
-    A choice that was made before is kept while the file exists.
+    A choice that was made before is kept while the file is as it was made.
     """
+    global _reason
     known = environ.get(VARIABLE)
-    if known is None or (known and not Path(known).exists()):
-        environ[VARIABLE] = str(_compiled(environ.get("CC", "cc")) or "")
+    if known == "":
+        _reason = _reason or f"{VARIABLE} is empty"
+    elif known is None or not _is_own(Path(known)):
+        try:
+            environ[VARIABLE], _reason = str(_compiled(environ.get("CC", "cc"))), None
+        except _UnavailableError as error:
+            environ[VARIABLE], _reason = "", str(error)
 
 
 def chosen() -> str:
@@ -49,20 +74,22 @@ def chosen() -> str:
     return os.environ[VARIABLE]
 
 
-def load() -> ctypes.CDLL | None:
-    """Load the compiled file that this process uses; None without one.
+def reason() -> str | None:
+    """Why the last choice of this process was no compiled file; ``None`` where it was one, or nothing was chosen."""
+    return _reason
 
-    Raises:
-        OSError: the file cannot be loaded.
-    """
+
+def load() -> ctypes.CDLL | None:
+    """Load the compiled file that this process uses; None without one, or if it cannot be loaded."""
+    global _reason
     path = chosen()
     if not path:
         return None
-    library = ctypes.CDLL(path)
-    for name, (result, arguments) in _SIGNATURES.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    return library
+    try:
+        return _library(path)
+    except _UnavailableError as error:
+        os.environ[VARIABLE], _reason = "", str(error)
+        return None
 
 
 def use_cores(count: int) -> None:
@@ -71,30 +98,136 @@ def use_cores(count: int) -> None:
         library.dlbench_use_cores(count)
 
 
-def _compiled(compiler: str) -> Path | None:
-    """Return the sources compiled by this compiler for this processor, from the cache if they are there."""
-    jaxlib = importlib.util.find_spec("jaxlib")
-    if not compiler.strip() or jaxlib is None or jaxlib.origin is None:
-        return None
-    include = Path(jaxlib.origin).parent / "include"
-    name, *options = shlex.split(compiler)
-    options += _FLAGS
-    command = [name, *options, "-I", str(include), *map(str, SOURCES)]
+@functools.cache
+def _library(path: str) -> ctypes.CDLL:
     try:
-        # With every macro (compiler version, processor features, XLA's interface), and without the paths of the files.
-        source = _run([*command, "-E", "-dD", "-P"])
-        digest = hashlib.sha256("\0".join([*options, ""]).encode() + source).hexdigest()[:16]
-        path = files.cache_root() / "kernels" / f"{digest}.so"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-                new = Path(folder) / path.name
-                _run([*command, "-shared", "-o", str(new)])
-                new.replace(path)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return path
+        library = ctypes.CDLL(path)
+        for name, (result, arguments) in _SIGNATURES.items():
+            function = getattr(library, name)
+            function.restype, function.argtypes = result, arguments
+    except (OSError, AttributeError) as error:
+        raise _UnavailableError(f"the compiled file cannot be loaded: {_in_one_line(error)}") from None
+    return library
+
+
+def _compiled(compiler: str) -> Path:
+    """Return the sources compiled by this compiler for this processor, from the cache if they are there.
+
+    Raises:
+        _UnavailableError: they cannot be compiled or loaded.
+    """
+    jaxlib = importlib.util.find_spec("jaxlib")
+    if jaxlib is None or jaxlib.origin is None:
+        raise _UnavailableError("jaxlib is not installed")
+    try:
+        name, *options = shlex.split(compiler)
+    except ValueError:
+        raise _UnavailableError(f"no C compiler: CC is {compiler!r}") from None
+    options += _FLAGS
+    include = Path(jaxlib.origin).parent / "include"
+    command = [name, *options, "-I", str(include), *map(str, SOURCES)]
+    # With every macro (compiler version, processor features, XLA's interface), and without the paths of the files.
+    source = _run([*command, "-E", "-dD", "-P"])
+    digest = hashlib.sha256("\0".join([*options, ""]).encode() + source).hexdigest()[:16]
+    problems = []
+    for is_private in (False, True):
+        try:
+            folder = _private_folder() if is_private else files.cache_root() / "kernels"
+            path = _own_folder(folder) / f"{digest}.so"
+            if not _is_own(path):
+                _build(path, command)
+            _library(str(path))
+            return path
+        except OSError as error:
+            problems.append(f"the folder for compiled files cannot be used: {_in_one_line(error)}")
+        except _UnavailableError as error:
+            problems.append(str(error))
+    raise _UnavailableError("; ".join(dict.fromkeys(problems)))
+
+
+def _build(path: Path, command: list[str]) -> None:
+    """Compile, and write the file and its digest, each whole or not at all."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        new = Path(folder) / path.name
+        _run([*command, "-shared", "-o", str(new)])
+        new.chmod(0o700)
+        written = _note(new)
+        written.write_text(f"{hashlib.sha256(new.read_bytes()).hexdigest()}\n")
+        written.chmod(0o600)
+        for made, place in ((written, _note(path)), (new, path)):
+            if place.is_dir() and not place.is_symlink():
+                shutil.rmtree(place)
+            made.replace(place)
+
+
+def _note(path: Path) -> Path:
+    """The file that holds the SHA-256 of a compiled file."""
+    return path.with_suffix(".sha256")
+
+
+def _own_folder(folder: Path) -> Path:
+    """A folder that belongs to this user and that nobody else can write.
+
+    Raises:
+        OSError: it cannot be made.
+        _UnavailableError: it is somebody else's, or a link.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _is_ours(folder, stat.S_ISDIR, others=True):
+        raise _UnavailableError(f"the folder {folder} belongs to somebody else, or is a link")
+    if not _is_ours(folder, stat.S_ISDIR):
+        folder.chmod(0o700)
+    return folder
+
+
+@functools.cache
+def _private_folder() -> Path:
+    """A folder of this process's own, which goes with it."""
+    folder = Path(tempfile.mkdtemp(prefix="dlbench-kernels-"))
+    owner = os.getpid()
+    atexit.register(lambda: shutil.rmtree(folder, ignore_errors=True) if os.getpid() == owner else None)
+    return folder
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a compiled file is as this user made it, and nobody else could have put it there."""
+    try:
+        if not all(_is_ours(each, stat.S_ISREG) for each in (path, _note(path))):
+            return False
+        if not _is_ours(path.parent, stat.S_ISDIR):
+            return False
+        recorded = files.read(_note(path), 100).decode().strip()
+        return hashlib.sha256(files.read(path, _LONGEST)).hexdigest() == recorded
+    except (OSError, ValueError, StoreError):
+        return False
+
+
+def _is_ours(path: Path, is_kind: Callable[[int], bool], others: bool = False) -> bool:
+    """Whether something is of a kind, and no link; belongs to this user; and cannot be written by others."""
+    status = path.lstat()
+    writable = bool(status.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+    return is_kind(status.st_mode) and status.st_uid == os.geteuid() and (others or not writable)
 
 
 def _run(command: list[str]) -> bytes:
-    return subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=True).stdout
+    try:
+        return subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=True).stdout
+    except FileNotFoundError:
+        raise _UnavailableError(f"no C compiler: {command[0]} was not found") from None
+    except subprocess.TimeoutExpired:
+        raise _UnavailableError(f"the compiler {command[0]} did not end within {_TIMEOUT_S} s") from None
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.decode(errors="replace").strip().splitlines()
+        said = next((line for line in lines if "error" in line), lines[-1] if lines else "")
+        raise _UnavailableError(
+            f"the compiler failed: {command[0]} ended with exit code {error.returncode}"
+            + (f", {said[:200]}" if said else "")
+        ) from None
+    except (OSError, ValueError) as error:
+        raise _UnavailableError(
+            f"the compiler {command[0]} cannot be started: {_in_one_line(error)}"
+        ) from None
+
+
+def _in_one_line(error: object) -> str:
+    return " ".join(str(error).split())

@@ -46,6 +46,7 @@ from dlbench.report import (
 from dlbench.report.document import Section, to_document
 from dlbench.report.histories import history_table
 from dlbench.report.page import StudyPage, read_figures
+from dlbench.report.tables import from_cell
 from dlbench.spec.claims import Claim
 from dlbench.spec.config import read_claims
 from dlbench.spec.study import StudySpec
@@ -62,6 +63,8 @@ TRIALS, HISTORY, MANIFEST, STUDY, NOTES, REPORT = (
     "notes.md",
     "report.md",
 )
+#: Bytes of a file, at most.
+_LONGEST = 2**28
 #: Figures of a trial that are text; the others are numbers, or JSON.
 #: Columns that exports of 0.1.0 do not have.
 _ADDED = ("environment",)
@@ -288,15 +291,18 @@ def _with_histories(trials: Sequence[TrialResult], path: Path) -> list[TrialResu
 
 def _rows(path: Path) -> list[dict[str, str]]:
     try:
-        return list(csv.DictReader(io.StringIO(_text(path), newline="")))
-    except csv.Error as error:
+        rows = csv.DictReader(io.StringIO(_text(path), newline=""))
+        return [
+            {name: from_cell(cell) for name, cell in row.items() if isinstance(cell, str)} for row in rows
+        ]
+    except (csv.Error, ValueError) as error:
         raise StoreError(f"{path} is no CSV: {error}") from None
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(_text(path))
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise StoreError(f"{path} is no manifest as dlbench wrote it")
@@ -305,7 +311,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_bytes().decode()
+        return files.read(path, _LONGEST).decode()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
         raise StoreError(f"{path} cannot be read: {reason}") from None

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dlbench import files
 from dlbench.errors import StoreError, printable
 from dlbench.report.listings import facts_table
 from dlbench.report.studies import BY_ACCURACY
@@ -24,6 +25,8 @@ from dlbench.report.verdicts import overview
 from dlbench.stats import Interval
 
 FIGURES_FILE = "figures.json"
+#: Bytes of a figure, or of the list of figures, at most.
+_LONGEST = 2**28
 #: Shades of a heat map, from the lowest value to the highest.
 _SHADES = 7
 #: Values further than this below the highest share the lowest shade.
@@ -85,9 +88,9 @@ def read_figures(folder: Path) -> tuple[Figure, ...]:
     if not path.is_file():
         return ()
     try:
-        figures = tuple(Figure(**record) for record in json.loads(path.read_bytes()))
+        figures = tuple(Figure(**record) for record in json.loads(files.read(path, _LONGEST)))
         sound = all(isinstance(value, str) for figure in figures for value in vars(figure).values())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         sound = False
     if not sound or not all(_FIGURE_NAME.fullmatch(figure.name) for figure in figures):
         raise StoreError(
@@ -242,7 +245,7 @@ def _image(folder: Path, figure: Figure) -> str:
     for suffix, kind in ((".svg", "svg+xml"), (".png", "png")):
         path = folder / f"{figure.name}{suffix}"
         if path.is_file():
-            return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+            return f"data:image/{kind};base64,{base64.b64encode(files.read(path, _LONGEST)).decode()}"
     raise StoreError(
         f"the figure {figure.name!r} is not in {folder}: remove {FIGURES_FILE} there and draw it anew"
     )

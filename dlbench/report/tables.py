@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -91,12 +92,17 @@ class Table:
         )
 
     def to_csv(self) -> str:
-        """Raw values under their keys; empty where there is none, JSON where there are several."""
+        """Raw values under their keys; empty where there is none, JSON where there are several.
+
+        Text that a spreadsheet or a terminal would act on is written so that it does not: see :func:`to_cell`.
+        """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([column.key for column in self.columns])
+        writer.writerow([to_cell(column.key) for column in self.columns])
         for row in self.rows:
-            writer.writerow([json.dumps(v) if isinstance(v, dict | list | tuple) else v for v in row])
+            writer.writerow(
+                [json.dumps(v) if isinstance(v, dict | list | tuple) else to_cell(v) for v in row]
+            )
         return text.getvalue()
 
 
@@ -112,8 +118,40 @@ def to_markdown(report: Report) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text without HTML: what begins a tag is shown as itself."""
-    return text.replace("&", "&amp;").replace("<", "&lt;")
+    """Text without HTML, links and images: what begins one is shown as itself."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;")
+    text = _LINK_TEXT_ENDS.sub("&#93;", text)
+    return _ADDRESS.sub(lambda found: f"&#{ord(found[0])};", text)
+
+
+#: The end of a link's text; the beginning of what is made a link without being marked as one.
+_LINK_TEXT_ENDS = re.compile(r"\](?=[(\[:])")
+_ADDRESS = re.compile(r":(?=//)|(?<=mailto):|(?<=xmpp):|(?<=www)\.", re.IGNORECASE)
+#: What makes a cell a formula, behind any number of the marks that say it is none.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+
+def to_cell(value: Any) -> Any:
+    """A value as a cell of CSV: numbers as they are, and text so that no spreadsheet or terminal acts on it.
+
+    Text with control characters is written as JSON; text that begins as a formula does, behind an apostrophe.
+    """
+    if not isinstance(value, str):
+        return value
+    if value.startswith('"') or not value.replace("\n", "").replace("\t", "").isprintable():
+        return json.dumps(value)
+    return f"'{value}" if _FORMULA.match(value) else value
+
+
+def from_cell(cell: str) -> str:
+    """The text that :func:`to_cell` made a cell of.
+
+    Raises:
+        ValueError: it made none such.
+    """
+    if cell.startswith('"'):
+        return str(json.loads(cell))
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def percent(value: float) -> str:

@@ -25,6 +25,7 @@ with the values grid, compare-archs and train.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,7 +34,8 @@ from typing import Any
 
 import yaml
 
-from dlbench.errors import ConfigError, InputError, shown, unknown
+from dlbench import files
+from dlbench.errors import ConfigError, InputError, StoreError, shown, unknown
 from dlbench.spec import designs
 from dlbench.spec.claims import MEASURES, Claim, Selection
 from dlbench.spec.naming import ALIASES
@@ -120,10 +122,11 @@ def read_claims(text: str, path: Path) -> tuple[str, tuple[Claim, ...]]:
 
 def _text(path: Path) -> str:
     try:
-        with path.open(encoding="utf-8") as file:
+        with files.opened(path) as raw, io.TextIOWrapper(raw, encoding="utf-8") as file:
             text = file.read(MAX_CHARACTERS + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+    except (OSError, ValueError, StoreError) as error:
+        reason = "it is not UTF-8 text" if isinstance(error, ValueError) else str(error)
+        reason = str(error.strerror) if isinstance(error, OSError) else reason
         raise ConfigError(f"the configuration file {path} cannot be read: {reason}") from None
     if len(text) > MAX_CHARACTERS:
         raise ConfigError(f"the configuration file {path} is longer than {MAX_CHARACTERS:,} characters")

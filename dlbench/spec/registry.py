@@ -12,6 +12,7 @@ import functools
 import hashlib
 import importlib.machinery
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dlbench.errors import Field, InputError, SpecError, UnknownNameError, shown
-from dlbench.spec import parts
+from dlbench.spec import own_code, parts
 from dlbench.spec.declarations import Declaration, Default, Signature, declarations, signature
 from dlbench.spec.parts import Scalar
 
@@ -297,6 +298,12 @@ def check_trusted(reference: str) -> None:
         )
 
 
+def import_path(references: Iterable[str]) -> tuple[str, ...]:
+    """The folders in which another process has to look for these models besides its own; none for built-in ones."""
+    users = set(references) - set(MODELS.built_in)
+    return tuple(os.path.abspath(path) for path in sys.path) if users else ()
+
+
 def label(reference: str) -> str:
     """What tables call a part: a built-in's name, or the attribute of a user's."""
     return reference.partition(":")[2] or reference
@@ -304,6 +311,8 @@ def label(reference: str) -> str:
 
 def _load(kind: str, reference: str, home: str) -> Callable[..., Any]:
     module_name, _, attribute = home.partition(":")
+    if not module_name.startswith("dlbench."):
+        own_code.admit(module_name)
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -352,6 +361,7 @@ def _source_file(reference: str) -> Path:
     path, spec = None, None
     for end in range(1, len(names) + 1):
         spec = importlib.machinery.PathFinder.find_spec(".".join(names[:end]), path)
+        spec = own_code.find(names[0]) if spec is None and end == 1 else spec
         if spec is None:
             raise _no_module("model", reference, module_name)
         path = list(spec.submodule_search_locations or [])

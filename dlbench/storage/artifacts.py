@@ -17,6 +17,8 @@ from dlbench.errors import StoreError
 STATE = "state"
 #: Number of saved states that are kept, so that an older one can be used if the newest is damaged.
 KEPT_STATES = 2
+#: Bytes of a file of a saved state, at most.
+_LONGEST = 2**31
 
 Files = Mapping[str, bytes]
 
@@ -76,9 +78,9 @@ def read_states(folder: Path) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for state in _states(folder)[:KEPT_STATES]:
         for path in state.rglob("*"):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, StoreError):
                 if path.is_file() and not path.is_symlink():
-                    found[path.relative_to(folder).as_posix()] = path.read_bytes()
+                    found[path.relative_to(folder).as_posix()] = files.read(path, _LONGEST)
     return found
 
 
@@ -88,9 +90,11 @@ def remove_states(folder: Path) -> None:
 
 
 def _states(folder: Path) -> list[Path]:
-    """The folders of the saved states, newest first."""
+    """The folders of the saved states, newest first; no link is followed."""
+    place = folder / STATE
     try:
-        found = [path for path in (folder / STATE).iterdir() if path.name.isdigit() and path.is_dir()]
+        entries = [] if place.is_symlink() else list(place.iterdir())
+        found = [path for path in entries if path.name.isdigit() and path.is_dir() and not path.is_symlink()]
     except OSError:
         return []
     return sorted(found, key=lambda path: int(path.name), reverse=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -198,16 +200,43 @@ def load(trial: HasFolder | Path | str) -> LoadedModel:
     if not path.is_dir():
         raise StoreError(f"{folder} holds no checkpoint: the trial did not complete")
     try:
+        check_claims(path)
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler("state", "about")) as checkpointer:
             about = checkpointer.restore(path, args=ocp.args.Composite(about=ocp.args.JsonRestore())).about
             stored = checkpointer.restore(path, args=ocp.args.Composite(state=ocp.args.PyTreeRestore()))
         record = Trial.model_validate(about["trial"])
         num_classes = int(about["num_classes"])
         state = stored.state
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, AttributeError, StoreError) as error:
         raise StoreError(f"the checkpoint in {path} is damaged: {error}") from error
     registry.check_trusted(record.spec.model)
     return LoadedModel(create_for(record, num_classes), state["params"], state.get("batch_stats", {}), record)
+
+
+def check_claims(folder: Path, limit: int | None = None) -> None:
+    """Make sure that reading a checkpoint ends, and takes no more memory than it should.
+
+    Args:
+        folder: the checkpoint.
+        limit: bytes of its arrays; those of its files unless given, which suffice where nothing is compressed.
+
+    Raises:
+        ValueError: something else than files and folders is in it, or its arrays claim more bytes.
+        OSError: it cannot be read.
+    """
+    held = 0
+    for path in folder.rglob("*"):
+        status = path.lstat()
+        if not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
+            raise ValueError(f"{path} is neither a file nor a folder")
+        held += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    described = ocp.PyTreeCheckpointHandler().metadata(folder / "state")
+    claimed = 0
+    for leaf in jax.tree.leaves(described.tree):
+        chunk = leaf.storage.chunk_shape if leaf.storage else ()
+        claimed += max(math.prod(leaf.shape), math.prod(chunk or ())) * np.dtype(leaf.dtype).itemsize
+    if claimed > (held if limit is None else limit):
+        raise ValueError(f"its arrays claim {claimed:,} bytes")
 
 
 def tree_digest(tree: Any) -> str:

@@ -1,4 +1,10 @@
-"""Open SQLite files safely, with clear error messages. No jax."""
+"""Open SQLite files safely, with clear error messages. No jax.
+
+A study's file may come from a stranger. It is opened only if it and the files that SQLite keeps beside it are regular
+files, and read only if it holds dlbench's own tables: a view, a trigger or a computed column would be code that runs.
+Values longer than :data:`LONGEST` are refused, and a statement that takes more steps than a file of this size can need
+is ended.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +12,25 @@ import errno
 import fcntl
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from dlbench.errors import ANOTHER_OUT, Field, StoreError
+from dlbench import files
+from dlbench.errors import ANOTHER_OUT, Field, StoreError, shown
 
 T = TypeVar("T")
+
+#: Bytes of a row, at most.
+LONGEST = 2**26
+#: Bytes of all rows that are read at once, at most.
+LONGEST_IN_ALL = 2**30
+#: Steps of SQLite's machine between two checks of how many there were; checks that any statement may take.
+_STEPS, _LOOKS = 100_000, 200
+_ENDINGS = ("", "-wal", "-shm", "-journal")
 
 #: Seconds to wait for another process that has locked the database.
 PATIENCE_S = 10.0
@@ -46,8 +62,10 @@ def explained(folder: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # the last: a message that quotes damage
         problem = _in_one_line(error)
+        if problem == "interrupted":
+            problem = "reading it takes more steps than a file of its size can need"
         remedy = next((remedy for words, remedy in _REMEDIES.items() if words in problem), _RESTORE)
         raise StoreError(f"the study in {folder} cannot be used: {problem}", remedy=remedy) from error
 
@@ -89,19 +107,99 @@ def is_empty(db: sqlite3.Connection) -> bool:
     return bool(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0)
 
 
+class _Connection(sqlite3.Connection):
+    """A connection whose statements end."""
+
+    def limit(self, size: int) -> None:
+        """Bound what a statement may do, in a file of this size in bytes."""
+        self._allowed = _LOOKS + size // _STEPS
+        self._left = self._allowed
+        self.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST)
+        self.set_progress_handler(self._look, _STEPS)
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        """See `sqlite3.Connection.execute`."""
+        self._left = self._allowed
+        return super().execute(sql, parameters)
+
+    def _look(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+
+def check_is_file(path: Path) -> None:
+    """Make sure that a path is a regular file, or nothing at all.
+
+    Raises:
+        StoreError: it is a link, a folder, a pipe or a device.
+    """
+    files.refuse_links(path)
+    try:
+        kind = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(kind):
+        raise StoreError(f"{path} is no regular file", remedy="remove it, or use another folder")
+
+
+def check_tables(
+    db: sqlite3.Connection, path: Path, allowed: Mapping[str, tuple[str, ...]], only: str | None = None
+) -> None:
+    """Make sure that a database holds nothing but these tables, as they were defined.
+
+    Args:
+        db: the database.
+        path: its file.
+        allowed: the definitions that each table may have, by name; white space is ignored.
+        only: the table that is looked at; all unless given.
+
+    Raises:
+        StoreError: it holds something else.
+    """
+    for kind, name, definition in db.execute("SELECT type, name, sql FROM sqlite_master LIMIT 100"):
+        if only and str(name).lower() != only:
+            continue
+        if str(name).startswith("sqlite_") and (kind == "table" or definition is None):  # SQLite's own
+            continue
+        if kind != "table" or _spaceless(definition) not in map(_spaceless, allowed.get(name, ())):
+            raise StoreError(
+                f"{path} holds the {shown(kind)} {shown(name)}, which dlbench does not write there",
+                remedy=_RESTORE,
+            )
+
+
+def _spaceless(definition: object) -> str:
+    return "".join(str(definition).split())
+
+
 def connected(path: Path, write: bool) -> sqlite3.Connection:
-    """Open a database; reading also works on a read-only medium."""
+    """Open a database; reading also works on a read-only medium.
+
+    Raises:
+        StoreError: the file, or one that belongs to it, is not a regular file.
+    """
+    for ending in _ENDINGS:
+        check_is_file(path.with_name(path.name + ending))
     options = "mode=rwc" if write else "mode=ro"
     wal = path.with_name(path.name + "-wal")
     if not write and not os.access(path.parent, os.W_OK) and not (wal.is_file() and wal.stat().st_size):
         options = "immutable=1"  # on a read-only medium, SQLite cannot create its shared-memory file
     uri = f"{path.absolute().as_uri()}?{options}"
-    return sqlite3.connect(uri, uri=True, timeout=PATIENCE_S, isolation_level=None)
+    db = sqlite3.connect(uri, uri=True, timeout=PATIENCE_S, isolation_level=None, factory=_Connection)
+    db.limit(path.stat().st_size if path.exists() else 0)
+    return db
 
 
 def locked(folder: Path) -> IO[str]:
-    """Acquire the study's lock; the system releases it when this process exits, even if it is killed."""
-    lock = open(folder / ".lock", "a")  # noqa: SIM115
+    """Acquire the study's lock; the system releases it when this process exits, even if it is killed.
+
+    Raises:
+        StoreError: another process holds it, or something else is in its place.
+    """
+    path = folder / ".lock"
+    check_is_file(path)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+    lock = os.fdopen(os.open(path, flags, 0o666), "a")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -15,6 +14,7 @@ from typing import Any
 from dlbench import files
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import Trial
+from dlbench.storage import checkout
 
 PACKAGES = (
     "dlbench",
@@ -80,7 +80,7 @@ def environment() -> dict[str, Any]:
         "machine": platform.machine(),
         "cpu": processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "git": _git(),
+        "git": checkout.describe(Path()),
         "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
     }
 
@@ -104,20 +104,6 @@ def processor() -> Mapping[str, str]:
     except OSError:
         found["model name"] = platform.processor()
     return found
-
-
-def _git() -> dict[str, Any] | None:
-    """The git commit of the current folder, and whether there are changes; ``None`` outside a checkout."""
-
-    def output_of(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=5, check=False)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit = output_of("rev-parse", "HEAD")
-    return {"commit": commit, "dirty": bool(output_of("status", "--porcelain"))} if commit else None
 
 
 def write(folder: Path, manifest: Mapping[str, Any]) -> None:

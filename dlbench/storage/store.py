@@ -29,7 +29,16 @@ from dlbench.errors import DamagedStudyError, StoreError
 from dlbench.records import Epoch, Outcome, TrialStatus, canonical_json, digest, json_number
 from dlbench.spec.programs import program_of
 from dlbench.spec.trial import Trial
-from dlbench.storage.database import connected, decoded, explained, is_empty, locked, use_wal
+from dlbench.storage.database import (
+    LONGEST_IN_ALL,
+    check_tables,
+    connected,
+    decoded,
+    explained,
+    is_empty,
+    locked,
+    use_wal,
+)
 from dlbench.storage.results import TrialResult
 
 FILE_NAME = "study.sqlite"
@@ -57,6 +66,12 @@ CREATE TABLE epochs (
 ) WITHOUT ROWID;
 CREATE TABLE manifests (started_at TEXT NOT NULL, manifest TEXT NOT NULL);
 """
+_STATEMENTS = tuple(statement.strip() for statement in _SCHEMA.split(";") if statement.strip())
+#: How each table may have been defined, by name: now, or by version 1.
+_DEFINITIONS = {
+    statement.split()[2]: (statement, statement.replace(",\n    checksum TEXT", ""))
+    for statement in _STATEMENTS
+}
 
 
 class Store:
@@ -80,9 +95,9 @@ class Store:
         self.folder = folder
         self.path = folder / FILE_NAME
         self._lock: IO[str] | None = None
-        if not write and not self.path.is_file():
-            raise StoreError(f"{folder} holds no study ({FILE_NAME} is missing)")
         with explained(folder):
+            if not write and not self.path.exists() and not self.path.is_symlink():
+                raise StoreError(f"{folder} holds no study ({FILE_NAME} is not there)")
             if write:
                 self._lock = locked(folder)
             self._db = connected(self.path, write)
@@ -92,14 +107,16 @@ class Store:
                 self._create(kind, looks)
             elif is_empty(self._db):
                 raise StoreError(f"{folder} holds no study yet; it was interrupted before the first trial")
+            check_tables(self._db, self.path, _DEFINITIONS, only="meta")
             self._version = self._known_version()
+            check_tables(self._db, self.path, _DEFINITIONS)
             if write and self._version < SCHEMA_VERSION:
                 self._migrate()
 
     def _create(self, kind: str, looks: Sequence[int]) -> None:
         with self._transaction():
             if is_empty(self._db):
-                for statement in _SCHEMA.split(";"):
+                for statement in _STATEMENTS:
                     self._db.execute(statement)
                 self._db.executemany(
                     "INSERT INTO meta VALUES (?, ?)",
@@ -245,10 +262,19 @@ class Store:
         """The row of every trial, and whether its checksum is right; in version 1, which has none, it is True."""
         if self._version == 1:
             rows = self._db.execute(f"SELECT {_CHECKED} FROM trials ORDER BY position")
-            yield from ((row, True) for row in rows)
+            yield from ((row, True) for row in self._bounded(rows))
         else:
             rows = self._db.execute(f"SELECT checksum, {_CHECKED} FROM trials ORDER BY position")
-            yield from ((row, checksum == _checksum(row)) for checksum, *row in rows)
+            yield from ((row, checksum == _checksum(row)) for checksum, *row in self._bounded(rows))
+
+    def _bounded(self, rows: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+        """The rows, as long as all their texts together fit into memory."""
+        size = 0
+        for row in rows:
+            size += sum(len(value) for value in row if isinstance(value, str | bytes))
+            if size > LONGEST_IN_ALL:
+                raise StoreError(f"{self.path} holds rows of more than {LONGEST_IN_ALL:,} characters")
+            yield row
 
     def _put_epoch(self, trial_id: str, number: int, epoch: Epoch) -> None:
         self._db.execute(
@@ -289,15 +315,17 @@ class Store:
             results = []
             for trial_id in found if ids is None else ids:
                 trial, status, outcome, error = found[trial_id]
-                epochs = self._history(trial_id, outcome, verify) if history else ()
+                epochs = self._history(trial, trial_id, outcome, verify) if history else ()
                 results.append(
                     TrialResult(trial, status, Outcome.from_record(outcome), epochs, error, self.folder)
                 )
             return results
 
-    def _history(self, trial_id: str, outcome: dict[str, Any], verify: bool) -> tuple[Epoch, ...]:
-        """All epochs of a trial, verified by the digest in its row."""
-        epochs = self._db.execute(_HISTORY, (trial_id,)).fetchall()
+    def _history(
+        self, trial: Trial, trial_id: str, outcome: dict[str, Any], verify: bool
+    ) -> tuple[Epoch, ...]:
+        """All epochs of a trial, verified by the digest in its row; one more if there are too many."""
+        epochs = self._db.execute(_HISTORY, (trial_id, trial.spec.num_epochs + 1)).fetchall()
         recorded = outcome.get("history_sha256") if verify else None
         if recorded and not _has_digest(epochs, recorded):
             raise self._damage(trial_id, "its history differs from what was recorded")
@@ -412,7 +440,7 @@ def _outcome(text: Any) -> dict[str, Any]:
 
 
 _HISTORY = """
-SELECT train_loss, train_accuracy, val_loss, val_accuracy FROM epochs WHERE trial_id = ? ORDER BY epoch
+SELECT train_loss, train_accuracy, val_loss, val_accuracy FROM epochs WHERE trial_id = ? ORDER BY epoch LIMIT ?
 """
 #: The columns that the checksum of a row covers.
 _CHECKED = "id, trial, status, outcome, error, attempts, started_at, finished_at, position"

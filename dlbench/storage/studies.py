@@ -15,6 +15,8 @@ from dlbench.storage.results import StudyRecord
 from dlbench.storage.store import FILE_NAME, Store
 
 RUNS = Path("runs")
+#: Characters of a kind that a list shows; dlbench's own are shorter.
+_LONGEST_KIND = 100
 
 
 @dataclass(frozen=True)
@@ -105,14 +107,23 @@ def list_studies(root: Path = RUNS) -> list[StudySummary]:
     """The studies in a folder: first those that cannot be read, then the others, oldest first."""
     return sorted(
         map(_summary, sorted(path.parent for path in root.glob(f"*/{FILE_NAME}"))),
-        key=lambda summary: summary.created_at.timestamp() if summary.created_at else 0,
+        key=lambda summary: _seconds(summary.created_at) if summary.created_at else 0,
     )
+
+
+def _seconds(created: datetime) -> float:
+    """When a study was made, as a number; ValueError where it is none that a clock can show."""
+    try:
+        return created.timestamp()
+    except OverflowError as error:
+        raise ValueError(str(error)) from error
 
 
 def _summary(folder: Path) -> StudySummary:
     try:
         with Store(folder) as store:
             created = decoded(folder, datetime.fromisoformat, store.meta("created_at"))
-            return StudySummary(folder, store.meta("kind"), created, store.counts())
+            decoded(folder, _seconds, created)
+            return StudySummary(folder, store.meta("kind")[:_LONGEST_KIND], created, store.counts())
     except StoreError as error:
         return StudySummary(folder, "unreadable", None, {}, str(error))

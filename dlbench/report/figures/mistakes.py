@@ -6,10 +6,10 @@ import textwrap
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from dlbench import data
+from dlbench import data, files
 from dlbench.analysis.configurations import Configuration
 from dlbench.data import cache
-from dlbench.errors import DataError, InputError
+from dlbench.errors import DataError, InputError, StoreError
 from dlbench.report.figures.canvas import WIDE, Drawing, View, canvas
 from dlbench.report.page import Figure
 from dlbench.report.tables import count
@@ -147,8 +147,8 @@ def _logits(trial: TrialResult, shape: tuple[int, int]) -> NDArray[np.float32] |
     if trial.study_dir is None:
         return None
     try:
-        logits = np.load(trial.folder / "test_logits.npy", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        logits = files.read_array(trial.folder / "test_logits.npy")
+    except (OSError, ValueError, StoreError):
         return None
     sound = logits.shape == shape and logits.dtype == np.float32 and bool(np.isfinite(logits).all())
     return logits if sound else None
