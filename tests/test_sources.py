@@ -257,5 +257,5 @@ def test_a_script_that_has_changed_since_it_was_started_is_refused(
 ) -> None:
     (tmp_path / "script.py").write_text("")
     monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "script.py"), raising=False)
-    with pytest.raises(dlbench.InputError, match="has changed since it was started.*start it again"):
+    with pytest.raises(dlbench.InputError, match=r"has changed since it was started.*start it again"):
         sources.main_file()

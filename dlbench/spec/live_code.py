@@ -1,4 +1,4 @@
-"""What identifies a user's part that has no file: its code in memory, as a notebook or an interpreter defines it. No jax.
+"""What identifies a user's part that has no file: its code in memory, as a notebook or interpreter defines it. No jax.
 
 Taken are the bytecode, constants and defaults of functions, the attributes and bases of classes, and the values of the
 global variables and enclosing scopes that they use; of what is installed, the name. Bytecode belongs to a version of
@@ -24,7 +24,7 @@ from dlbench.spec import sources
 
 #: Attributes of a class that follow from others, or from where it was defined.
 _FOLLOWS = frozenset(
-    (
+    [
         "__module__",
         "__dict__",
         "__weakref__",
@@ -32,15 +32,16 @@ _FOLLOWS = frozenset(
         "__qualname__",
         "__firstlineno__",
         "__static_attributes__",
-    )
-    + (
         "__dataclass_fields__",
         "__dataclass_params__",
         "__match_args__",
         "__parameters__",
         "__abstractmethods__",
-    )
-    + ("_abc_impl", "__annotate__", "__annotate_func__", "__annotations_cache__")
+        "_abc_impl",
+        "__annotate__",
+        "__annotate_func__",
+        "__annotations_cache__",
+    ]
 )
 
 
@@ -92,8 +93,8 @@ class _Description:
         found = self._builtin(value) or self._defined(value)
         if found is None:
             raise InputError(
-                f"the model {self._name!r} is defined in the main script or notebook and uses {shown(value)}, of a type "
-                f"({type(value).__module__}.{type(value).__qualname__}) of which it cannot be told when it changes",
+                f"the model {self._name!r} is defined in the main script or notebook and uses {shown(value)}: of "
+                f"a {type(value).__module__}.{type(value).__qualname__} it cannot be told when it changes",
                 field="model",
                 value=self._name,
                 remedy="move the model to a module",
@@ -155,7 +156,7 @@ class _Description:
         wrapped = getattr(value, "__wrapped__", None)
         if wrapped is not None:
             return ["wraps", type(value).__qualname__, self.of(wrapped)]
-        if hasattr(value, "__dict__") and type(value).__reduce__ is object.__reduce__:
+        if hasattr(value, "__dict__") and "__reduce__" not in _defined_by(type(value)):
             return ["instance", self.of(type(value)), self.of(vars(value))]
         if type(value).__module__ in ("builtins", "types") and isinstance(name, str):
             return ["builtin", name]
@@ -203,6 +204,11 @@ def _is_generated(value: object) -> bool:
     """Whether ``dataclasses`` has written a function, from the fields of its class."""
     code = getattr(inspect.unwrap(value), "__code__", None) if isinstance(value, types.FunctionType) else None
     return code is not None and code.co_qualname.startswith("__create_fn__")
+
+
+def _defined_by(kind: type) -> set[str]:
+    """The attributes that a class and its bases define, apart from those of every object."""
+    return {name for base in kind.__mro__ if base is not object for name in vars(base)}
 
 
 def _is_filled(cell: types.CellType) -> bool:

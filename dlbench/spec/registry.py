@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import math
 import re
 import sys
@@ -18,8 +19,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dlbench.errors import Field, InputError, SpecError, UnknownNameError, shown
-from dlbench.spec import live_code, parts, sources
-from dlbench.spec.declarations import Declaration, Default, Signature, declarations, signature
+from dlbench.spec import live_code, parts, sources, switches
+from dlbench.spec.declarations import (
+    Declaration,
+    Default,
+    Signature,
+    call_parameters,
+    declarations,
+    signature,
+)
 from dlbench.spec.parts import Scalar
 from dlbench.spec.sources import Source
 
@@ -209,6 +217,26 @@ class Registry:
         if module_name != sources.MAIN:
             _source_file(reference)
         return sources.read(module_name)
+
+    def about(self, reference: str) -> str:
+        """What identifies a user's model and how it is told that it trains, in a sentence; "" for built-in ones."""
+        if reference in self.built_in:
+            return ""
+        source = self.source(reference)
+        listed = ", ".join(path.name for path in source.files[:8])
+        more = f" and {len(source.files) - 8} more files" if len(source.files) > 8 else ""
+        known_by = f"the source of {listed}{more}" if source.files else "its code in memory"
+        parameters = self._call_parameters(reference)
+        called = f"; it is {switches.in_words(parameters)}" if parameters is not None else ""
+        return f"{label(reference)} is identified by {known_by} ({source.digest[:12]}){called}"
+
+    def _call_parameters(self, reference: str) -> tuple[str, ...] | None:
+        """The arguments of a model's ``__call__``; ``None`` where its source does not show them."""
+        if reference.startswith(f"{sources.MAIN}:"):
+            part = self.load(reference)
+            return tuple(inspect.signature(part.__call__).parameters)[1:] if inspect.isclass(part) else None
+        source = _source_file(reference).read_text("utf-8", errors="replace")
+        return call_parameters(source, reference.partition(":")[2])
 
     def source_digest(self, reference: str) -> str:
         """The digest of :meth:`source`: SHA-256, "" for built-in parts; raises what that raises."""

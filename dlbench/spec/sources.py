@@ -2,8 +2,8 @@
 
 What identifies a part is the file that defines it and everything of the user's own that this file imports, directly or
 not: modules beside it, the ``__init__`` files of packages, imports inside functions. Installed packages are left out;
-their versions are recorded with the study. Imports by a computed name (``importlib.import_module(name)``) and files that
-are read as data cannot be seen in a syntax tree, and are not covered.
+their versions are recorded with the study. Imports by a computed name (``importlib.import_module(name)``) and files
+that are read as data cannot be seen in a syntax tree, and are not covered.
 """
 
 from __future__ import annotations

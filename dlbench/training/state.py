@@ -21,7 +21,8 @@ class Static:
     """What makes another XLA program.
 
     Args:
-        model: Flax module, called as ``model(images, train=...)`` or ``model(images)``.
+        model: Flax module, called as ``model(images, train=...)``, or with whichever of the arguments in
+            :data:`dlbench.spec.switches.SPELLINGS` it takes.
         batch_size: images per step; the last step of an epoch takes what is left.
         optimizer: "adam" or "sgd".
         decay_mode: "decoupled" or "l2".
