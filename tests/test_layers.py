@@ -110,6 +110,7 @@ NEED_JAX = (
     "dlbench.models.creation",
     "dlbench.models.experimental_cnn",
     "dlbench.models.layers",
+    "dlbench.models.mode",
     "dlbench.models.simple_cnn",
     "dlbench.training.augmentation",
     "dlbench.training.evaluation",

@@ -11,6 +11,7 @@ from dlbench.execution import costs
 from dlbench.records import TrialStatus
 from dlbench.spec import programs
 from dlbench.spec.programs import Program
+from dlbench.spec.registry import MODELS
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import Trial
 from dlbench.storage.studies import read_statuses
@@ -59,6 +60,15 @@ class Plan:
     def missing(self) -> list[Trial]:
         """The trials that have no result yet."""
         return [trial for trial in self.trials if trial.id not in self.done]
+
+    @property
+    def own_models(self) -> list[str]:
+        """What identifies each model of the user's own and how it is told that it trains, a sentence each."""
+        return [
+            about
+            for model in dict.fromkeys(t.spec.model for t in self.trials)
+            if (about := MODELS.about(model))
+        ]
 
     def part(self, seeds: Collection[int]) -> Plan:
         """The plan of the trials with these seeds only, in the same folder, with their present statuses."""

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from dlbench.data import Dataset
 from dlbench.errors import InputError
+from dlbench.models.mode import initial_mode, layers_with_modes, mode
+from dlbench.spec.switches import SPELLINGS
 from dlbench.spec.trial import Trial
 from dlbench.training import evaluation, loop
 from dlbench.training.state import Data, Hyper, Keys, Static, TrainState
@@ -157,7 +159,7 @@ def compile_program(
 
 
 def check_model(model: Any, dataset: DeviceData, trial: Trial) -> None:
-    """Trace a model on two images and check that it returns one logit per class.
+    """Trace a model on two images; check that it returns one logit per class and can be told to train.
 
     Raises:
         InputError: it does not; names the model, what it returned and what was expected.
@@ -167,8 +169,13 @@ def check_model(model: Any, dataset: DeviceData, trial: Trial) -> None:
     expected = (2, dataset.num_classes)
     name = f"model {trial.spec.model!r}"
     wanted = f"expected float logits of shape {expected}, one per class, for float32 images of shape {images.shape}"
+
+    def trace() -> Any:
+        given = initial_mode(model)
+        return jax.eval_shape(lambda x: model.init_with_output(keys, x, **given), images)
+
     try:
-        logits, variables = jax.eval_shape(lambda x: model.init_with_output(keys, x), images)
+        logits, variables = trace()
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(f"{name} raised {type(error).__name__}: {reason}; {wanted}") from error
@@ -185,6 +192,14 @@ def check_model(model: Any, dataset: DeviceData, trial: Trial) -> None:
         raise InputError(
             f"{name} has variables in {', '.join(sorted(unknown))}; only the collections 'params' and 'batch_stats' "
             "are supported"
+        )
+    if not mode(model, True) and (layers := layers_with_modes(trace) or set(variables) & {"batch_stats"}):
+        raise InputError(
+            f"{name} has {', '.join(sorted(layers))}, but its __call__ names no argument that tells training from "
+            f"evaluation (one of {', '.join(SPELLINGS)}), so it would never be in training mode",
+            field="model",
+            value=trial.spec.model,
+            remedy="give __call__ an argument such as train: bool = False",
         )
 
 

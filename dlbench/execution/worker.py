@@ -49,7 +49,7 @@ from dlbench.records import (
     history_digest,
     json_number,
 )
-from dlbench.spec.registry import CRITERIA
+from dlbench.spec.registry import CRITERIA, MODELS
 from dlbench.spec.trial import Trial
 from dlbench.storage import checkpoints
 from dlbench.storage.artifacts import Files
@@ -63,6 +63,8 @@ AUGMENTED_TEST_SEED = 0
 #: Seconds between saved states of a trial, unless a number of epochs is given.
 SAVE_AFTER_S = 60.0
 Emit = Callable[[messages.AnyEvent], None]
+#: The digests of the sources of users' models as this process has imported them, by reference.
+_imported: dict[str, str] = {}
 
 
 class Interrupted(Exception):  # noqa: N818
@@ -341,6 +343,7 @@ class Worker:
     def _program(
         self, trial: Trial, dataset: DeviceData, arrays: Data, keys: Keys, hyper: Hyper
     ) -> CompiledProgram:
+        _check_source(trial)
         model = creation.create_for(trial, dataset.num_classes)
         static = static_part(model, trial)
         shapes = tuple(array.shape for array in (*jax.tree.leaves(arrays), dataset.test_images))
@@ -349,6 +352,34 @@ class Worker:
             done = self._executables
             self._programs[key] = compile_program(static, dataset, arrays, keys, hyper, trial, done)
         return self._programs[key]
+
+
+def _check_source(trial: Trial) -> None:
+    """Make sure that a user's model is what the trial was planned with.
+
+    Raises:
+        InputError: its source has changed, or this process has imported it before it changed.
+    """
+    reference = trial.spec.model
+    if reference in MODELS.built_in:
+        return
+    if reference not in _imported:
+        before = MODELS.source_digest(reference)
+        MODELS.load(reference)
+        found = MODELS.source_digest(reference)
+        if {before, found} != {trial.model_digest}:
+            raise InputError(
+                f"the source of model {reference!r} has changed: its digest is {found[:12]}, the trial was planned "
+                f"with {trial.model_digest[:12]}",
+                remedy="plan the study again",
+            )
+        _imported[reference] = found
+    if _imported[reference] != trial.model_digest:
+        raise InputError(
+            f"this process has imported model {reference!r} before its source was changed: it holds "
+            f"{_imported[reference][:12]}, the trial was planned with {trial.model_digest[:12]}",
+            remedy="start Python again, or train in worker processes",
+        )
 
 
 def _tests_augmented(trial: Trial) -> bool:

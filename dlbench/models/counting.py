@@ -22,6 +22,7 @@ from jax.extend import core
 from dlbench import ops
 from dlbench.models.counts import TABLE, Counts, Request
 from dlbench.models.creation import create
+from dlbench.models.mode import initial_mode
 from dlbench.spec.registry import MODELS
 
 #: Height, width, channels and classes of the public data sets.
@@ -42,13 +43,15 @@ def count(model: nn.Module, image_shape: Sequence[int]) -> Counts:
     """
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     key = jax.random.key(0)
+    switch = initial_mode(model)
 
     def logits(params: Any, others: Any, x: jax.Array) -> Any:
         variables = {**others, "params": params}
-        return model.apply(variables, x, rngs={"dropout": key}, mutable=["batch_stats"])
+        return model.apply(variables, x, rngs={"dropout": key}, mutable=["batch_stats"], **switch)
 
     with ops.lowered("lax"):
-        others = dict(jax.eval_shape(model.init, {"params": key, "dropout": key}, image))
+        rngs = {"params": key, "dropout": key}
+        others = dict(jax.eval_shape(lambda x: model.init(rngs, x, **switch), image))
         params = others.pop("params")
         traced = jax.make_jaxpr(logits)(params, others, image)
     leaves = jax.tree.leaves(params)

@@ -50,6 +50,7 @@ def plan_report(plan: Plan) -> Report:
     return [
         Table("Programs (trials that share one compilation)", columns, tuple(rows)),
         *([schedule_in_words(plan.study.looks)] if plan.study.looks else []),
+        *plan.own_models,
         f"{most}{count(len(plan.trials), 'trial')} in {count(len(programs), 'program')}; {len(plan.done):,} done, "
         f"{len(plan.missing):,} to train: about {duration(plan.estimate_s)} on {plan.device} with {workers} "
         f"(estimated).\nNothing was written; the study's folder is {plan.folder}",

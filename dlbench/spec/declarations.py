@@ -89,6 +89,22 @@ def signature(source: str, attribute: str) -> Signature:
         return Signature()
 
 
+def call_parameters(source: str, attribute: str) -> tuple[str, ...] | None:
+    """The arguments by name of the ``__call__`` of a class that a file defines; ``None`` where it cannot be read."""
+    try:
+        defined = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    seen = set()
+    while attribute in defined and attribute not in seen:
+        seen.add(attribute)
+        for statement in defined[attribute].body:
+            if isinstance(statement, ast.FunctionDef) and statement.name == "__call__":
+                return tuple(each.arg for each in (*statement.args.args[1:], *statement.args.kwonlyargs))
+        attribute = next((ast.unparse(base) for base in defined[attribute].bases), "")
+    return None
+
+
 def _registers(decorator: ast.expr, registry: str = "") -> bool:
     """Whether a decorator registers a part and does nothing else."""
     called = decorator.func if isinstance(decorator, ast.Call) else decorator

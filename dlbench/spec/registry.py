@@ -9,8 +9,8 @@ own by that reference, by the decorator :func:`register_model`, or by an entry p
 from __future__ import annotations
 
 import functools
-import hashlib
-import importlib.machinery
+import importlib
+import inspect
 import math
 import os
 import re
@@ -20,9 +20,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dlbench.errors import Field, InputError, SpecError, UnknownNameError, shown
-from dlbench.spec import own_code, parts
-from dlbench.spec.declarations import Declaration, Default, Signature, declarations, signature
+from dlbench.spec import live_code, own_code, parts, sources, switches
+from dlbench.spec.declarations import (
+    Declaration,
+    Default,
+    Signature,
+    call_parameters,
+    declarations,
+    signature,
+)
 from dlbench.spec.parts import Scalar
+from dlbench.spec.sources import Source
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _PACKAGE = Path(__file__).parent.parent
@@ -193,23 +201,47 @@ class Registry:
         """The module that defines a built-in part, by the name of its class or function; ``None`` where none does."""
         return next((module for found, module in self._found if found.attribute == attribute), None)
 
-    def source_digest(self, reference: str) -> str:
-        """SHA-256 of the file that defines a user's part, found without importing it; "" for built-in ones.
+    def source(self, reference: str) -> Source:
+        """What identifies a user's part: the file that defines it, and what of the user's own that file imports.
 
-        It goes into the trial's id, so that an edited part is trained again.
+        Nothing is imported to find it. A part that has no file is known from its code in memory. Its digest goes into
+        the trial's id, so that an edited part is trained again.
 
         Raises:
-            InputError: no such module.
+            InputError: no such module, or code in memory that cannot be told from other code.
         """
         if reference in self.built_in:
-            return ""
+            return Source("")
         module_name = reference.partition(":")[0]
-        if module_name == "__main__":
-            import inspect
+        if module_name == sources.MAIN and not live_code.is_in(self.load(reference), sources.main_file()):
+            return Source(live_code.digest_of(self.load(reference), label(reference)))
+        if module_name != sources.MAIN:
+            _source_file(reference)
+        return sources.read(module_name)
 
-            source = inspect.getsource(self.load(reference))
-            return hashlib.sha256(source.encode()).hexdigest()
-        return hashlib.sha256(_source_file(reference).read_bytes()).hexdigest()
+    def about(self, reference: str) -> str:
+        """What identifies a user's model and how it is told that it trains, in a sentence; "" for built-in ones."""
+        if reference in self.built_in:
+            return ""
+        source = self.source(reference)
+        listed = ", ".join(path.name for path in source.files[:8])
+        more = f" and {len(source.files) - 8} more files" if len(source.files) > 8 else ""
+        known_by = f"the source of {listed}{more}" if source.files else "its code in memory"
+        parameters = self._call_parameters(reference)
+        called = f"; it is {switches.in_words(parameters)}" if parameters is not None else ""
+        return f"{label(reference)} is identified by {known_by} ({source.digest[:12]}){called}"
+
+    def _call_parameters(self, reference: str) -> tuple[str, ...] | None:
+        """The arguments of a model's ``__call__``; ``None`` where its source does not show them."""
+        if reference.startswith(f"{sources.MAIN}:"):
+            part = self.load(reference)
+            return tuple(inspect.signature(part.__call__).parameters)[1:] if inspect.isclass(part) else None
+        source = _source_file(reference).read_text("utf-8", errors="replace")
+        return call_parameters(source, reference.partition(":")[2])
+
+    def source_digest(self, reference: str) -> str:
+        """The digest of :meth:`source`: SHA-256, "" for built-in parts; raises what that raises."""
+        return self.source(reference).digest
 
     @functools.cached_property
     def _found(self) -> tuple[tuple[Declaration, str], ...]:
@@ -357,14 +389,9 @@ def _source_file(reference: str) -> Path:
         InputError: no such module, or it has no source.
     """
     module_name = reference.partition(":")[0]
-    names = module_name.split(".")
-    path, spec = None, None
-    for end in range(1, len(names) + 1):
-        spec = importlib.machinery.PathFinder.find_spec(".".join(names[:end]), path)
-        spec = own_code.find(names[0]) if spec is None and end == 1 else spec
-        if spec is None:
-            raise _no_module("model", reference, module_name)
-        path = list(spec.submodule_search_locations or [])
-    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+    place = sources.locate(module_name)
+    if place is None:
+        raise _no_module("model", reference, module_name)
+    if place.file is None:
         raise InputError(f"model {reference!r}: {module_name!r} has no source file")
-    return Path(spec.origin)
+    return place.file

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dlbench.models.mode import mode
 from dlbench.spec.registry import CRITERIA
 from dlbench.training.augmentation import augment
 from dlbench.training.state import Data, Params, Static, TrainState
@@ -74,7 +72,7 @@ def predict(
     def logits_of(chunk: jax.Array) -> jax.Array:
         variables = {"params": params, "batch_stats": batch_stats}
         return cast(
-            jax.Array, static.model.apply(variables, normalize_images(chunk), **_mode(static.model, False))
+            jax.Array, static.model.apply(variables, normalize_images(chunk), **mode(static.model, False))
         )
 
     logits: jax.Array = jax.lax.map(logits_of, stacked)
@@ -87,13 +85,3 @@ def evaluate(
     """Mean loss and accuracy over images, in evaluation mode."""
     logits = predict(static, params, batch_stats, images)
     return CRITERIA.load(static.criterion)(logits, labels).mean(), (logits.argmax(-1) == labels).mean()
-
-
-@functools.cache
-def _accepts_train(call: Callable[..., Any]) -> bool:
-    return "train" in inspect.signature(call).parameters
-
-
-def _mode(model: nn.Module, train: bool) -> dict[str, Any]:
-    """The ``train`` argument, for models that accept one."""
-    return {"train": train} if _accepts_train(type(model).__call__) else {}

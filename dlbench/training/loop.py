@@ -12,8 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from dlbench.models.mode import initial_mode, mode
 from dlbench.spec.registry import CRITERIA, TRANSFORMS
-from dlbench.training.evaluation import _mode, normalize_images, validate
+from dlbench.training.evaluation import normalize_images, validate
 from dlbench.training.optimizers import make_optimizer
 from dlbench.training.state import Data, EpochMetrics, Hyper, Keys, Params, Static, TrainState
 
@@ -26,7 +27,8 @@ def purpose_keys(key: jax.Array) -> Keys:
 def init(static: Static, data: Data, keys: Keys, hyper: Hyper) -> TrainState:
     """The state before the first epoch."""
     example = normalize_images(data.train_images[:1])
-    variables = static.model.init({"params": keys.init, "dropout": keys.dropout}, example)
+    rngs = {"params": keys.init, "dropout": keys.dropout}
+    variables = static.model.init(rngs, example, **initial_mode(static.model))
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     return TrainState(
         params=params,
@@ -113,7 +115,7 @@ def train_step(
         logits, updated = static.model.apply(
             {"params": params, "batch_stats": batch_stats},
             batch,
-            **_mode(static.model, True),
+            **mode(static.model, True),
             rngs={"dropout": dropout_key},
             mutable=["batch_stats"],
         )

@@ -21,7 +21,8 @@ class Static:
     """The static part of training; each value of it needs its own XLA program.
 
     Args:
-        model: Flax module, called as ``model(images, train=...)`` or ``model(images)``.
+        model: Flax module, called as ``model(images, train=...)``, or with whichever of the arguments in
+            :data:`dlbench.spec.switches.SPELLINGS` it takes.
         batch_size: images per step; the last step of an epoch takes the remaining ones.
         optimizer: "adam" or "sgd".
         decay_mode: "decoupled" or "l2".

@@ -1,0 +1,185 @@
+"""The source of a user's part: the files that its module runs, found without importing anything. No jax.
+
+What identifies a part is the file that defines it and everything of the user's own that this file imports, directly or
+not: modules beside it, the ``__init__`` files of packages, imports inside functions. Installed packages are left out;
+their versions are recorded with the study. Imports by a computed name (``importlib.import_module(name)``) and files
+that are read as data cannot be seen in a syntax tree, and are not covered.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import os
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from dlbench.errors import InputError
+from dlbench.records import digest
+from dlbench.spec import own_code
+
+MAIN = "__main__"
+_INSTALLED = frozenset(("site-packages", "dist-packages"))
+_OURS = Path(__file__).resolve().parent.parent
+_STANDARD = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
+#: When this process can have read the main script at the latest.
+_STARTED = time.time()
+
+
+@dataclass(frozen=True)
+class Source:
+    """What identifies a user's part.
+
+    Attributes:
+        digest: SHA-256.
+        files: the files that it is the digest of, the defining one first; none where the part is known from its code
+            in memory alone.
+    """
+
+    digest: str
+    files: tuple[Path, ...] = ()
+
+
+class Place(NamedTuple):
+    """Where a module lies: its file, ``None`` of a namespace package; the folders of a package's modules."""
+
+    file: Path | None
+    folders: list[str]
+
+
+def read(module: str) -> Source:
+    """The source of a module and of everything of the user's own that it imports.
+
+    A module that imports nothing of the user's own has the SHA-256 of its file.
+
+    Raises:
+        InputError: there is no such module, it has no file, or it is the main script and has changed.
+        OSError: a file cannot be read.
+    """
+    importlib.invalidate_caches()
+    place = locate(module)
+    first = main_file() if module == MAIN else place and place.file
+    if first is None:
+        raise InputError(f"{module!r} has no source file")
+    others = {name: path for name, path in _imported(module, first).items() if path != first}
+    digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in others.items()}
+    own = hashlib.sha256(first.read_bytes()).hexdigest()
+    whole = digest({"defines": own, "imports": digests}) if digests else own
+    return Source(whole, (first, *(others[name] for name in sorted(others))))
+
+
+def locate(module: str) -> Place | None:
+    """Where Python would import a module from; nothing is imported, its packages neither. ``None``: there is none."""
+    place: Place | None = None
+    names = module.split(".")
+    for end in range(1, len(names) + 1):
+        place = _locate(".".join(names[:end]), place.folders if place else None)
+        if place is None:
+            return None
+    return place
+
+
+def _locate(name: str, path: list[str] | None) -> Place | None:
+    """Where a module lies in these folders, those of its package; at the top: where Python's finders look."""
+    finders = (getattr(finder, "find_spec", None) for finder in sys.meta_path)
+    try:
+        spec = next((spec for find in finders if find and (spec := find(name, path))), None)
+    except KeyError:  # a namespace package within another: its folders are found by importing that one
+        tail = name.rpartition(".")[2]
+        return Place(
+            None, [found for folder in path or () if os.path.isdir(found := os.path.join(folder, tail))]
+        )
+    if spec is None and path is None:
+        spec = own_code.find(name)
+    if spec is None:
+        return None
+    file = Path(spec.origin) if spec.origin else None
+    return Place(file if file and file.is_file() else None, list(spec.submodule_search_locations or []))
+
+
+def is_own(path: Path) -> bool:
+    """Whether a file is the user's own: neither installed, nor Python's, nor dlbench's."""
+    path = path.resolve()
+    return not _INSTALLED & set(path.parts) and not any(map(path.is_relative_to, (*_STANDARD, _OURS)))
+
+
+def main_file() -> Path | None:
+    """The main script of this process; ``None`` in a notebook or interpreter.
+
+    Raises:
+        InputError: it has changed since it was started, so that its file is not what this process runs.
+    """
+    name = getattr(sys.modules.get(MAIN), "__file__", None)
+    path = Path(name) if name else None
+    if path is None or not path.is_file():
+        return None
+    if path.stat().st_mtime > _STARTED:
+        raise InputError(
+            f"the script {path} has changed since it was started, so that its file is not what runs",
+            remedy="start it again",
+        )
+    return path
+
+
+def _imported(module: str, first: Path) -> dict[str, Path]:
+    """The files that importing a module runs, by module name, as far as they are the user's own.
+
+    A module that is itself installed counts the rest of its package as the user's own.
+    """
+    package = module.partition(".")[0]
+    found: dict[str, Path] = {}
+    waiting = [module]
+    seen = {MAIN}
+    if module == MAIN:
+        main = sys.modules[MAIN]
+        waiting = list(_named(first, getattr(main, "__package__", None) or ""))
+    while waiting:
+        names = waiting.pop().split(".")
+        for end in range(1, len(names) + 1):
+            name = ".".join(names[:end])
+            if name in seen:
+                continue
+            seen.add(name)
+            place = locate(name)
+            path = place and place.file
+            if path is None or not (is_own(path) or names[0] == package):
+                continue
+            found[name] = path
+            waiting += _named(path, name if path.stem == "__init__" else name.rpartition(".")[0])
+    return {name: path for name, path in found.items() if path == first or _does_something(path)}
+
+
+def _does_something(path: Path) -> bool:
+    """Whether a file holds more than comments and a docstring."""
+    tree = _parsed(path)
+    return tree is None or any(
+        not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)) for node in tree.body
+    )
+
+
+def _parsed(path: Path) -> ast.Module | None:
+    """The syntax tree of a source file; ``None`` of one that cannot be parsed."""
+    try:
+        return ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _named(path: Path, package: str) -> Iterator[str]:
+    """The modules that a source file may import, by their full names; none where it cannot be parsed."""
+    tree = _parsed(path)
+    for node in ast.walk(tree) if tree else ():
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            start = ".".join([*above, *([node.module] if node.module else [])])
+            if start:
+                yield start
+                yield from (f"{start}.{alias.name}" for alias in node.names if alias.name != "*")
