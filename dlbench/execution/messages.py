@@ -136,10 +136,11 @@ class Idle(Message):
 
 
 class Notice(Message):
-    """The engine's own: something the user should know."""
+    """The engine's own: something the user should know; ``urgent``: even who asked for quiet."""
 
     type: Literal["notice"] = "notice"
     text: str
+    urgent: bool = False
 
 
 AnyCommand = Setup | Train | Stop

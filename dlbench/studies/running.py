@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Unpack
 
 from dlbench import data, files
-from dlbench.errors import ANOTHER_OUT, StoreError
+from dlbench.errors import ANOTHER_OUT, StoreError, StudyInterrupted
 from dlbench.execution import engine
 from dlbench.execution.place import Place
 from dlbench.execution.plan import Plan
@@ -39,7 +39,8 @@ def run(study: StudySpec, options: RunOptions | None = None, **settings: Unpack[
         options: where and how; the fields of :class:`~dlbench.RunOptions` are accepted as keyword arguments too.
 
     Raises:
-        KeyboardInterrupt: the process got SIGINT or SIGTERM; what was done is kept, and calling again goes on.
+        KeyboardInterrupt: the process got SIGINT, SIGTERM, SIGHUP or SIGUSR1; what was done is kept, and calling again
+            goes on.
         InputError: a value breaks a rule.
         DataError: a data set is absent or damaged.
         StoreError: the folder cannot be used.
@@ -92,7 +93,7 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
                 record(store, known, described, happening, tell, max(place.workers, 1), start)
             left = [trial for trial in todo if store.statuses()[trial.id] in _UNFINISHED]
             if stopping.is_set() and left:
-                raise KeyboardInterrupt
+                raise StudyInterrupted(stopping.number)
     with Store(folder) as store:
         trials = tuple(store.results([trial.id for trial in planned.trials]))
         times = store.times()
