@@ -160,12 +160,14 @@ def record(
 
     try:
         for event in happening:
+            store.check_place()
             try:
                 note(event)
             except OSError:
                 with explained(store.folder):
                     raise
             tell(event)
+        store.check_place()
         store.spend(times.total())
     finally:
         happening.close()
