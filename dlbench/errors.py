@@ -218,5 +218,17 @@ class DamagedStudyError(StoreError):
     """The content of a study folder differs from what was recorded; ``value`` is the folder."""
 
 
+class StudyInterrupted(KeyboardInterrupt):
+    """A signal asked to end, and what was in hand is kept.
+
+    Args:
+        number: the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number  # as shells count
+
+
 class WorkerError(DlbenchError):
     """Workers cannot be started or have failed."""

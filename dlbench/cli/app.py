@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import io
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -16,6 +18,7 @@ from typer.core import TyperGroup
 from dlbench.cli import bench, checks, messages, queries, reports, studies
 from dlbench.cli.options import ManyValuesCommand
 from dlbench.errors import DlbenchError, UnknownNameError, printable
+from dlbench.execution import stderr
 
 #: If this environment variable is 1, the traceback of an internal error is shown.
 DEBUG_VARIABLE = "DLBENCH_DEBUG"
@@ -145,9 +148,18 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 
 
 def _main(args: list[str]) -> int:
+    _open_standard_streams()
+    try:
+        os.getcwd()
+    except OSError:
+        _print_error("the working folder does not exist any more; change to another")
+        return 2
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that cannot write "±" shows "?"
+    if type(sys.stdout) is io.TextIOWrapper and sys.stdout is sys.__stdout__:
+        old = sys.stdout
+        sys.stdout = _Output(old.buffer, old.encoding, "replace", line_buffering=old.line_buffering)
     warnings.showwarning = _warn
     try:
         code = typer.main.get_command(app).main(args, prog_name="dlbench", standalone_mode=False)
@@ -155,12 +167,11 @@ def _main(args: list[str]) -> int:
         return code if isinstance(code, int) else 0
     except (DlbenchError, typer.TyperException) as error:
         return _report_error(error)
-    except (typer.Abort, KeyboardInterrupt):
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except (typer.Abort, KeyboardInterrupt) as error:
+        return getattr(error.__cause__ or error, "exit_code", 130)
     except Exception as error:
+        if isinstance(sys.stdout, _Output) and sys.stdout.problem:
+            return _give_up_output(sys.stdout.problem)
         if os.environ.get(DEBUG_VARIABLE) == "1":
             traceback.print_exc()
         _print_error(
@@ -168,6 +179,47 @@ def _main(args: list[str]) -> int:
             f"({DEBUG_VARIABLE}=1 shows where)"
         )
         return 1
+
+
+def _open_standard_streams() -> None:
+    """See that the numbers 0 to 2 are taken, so that no file of a study becomes standard output by accident."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+
+
+class _Output(io.TextIOWrapper):
+    """Standard output that remembers how writing to it failed."""
+
+    problem: OSError | None = None
+
+    def write(self, text: str, /) -> int:
+        with self._remembering():
+            return super().write(text)
+
+    def flush(self) -> None:
+        with self._remembering():
+            super().flush()
+
+    @contextlib.contextmanager
+    def _remembering(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.problem = error
+            raise
+
+
+def _give_up_output(problem: OSError) -> int:
+    """Say what is wrong with standard output, unless nobody wants more of it; Python's own end adds nothing."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if not isinstance(problem, BrokenPipeError):
+        _print_error(f"standard output cannot be written: {problem.strerror}")
+    return 1
 
 
 def _report_error(error: DlbenchError | typer.TyperException) -> int:
@@ -181,8 +233,8 @@ def _report_error(error: DlbenchError | typer.TyperException) -> int:
 def _print_error(text: str, one_line: bool = True) -> None:
     """Print a message, truncated if it is very long, with control characters escaped."""
     text = text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]}..."
-    print(f"Error: {printable(text, '' if one_line else chr(10))}", file=sys.stderr)
+    stderr.write(f"Error: {printable(text, '' if one_line else chr(10))}\n")
 
 
 def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"Warning: {message}", file=sys.stderr)
+    stderr.write(f"Warning: {message}\n")

@@ -242,13 +242,13 @@ def _perform(study: StudySpec, read: Config | None, options: StudyOptions, how: 
     try:
         with progress:
             result = growing.run_until_separated(study, options=how) if study.looks else run(study, how)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         most = "at most " if study.looks else ""
         terminal.message(
             f"Interrupted: {progress.finished} of {most}{len(planned.trials)} trials are done and kept in "
             f"{planned.folder}\nTo continue: {shlex.join(command)}"
         )
-        return 130
+        return getattr(interrupt, "exit_code", 130)
     if options.as_json:
         print_json(report.study_record(result))
     else:

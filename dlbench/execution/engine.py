@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -9,9 +10,10 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
+from typing import TextIO, cast
 
 from dlbench import files
-from dlbench.execution import messages
+from dlbench.execution import messages, stderr
 from dlbench.execution.environment import COMPILED, configure
 from dlbench.execution.jobs import Job, JobQueue
 from dlbench.execution.place import Place
@@ -105,7 +107,8 @@ def _in_process(
     worker.stopping = stopping
     yield messages.Ready(worker=0, environment=worker.environment)
     while not stopping.is_set() and (job := jobs.next(0)):
-        worker.run(job, states(job))
+        with contextlib.redirect_stdout(cast(TextIO, stderr.Stream())):  # as worker processes do
+            worker.run(job, states(job))
         yield from events
         events.clear()
 

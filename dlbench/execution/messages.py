@@ -138,10 +138,11 @@ class Idle(Message):
 
 
 class Notice(Message):
-    """From the engine: a message for the user."""
+    """From the engine: a message for the user; ``urgent``: shown even if the user asked for quiet."""
 
     type: Literal["notice"] = "notice"
     text: str
+    urgent: bool = False
 
 
 AnyCommand = Setup | Train | Stop

@@ -18,7 +18,7 @@ from dlbench.execution import messages
 from dlbench.execution.jobs import Job, JobQueue
 from dlbench.execution.processes import Endpoint, Receive
 
-#: How often a trial is tried if its workers die, and how many workers in a row may die before they are ready.
+#: How often a trial is tried if its workers die, and how often in a row a worker may die before it is ready.
 MAX_ATTEMPTS = 3
 #: Seconds that workers have to save their trials when the study is interrupted.
 PATIENCE_S = 3.5
@@ -60,7 +60,7 @@ class Pool:
         self._stopping = stopping
         self._events: queue.SimpleQueue[tuple[Endpoint, messages.AnyEvent | None]] = queue.SimpleQueue()
         self._attempts: dict[str, int] = {}
-        self._startup_failures = 0
+        self._startup_failures: dict[int, int] = {}
         self._members: dict[int, _Member] = {}
 
     def run(self) -> Generator[messages.AnyEvent]:
@@ -76,17 +76,32 @@ class Pool:
             while self._members and time.monotonic() < deadline:
                 if self._stopping.is_set() and deadline == math.inf:
                     deadline = time.monotonic() + PATIENCE_S
-                    for member in self._members.values():
-                        member.endpoint.send(messages.Stop())
+                    yield from self._stop()
                 try:
                     endpoint, event = self._events.get(timeout=_POLL_S)
                 except queue.Empty:
                     continue
-                member = self._members[endpoint.number]
+                member = self._members.get(endpoint.number)
+                if member is None or member.endpoint is not endpoint:
+                    continue  # it was ended before it was ready
                 yield from self._handle_exit(member) if event is None else self._handle(member, event)
         finally:
             for member in self._members.values():
                 member.endpoint.kill()
+
+    def _stop(self) -> Generator[messages.AnyEvent]:
+        """Have the trials in hand saved after their epoch; what has none in hand is ended."""
+        for number, member in list(self._members.items()):
+            if member.job is None:
+                del self._members[number]
+                member.endpoint.kill()
+            else:
+                member.endpoint.send(messages.Stop())
+        if self._members:
+            yield messages.Notice(
+                text="Finishing the epoch in hand, to go on from there; press Ctrl-C again to stop now",
+                urgent=True,
+            )
 
     def _add(self, number: int) -> None:
         receive: Receive = lambda endpoint, event: self._events.put((endpoint, event))  # noqa: E731
@@ -94,7 +109,7 @@ class Pool:
 
     def _handle(self, member: _Member, event: messages.AnyEvent) -> Generator[messages.AnyEvent]:
         if isinstance(event, messages.Ready):
-            self._startup_failures = 0
+            self._startup_failures.pop(member.endpoint.number, None)
         if isinstance(event, messages.Finished | messages.Failed):
             member.unfinished.discard(event.trial_id)
         if isinstance(event, messages.EpochEnded) and member.job and member.ahead is None:
@@ -123,8 +138,8 @@ class Pool:
         if self._stopping.is_set():
             return
         if member.job is None:
-            self._startup_failures += 1
-            if self._startup_failures == MAX_ATTEMPTS:
+            self._startup_failures[number] = self._startup_failures.get(number, 0) + 1
+            if self._startup_failures[number] == MAX_ATTEMPTS:
                 raise WorkerError(f"a worker {ended} before it was ready:\n{last_lines}")
         if member.ahead is not None:
             self._jobs.put_back(member.ahead)

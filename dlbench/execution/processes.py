@@ -6,22 +6,29 @@ import contextlib
 import functools
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from dlbench.execution import devices, messages
+from dlbench.execution import devices, messages, stderr
 from dlbench.execution.environment import configure
 from dlbench.execution.place import Place
 
 #: Called with each event of a worker, and with ``None`` when it has exited.
 Receive = Callable[["Endpoint", "messages.AnyEvent | None"], None]
-#: Lines of standard error that are kept to explain why a worker died.
+#: Lines of standard error that are kept to explain why a worker died, and bytes of a line.
 _KEPT_LINES = 20
+_LONGEST_LINE = 2**16
+#: What the whole process group may get at once (Ctrl-C, a scheduler, a terminal that closes): the parent decides, and
+#: workers ignore it. Where the parent is gone they end because their pipe does.
+LEFT_TO_PARENT = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
+)
 
 
 class Endpoint(Protocol):
@@ -81,13 +88,14 @@ class ProcessEndpoint:
         configure(environ, place.device)
         if place.device == "gpu" and place.workers > 1:
             environ["CUDA_VISIBLE_DEVICES"] = devices.gpus()[number]
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "dlbench.execution.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environ,
-        )
+        with _held_back(LEFT_TO_PARENT):
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "dlbench.execution.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environ,
+            )
         self._threads = [
             threading.Thread(target=work, daemon=True)
             for work in (self._write, self._read, self._forward_stderr)
@@ -122,7 +130,12 @@ class ProcessEndpoint:
     def _write(self) -> None:
         stream = self._process.stdin
         assert stream is not None
-        frame: bytes | None = messages.encode(self._setup(kernels=self._kernels()))
+        try:
+            frame: bytes | None = messages.encode(self._setup(kernels=self._kernels()))
+        except Exception as error:  # whatever it is, a worker that waits for ever is worse
+            self._last_lines.append(f"{type(error).__name__}: {error}".encode(errors="replace"))
+            self._process.kill()
+            return
         while frame is not None:
             try:
                 stream.write(frame)
@@ -149,15 +162,22 @@ class ProcessEndpoint:
         The pipe is read to its end even if forwarding fails, so that the worker never blocks on a closed terminal.
         """
         assert self._process.stderr is not None
-        for line in self._process.stderr:
+        while line := self._process.stderr.readline(_LONGEST_LINE):
             self._last_lines.append(line)
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                sys.stderr.write(line.decode(errors="replace"))
+            stderr.write(line.decode(errors="replace"))
+
+
+@contextlib.contextmanager
+def _held_back(numbers: tuple[int, ...]) -> Iterator[None]:
+    """Hold signals back in this thread; a process that starts meanwhile holds them back until it says otherwise."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _signal_name(number: int) -> str:
-    import signal
-
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import threading
 import time
@@ -10,32 +11,56 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from dlbench.errors import StoreError
+from dlbench.errors import StoreError, StudyInterrupted
 from dlbench.execution import messages
+from dlbench.execution.processes import LEFT_TO_PARENT
 from dlbench.records import TIME_KINDS, Epoch, TrialStatus
 from dlbench.spec.trial import Trial
 from dlbench.storage import artifacts, manifest
 from dlbench.storage.database import explained
 from dlbench.storage.store import Store
 
+#: Seconds within which a second signal, other than SIGINT, counts as the first one again.
+_REPEATED_S = 1.0
 #: Seconds between records of the time that the workers have spent.
 _WRITE_AFTER_S = 1.0
 
 
+class Stopping(threading.Event):
+    """Set by the first signal that asks to end, whose number it keeps."""
+
+    number: int = signal.SIGINT
+
+
 @contextmanager
-def interruptible() -> Iterator[threading.Event]:
-    """A :class:`threading.Event` that the first SIGINT or SIGTERM sets; a second signal interrupts immediately."""
-    stopping = threading.Event()
+def interruptible() -> Iterator[Stopping]:
+    """An event that the first SIGINT, SIGTERM, SIGHUP or SIGUSR1 sets; a second signal interrupts immediately.
+
+    SIGHUP stays ignored where it is (nohup). Senders other than people repeat themselves: timeout(1) signals the
+    process and then its group, a shell that ends and its terminal both send SIGHUP. What comes from them within a
+    second is one request.
+
+    Raises:
+        StudyInterrupted: a second signal came.
+    """
+    stopping = Stopping()
     if threading.current_thread() is not threading.main_thread():
         yield stopping
         return
+    since = math.inf
 
     def handle(number: int, frame: object) -> None:
-        if stopping.is_set():
-            raise KeyboardInterrupt
-        stopping.set()
+        nonlocal since
+        if not stopping.is_set():
+            stopping.number, since = number, time.monotonic()
+            stopping.set()
+        elif number == signal.SIGINT or time.monotonic() - since > _REPEATED_S:
+            raise StudyInterrupted(number)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {}
+    for number in LEFT_TO_PARENT:
+        if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
+            before[number] = signal.signal(number, handle)
     try:
         yield stopping
     finally:
@@ -135,12 +160,14 @@ def record(
 
     try:
         for event in events:
+            store.check_place()
             try:
                 record_event(event)
             except OSError:
                 with explained(store.folder):
                     raise
             notify(event)
+        store.check_place()
         store.set_times(times.total())
     finally:
         events.close()

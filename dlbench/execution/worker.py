@@ -29,6 +29,7 @@ from clu import parameter_overview
 from dlbench import data
 from dlbench.errors import InputError
 from dlbench.execution import environment, messages, saved_states
+from dlbench.execution.processes import LEFT_TO_PARENT
 from dlbench.execution.programs import (
     CompiledProgram,
     DeviceData,
@@ -123,10 +124,12 @@ class Worker:
             self._train(trials, states)
         except Interrupted:
             pass  # the state is saved, and the trial can be continued from it
-        except Exception as error:
-            text = traceback.format_exc()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a model that calls sys.exit() has failed too
+            text = _encodable(traceback.format_exc())
             for trial in trials:
-                reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+                reason = _reason(error)
                 disk = is_disk_error(error)
                 self.emit(messages.Failed(trial_id=trial.id, reason=reason, traceback=text, disk=disk))
             self._clock.take()
@@ -382,6 +385,22 @@ def _check_source(trial: Trial) -> None:
         )
 
 
+def _reason(error: BaseException) -> str:
+    """An error in one line; its own text may fail too."""
+    try:
+        text = str(error)
+    except Exception as failed:
+        text = f"its message cannot be shown: {type(failed).__name__}"
+    if isinstance(error, SystemExit):
+        text = f"the model ended its process, with exit code {text}"
+    return _encodable(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+
+
+def _encodable(text: str) -> str:
+    """The text, with an escape in place of what no file or pipe can carry."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def _tests_augmented(trial: Trial) -> bool:
     return trial.spec.test_augmented or trial.spec.transform == "augmented"
 
@@ -442,6 +461,8 @@ def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
                 os._exit(0)
 
     setup = messages.read_command(commands)
+    if setup is None:
+        return  # the parent is gone already
     if not isinstance(setup, messages.Setup) or setup.version != messages.PROTOCOL_VERSION:
         raise InputError(
             "the parent uses another version of the protocol; use one version of dlbench throughout"
@@ -463,10 +484,19 @@ def main() -> None:
     if sys.argv[1:] == ["environment"]:
         json.dump(environment.describe(), sys.stdout)
         return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interruptions
+    for number in LEFT_TO_PARENT:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(
+        signal.SIG_UNBLOCK, LEFT_TO_PARENT
+    )  # they were held back while this process started
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    serve(sys.stdin.buffer, answers)
+    try:
+        serve(sys.stdin.buffer, answers)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)  # an orderly end would wait for the thread that reads
 
 
 if __name__ == "__main__":

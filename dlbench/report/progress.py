@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -14,7 +13,7 @@ from dlbench.execution import messages
 from dlbench.execution.costs import cost_s
 from dlbench.execution.plan import Plan
 from dlbench.report import count, duration, percent
-from dlbench.report.terminal import _console
+from dlbench.report.terminal import _console, _stderr
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -33,7 +32,7 @@ class StudyProgress:
     def __init__(self, quiet: bool = False) -> None:
         self.finished, self.total = 0, 0
         self._quiet = quiet
-        self._console = _console(sys.stderr)
+        self._console = _console(_stderr())
         self._bar: Progress | None = None
         self._epochs: dict[str, int] = {}
         self._last_accuracy = ""
@@ -75,7 +74,7 @@ class StudyProgress:
             case messages.Ready() | messages.Idle() | messages.StateSaved():
                 return
             case messages.Notice():
-                if not self._quiet:
+                if event.urgent or not self._quiet:
                     (self._bar.console if self._bar else self._console).print(Text(event.text))
                 return
             case messages.Started():

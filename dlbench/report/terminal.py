@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO, cast
 
 from rich import box
 from rich.cells import cell_len
@@ -21,10 +21,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from dlbench.errors import printable
+from dlbench.execution import stderr
 from dlbench.report import Plot, Table, terminal_plots
-
-if TYPE_CHECKING:
-    pass
 
 #: Without a terminal, nothing is wrapped; lines of progress come at most this often.
 _WIDE = 10_000
@@ -76,13 +74,18 @@ def text(data: str) -> None:
 
 def message(words: str) -> None:
     """Print a message to standard error."""
-    _console(sys.stderr).print(Text(printable(words, "\n\t")))
+    _console(_stderr()).print(Text(printable(words, "\n\t")))
 
 
 def waiting(words: str, quiet: bool = False) -> AbstractContextManager[object]:
     """Say what is being done while it is, on a terminal."""
-    console = _console(sys.stderr)
+    console = _console(_stderr())
     return nullcontext() if quiet or not console.is_terminal else console.status(words)
+
+
+def _stderr() -> TextIO:
+    """Standard error; what cannot be written there is dropped."""
+    return cast(TextIO, stderr.Stream())
 
 
 def _console(stream: TextIO) -> Console:

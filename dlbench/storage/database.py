@@ -35,6 +35,8 @@ _ENDINGS = ("", "-wal", "-shm", "-journal")
 #: Seconds to wait for another process that has locked the database.
 PATIENCE_S = 10.0
 
+#: What file systems without locks answer.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 _FREE_SPACE = "free some space, then run the same command again: finished trials are kept"
 _WRITABLE: tuple[str, ...] = ("make the folder writable, or ", *ANOTHER_OUT)
 #: Remedies, by words in the description of the problem.
@@ -48,6 +50,7 @@ _REMEDIES: Mapping[str, str | tuple[str, ...]] = {
     "Permission": _WRITABLE,
     "unable to open": _WRITABLE,
     "too long": ("choose a shorter ", Field("out")),
+    "too large": "raise the limit on the size of files ('ulimit -f unlimited' in a shell)",
     "disk I/O": "check the disk, then run the same command again",
 }
 _RESTORE = "it is damaged: restore it from a copy, or train in another folder"
@@ -94,9 +97,12 @@ def _in_one_line(error: Exception) -> str:
 
 def is_disk_error(error: BaseException) -> bool:
     """Whether an error was caused by a disk that is full or not writable, and not by the trial."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
         return True
-    if any(words in str(error) for words in ("No space left", "quota exceeded", "Read-only file system")):
+    if any(
+        words in str(error)
+        for words in ("No space left", "quota exceeded", "Read-only file system", "File too large")
+    ):
         return True
     cause = error.__cause__ or error.__context__
     return cause is not None and is_disk_error(cause)
@@ -206,6 +212,15 @@ def locked(folder: Path) -> IO[str]:
         lock.close()
         raise StoreError(
             f"another process is training the study in {folder}", remedy=("wait for it, or ", *ANOTHER_OUT)
+        ) from None
+    except OSError as error:
+        lock.close()
+        if error.errno not in _NO_LOCKS:
+            raise
+        raise StoreError(
+            f"the file system under {folder} has no locks ({error.strerror}), which keep two processes from writing "
+            "one study",
+            remedy=("take a local ", Field("out")),
         ) from None
     return lock
 

@@ -110,8 +110,22 @@ class Store:
             check_tables(self._db, self.path, _DEFINITIONS, only="meta")
             self._version = self._known_version()
             check_tables(self._db, self.path, _DEFINITIONS)
+            self._file = _identity(self.path)
             if write and self._version < SCHEMA_VERSION:
                 self._migrate()
+
+    def check_place(self) -> None:
+        """Make sure that the study still lies where it was opened, before anything is written there.
+
+        Raises:
+            StoreError: its folder was moved, deleted or replaced.
+        """
+        if _identity(self.path) != self._file:
+            raise StoreError(
+                f"the study's folder {self.folder} was moved, deleted or replaced while its trials were trained; "
+                "nothing more was written",
+                remedy="put it back, or give the same command again to train elsewhere",
+            )
 
     def _create(self, kind: str, looks: Sequence[int]) -> None:
         with self._transaction():
@@ -465,6 +479,15 @@ def _has_digest(history: list[Any], recorded: str) -> bool:
     values = (value for epoch in history for value in epoch if value is not None)
     are_numbers = all(isinstance(value, int | float) and math.isfinite(value) for value in values)
     return are_numbers and digest(history) == recorded
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from every other; ``None`` where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _now() -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Unpack
 
 from dlbench import data, files
-from dlbench.errors import ANOTHER_OUT, StoreError
+from dlbench.errors import ANOTHER_OUT, StoreError, StudyInterrupted
 from dlbench.execution import engine
 from dlbench.execution.place import Place
 from dlbench.execution.plan import Plan
@@ -40,8 +40,8 @@ def run(study: StudySpec, options: RunOptions | None = None, **settings: Unpack[
             arguments.
 
     Raises:
-        KeyboardInterrupt: the process received SIGINT or SIGTERM. Finished trials are kept, and the same call
-            continues the study.
+        KeyboardInterrupt: the process received SIGINT, SIGTERM, SIGHUP or SIGUSR1. Finished trials are kept, and the
+            same call continues the study.
         InputError: a value breaks a rule.
         DataError: a data set is missing or damaged.
         StoreError: the folder cannot be used.
@@ -94,7 +94,7 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
                 record(store, known, described, events, notify, max(place.workers, 1), start)
             left = [trial for trial in todo if store.statuses()[trial.id] in _UNFINISHED]
             if stopping.is_set() and left:
-                raise KeyboardInterrupt
+                raise StudyInterrupted(stopping.number)
     with Store(folder) as store:
         trials = tuple(store.results([trial.id for trial in planned.trials]))
         times = store.times()
