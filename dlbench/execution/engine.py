@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dlbench import files
 from dlbench.execution import messages
-from dlbench.execution.environment import COMPILED, configure
+from dlbench.execution.environment import COMPILED, check_settings, configured
 from dlbench.execution.jobs import Job, JobQueue
 from dlbench.execution.place import Place
 from dlbench.execution.pool import Pool
@@ -72,21 +72,23 @@ def _in_process(
     jobs: JobQueue, place: Place, states: Callable[[Job], Mapping[str, bytes]], stopping: threading.Event
 ) -> Generator[messages.AnyEvent]:
     started = time.monotonic()
-    if not _backend_is_up():
-        configure(os.environ, place.device)
-    from dlbench.execution.worker import Worker
+    with configured(place.device, starting=not _backend_is_up()):
+        from dlbench.execution.worker import Worker
 
-    if place.device == "cpu":
-        native.use_cores(place.cores)
+        check_settings(
+            "train in worker processes, or take the setting back (jax reads its environment when it is imported)"
+        )
+        if place.device == "cpu":
+            native.use_cores(place.cores)
 
-    happened: list[messages.AnyEvent] = []
-    worker = Worker(0, place.data_dir, place.checkpoint_every, happened.append, started)
-    worker.stopping = stopping
-    yield messages.Ready(worker=0, environment=worker.environment)
-    while not stopping.is_set() and (job := jobs.next(0)):
-        worker.run(job, states(job))
-        yield from happened
-        happened.clear()
+        happened: list[messages.AnyEvent] = []
+        worker = Worker(0, place.data_dir, place.checkpoint_every, happened.append, started)
+        worker.stopping = stopping
+        yield messages.Ready(worker=0, environment=worker.environment)
+        while not stopping.is_set() and (job := jobs.next(0)):
+            worker.run(job, states(job))
+            yield from happened
+            happened.clear()
 
 
 def _backend_is_up() -> bool:

@@ -6,12 +6,13 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from dlbench.errors import StoreError
-from dlbench.execution import messages
+from dlbench.execution import environment, messages
 from dlbench.records import TIME_KINDS, Epoch, TrialStatus
 from dlbench.spec.trial import Trial
 from dlbench.storage import artifacts, manifest
@@ -70,6 +71,27 @@ class _Times:
         return {kind: self._before.get(kind, 0.0) + spent[kind] for kind in TIME_KINDS}
 
 
+def _others(store: Store, now: Mapping[str, Any]) -> list[str]:
+    """What to say of finished trials that were trained in another environment than the rest will be.
+
+    Args:
+        store: the study's results.
+        now: the environment of the trials to come.
+    """
+    finished = [trial for trial in store.results(history=False, verify=False) if trial.status.is_finished]
+    elsewhere = Counter(t.environment for t in finished if t.environment not in (None, now.get("digest")))
+    known = {device.get("digest"): device for device in (m.get("device") or {} for m in store.manifests())}
+    said = []
+    for other, count in elsewhere.items():
+        changed = "; ".join(environment.differences(known[other], now)) if other in known else ""
+        trained = "1 trial of this study was" if count == 1 else f"{count} trials of this study were"
+        said.append(
+            f"{trained} trained in another environment ({other}, now {now.get('digest')}), so its bits can differ from "
+            f"those of the rest{f': {changed}' if changed else ''}"
+        )
+    return said
+
+
 def record(
     store: Store,
     trials: dict[str, Trial],
@@ -103,6 +125,8 @@ def record(
         nonlocal recorded
         match event:
             case messages.Ready() if not recorded:
+                for text in (*environment.notices(event.environment), *_others(store, event.environment)):
+                    tell(messages.Notice(text=text))
                 store.add_manifest(described | {"device": event.environment})
                 manifest.write(store.folder, described | {"device": event.environment})
                 recorded = True

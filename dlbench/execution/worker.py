@@ -100,6 +100,8 @@ class Worker:
         self._splits: dict[object, data.Split] = {}
         self._programs: dict[object, CompiledProgram] = {}
         self._executables: dict[object, Executable] = {}
+        #: Users' models whose code changes settings that all trials of a process share, with the reason.
+        self._refused: dict[str, environment.SettingError] = {}
         self._scratch = tempfile.TemporaryDirectory(prefix="dlbench-worker-")
 
     def run(self, trials: Sequence[Trial], states: Files | None = None) -> None:
@@ -339,6 +341,24 @@ class Worker:
         return self._splits[key]
 
     def _program(
+        self, trial: Trial, dataset: DeviceData, arrays: Data, keys: Keys, hyper: Hyper
+    ) -> CompiledProgram:
+        reference = trial.spec.model
+        if reference in self._refused:
+            raise self._refused[reference]
+        try:
+            program = self._compiled(trial, dataset, arrays, keys, hyper)
+            environment.check_settings(
+                f"take the setting out of the code of {reference!r}: trials share this process"
+            )
+            return program
+        except environment.SettingError as error:
+            self._refused[reference] = error
+            raise
+        finally:
+            environment.restore_settings()
+
+    def _compiled(
         self, trial: Trial, dataset: DeviceData, arrays: Data, keys: Keys, hyper: Hyper
     ) -> CompiledProgram:
         _check_source(trial)
