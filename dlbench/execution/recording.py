@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from dlbench.errors import StoreError
@@ -145,8 +146,10 @@ def record(
                 folder = artifacts.trial_folder(store.folder, event.trial_id)
                 artifacts.write(folder, event.files)
                 history = [Epoch(*values) for values in event.history]
-                writer.finish(trials[event.trial_id], event.outcome)
-                store.finish(event.trial_id, event.status, event.outcome, history)
+                made = artifacts.files_digest(event.files) if event.files else None
+                outcome = replace(event.outcome, files_sha256=made)
+                writer.finish(trials[event.trial_id], outcome)
+                store.finish(event.trial_id, event.status, outcome, history)
                 artifacts.forget_states(folder)
             case messages.Failed(disk=True):
                 raise StoreError(

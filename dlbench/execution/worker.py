@@ -159,7 +159,8 @@ class Worker:
             outcome = self._outcome(trial, split, histories[lane], own)
             made: dict[str, bytes] = {}
             if histories[lane][-1].is_finite:
-                tested, made = self._test(trial, dataset, own, lane_of(logits, lane, lanes))
+                best = outcome["best_params_sha256"]
+                tested, made = self._test(trial, dataset, own, lane_of(logits, lane, lanes), best)
                 outcome |= tested
                 if moved is not None and _tests_augmented(trial):
                     hits = lane_of(moved, lane, lanes).argmax(axis=1) == dataset.test_labels
@@ -292,12 +293,12 @@ class Worker:
         }
 
     def _test(
-        self, trial: Trial, dataset: DeviceData, state: TrainState, logits: np.ndarray[Any, Any]
+        self, trial: Trial, dataset: DeviceData, state: TrainState, logits: np.ndarray[Any, Any], sha256: str
     ) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Metrics on the test images, and the trial's files: checkpoint, predictions."""
         scratch = Path(self._scratch.name)
         best = checkpoints.best_files(
-            trial, dataset.num_classes, state.best_params, state.best_batch_stats, scratch
+            trial, dataset.num_classes, state.best_params, state.best_batch_stats, sha256, scratch
         )
         predictions = io.BytesIO()
         np.save(predictions, logits, allow_pickle=False)
@@ -320,7 +321,7 @@ class Worker:
 
     def _dataset(self, trial: Trial) -> DeviceData:
         if trial.data_digest not in self._data:
-            found = data.load(trial.spec.dataset, self.data_dir)
+            found = data.load(trial.spec.dataset, self.data_dir, verify=True)
             if found.digest != trial.data_digest:
                 raise InputError(
                     f"data set {trial.spec.dataset!r} has changed: its digest is {found.digest[:12]}, "
