@@ -126,6 +126,7 @@ class Outcome:
         params_sha256: SHA-256 of the parameters after the last epoch.
         best_params_sha256: SHA-256 of the parameters of the best epoch.
         history_sha256: see :func:`history_digest`.
+        files_sha256: SHA-256 of the trial's files (see :func:`dlbench.storage.artifacts.files_digest`).
         environment: digest of everything in the environment that could change bits (see
             :mod:`dlbench.execution.environment`).
         device: the kind of device.
@@ -148,6 +149,7 @@ class Outcome:
     params_sha256: str | None = None
     best_params_sha256: str | None = None
     history_sha256: str | None = None
+    files_sha256: str | None = None
     environment: str | None = None
     device: str | None = None
     xla_threads: int | None = None
@@ -232,6 +234,7 @@ OUTCOME_FIELDS = (
     "xla_threads",
     "worker",
     "environment",
+    "files_sha256",
 )
 
 

@@ -14,7 +14,7 @@ from typing import TextIO, cast
 
 from dlbench import files
 from dlbench.execution import messages, stderr
-from dlbench.execution.environment import COMPILED, configure
+from dlbench.execution.environment import COMPILED, check_settings, configured
 from dlbench.execution.jobs import Job, JobQueue
 from dlbench.execution.place import Place
 from dlbench.execution.pool import Pool
@@ -94,23 +94,25 @@ def _in_process(
     jobs: JobQueue, place: Place, states: Callable[[Job], Mapping[str, bytes]], stopping: threading.Event
 ) -> Generator[messages.AnyEvent]:
     started = time.monotonic()
-    if not _backend_is_up():
-        configure(os.environ, place.device)
-    from dlbench.execution.worker import Worker
+    with configured(place.device, starting=not _backend_is_up()):
+        from dlbench.execution.worker import Worker
 
-    if place.device == "cpu":
-        native.use_cores(place.cores)
-        _warn_without_kernels(os.environ)
+        check_settings(
+            "train in worker processes, or remove the setting (jax reads its environment when it is imported)"
+        )
+        if place.device == "cpu":
+            native.use_cores(place.cores)
+            _warn_without_kernels(os.environ)
 
-    events: list[messages.AnyEvent] = []
-    worker = Worker(0, place.data_dir, place.checkpoint_every, events.append, started)
-    worker.stopping = stopping
-    yield messages.Ready(worker=0, environment=worker.environment)
-    while not stopping.is_set() and (job := jobs.next(0)):
-        with contextlib.redirect_stdout(cast(TextIO, stderr.Stream())):  # as worker processes do
-            worker.run(job, states(job))
-        yield from events
-        events.clear()
+        events: list[messages.AnyEvent] = []
+        worker = Worker(0, place.data_dir, place.checkpoint_every, events.append, started)
+        worker.stopping = stopping
+        yield messages.Ready(worker=0, environment=worker.environment)
+        while not stopping.is_set() and (job := jobs.next(0)):
+            with contextlib.redirect_stdout(cast(TextIO, stderr.Stream())):  # as worker processes do
+                worker.run(job, states(job))
+            yield from events
+            events.clear()
 
 
 def _backend_is_up() -> bool:

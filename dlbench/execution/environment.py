@@ -1,19 +1,23 @@
 """The environment of a worker: the variables set before jax starts, and the description recorded with every result.
 
-jax is imported only by :func:`describe`, which only workers call.
+Settings that change numbers are pinned (:data:`PINNED`, :data:`DEFAULTED`) or, if people set them on purpose
+(:data:`SAID`), part of the environment digest and reported. jax is imported only by :func:`describe`, which only
+workers call.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from dlbench import files
+from dlbench.errors import InputError
 from dlbench.ops import native
 from dlbench.records import digest
 from dlbench.storage import manifest
@@ -21,7 +25,57 @@ from dlbench.storage import manifest
 #: The folder of compiled programs in the cache.
 COMPILED = "xla"
 _PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu", "metal": "mps"}
-#: Settings of jax that change numerical results.
+#: Environment variables of jax that change numbers, and what they are set to in every worker, whatever the user has
+#: set; ``None``: not set. jax's configuration holds the same value under the name in lower case.
+PINNED: Mapping[str, bool | int | float | str | None] = {
+    "JAX_ENABLE_X64": False,
+    "JAX_DEFAULT_PRNG_IMPL": "threefry2x32",
+    "JAX_RANDOM_SEED_OFFSET": 0,
+    "JAX_DEFAULT_MATMUL_PRECISION": None,
+    "JAX_THREEFRY_PARTITIONABLE": True,
+    "JAX_THREEFRY_GPU_KERNEL_LOWERING": False,
+    "JAX_ENABLE_CUSTOM_PRNG": False,
+    "JAX_NUMPY_DTYPE_PROMOTION": "standard",
+    "JAX_NUMPY_RANK_PROMOTION": "allow",
+    "JAX_ALLOW_F16_REDUCTIONS": True,
+    "JAX_HIGH_DYNAMIC_RANGE_GUMBEL": False,
+    "JAX_DISABLE_JIT": False,
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": False,
+    "JAX_EXEC_TIME_OPTIMIZATION_EFFORT": 0.0,
+    "JAX_MEMORY_FITTING_EFFORT": 0.0,
+    "JAX_COMPILER_ENABLE_REMAT_PASS": True,
+    "JAX_ENABLE_PGLE": False,
+    "JAX_DEBUG_NANS": False,
+    "JAX_DEBUG_INFS": False,
+    "JAX_DEFAULT_DEVICE": None,
+}
+#: Others, whose default belongs to the release of jax: they are taken away, and that release is recorded.
+DEFAULTED = (
+    "JAX_OPTIMIZATION_LEVEL",
+    "JAX_MEMORY_FITTING_LEVEL",
+    "JAX_USE_DIRECT_LINEARIZE",
+    "JAX_SOFTMAX_CUSTOM_JVP",
+    "JAX_SCAN3",
+    "JAX_REMAT3",
+    "JAX_CUSTOM_VJP3",
+    "JAX_EXPLICIT_X64_DTYPES",
+    "JAX_EAGER_CONSTANT_FOLDING",
+    "JAX_USE_SIMPLIFIED_JAXPR_CONSTANTS",
+    "JAX_NUM_CPU_DEVICES",
+    "JAX_PJRT_CLIENT_CREATE_OPTIONS",
+    "JAX_PLATFORM_NAME",
+)
+#: Variables that change numbers and that people set on purpose: they are kept. The first has a part of its own in what
+#: is recorded.
+SAID = (
+    "XLA_FLAGS",
+    "LIBTPU_INIT_ARGS",
+    "NVIDIA_TF32_OVERRIDE",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "DNNL_MAX_CPU_ISA",
+    "ONEDNN_MAX_CPU_ISA",
+)
+#: Configuration of jax that is recorded.
 _JAX_SETTINGS = (
     "jax_enable_x64",
     "jax_default_matmul_precision",
@@ -40,12 +94,22 @@ _CHANGES_BITS = (
     "xla_threads",
     "xla_flags",
     "settings",
+    "variables",
 )
+#: Threads of XLA's CPU backend, where this module has started it in the calling process.
+_threads: int | None = None
+
+
+class SettingError(InputError):
+    """jax is configured in a way that changes numbers."""
 
 
 def configure(environ: MutableMapping[str, str], device: str) -> None:
-    """Set the variables that jax reads when it starts: platform, one thread on a CPU, shared compilation cache."""
+    """Set what jax reads when it starts: platform, numerics, one thread on a CPU, a shared compilation cache."""
     environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    for name in (*PINNED, *DEFAULTED):
+        environ.pop(name, None)
+    environ.update({name: str(value) for name, value in PINNED.items() if value is not None})
     environ["JAX_PLATFORMS"] = _PLATFORMS[device]
     if device == "cpu":
         for name in ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -55,9 +119,69 @@ def configure(environ: MutableMapping[str, str], device: str) -> None:
     environ.setdefault("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "none")
 
 
+@contextlib.contextmanager
+def configured(device: str, starting: bool) -> Iterator[None]:
+    """Compute in the calling process, which finds its environment variables as they were afterwards.
+
+    Args:
+        device: "cpu", "gpu", "tpu" or "metal".
+        starting: whether jax is yet to be started; otherwise it keeps what it runs with.
+    """
+    global _threads
+    before = dict(os.environ)
+    if starting:
+        configure(os.environ, device)
+        _threads = xla_threads()
+    changed = {name for name in before.keys() | os.environ.keys() if before.get(name) != os.environ.get(name)}
+    try:
+        yield
+    finally:
+        for name in changed | {native.VARIABLE}:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                os.environ.pop(name, None)
+
+
+def check_settings(remedy: str) -> None:
+    """Make sure that jax computes with what is pinned, in whichever way it was configured.
+
+    Args:
+        remedy: what can be done where it does not.
+
+    Raises:
+        SettingError: naming the first setting that is another, its value, and what it must be.
+    """
+    for name, wanted, found in _others():
+        raise SettingError(
+            f"jax is configured with {name}={found!r} in this process, which changes numbers; trials are trained with "
+            f"{wanted!r}",
+            value=found,
+            remedy=remedy,
+        )
+
+
+def restore_settings() -> None:
+    """Set everything that is pinned, whoever has changed it."""
+    import jax
+
+    for name, wanted, _ in [*_others()]:
+        jax.config.update(name, wanted)
+
+
+def _others() -> Iterator[tuple[str, object, object]]:
+    """The settings of jax that are not what is pinned: name, what is pinned, what it is."""
+    import jax
+
+    for variable, wanted in PINNED.items():
+        found = getattr(jax.config, variable.lower(), wanted)
+        if found != wanted:
+            yield variable.lower(), wanted, found
+
+
 def xla_threads() -> int:
     """The number of threads of XLA's CPU backend, which changes the bits of results."""
-    return int(os.environ.get("NPROC") or os.cpu_count() or 1)
+    return _threads or int(os.environ.get("NPROC") or os.cpu_count() or 1)
 
 
 def describe() -> dict[str, Any]:
@@ -73,6 +197,7 @@ def describe() -> dict[str, Any]:
         "processor": _processor(),
         "xla_threads": xla_threads(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "variables": {name: os.environ[name] for name in SAID[1:] if os.environ.get(name)},
         "settings": {name: getattr(jax.config, name, None) for name in _JAX_SETTINGS},
         "kernels": _kernels(jax.default_backend()),
         "compilation_cache": os.environ.get("JAX_COMPILATION_CACHE_DIR"),
@@ -82,7 +207,25 @@ def describe() -> dict[str, Any]:
 
 def environment_digest(described: Mapping[str, Any]) -> str:
     """16 hexadecimal digits that are equal for environments in which nothing that can change bits differs."""
-    return digest({name: described.get(name) for name in _CHANGES_BITS})[:16]
+    parts = {name: described.get(name) for name in _CHANGES_BITS}
+    if not parts["variables"]:  # as of the environments that were recorded before there was this part
+        del parts["variables"]
+    return digest(parts)[:16]
+
+
+def notices(described: Mapping[str, Any]) -> list[str]:
+    """What of an environment is not what workers have by themselves, a sentence each."""
+    flags = {SAID[0]: described["xla_flags"]} if described.get("xla_flags") else {}
+    said = [
+        f"{name}={value} is set: it can change bits, so it is part of the environment that is recorded with each trial"
+        for name, value in (flags | described.get("variables", {})).items()
+    ]
+    if described.get("backend") == "cpu" and described.get("xla_threads", 1) != 1:
+        said.append(
+            f"jax was running in this process before, with {described['xla_threads']} threads where a worker has one: "
+            "bits can differ from a worker's, so this is part of the environment that is recorded with each trial"
+        )
+    return said
 
 
 def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -90,7 +233,7 @@ def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
     return [
         f"{name}: {recorded.get(name)} → {now.get(name)}"
         for name in _CHANGES_BITS
-        if recorded.get(name) != now.get(name)
+        if (recorded.get(name) or None) != (now.get(name) or None)
     ]
 
 

@@ -7,12 +7,14 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from dlbench.errors import StoreError, StudyInterrupted
-from dlbench.execution import messages
+from dlbench.execution import environment, messages
 from dlbench.execution.processes import LEFT_TO_PARENT
 from dlbench.records import TIME_KINDS, Epoch, TrialStatus
 from dlbench.spec.trial import Trial
@@ -95,6 +97,27 @@ class _Times:
         return {kind: self._before.get(kind, 0.0) + spent[kind] for kind in TIME_KINDS}
 
 
+def _others(store: Store, now: Mapping[str, Any]) -> list[str]:
+    """What to say of finished trials that were trained in another environment than the rest will be.
+
+    Args:
+        store: the study's results.
+        now: the environment of the trials to come.
+    """
+    finished = [trial for trial in store.results(history=False, verify=False) if trial.status.is_finished]
+    elsewhere = Counter(t.environment for t in finished if t.environment not in (None, now.get("digest")))
+    known = {device.get("digest"): device for device in (m.get("device") or {} for m in store.manifests())}
+    said = []
+    for other, count in elsewhere.items():
+        changed = "; ".join(environment.differences(known[other], now)) if other in known else ""
+        trained = "1 trial of this study was" if count == 1 else f"{count} trials of this study were"
+        said.append(
+            f"{trained} trained in another environment ({other}, now {now.get('digest')}), so its bits can differ from "
+            f"those of the rest{f': {changed}' if changed else ''}"
+        )
+    return said
+
+
 def record(
     store: Store,
     trials: dict[str, Trial],
@@ -128,6 +151,8 @@ def record(
         nonlocal recorded
         match event:
             case messages.Ready() if not recorded:
+                for text in (*environment.notices(event.environment), *_others(store, event.environment)):
+                    notify(messages.Notice(text=text))
                 store.add_manifest(described | {"device": event.environment})
                 manifest.write(store.folder, described | {"device": event.environment})
                 recorded = True
@@ -146,8 +171,10 @@ def record(
                 folder = artifacts.trial_folder(store.folder, event.trial_id)
                 artifacts.write(folder, event.files)
                 history = [Epoch(*values) for values in event.history]
-                writer.finish(trials[event.trial_id], event.outcome)
-                store.finish(event.trial_id, event.status, event.outcome, history)
+                made = artifacts.files_digest(event.files) if event.files else None
+                outcome = replace(event.outcome, files_sha256=made)
+                writer.finish(trials[event.trial_id], outcome)
+                store.finish(event.trial_id, event.status, outcome, history)
                 artifacts.remove_states(folder)
             case messages.Failed(disk=True):
                 raise StoreError(

@@ -101,6 +101,8 @@ class Worker:
         self._splits: dict[object, data.Split] = {}
         self._programs: dict[object, CompiledProgram] = {}
         self._executables: dict[object, Executable] = {}
+        #: Users' models whose code changes settings that all trials of a process share, with the reason.
+        self._refused: dict[str, environment.SettingError] = {}
         self._scratch = tempfile.TemporaryDirectory(prefix="dlbench-worker-")
 
     def run(self, trials: Sequence[Trial], states: Files | None = None) -> None:
@@ -162,7 +164,8 @@ class Worker:
             outcome = self._outcome(trial, split, histories[lane], own)
             made: dict[str, bytes] = {}
             if histories[lane][-1].is_finite:
-                tested, made = self._test(trial, dataset, own, lane_of(logits, lane, lanes))
+                best = outcome["best_params_sha256"]
+                tested, made = self._test(trial, dataset, own, lane_of(logits, lane, lanes), best)
                 outcome |= tested
                 if augmented is not None and _tests_augmented(trial):
                     hits = lane_of(augmented, lane, lanes).argmax(axis=1) == dataset.test_labels
@@ -295,12 +298,12 @@ class Worker:
         }
 
     def _test(
-        self, trial: Trial, dataset: DeviceData, state: TrainState, logits: np.ndarray[Any, Any]
+        self, trial: Trial, dataset: DeviceData, state: TrainState, logits: np.ndarray[Any, Any], sha256: str
     ) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Metrics on the test images, and the trial's files: checkpoint and predictions."""
         scratch = Path(self._scratch.name)
         best = checkpoints.best_files(
-            trial, dataset.num_classes, state.best_params, state.best_batch_stats, scratch
+            trial, dataset.num_classes, state.best_params, state.best_batch_stats, sha256, scratch
         )
         predictions = io.BytesIO()
         np.save(predictions, logits, allow_pickle=False)
@@ -323,7 +326,7 @@ class Worker:
 
     def _dataset(self, trial: Trial) -> DeviceData:
         if trial.data_digest not in self._data:
-            found = data.load(trial.spec.dataset, self.data_dir)
+            found = data.load(trial.spec.dataset, self.data_dir, verify=True)
             if found.digest != trial.data_digest:
                 raise InputError(
                     f"data set {trial.spec.dataset!r} has changed since the trial was planned: its digest is "
@@ -344,6 +347,24 @@ class Worker:
         return self._splits[key]
 
     def _program(
+        self, trial: Trial, dataset: DeviceData, arrays: Data, keys: Keys, hyper: Hyper
+    ) -> CompiledProgram:
+        reference = trial.spec.model
+        if reference in self._refused:
+            raise self._refused[reference]
+        try:
+            program = self._compiled(trial, dataset, arrays, keys, hyper)
+            environment.check_settings(
+                f"take the setting out of the code of {reference!r}: trials share this process"
+            )
+            return program
+        except environment.SettingError as error:
+            self._refused[reference] = error
+            raise
+        finally:
+            environment.restore_settings()
+
+    def _compiled(
         self, trial: Trial, dataset: DeviceData, arrays: Data, keys: Keys, hyper: Hyper
     ) -> CompiledProgram:
         _check_source(trial)

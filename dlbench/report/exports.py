@@ -67,7 +67,7 @@ TRIALS, HISTORY, MANIFEST, STUDY, NOTES, REPORT = (
 _LONGEST = 2**28
 #: Figures of a trial that are text; the others are numbers, or JSON.
 #: Columns that exports of 0.1.0 do not have.
-_ADDED = ("environment",)
+_ADDED = ("environment", "files_sha256")
 _TEXTS = ("split_digest", "params_sha256", "best_params_sha256", "history_sha256", "device")
 
 

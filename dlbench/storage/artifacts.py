@@ -7,11 +7,15 @@ so that workers need no access to the study's folder.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from dlbench import files
 from dlbench.errors import StoreError
+from dlbench.records import digest
 
 #: The folder of a trial's saved states, each in a folder named after its epoch.
 STATE = "state"
@@ -82,6 +86,39 @@ def read_states(folder: Path) -> dict[str, bytes]:
                 if path.is_file() and not path.is_symlink():
                     found[path.relative_to(folder).as_posix()] = files.read(path, _LONGEST)
     return found
+
+
+def files_digest(made: Files) -> str:
+    """SHA-256 of a trial's files: of their paths and the SHA-256 of each."""
+    return digest({name: hashlib.sha256(content).hexdigest() for name, content in made.items()})
+
+
+def read(folder: Path) -> dict[str, bytes]:
+    """What :func:`write` has written for a trial that has ended: everything but saved states.
+
+    Raises:
+        StoreError: something in the folder is not a regular file.
+        OSError: a file cannot be read.
+    """
+    found: dict[str, bytes] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if (
+            name.parts[0] == STATE
+            or name.parts[0].startswith(".")
+            or (path.is_dir() and not path.is_symlink())
+        ):
+            continue
+        opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW) if _is_plain(path) else None
+        if opened is None:
+            raise StoreError(f"{path} is not a regular file")
+        with open(opened, "rb") as file:
+            found[name.as_posix()] = file.read()
+    return found
+
+
+def _is_plain(path: Path) -> bool:
+    return stat.S_ISREG(path.lstat().st_mode)
 
 
 def remove_states(folder: Path) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from dlbench.errors import StoreError
 from dlbench.records import TrialStatus, history_digest
+from dlbench.storage import artifacts
+from dlbench.storage.arrays import checkpoint_digest, predicted_counts
 from dlbench.storage.results import TrialResult
 from dlbench.storage.store import Store
 
@@ -49,6 +52,42 @@ def _check(stored_id: str, trial: TrialResult) -> Iterator[str]:
     if len(trial.history) != expected:
         yield f"trial {trial.id}: it has {len(trial.history)} epochs; expected {expected}"
     if complete:
-        for name in ("best", "test_logits.npy"):
-            if not (trial.folder / name).exists():
-                yield f"trial {trial.id}: {trial.folder / name} is missing"
+        missing = [name for name in ("best", "test_logits.npy") if not (trial.folder / name).exists()]
+        yield from (f"trial {trial.id}: {trial.folder / name} is missing" for name in missing)
+        if not missing:
+            yield from (f"trial {trial.id}: {problem}" for problem in _check_files(trial))
+
+
+def _check_files(trial: TrialResult) -> Iterator[str]:
+    """What is wrong with the contents of a trial's files.
+
+    Trials that were recorded without a digest of their files are checked as far as other records go: the digest of
+    the best parameters, and the number of images that the predictions assign to each class.
+    """
+    try:
+        made = artifacts.read(trial.folder)
+    except (StoreError, OSError) as error:
+        yield str(error)
+        return
+    problems = [*_check_contents(trial, made)]
+    yield from problems
+    if not problems and trial.files_sha256 not in (None, artifacts.files_digest(made)):
+        yield f"the files in {trial.folder} are not those that were recorded"
+
+
+def _check_contents(trial: TrialResult, made: artifacts.Files) -> Iterator[str]:
+    try:
+        if checkpoint_digest(made) not in (None, trial.best_params_sha256):
+            yield f"the parameters in {trial.folder / 'best'} are not those that were recorded"
+    except ValueError as error:
+        yield f"the checkpoint in {trial.folder / 'best'} is damaged: {error}"
+    matrix = trial.confusion_matrix
+    if matrix is None:
+        return
+    try:
+        if predicted_counts(made["test_logits.npy"], len(matrix)) != [
+            sum(column) for column in zip(*matrix, strict=True)
+        ]:
+            yield f"the predictions in {trial.folder / 'test_logits.npy'} are not those that were recorded"
+    except ValueError as error:
+        yield f"{trial.folder / 'test_logits.npy'} is damaged: {error}"

@@ -62,12 +62,12 @@ class LoadedModel:
         """Accuracy on the test half of the trial's data set, which equals the recorded one."""
         from dlbench import data
 
-        dataset = data.load(self.trial.spec.dataset, data_dir)
+        dataset = data.load(self.trial.spec.dataset, data_dir, verify=True)
         return float((self.predict(dataset.test_images).argmax(1) == dataset.test_labels).mean())
 
 
 def best_files(
-    trial: Trial, num_classes: int, params: Any, batch_stats: Any, scratch: Path
+    trial: Trial, num_classes: int, params: Any, batch_stats: Any, sha256: str, scratch: Path
 ) -> dict[str, bytes]:
     """The files of a checkpoint of a trial's best parameters, by path below the trial's folder.
 
@@ -84,6 +84,7 @@ def best_files(
         num_classes: number of logits.
         params: pytree of arrays.
         batch_stats: pytree of arrays, possibly empty.
+        sha256: the digest of both, by :func:`tree_digest`, which :func:`load` compares.
         scratch: a folder for temporary files; empty afterwards.
     """
     state = {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})}
@@ -92,7 +93,7 @@ def best_files(
         jax.tree_util.keystr(keys, simple=True, separator="."): np.ascontiguousarray(leaf)
         for keys, leaf in leaves
     }
-    about = {"trial": trial.model_dump(mode="json"), "num_classes": num_classes}
+    about = {"trial": trial.model_dump(mode="json"), "num_classes": num_classes, "sha256": sha256}
     shapes = structure, tuple((array.shape, array.dtype.str) for array in arrays.values())
     if shapes not in _layouts:
         _write(scratch.absolute() / BEST, state, about)
@@ -192,13 +193,15 @@ def load(trial: HasFolder | Path | str) -> LoadedModel:
         trial: a trial's result, or its folder (``runs/STUDY/trials/ID``).
 
     Raises:
-        StoreError: there is no checkpoint, or it is damaged.
+        StoreError: there is no checkpoint, or it is damaged: its digest is not the recorded one.
         InputError: the model is user code that this process has not named.
     """
     folder = Path(trial) if isinstance(trial, Path | str) else trial.folder
     path = (folder / BEST).absolute()
     if not path.is_dir():
         raise StoreError(f"{folder} holds no checkpoint: the trial did not complete")
+    if odd := next((each for each in path.rglob("*") if not (each.is_file() or each.is_dir())), None):
+        raise StoreError(f"the checkpoint in {path} is damaged: {odd} is no file")
     try:
         check_claims(path)
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler("state", "about")) as checkpointer:
@@ -206,11 +209,18 @@ def load(trial: HasFolder | Path | str) -> LoadedModel:
             stored = checkpointer.restore(path, args=ocp.args.Composite(state=ocp.args.PyTreeRestore()))
         record = Trial.model_validate(about["trial"])
         num_classes = int(about["num_classes"])
-        state = stored.state
+        state = {"params": stored.state["params"], "batch_stats": stored.state.get("batch_stats", {})}
+        recorded = {about.get("sha256"), getattr(trial, "best_params_sha256", None)} - {None}
+        found = tree_digest((state["params"], state["batch_stats"]))
     except (ValueError, KeyError, TypeError, OSError, AttributeError, StoreError) as error:
         raise StoreError(f"the checkpoint in {path} is damaged: {error}") from error
+    if recorded - {found}:
+        raise StoreError(
+            f"the checkpoint in {path} is damaged: the digest of its parameters is {found[:12]}, recorded was "
+            f"{' and '.join(sorted(each[:12] for each in recorded))}"
+        )
     registry.check_trusted(record.spec.model)
-    return LoadedModel(create_for(record, num_classes), state["params"], state.get("batch_stats", {}), record)
+    return LoadedModel(create_for(record, num_classes), state["params"], state["batch_stats"], record)
 
 
 def check_claims(folder: Path, limit: int | None = None) -> None:

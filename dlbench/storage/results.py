@@ -113,6 +113,7 @@ class TrialResult:
     xla_threads = _OfOutcome[int]()
     worker = _OfOutcome[int]()
     environment = _OfOutcome[str]()
+    files_sha256 = _OfOutcome[str]()
 
     @property
     def id(self) -> str:
