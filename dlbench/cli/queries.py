@@ -109,7 +109,7 @@ def results(options: ResultsOptions) -> int:
 
 
 def _chosen(result: StudyResult, conditions: Sequence[_Condition], sort: str | None) -> StudyResult:
-    """The study with those of its trials that meet every condition, in the order asked for."""
+    """The study with the trials that meet every condition, in the order asked for."""
     trials = [trial for trial in result.trials if all(keep(trial) for _, keep in conditions)]
     trials = _sorted(trials, sort) if sort else trials
     spec = result.spec.model_copy(update={"trials": tuple(trial.trial.spec for trial in trials)})
@@ -117,34 +117,31 @@ def _chosen(result: StudyResult, conditions: Sequence[_Condition], sort: str | N
 
 
 def _report(result: StudyResult, keep_order: bool) -> list[Any]:
-    """The study's report, and its trials one by one: by accuracy or in the order asked for."""
+    """The report of a study with one row per trial: by accuracy, or in the order asked for."""
     from dlbench import report
+    from dlbench.analysis.answers import correct_answers
 
-    said = report.study_report(result)
-    if result.spec.design == "comparison":
-        from dlbench.analysis.answers import correct_answers
-
-        said[-1:-1] = report.same_images_report(result, correct_answers(result.complete))
-    best_first = [part for part in said if getattr(part, "title", "") == report.BY_ACCURACY]
-    if not result.trials or (best_first and not keep_order):
-        return said
-    return [report.trial_table(result.trials), *(part for part in said if part not in best_first)]
+    answers = correct_answers(result.complete) if result.spec.design == "comparison" else None
+    found = report.study_report(result, answers)
+    if result.trials and (keep_order or found.trials is None):
+        found = dataclasses.replace(found, trials=report.trial_table(result.trials))
+    return found.parts
 
 
 def _selected(result: StudyResult) -> list[Any]:
-    """Trials that were chosen by their results: nothing may be concluded from them."""
+    """Trials that were chosen by their results, from which nothing may be concluded."""
     from dlbench import report
 
     if not result.trials:
         return ["No trials."]
-    said = "These trials were chosen by their results, so they are shown and not compared."
+    said = "These trials were chosen by their results, so they are shown but not compared."
     return [report.trial_table(result.trials), said]
 
 
 def _print(
     style: str, table: Callable[[], Any], parts: Callable[[], list[Any]], record: Callable[[], dict[str, Any]]
 ) -> None:
-    """Print one of three, and make only that one."""
+    """Print a table, a report or a record; only the one that is printed is computed."""
     from dlbench import report
     from dlbench.report import terminal
 
@@ -167,7 +164,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_CONDITION = re.compile(r"(?P<field>[a-z_0-9]+)\s*(?P<operator>!=|<=|>=|=|<|>)\s*(?P<value>.*)")
+_CONDITION = re.compile(r"(?P<field>[a-z_0-9/]+)\s*(?P<operator>!=|<=|>=|=|<|>)\s*(?P<value>.*)")
 
 
 def _condition(text: str) -> _Condition:

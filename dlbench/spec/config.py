@@ -15,11 +15,11 @@ A file says what the flags say::
       - says: Batch normalisation gains half a point
         better: {model: Stabilized}     # or varies: {...}, of the variation between seeds
         than: {model: Baseline}
-        figure: test_accuracy           # unless given; on a side, for that side alone
+        metric: test/accuracy           # the default; named on one side, it is for that side alone
         points: 0.5                     # optional
 
 Every value is checked where it stands: errors name file and line. ``kind`` is another name of ``design``, with the
-values grid, compare-archs and train.
+values grid, compare-archs and train; ``figure`` is another name of ``metric``.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ from typing import Any
 
 import yaml
 
-from dlbench.errors import ConfigError, InputError, shown, unknown
+from dlbench.errors import ConfigError, InputError, UnknownNameError, shown, unknown
 from dlbench.spec import designs
-from dlbench.spec.claims import MEASURES, Claim, Selection
+from dlbench.spec.claims import Claim, Selection
+from dlbench.spec.metrics import KNOWN_METRICS, metric_key
 from dlbench.spec.naming import ALIASES
 from dlbench.spec.study import DESIGNS, KINDS, Design
 from dlbench.spec.trial import TrialSpec, make_trial_spec
@@ -43,8 +44,8 @@ MAX_CHARACTERS = 1_000_000
 
 _FIELDS = (*TrialSpec.model_fields, *ALIASES)
 _KEYS = ("description", "design", "kind", "grids", "claims", *_FIELDS)
-_CLAIM_KEYS = ("says", "better", "varies", "than", "figure", "points")
-_SIDE_KEYS = ("figure", *(name for name in _FIELDS if name != "seeds"))
+_CLAIM_KEYS = ("says", "better", "varies", "than", "metric", "figure", "points")
+_SIDE_KEYS = ("metric", "figure", *(name for name in _FIELDS if name != "seeds"))
 
 
 @dataclass(frozen=True)
@@ -201,29 +202,35 @@ class _Reader:
         says, spread = self.scalar(given["says"], ""), "varies" in given
         if not isinstance(says, str) or not says.strip():
             raise self.error(given["says"], f"says must be a sentence; got {shown(says)}")
-        figure = self._figure(given.get("figure"), "test_accuracy")
-        first = self._side(given["varies" if spread else "better"], figure)
-        second = self._side(given["than"], figure)
-        if MEASURES[first.figure] != MEASURES[second.figure]:
-            raise self.error(given["than"], f"{first.figure} and {second.figure} cannot be compared")
+        metric = self._metric(given, "test_accuracy")
+        first = self._side(given["varies" if spread else "better"], metric)
+        second = self._side(given["than"], metric)
+        if KNOWN_METRICS[first.metric] != KNOWN_METRICS[second.metric]:
+            raise self.error(given["than"], f"{first.metric} and {second.metric} cannot be compared")
         points = self.scalar(given.get("points"), None)
         if points is not None and (spread or isinstance(points, bool) or not isinstance(points, int | float)):
             problem = "varies states no difference; leave points out" if spread else "points must be a number"
             raise self.error(given["points"], f"{problem}; got {shown(points)}")
         return Claim(" ".join(says.split()), first, second, spread, points)
 
-    def _side(self, node: yaml.Node, figure: str) -> Selection:
+    def _side(self, node: yaml.Node, metric: str) -> Selection:
         side = self.section(node, _SIDE_KEYS, trained=False)
         fields = tuple((name, tuple(values)) for name, values in side.values.items())
         if not fields:
             raise self.error(node, "this selects every trial; name a field, such as {model: Baseline}")
-        return Selection(fields, self._figure(side.others.get("figure"), figure), self.place(node))
+        return Selection(fields, self._metric(side.others, metric), self.place(node))
 
-    def _figure(self, node: yaml.Node | None, default: str) -> str:
-        figure = self.scalar(node, default)
-        if node is not None and figure not in MEASURES:
-            raise self.error(node, unknown("figure", figure, MEASURES))
-        return str(figure)
+    def _metric(self, given: Mapping[str, yaml.Node], default: str) -> str:
+        """The key of the metric that a mapping names, under ``metric`` or its older name ``figure``."""
+        if {"metric", "figure"} <= given.keys():
+            raise self.error(given["figure"], "figure is another name of metric; keep one of them")
+        node = given.get("metric", given.get("figure"))
+        name = self.scalar(node, default)
+        try:
+            return metric_key(str(name))
+        except UnknownNameError:
+            assert node is not None
+            raise self.error(node, unknown("metric", name, KNOWN_METRICS)) from None
 
     def section(
         self, node: yaml.Node, keys: tuple[str, ...], *, values: bool = True, trained: bool = True
