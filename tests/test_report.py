@@ -332,6 +332,11 @@ def test_captions_tell_what_is_not_usual() -> None:
     for word in ("weight decay 0.0001", "l2", "augmented"):
         assert word in caption
     assert "dropout" not in caption
+    assert "split seed" not in caption, "it follows the seed"
+    fixed = study(lambda spec: 0.9, learning_rate=[0.1, 0.2], seed=[0, 1], split_seed=0)
+    assert "split seed 0" in tables(report.study_report(fixed).parts)[0].caption
+    own = study(lambda spec: 0.9, "train", seed=3, split_seed=3)
+    assert "split seed" not in tables(report.study_report(own).parts)[1].caption
 
 
 def test_records_hold_every_figure() -> None:

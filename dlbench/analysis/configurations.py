@@ -163,9 +163,15 @@ def axes_of(trials: Sequence[TrialResult], without: Sequence[str] = REPLICATES) 
     specs = [trial.trial.spec for trial in trials]
     columns = {name: map(attrgetter(name), specs) for name in TrialSpec.model_fields if name not in without}
     varied = [name for name, values in columns.items() if any(map(ne, values, repeat(next(values, None))))]
-    if "split_seed" in varied and all(spec.split_seed == spec.default_split_seed for spec in specs):
-        varied.remove("split_seed")  # it follows the seed
+    if "split_seed" in varied and _split_follows_seed(trials):
+        varied.remove("split_seed")
     return varied
+
+
+def _split_follows_seed(trials: Sequence[TrialResult]) -> bool:
+    """Whether every trial has the split seed that it has by default, which the seed determines."""
+    specs = (trial.trial.spec for trial in trials)
+    return all(spec.split_seed in (None, spec.default_split_seed) for spec in specs)
 
 
 def common(trials: Sequence[TrialResult], axes: Sequence[str] | None = None) -> str:
@@ -175,10 +181,12 @@ def common(trials: Sequence[TrialResult], axes: Sequence[str] | None = None) -> 
         trials: the trials.
         axes: the fields in which they differ, seeds included, if the caller has computed them already.
     """
-    varied, spec = axes_of(trials, ()) if axes is None else axes, trials[0].trial.spec
+    varied = [*(axes_of(trials, ()) if axes is None else axes)]
+    if _split_follows_seed(trials):
+        varied.append("split_seed")
+    spec, default = trials[0].trial.spec, TrialSpec()
     fixed = [(name, getattr(spec, name)) for name in TrialSpec.model_fields if name not in varied]
-    usual = TrialSpec()
-    return ", ".join(phrase(n, value) for n, value in fixed if n in _ALWAYS or value != getattr(usual, n))
+    return ", ".join(phrase(n, value) for n, value in fixed if n in _ALWAYS or value != getattr(default, n))
 
 
 @dataclass(frozen=True)
