@@ -11,6 +11,8 @@ from test_report import study
 import dlbench
 from dlbench import report, stats
 from dlbench.analysis.answers import correct_answers
+from dlbench.analysis.comparison import compare_models
+from dlbench.analysis.same_images import SameImages, compare_on_same_images
 from dlbench.studies.result import StudyResult
 
 
@@ -53,14 +55,18 @@ def test_each_seed_is_a_test_on_the_same_images() -> None:
     }
     assert stats.mcnemar([True] * 2 + [False] * 98, [False] * 100).p_value > 0.05, "two images settle nothing"
     answers = answered(found, right)
-    (said,) = report.same_images_report(found, answers)
-    assert said.endswith("  Stabilized against Baseline: fewer errors in 1 of 3 seeds, more in 1")
-    assert "about these networks, not about models" in said
+    comparison = compare_models(found)
+    assert compare_on_same_images(comparison, answers) == (SameImages("Stabilized", "Baseline", 1, 1, 3),)
+    (said,) = report.study_report(found, answers).same_images
+    assert isinstance(said, report.Points)
+    assert said.points == ("Stabilized against Baseline: fewer errors in 1 of 3 seeds, more in 1",)
+    assert "about these networks, not about the models" in said.lead
     lost = {trial.id: answers[trial.id] for trial in found if trial.seed != 2}
-    assert report.same_images_report(found, lost)[0].endswith("in 1 of 2 seeds, more in 0")
-    assert report.same_images_report(found, {}) == []
+    assert compare_on_same_images(comparison, lost) == (SameImages("Stabilized", "Baseline", 1, 0, 2),)
+    assert report.study_report(found).same_images == []
 
 
 def test_a_grid_is_not_compared() -> None:
     found = study(lambda spec: 0.9, learning_rate=[0.1, 0.2])
-    assert report.same_images_report(found, {trial.id: np.ones(9, dtype=bool) for trial in found}) == []
+    answers = {trial.id: np.ones(9, dtype=bool) for trial in found}
+    assert report.study_report(found, answers).same_images == []

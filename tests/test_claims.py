@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,21 @@ from test_report import result, study, words
 from dlbench import report, stats
 from dlbench.analysis import claims
 from dlbench.analysis.claims import Verdict
-from dlbench.errors import ConfigError
+from dlbench.analysis.protocols import compare_protocols, variation_by_source
+from dlbench.errors import ConfigError, UnknownNameError
 from dlbench.records import OUTCOME_FIELDS, Outcome, TrialStatus
-from dlbench.report.verdicts import overview
+from dlbench.report.protocols import protocol_report, variation_report
+from dlbench.report.verdicts import ClaimsReport, overview
 from dlbench.spec import config
-from dlbench.spec.claims import MEASURES, Claim, Selection, check
+from dlbench.spec.claims import Claim, Selection, check
+from dlbench.spec.metrics import KNOWN_METRICS, metric, metric_key
 from dlbench.spec.trial import TrialSpec
 from dlbench.storage.results import TrialResult
 from dlbench.studies.result import StudyResult
 
 
-def side(figure: str = "test_accuracy", **fields: Any) -> Selection:
-    return Selection(tuple((name, (value,)) for name, value in fields.items()), figure)
+def side(metric: str = "test_accuracy", **fields: Any) -> Selection:
+    return Selection(tuple((name, (value,)) for name, value in fields.items()), metric)
 
 
 def better(first: str, second: str, **options: Any) -> Claim:
@@ -88,15 +92,15 @@ def test_p_is_corrected_for_the_number_of_claims() -> None:
     assert many[0].verdict is Verdict.UNSUPPORTED
 
 
-def with_figures(found: StudyResult, figures: Any) -> tuple[TrialResult, ...]:
+def with_metrics(found: StudyResult, metrics: Any) -> tuple[TrialResult, ...]:
     return tuple(
-        TrialResult(t.trial, t.status, Outcome.from_record({**t.outcome, **figures(t.trial.spec)}), t.history)
+        TrialResult(t.trial, t.status, Outcome.from_record({**t.outcome, **metrics(t.trial.spec)}), t.history)
         for t in found.trials
     )
 
 
 def test_less_is_better_of_losses_and_times() -> None:
-    trials = with_figures(FOUND, lambda spec: {"test_loss": 1 - MODELS[spec.model] + spec.seed / 1e4})
+    trials = with_metrics(FOUND, lambda spec: {"test_loss": 1 - MODELS[spec.model] + spec.seed / 1e4})
     claim = Claim("s", side("test_loss", model="Stabilized"), side("test_loss", model="Baseline"))
     (judged,) = claims.judge([claim], trials)
     assert judged.verdict is Verdict.SUPPORTED
@@ -104,8 +108,8 @@ def test_less_is_better_of_losses_and_times() -> None:
     assert judged.comparison.difference.estimate == pytest.approx(0.03)
 
 
-def test_each_side_may_have_its_own_figure() -> None:
-    trials = with_figures(FOUND, lambda spec: {"test_accuracy_augmented": 0.5 + spec.seed / 100})
+def test_each_side_may_have_its_own_metric() -> None:
+    trials = with_metrics(FOUND, lambda spec: {"test_accuracy_augmented": 0.5 + spec.seed / 100})
     model = side(model="Baseline")
     claim = Claim("clean is easier", model, Selection(model.fields, "test_accuracy_augmented"))
     (judged,) = claims.judge([claim], trials)
@@ -134,48 +138,60 @@ def test_variation_is_judged_by_spread() -> None:
     )
     assert [each.verdict for each in judged] == [Verdict.SUPPORTED, Verdict.REVERSED]
     assert judged[0].counts == (20, 20)
-    spread = report.spread_report(found.trials)[0]
-    assert isinstance(spread, report.Table)
-    widths = {row[0]: row[1] for row in spread.rows}
+    variation = variation_by_source(found.trials)
+    widths = {each.configuration.spec.vary: each.std for each in variation}
+    assert widths["all"] is not None
+    assert widths["init"] is not None
     assert widths["all"].estimate == pytest.approx(0.02, rel=0.5)
     assert widths["all"].low > widths["init"].high
-    assert report.spread_report(FOUND.trials) == []
+    (table,) = variation_report(variation, found.trials)
+    assert isinstance(table, report.Table)
+    assert [row[0] for row in table.texts()] == ["all", "init"]
+    assert variation_by_source(FOUND.trials) == ()
+    assert variation_report((), FOUND.trials) == []
+    two = [trial for trial in found.trials if trial.seed < 2]
+    assert [each.std for each in variation_by_source(two)] == [None, None], "two seeds have no interval"
 
 
-def test_every_measure_is_a_figure_of_a_trial() -> None:
-    assert MEASURES.keys() <= {*OUTCOME_FIELDS}
+def test_every_metric_is_recorded_of_a_trial_and_has_both_names() -> None:
+    assert KNOWN_METRICS.keys() <= {*OUTCOME_FIELDS}
+    assert metric_key("test/accuracy") == metric_key("test_accuracy") == "test_accuracy"
+    assert metric("val/loss").lower_is_better
+    with pytest.raises(UnknownNameError, match="test_accuracy"):
+        metric("test_acuracy")
+
+
+def claims_report(made: list[Claim], trials: Sequence[TrialResult]) -> ClaimsReport:
+    return ClaimsReport(tuple(claims.judge(made, trials)), claims.ALPHA)
 
 
 def test_the_table_quotes_the_claim_and_names_trials() -> None:
-    parts = report.claims_report(
+    found = claims_report(
         [better("Stabilized", "Baseline", points=2.5), better("Modernist", "Baseline")], FOUND.trials
     )
-    table = parts[0]
-    assert isinstance(table, report.Table)
-    first, second = table.texts()
+    first, second = found.table.texts()
     assert first[:3] == ["“Stabilized is better”", "supported", "+2.50 points"]
     assert first[3].startswith("+3.")
     assert first[4] == "8"
     assert FOUND.trials[0].id in first[-1]
     assert second[1] == "not supported"
-    assert words(parts) == "Of 2 claims, 1 is supported and 1 is not supported."
-    assert report.claims_report([], FOUND.trials) == []
+    assert words(found.parts) == "Of 2 claims, 1 is supported and 1 is not supported."
 
 
 def test_the_verdicts_of_several_studies_stand_together() -> None:
     first, second = (
-        report.claims_report(made, FOUND.trials)
+        claims_report(made, FOUND.trials)
         for made in ([better("Stabilized", "Baseline")], [better("Baseline", "Stabilized")])
     )
-    said, table = overview([("First", first), ("Second", second), ("Third", ["No claims."])])
+    said, table = overview([("First", first), ("Second", second), ("Third", None)])
     assert said == "Of 2 claims, 1 is supported and 1 is reversed."
     assert isinstance(table, report.Table)
     assert [row[:2] for row in table.texts()] == [
         ["First", "“Stabilized is better”"],
         ["Second", "“Baseline is better”"],
     ]
-    assert [row[-1] for row in table.rows] == [part.rows[0][6] for part in (first[0], second[0])]  # type: ignore[union-attr]
-    assert overview([("First", first), ("Third", [])]) == []
+    assert [row[-1] for row in table.rows] == [each.table.rows[0][6] for each in (first, second)]
+    assert overview([("First", first), ("Third", None)]) == []
 
 
 def test_what_a_study_ran_on_is_said() -> None:
@@ -200,19 +216,23 @@ def test_one_seed_measures_no_difference() -> None:
     found = study(lambda spec: MODELS[spec.model], model=["baseline", "stabilized"])
     (judged,) = claims.judge([better("Stabilized", "Baseline")], found.trials)
     assert judged.verdict is not Verdict.SUPPORTED
-    (row,) = report.claims_report([better("Stabilized", "Baseline")], found.trials)[0].texts()  # type: ignore[union-attr]
+    (row,) = claims_report([better("Stabilized", "Baseline")], found.trials).table.texts()
     assert "nan" not in " ".join(row)
 
 
 def test_two_protocols_side_by_side() -> None:
     found = study(lambda spec: 0.9 + spec.seed / 100, learning_rate=[0.1, 0.2], seed=[0, 1, 2])
-    table, sentence = report.protocol_report(found.trials)
+    table, sentence = protocol_report(compare_protocols(found.trials), found.trials)
     assert isinstance(table, report.Table)
     assert table.texts()[0] == ["0.1", "91.00 ± 2.48", "90.00 ± 2.48", "+1.00 [+1.00, +1.00]", "3"]
-    assert "less the one on test images, is +1.00 [+1.00, +1.00] points on average (3 seeds)" in str(sentence)
-    assert report.protocol_report(study(lambda spec: None).trials) == []
-    (lone,) = report.protocol_report(study(lambda spec: 0.9).trials)
-    assert "nan" not in str(lone.texts())  # type: ignore[union-attr]
+    assert (
+        "validation accuracy less test accuracy is +1.00 [+1.00, +1.00] points on average (3 seeds)"
+        in str(sentence)
+    )
+    assert protocol_report(compare_protocols(study(lambda spec: None).trials), ()) == []
+    single = study(lambda spec: 0.9).trials
+    (lone,) = protocol_report(compare_protocols(single), single)
+    assert lone.texts() == [["Baseline", "90.00", "89.00", "+1.00", "1"]]  # type: ignore[union-attr]
 
 
 # What a file may say.
@@ -235,16 +255,16 @@ def test_claims_are_read(tmp_path: Path) -> None:
         "    better: {lr: 1e-3}\n"
         "    than: {lr: [0.01, 1], figure: best_val_accuracy}\n"
         "    points: 1.5\n"
-        "  - {says: b, varies: {vary: init}, than: {vary: order}, figure: best_val_accuracy}\n"
+        "  - {says: b, varies: {vary: init}, than: {vary: order}, metric: val/accuracy}\n"
     )
     found = read(tmp_path, text)
     first, second = found.claims
     assert (first.says, first.points, first.spread) == ("Low is better", 1.5, False)
     assert first.first.fields == (("learning_rate", (0.001,)),)
     assert first.second.fields == (("learning_rate", (0.01, 1.0)),)
-    assert (first.first.figure, first.second.figure) == ("test_accuracy", "best_val_accuracy")
+    assert (first.first.metric, first.second.metric) == ("test_accuracy", "best_val_accuracy")
     assert second.spread
-    assert second.second.figure == "best_val_accuracy"
+    assert second.second.metric == "best_val_accuracy"
     assert found.text == text
     assert config.read_claims(text, Path("x.yaml"))[1][0].says == first.says
     assert "vary" not in found.places, "what a claim names is not what is trained"
@@ -279,7 +299,9 @@ def test_reading_claims_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ),
         ("claims:\n  - says: a\n    better: {lr: 1}\n    than: {lr: []}\n", 4, ["no value"]),
         ("claims:\n  - says: a\n    better: {}\n    than: {lr: 1}\n", 3, ["every trial"]),
-        (f"claims:\n{CLAIM}    figure: speed\n", 5, ["unknown figure 'speed'", "Known: test_accuracy"]),
+        (f"claims:\n{CLAIM}    figure: speed\n", 5, ["unknown metric 'speed'", "Known: test_accuracy"]),
+        (f"claims:\n{CLAIM}    metric: [test_loss]\n", 5, ["one value is needed"]),
+        (f"claims:\n{CLAIM}    metric: test/loss\n    figure: test_loss\n", 6, ["another name of metric"]),
         (f"claims:\n{CLAIM}    points: much\n", 5, ["points must be a number", "'much'"]),
         (
             "claims:\n  - says: a\n    varies: {lr: 1}\n    than: {lr: 2}\n    points: 1\n",

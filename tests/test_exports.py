@@ -14,6 +14,7 @@ from test_cli import TINY, Cli, cli  # noqa: F401
 
 import dlbench
 from dlbench import report
+from dlbench.analysis.looks import study_alpha
 from dlbench.errors import StoreError
 from dlbench.report import exports
 from dlbench.report.document import MARKER
@@ -51,7 +52,9 @@ def test_an_export_holds_the_study_and_reads_back_as_it(exported: Path, small_re
     assert found is not None
     assert found.spec.kind == small_result.spec.kind
     assert [t.to_dict(history=False) for t in found] == [t.to_dict(history=False) for t in small_result]
-    assert report.to_markdown(report.findings(found)) == report.to_markdown(report.findings(small_result))
+    assert report.to_markdown(report.study_report(found).findings) == report.to_markdown(
+        report.study_report(small_result).findings
+    )
     manifest = json.loads((exported / "manifest.json").read_text())
     assert manifest["trial_ids"] == [t.id for t in small_result]
     assert "config" not in manifest
@@ -115,10 +118,10 @@ def test_what_was_changed_is_refused(own: Path, old: str, new: str, named: str) 
 
 def test_other_damage_is_refused(own: Path) -> None:
     (own / "manifest.json").write_text("[]")
-    with pytest.raises(StoreError, match="no manifest"):
+    with pytest.raises(StoreError, match="not a manifest"):
         exports.read(own)
     (own / "manifest.json").write_text('{"kind": "sweep"}')
-    with pytest.raises(StoreError, match="no manifest"):
+    with pytest.raises(StoreError, match="not a manifest"):
         exports.read(own)
     (own / "manifest.json").unlink()
     assert exports.read(own).manifest == {}
@@ -140,7 +143,7 @@ def test_a_study_that_grows_is_judged_at_the_level_of_its_look(own: Path) -> Non
         found = exports.read(own).result
         assert found is not None
         assert found.spec.looks == tuple(looks)
-        levels.append(exports._level(found))
+        levels.append(study_alpha(found))
     assert levels[0] == 0.05
     assert 0 < levels[1] < 0.05
     assert levels[2] == 0, "nothing is judged before the first look"

@@ -17,7 +17,7 @@ import pytest
 
 import dlbench
 from dlbench import data
-from dlbench.analysis.configurations import configurations
+from dlbench.analysis.configurations import best_first, configurations
 from dlbench.errors import StoreError
 from dlbench.records import Epoch, Outcome, TrialStatus
 from dlbench.report import figures
@@ -165,7 +165,7 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
 def test_captions_and_alternative_texts_say_what_is_seen(tmp_path: Path) -> None:
     result = made_up(learning_rate=[1e-3, 1e-2], batch_size=[8, 16], seed=[0, 1, 2])
     found = drawn(result, tmp_path)
-    best = dlbench.report.study_report(result)
+    best = dlbench.report.study_report(result).parts
     chosen = next(part for part in best if isinstance(part, str) and part.startswith("Highest"))
     assert "lr 0.01 and batch size 8" in found["heat-map"].alt
     assert chosen.startswith("Highest validation accuracy: lr 0.01, batch size 8")
@@ -204,7 +204,7 @@ def test_names_are_shown_as_they_are(tmp_path: Path) -> None:
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     found = drawn(made_up("compare-archs", model=["baseline", "simplecnn"]), tmp_path)
     assert "One seed, so there is no interval." in found["learning-curves"].caption
-    assert "One seed, so there are no intervals." in found["cost"].caption
+    assert "Fewer than three seeds, so there are no intervals." in found["cost"].caption
 
 
 def test_the_looks_differ_without_colour() -> None:
@@ -220,7 +220,7 @@ def test_misclassified_images_are_those_most_seeds_get_wrong(
         "photographs are no drawings"
     )
     labels = data.load("mnist5k").test_labels
-    groups = sorted(configurations(small_result.trials), key=lambda group: group.merit)
+    groups = best_first(configurations(small_result.trials))
     logits = [np.load(trial.folder / "test_logits.npy") for trial in groups[0].trials]
     wrong = np.stack([answer.argmax(axis=1) != labels for answer in logits])
     assert f"24 of {wrong.any(axis=0).sum():,}, those most seeds get wrong first" in found.caption
@@ -267,7 +267,7 @@ def test_nothing_is_prepared_or_downloaded_for_a_figure(
 )
 def test_a_damaged_list_of_figures_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "figures.json").write_text(text)
-    with pytest.raises(StoreError, match="is damaged: it is no list of figures"):
+    with pytest.raises(StoreError, match="is damaged: it is not a list of figures"):
         read_figures(tmp_path)
 
 

@@ -18,7 +18,7 @@ from test_figures import SECONDS, made_up
 
 from dlbench import report
 from dlbench.errors import StoreError
-from dlbench.report import Column, Table, figures
+from dlbench.report import Column, Points, StudyReport, Table, figures
 from dlbench.report.page import Figure, StudyPage, read_figures, to_html
 from dlbench.studies.result import StudyResult
 
@@ -130,7 +130,7 @@ def test_what_a_study_says_is_text_and_never_markup(pages: list[StudyPage], tmp_
         EVIL,
         EVIL,
         EVIL,
-        [EVIL, Table(EVIL, (column,), ((EVIL,),), EVIL)],
+        StudyReport(findings=[EVIL, Points(EVIL, (EVIL,)), Table(EVIL, (column,), ((EVIL,),), EVIL)]),
         Table(EVIL, (column,), ((EVIL,),), EVIL),
         (Figure("a", EVIL, EVIL, EVIL),),
         tmp_path,
@@ -158,9 +158,11 @@ def test_the_page_is_made_of_the_reports_tables_and_sentences(pages: list[StudyP
     from html import unescape
 
     text = unescape(to_html("One", pages[:1]))
-    for part in pages[0].report:
+    for part in pages[0].report.parts:
         words = (
-            [cell for row in part.texts() for cell in row] if isinstance(part, Table) else part.split("\n")
+            [cell for row in part.texts() for cell in row]
+            if isinstance(part, Table)
+            else str(part).split("\n")
         )
         assert all(word.strip() in text for word in words)
     assert 'data-value="1199882.0">1,199,882<' in text or ">1,199,882<" in text
@@ -172,7 +174,7 @@ def test_the_page_is_made_of_the_reports_tables_and_sentences(pages: list[StudyP
 
 def test_the_trials_of_a_grid_are_not_shown_twice(tmp_path: Path) -> None:
     page = page_of(made_up(learning_rate=[1e-3, 1e-2]), tmp_path)
-    assert sum(isinstance(part, Table) for part in page.report) == 1
+    assert sum(isinstance(part, Table) for part in page.report.parts) == 1
     text = to_html("One", [page])
     assert text.count("<table") == 2, "trials and manifest"
     assert "Results</h2>" not in text
@@ -181,7 +183,7 @@ def test_the_trials_of_a_grid_are_not_shown_twice(tmp_path: Path) -> None:
 def test_one_failure_does_not_hide_the_shades_of_the_rest(tmp_path: Path) -> None:
     columns = tuple(Column(name, name, report.percent) for name in ("first", "a", "b", "c", "d"))
     heat = Table("Heat", columns, ((1.0, 0.1, 0.905, 0.95, 0.99), (2.0, None, None, None, None)), heat=True)
-    text = to_html("One", [page_of(made_up("train"), tmp_path, report=[heat])])
+    text = to_html("One", [page_of(made_up("train"), tmp_path, report=StudyReport(findings=[heat]))])
     assert re.findall(r'heat-(\d)"[^>]*>([\d.]+)', text) == [
         ("0", "10.00"), ("1", "90.50"), ("4", "95.00"), ("6", "99.00"),
     ]  # fmt: skip

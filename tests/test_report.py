@@ -59,7 +59,7 @@ def tables(parts: report.Report) -> list[Table]:
 
 
 def words(parts: report.Report) -> str:
-    return "\n".join(part for part in parts if isinstance(part, str))
+    return "\n".join(str(part) for part in parts if not isinstance(part, Table))
 
 
 TABLE = Table(
@@ -104,17 +104,17 @@ def test_how_things_are_written() -> None:
 
 def test_a_grid_is_shown_best_first_with_test_intervals() -> None:
     found = study(lambda spec: 0.5 + spec.learning_rate, learning_rate=[0.1, 0.3, 0.2])
-    table = tables(report.study_report(found))[0]
+    table = tables(report.study_report(found).parts)[0]
     assert [column.title for column in table.columns][:3] == ["lr", "val acc %", "test acc % [95 %]"]
     assert [row[:3] for row in table.texts()] == [
         ["0.3", "80.00", "79.00 [77.00, 81.00]"],
         ["0.2", "70.00", "69.00 [67.00, 71.00]"],
         ["0.1", "60.00", "59.00 [57.00, 61.00]"],
     ]
-    said = words(report.study_report(found))
+    said = words(report.study_report(found).parts)
     assert "Highest validation accuracy: lr 0.3 (80.00 %; test accuracy 79.00 [77.00, 81.00] %)" in said
-    assert "chosen from 3" in said
-    assert "several seeds can" in said
+    assert "selected from 3 configurations" in said
+    assert "train each configuration with several" in said
     assert said.endswith("runs/made-up")
 
 
@@ -124,7 +124,7 @@ def test_ties_are_broken_as_best_does() -> None:
     history = (Epoch(0.5, 0.9, 0.1, 0.9),)
     trials = (found.trials[0], TrialResult(better.trial, better.status, better.outcome, history))
     found = StudyResult(found.spec, trials, found.folder)
-    table = tables(report.study_report(found))[0]
+    table = tables(report.study_report(found).parts)[0]
     assert table.rows[0][-1] == found.best().id == better.id
 
 
@@ -133,30 +133,30 @@ def test_seeds_are_one_row_with_an_interval() -> None:
     found = study(
         lambda spec: accuracies[spec.learning_rate, spec.seed], learning_rate=[0.1, 0.2], seed=[0, 1, 2]
     )
-    table = tables(report.study_report(found))[0]
+    table = tables(report.study_report(found).parts)[0]
     first, second = table.texts()
     assert first[:3] == ["0.1", "80.00 ± 24.84", "79.00 ± 24.84"], "t(2, 0.975) * 0.1 / sqrt(3) = 0.2484"
     assert second[1] == "30.00 ± 0.00"
     assert first[-1] == "3"
-    assert "over 3 seeds" in words(report.study_report(found))
+    assert "over 3 seeds" in words(report.study_report(found).parts)
 
 
 def test_diverged_trials_are_shown_counted_and_left_out() -> None:
     found = study(lambda spec: None if spec.seed == 2 else 0.8, learning_rate=[0.1, 0.2], seed=[0, 1, 2])
-    parts = report.study_report(found)
+    parts = report.study_report(found).parts
     assert [row[-1] for row in tables(parts)[0].texts()] == ["2 of 3", "2 of 3"]
     assert "Of 6 trials, 2 diverged: left out" in words(parts)
     lone = study(lambda spec: None if spec.learning_rate > 0.1 else 0.8, learning_rate=[0.1, 0.2])
-    texts = tables(report.study_report(lone))[0].texts()
+    texts = tables(report.study_report(lone).parts)[0].texts()
     assert [("complete" in row, "diverged" in row) for row in texts] == [(True, False), (False, True)]
     assert texts[1][1:3] == ["-", "-"]
-    assert "chosen from" not in words(report.study_report(lone)), "one is no choice"
+    assert "selected from" not in words(report.study_report(lone).parts), "one is no selection"
 
 
 @pytest.mark.parametrize("kind", ["grid", "compare-archs"])
 def test_nothing_completed(kind: Any) -> None:
     found = study(lambda spec: None, kind, model=["baseline", "simplecnn"])
-    assert "No trial completed" in words(report.study_report(found))
+    assert "No trial completed" in words(report.study_report(found).parts)
 
 
 def test_a_heat_map_of_two_numeric_axes_is_a_mean_over_seeds() -> None:
@@ -166,7 +166,7 @@ def test_a_heat_map_of_two_numeric_axes_is_a_mean_over_seeds() -> None:
         batch_size=[16, 8],
         seed=[0, 2],
     )
-    _, heat = tables(report.study_report(found))
+    _, heat = tables(report.study_report(found).parts)
     assert heat.heat
     assert [column.title for column in heat.columns] == ["lr \\ batch size", "8", "16"]
     assert heat.texts() == [["0.1", "11.80", "12.60"], ["0.3", "31.80", "32.60"]]
@@ -175,9 +175,9 @@ def test_a_heat_map_of_two_numeric_axes_is_a_mean_over_seeds() -> None:
 def test_a_third_axis_makes_a_heat_map_each_and_one_axis_none() -> None:
     axes = {"learning_rate": [0.1, 0.2], "batch_size": [8, 16]}
     found = study(lambda spec: 0.5, optimizer=["adam", "sgd"], **axes)
-    maps = tables(report.study_report(found))[1:]
+    maps = tables(report.study_report(found).parts)[1:]
     assert [table.title.rpartition(": ")[2] for table in maps] == ["adam", "sgd"]
-    assert len(tables(report.study_report(study(lambda spec: 0.5, learning_rate=[0.1, 0.2])))) == 1
+    assert len(tables(report.study_report(study(lambda spec: 0.5, learning_rate=[0.1, 0.2])).parts)) == 1
 
 
 def noisy(means: dict[str, float], std: float) -> Accuracy:
@@ -189,25 +189,22 @@ def test_a_grid_says_what_its_choice_is_worth() -> None:
     found = study(
         lambda spec: accuracy[spec.learning_rate][spec.seed], learning_rate=[0.1, 0.2, 0.3], seed=range(4)
     )
-    said = words(report.study_report(found))
+    said = words(report.study_report(found).parts)
     assert (
         "Highest validation accuracy: lr 0.1 (92.25 ± 2.72 % over 4 seeds; test accuracy 91.25 ± 2.72 %)"
         in said
     )
-    assert "chosen from 3 by that accuracy, which therefore flatters it; its test accuracy does not" in said
-    assert "Of the other 2, these seeds tell 1 from it" in said
-    assert "That it is the best is not shown." in said
+    assert "selected from 3 configurations by this accuracy, which is therefore biased upwards" in said
+    assert "It is significantly better than 1 of the other 2" in said
+    assert "The data do not show that it is the best." in said
     groups = {str(i): dict(enumerate(values)) for i, values in enumerate(accuracy.values())}
     first, second = groups["0"].values(), groups["1"].values()
     pair = stats.paired_comparison(first, second).difference
     seeds = stats.seeds_needed(pair.estimate, pair.std, num_comparisons=3)
-    assert f"Seeds that would probably settle it: about {seeds} to tell it from lr 0.2." in said
+    assert f"Seeds that would probably be enough: about {seeds} to separate it from lr 0.2." in said
     chosen = stats.selection_estimate(groups).probability_first
     assert 0.5 < chosen < 0.95
-    assert (
-        f"Other seeds would have chosen it in {100 * chosen:.0f} % of resamples (a bootstrap of 4 seeds"
-        in said
-    )
+    assert f"In {100 * chosen:.0f} % of bootstrap samples of the 4 seeds it is selected again" in said
 
 
 def test_a_grid_whose_first_is_told_from_all_says_so() -> None:
@@ -216,19 +213,19 @@ def test_a_grid_whose_first_is_told_from_all_says_so() -> None:
         learning_rate=[0.1, 0.9, 0.3],
         seed=range(5),
     )
-    said = words(report.study_report(found))
-    assert "Of the other 2, these seeds tell all from it" in said
+    said = words(report.study_report(found).parts)
+    assert "It is significantly better than each of the other 2" in said
     assert "Seeds that would" not in said
-    assert "is not shown" not in said
-    assert "in 100 % of resamples" in said
+    assert "do not show" not in said
+    assert "In 100 % of bootstrap samples" in said
 
 
 def test_large_grids_are_resampled_but_not_tested() -> None:
     rates = [n / 100 for n in range(1, 61)]
     found = study(lambda spec: spec.learning_rate / 2 + spec.seed / 10, learning_rate=rates, seed=[0, 1])
-    said = words(report.study_report(found))
-    assert "More than 50 are not tested against each other. That it is the best is not shown." in said
-    assert "in 100 % of resamples (a bootstrap of 2 seeds" in said
+    said = words(report.study_report(found).parts)
+    assert "More than 50 configurations are not tested against each other. The data do not show" in said
+    assert "In 100 % of bootstrap samples of the 2 seeds" in said
 
 
 def test_a_choice_that_hangs_on_a_seed_that_diverged_elsewhere_is_named() -> None:
@@ -236,7 +233,9 @@ def test_a_choice_that_hangs_on_a_seed_that_diverged_elsewhere_is_named() -> Non
     found = study(
         lambda spec: accuracy[spec.learning_rate][spec.seed], learning_rate=[0.1, 0.2], seed=range(3)
     )
-    assert "On the 2 seeds that all completed, another one comes first." in words(report.study_report(found))
+    assert "On the 2 seeds that all configurations completed, another one comes first." in words(
+        report.study_report(found).parts
+    )
 
 
 def test_seeds_that_are_not_shared_still_say_how_many_it_takes() -> None:
@@ -249,36 +248,36 @@ def test_seeds_that_are_not_shared_still_say_how_many_it_takes() -> None:
     ]
     spec = designs.union(parts)
     trials = tuple(result(trial, 0.9 + trial.seed % 3 / 100 + trial.seed / 1000) for trial in spec.trials)
-    said = words(report.study_report(StudyResult(spec, trials, Path("runs/made-up"))))
+    said = words(report.study_report(StudyResult(spec, trials, Path("runs/made-up"))).parts)
     pair = stats.welch_comparison([0.903, 0.914, 0.925], [0.900, 0.911, 0.922]).difference
     seeds = stats.seeds_needed(pair.estimate, pair.std * 2**0.5)
-    assert f"about {seeds} to tell Stabilized from Baseline" in said
+    assert f"about {seeds} to separate Stabilized from Baseline" in said
 
 
 def test_a_comparison_names_the_winner_that_the_data_support() -> None:
     accuracy = noisy({"Baseline": 0.95, "Stabilized": 0.98}, 0.002)
     found = study(accuracy, "compare-archs", model=["baseline", "stabilized"], seed=range(5))
-    parts = report.study_report(found)
+    parts = report.study_report(found).parts
     (table,) = tables(parts)
     assert [row[:2] for row in table.texts()] == [["1", "Stabilized"], ["2", "Baseline"]]
     assert "±" in table.texts()[0][2]
     said = words(parts)
     assert "Stabilized is better than Baseline by" in said
-    assert "Stabilized is better than each of the others." in said
+    assert "Stabilized is significantly better than every other model." in said
     assert "Seeds that would" not in said
 
 
 def test_a_comparison_announces_no_winner_that_they_do_not() -> None:
     accuracy = noisy({"Baseline": 0.95, "Stabilized": 0.951, "Modernist": 0.949}, 0.01)
     found = study(accuracy, "compare-archs", model=["baseline", "stabilized", "modernist"], seed=range(5))
-    parts = report.study_report(found)
+    parts = report.study_report(found).parts
     (table,) = tables(parts)
-    assert {row[0] for row in table.rows} == {"1-3"}
+    assert table.columns[0].title == "model", "no column of places that are all alike"
     said = words(parts)
-    assert "The data support no difference between these models (3 comparisons" in said
-    assert "No model is shown to be the best" in said
-    assert "is better than" not in said
-    assert "Seeds that would probably settle it: " in said
+    assert "These models cannot be ordered: the data support no difference" in said
+    assert "(3 comparisons" in said
+    assert "better than" not in said
+    assert "Seeds that would probably be enough: " in said
 
 
 def test_a_model_that_never_completed_is_named_beside_the_winner() -> None:
@@ -289,9 +288,9 @@ def test_a_model_that_never_completed_is_named_beside_the_winner() -> None:
         model=["baseline", "stabilized", "modernist"],
         seed=range(6),
     )
-    said = words(report.study_report(found))
-    assert "Stabilized is better than each of the others." in said
-    assert "In no comparison, for want of a completed trial: Modernist." in said
+    said = words(report.study_report(found).parts)
+    assert "Stabilized is significantly better than every other model." in said
+    assert "Not compared, because no trial completed: Modernist." in said
 
 
 def test_the_interval_of_a_difference_has_the_sign_of_the_sentence() -> None:
@@ -300,20 +299,20 @@ def test_the_interval_of_a_difference_has_the_sign_of_the_sentence() -> None:
 
     found = study(accuracy, "compare-archs", model=["baseline", "stabilized"], seed=range(3))
     assert "Stabilized is better than Baseline by 4.90 points [4.65, 5.15]" in words(
-        report.study_report(found)
+        report.study_report(found).parts
     )
 
 
 def test_one_seed_is_not_judged() -> None:
     found = study(lambda spec: 0.9, "compare-archs", model=["baseline", "stabilized"])
-    parts = report.study_report(found)
-    assert [row[0] for row in tables(parts)[0].rows] == [None, None]
-    assert "no difference can be judged" in words(parts)
+    parts = report.study_report(found).parts
+    assert "place" not in [column.key for column in tables(parts)[0].columns]
+    assert "no difference can be tested" in words(parts)
 
 
 def test_models_of_one_name_are_kept_apart() -> None:
     found = study(lambda spec: 0.9, "compare-archs", model=["mine:Net", "yours:Net"], seed=[0, 1])
-    assert {row[1] for row in tables(report.study_report(found))[0].rows} == {
+    assert {row[0] for row in tables(report.study_report(found).parts)[0].rows} == {
         "Net (mine:Net)",
         "Net (yours:Net)",
     }
@@ -321,7 +320,7 @@ def test_models_of_one_name_are_kept_apart() -> None:
 
 def test_one_trial_is_shown_whole() -> None:
     found = study(lambda spec: 0.9, "train")
-    epochs, figures = tables(report.study_report(found))
+    epochs, figures = tables(report.study_report(found).parts)
     assert epochs.texts() == [["1", "0.5000", "90.00", "0.4000", "90.00"]]
     assert ["test accuracy % [95 %]", "89.00 [87.00, 91.00]"] in figures.texts()
     assert figures.caption.startswith("Baseline, mnist5k, train size 100")
@@ -329,10 +328,15 @@ def test_one_trial_is_shown_whole() -> None:
 
 def test_captions_tell_what_is_not_usual() -> None:
     found = study(lambda spec: 0.9, "train", weight_decay=1e-4, decay_mode="l2", transform="augmented")
-    caption = tables(report.study_report(found))[1].caption
+    caption = tables(report.study_report(found).parts)[1].caption
     for word in ("weight decay 0.0001", "l2", "augmented"):
         assert word in caption
     assert "dropout" not in caption
+    assert "split seed" not in caption, "it follows the seed"
+    fixed = study(lambda spec: 0.9, learning_rate=[0.1, 0.2], seed=[0, 1], split_seed=0)
+    assert "split seed 0" in tables(report.study_report(fixed).parts)[0].caption
+    own = study(lambda spec: 0.9, "train", seed=3, split_seed=3)
+    assert "split seed" not in tables(report.study_report(own).parts)[1].caption
 
 
 def test_records_hold_every_figure() -> None:
@@ -347,7 +351,7 @@ def test_records_hold_every_figure() -> None:
 @pytest.mark.parametrize("kind", ["grid", "compare-archs"])
 def test_markdown_of_a_report_has_its_tables_and_sentences(kind: Any) -> None:
     found = study(lambda spec: 0.9, kind, model=["baseline", "stabilized"], seed=[0, 1])
-    text = report.to_markdown(report.study_report(found))
+    text = report.to_markdown(report.study_report(found).parts)
     assert text.startswith("**")
     assert "| Baseline |" in text
     assert text.endswith("runs/made-up")

@@ -18,6 +18,7 @@ from test_report import tables, words
 
 import dlbench
 from dlbench import report
+from dlbench.analysis.comparison import winner
 from dlbench.analysis.looks import alpha_of, last_look
 from dlbench.cli.options import FLAGS
 from dlbench.errors import SpecError, StoreError
@@ -114,23 +115,23 @@ def test_a_look_is_held_to_its_own_level() -> None:
     fixed = grown(apart, 4, ())
     (pair,) = report.study_record(fixed)["comparison"]["differences"]
     assert 0.0125 < pair["p_adjusted"] <= 0.05
-    assert report.winner(fixed) == "Stabilized"
-    assert "Stabilized is better than Baseline" in words(report.study_report(fixed))
+    assert winner(fixed) == "Stabilized"
+    assert "Stabilized is better than Baseline" in words(report.study_report(fixed).parts)
     look = grown(apart, 4, (4, 8))
-    said = words(report.study_report(look))
-    assert report.winner(look) is None
+    said = words(report.study_report(look).parts)
+    assert winner(look) is None
     assert "is better than" not in said
     assert "1 look taken of 2 planned (after 4 and 8 seeds)" in said
     assert "Holm's correction, 1.25 %" in said
-    assert "Seeds that would probably settle it: about" in said
+    assert "Seeds that would probably be enough: about" in said
 
 
 def test_intervals_are_those_of_the_looks_level() -> None:
     look = grown(apart, 4, (4, 8))
-    (table,) = tables(report.study_report(look))
-    row = next(row for row in table.rows if row[1] == "Stabilized")
+    (table,) = tables(report.study_report(look).parts)
+    row = next(row for row in table.rows if row[0] == "Stabilized")
     values = [trial.test_accuracy for trial in look.trials if trial.trial.spec.model == "Stabilized"]
-    assert row[2] == mean_interval(values, 1 - 0.0125)
+    assert row[1].interval == mean_interval(values, 1 - 0.0125)
     assert "± their 98.75 % Student t intervals" in table.caption
     record = report.study_record(look)["comparison"]
     assert record["alpha"] == 0.0125
@@ -142,25 +143,29 @@ def test_intervals_are_those_of_the_looks_level() -> None:
 def test_seeds_between_two_looks_are_not_looked_at() -> None:
     look = grown(apart, 8, (4, 8), waiting=1)
     before = grown(apart, 4, (4, 8))
-    assert tables(report.study_report(look))[0].rows == tables(report.study_report(before))[0].rows
-    assert "The next look's 8 trials are left out until all have ended." in words(report.study_report(look))
+    assert (
+        tables(report.study_report(look).parts)[0].rows == tables(report.study_report(before).parts)[0].rows
+    )
+    assert "The 8 trials of the next look are left out until all have ended." in words(
+        report.study_report(look).parts
+    )
     assert report.study_record(look)["comparison"]["looks"] == {"planned": [4, 8], "taken": 1}
 
 
 def test_nothing_is_judged_before_the_first_look() -> None:
     found = grown(lambda spec: 0.5 + 0.4 * (spec.model == "Baseline") + spec.seed / 1e3, 4, (4, 8), waiting=1)
-    parts = report.study_report(found)
-    assert "Nothing is judged before the first look, at 4 seeds" in words(parts)
-    assert [row[0] for row in tables(parts)[0].rows] == [None, None]
-    assert report.winner(found) is None
+    parts = report.study_report(found).parts
+    assert "Nothing is compared before the first look, at 4 seeds" in words(parts)
+    assert "place" not in [column.key for column in tables(parts)[0].columns]
+    assert winner(found) is None
     assert report.study_record(found)["comparison"]["alpha"] is None
 
 
 def test_the_budget_that_ended_is_said() -> None:
     found = grown(lambda spec: 0.9 + random.Random(f"{spec.model}{spec.seed}").gauss(0, 0.01), 8, (4, 8))
-    said = words(report.study_report(found))
+    said = words(report.study_report(found).parts)
     assert "2 looks taken of 2 planned" in said
-    assert "All the looks are taken: more would be a new study" in said
+    assert "All looks are taken: more seeds would be a new study" in said
 
 
 def test_a_diverged_trial_ends_its_part_of_a_look() -> None:
@@ -190,7 +195,7 @@ def test_models_that_differ_end_the_study_at_the_first_look(tmp_path: Path) -> N
     assert report.study_record(found)["comparison"]["looks"]["taken"] == 1
     notices = [event.text for event in seen if isinstance(event, messages.Notice)]
     assert "10 looks planned, after 4, 8, 12" in notices[0]
-    assert notices[1].endswith("Look 1 of 10, 4 seeds: lr 0.005 is separated from all others")
+    assert notices[1].endswith("Look 1 of 10, 4 seeds: lr 0.005 is better than every other model")
     with pytest.raises(StoreError, match=r"looks after 4, 8, .* not a fixed number of seeds: .* another out"):
         dlbench.run(study, out=tmp_path / "s")
     with pytest.raises(StoreError, match="not looks after 4, 6 seeds"):

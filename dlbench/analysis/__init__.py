@@ -1,1 +1,15 @@
-"""What may be concluded from results: comparisons, claims, interim looks. Results in, findings out."""
+"""What may be concluded from results: comparisons, selections, claims, interim looks. Results in, findings out.
+
+| module | what it holds |
+|---|---|
+| `configurations` | trials grouped by everything but their seeds; means and intervals |
+| `comparison` | models ranked, and the differences that the data support |
+| `same_images` | networks compared on the same test images |
+| `selection` | the configuration that a grid selects, and how stable that is |
+| `outlook` | how many seeds would separate what is not separated yet |
+| `protocols` | validation against test accuracy; variation by source of randomness |
+| `claims` | pre-registered claims and their verdicts |
+| `convergence` | how many trials converged, and when |
+| `looks` | interim looks at a growing comparison |
+| `answers` | which test images each trial classified correctly |
+"""

@@ -1,4 +1,4 @@
-"""Which test images each trial's network got right, from what its study keeps. No jax."""
+"""Which test images each trial classified correctly, read from the logits that its study keeps. No jax."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 
 
 def correct_answers(trials: Iterable[TrialResult]) -> dict[str, NDArray[np.bool_]]:
-    """Per completed trial, by id, whether the class of the largest logit is right, for each test image.
+    """Whether each test image was classified correctly, by trial id.
 
-    Only what is at hand is read: a trial without its file of logits, or whose data set is not in the cache with
-    the digest that was recorded, is left out.
+    Nothing is downloaded or computed anew: a trial is left out if its file of logits is missing, or if its data
+    set is not in the cache with the recorded digest.
+
+    Returns:
+        By trial id, a boolean array with one entry per test image.
     """
     labels: dict[str, NDArray[Any] | None] = {}
     found = {}

@@ -1,4 +1,4 @@
-"""Pre-registered claims: what is said of configurations before they are trained, and what their trials say. No jax."""
+"""Pre-registered claims, tested against the trials of their study. No jax."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from dlbench.analysis.convergence import converged_epoch
+from dlbench.analysis.looks import ALPHA
 from dlbench.records import TrialStatus
 from dlbench.spec.claims import Claim, Key, Selection
 from dlbench.spec.trial import TrialSpec
 from dlbench.stats import Comparison, compare_all, holm, spread_comparison
 from dlbench.storage.results import TrialResult
 
-#: Probability of any wrong verdict among the claims of a study, were all of their differences none.
-ALPHA = 0.05
-
 
 class Verdict(StrEnum):
-    """What the trials say of a claim."""
+    """Whether the trials support a claim."""
 
     SUPPORTED = "supported"
     REVERSED = "reversed"
@@ -29,15 +28,18 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim and what the trials say of it.
+    """A claim and its test.
 
     Attributes:
         claim: the claim.
-        verdict: in one word or two.
-        comparison: first against second, positive where it favours the claim; ``None`` if not measured.
-        p_adjusted: after Holm's correction over the claims of the study.
-        counts: values on either side.
-        trial_ids: the trials of either side.
+        verdict: whether the trials support it.
+        comparison: the first side against the second, positive where it favours the claim; ``None`` if a side
+            has no value.
+        p_adjusted: the p-value after Holm's correction over the claims of the study.
+        counts: the number of values on each side.
+        trial_ids: the trials on each side.
+        unconverged_ids: for a claim about the convergence epoch, the trials that ended before they converged.
+            They count with their last epoch.
     """
 
     claim: Claim
@@ -46,47 +48,81 @@ class Judgement:
     p_adjusted: float
     counts: tuple[int, int]
     trial_ids: tuple[tuple[str, ...], tuple[str, ...]]
+    unconverged_ids: frozenset[str] = frozenset()
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether the sides were compared seed by seed."""
+        return self.comparison is not None and self.comparison.test in ("t", "wilcoxon")
 
 
 def judge(claims: Sequence[Claim], trials: Sequence[TrialResult], alpha: float = ALPHA) -> list[Judgement]:
-    """Compare what each claim compares, and correct for the number of claims by Holm's method.
+    """Test each claim, with Holm's correction for their number.
 
-    Means are compared in pairs of one seed and split where both sides share two or more, else as independent
-    samples; spreads by :func:`dlbench.stats.spread_comparison`. A claim that cannot be tested counts as p = 1.
+    Means are compared seed by seed if the sides share two seeds or more, else as independent samples; variation
+    is compared by :func:`dlbench.stats.spread_comparison`. A claim that cannot be tested counts as p = 1.
 
     Args:
         claims: the claims of one study.
         trials: its trials, those without a result included.
-        alpha: the family-wise error rate; less than ``ALPHA`` at the looks of a study that grows.
+        alpha: the family-wise error rate, at most :data:`ALPHA`.
     """
-    tested = [_compare(claim, trials) for claim in claims]
-    p_values = [1.0 if found is None or math.isnan(found.p_value) else found.p_value for found, *_ in tested]
+    sides = [_sides(claim, trials) for claim in claims]
+    found = [_compare(claim, *side) for claim, side in zip(claims, sides, strict=True)]
+    p_values = [1.0 if each is None or math.isnan(each.p_value) else each.p_value for each in found]
     return [
-        Judgement(claim, _verdict(found, p, alpha), found, p, counts, ids)
-        for claim, (found, counts, ids), p in zip(claims, tested, holm(p_values), strict=True)
+        Judgement(
+            claim,
+            _verdict(comparison, p, alpha),
+            comparison,
+            p,
+            (len(first.values), len(second.values)),
+            (first.trial_ids, second.trial_ids),
+            frozenset(
+                trial.id
+                for side in (first, second)
+                if side.selection.metric == "convergence_epoch"
+                for trial in side.trials
+                if trial.status is TrialStatus.COMPLETE and converged_epoch(trial) is None
+            ),
+        )
+        for claim, (first, second), comparison, p in zip(claims, sides, found, holm(p_values), strict=True)
     ]
 
 
-def _compare(
-    claim: Claim, trials: Sequence[TrialResult]
-) -> tuple[Comparison | None, tuple[int, int], tuple[tuple[str, ...], tuple[str, ...]]]:
-    sides = [
-        [trial for trial in trials if side.selects(trial.trial.spec)] for side in (claim.first, claim.second)
-    ]
-    first, second = side_values(claim.first, sides[0]), side_values(claim.second, sides[1])
-    ids = tuple(trial.id for trial in sides[0]), tuple(trial.id for trial in sides[1])
-    counts = len(first), len(second)
-    if not first or not second:
-        return None, counts, ids
+@dataclass(frozen=True)
+class _Side:
+    """The trials on one side of a claim, and their values."""
+
+    selection: Selection
+    trials: tuple[TrialResult, ...]
+    values: dict[Key, float]
+
+    @property
+    def trial_ids(self) -> tuple[str, ...]:
+        return tuple(trial.id for trial in self.trials)
+
+
+def _sides(claim: Claim, trials: Sequence[TrialResult]) -> tuple[_Side, _Side]:
+    first, second = (
+        (side, tuple(trial for trial in trials if side.selects(trial.trial.spec)))
+        for side in (claim.first, claim.second)
+    )
+    return _Side(*first, side_values(*first)), _Side(*second, side_values(*second))
+
+
+def _compare(claim: Claim, first: _Side, second: _Side) -> Comparison | None:
+    if not first.values or not second.values:
+        return None
     if claim.spread:
-        return spread_comparison(first.values(), second.values()), counts, ids
-    sign = -1.0 if claim.measure.lower_is_better else 1.0
+        return spread_comparison(first.values.values(), second.values.values())
+    sign = -1.0 if claim.metric.lower_is_better else 1.0
     groups = {
-        name: {key: sign * value for key, value in values.items()}
-        for name, values in (("first", first), ("second", second))
+        name: {key: sign * value for key, value in side.values.items()}
+        for name, side in (("first", first), ("second", second))
     }
     (pair,) = compare_all(groups)
-    return pair.comparison, counts, ids
+    return pair.comparison
 
 
 def _verdict(found: Comparison | None, p_adjusted: float, alpha: float) -> Verdict:
@@ -98,11 +134,11 @@ def _verdict(found: Comparison | None, p_adjusted: float, alpha: float) -> Verdi
 
 
 def side_values(side: Selection, trials: Sequence[TrialResult]) -> dict[Key, float]:
-    """The figure by seed and split: the mean of its configurations, where each of them has one."""
+    """The metric by seed and split seed: the mean over the side's configurations, where all of them have a value."""
     groups: dict[TrialSpec, dict[Key, float]] = {}
     for trial in trials:
         group = groups.setdefault(trial.trial.spec.model_copy(update={"seed": 0, "split_seed": 0}), {})
-        value = trial.value(side.figure)
+        value = trial.value(side.metric)
         if trial.status is TrialStatus.COMPLETE and value is not None:
             group[trial.seed, trial.split_seed or 0] = value
     shared = set.intersection(*map(set, groups.values())) if groups else set()

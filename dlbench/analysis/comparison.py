@@ -1,72 +1,124 @@
-"""A comparison of configurations: how they rank, and which one the data tell from the others. No jax."""
+"""The comparison of models: their ranking, and the differences that the data support. No jax."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from dlbench.analysis.configurations import Configuration, axes_of, configurations, labelled
-from dlbench.analysis.looks import alpha_of, last_look
+from dlbench.analysis.looks import last_look, study_alpha
+from dlbench.analysis.outlook import SeedsNeeded, seeds_to_separate
 from dlbench.spec.looks import Look, seeds_at
-from dlbench.stats import Ranking, ranking
+from dlbench.spec.metrics import REPORT_METRIC, metric_key
+from dlbench.spec.metrics import metric as metric_named
+from dlbench.stats import PairwiseComparison, Ranking, ranking
 from dlbench.storage.results import StudyRecord, TrialResult
-
-#: Family-wise error rate of a comparison: of one of a fixed size, or of all the looks at a growing one.
-ALPHA = 0.05
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A comparison as far as it may be judged.
+class ModelComparison:
+    """What may be concluded from a comparison of models.
 
     Attributes:
-        trials: those that are judged: of a growing study, those of its last look.
-        groups: their configurations, by label.
-        ranked: the ranking of those that completed trials.
-        look: the look, of a growing study.
+        metric: the metric that is compared.
+        trials: the trials that are analysed; for a growing study, those of its last look.
+        num_left_out: trials that belong to the next look and are not analysed yet.
+        configurations: the configurations of these trials, by label.
+        ranking: the ranking of those that completed trials; ``None`` if there are none, or if a growing study
+            has not reached its first look.
+        look: the last look of a growing study; ``None`` before the first, and for a study of fixed size.
     """
 
+    metric: str
     trials: tuple[TrialResult, ...]
-    groups: dict[str, Configuration]
-    ranked: Ranking | None
+    num_left_out: int
+    configurations: dict[str, Configuration]
+    ranking: Ranking | None
     look: Look | None
 
     @property
     def is_conclusive(self) -> bool:
-        """Whether every model has the seeds that a verdict takes."""
-        groups = [group for group in self.groups.values() if group.complete]
-        return len(groups) > 1 and all(len(group.complete) > 1 for group in groups)
+        """Whether there are two models or more, each with at least two seeds, so that differences can be tested."""
+        groups = [group for group in self.configurations.values() if group.complete]
+        return (
+            self.ranking is not None and len(groups) > 1 and all(len(group.complete) > 1 for group in groups)
+        )
 
     @property
     def winner(self) -> str | None:
-        """The model that the data tell from each of the others."""
-        return self.ranked.winner if self.ranked and self.is_conclusive else None
+        """The model that is significantly better than every other."""
+        return self.ranking.winner if self.ranking and self.is_conclusive else None
+
+    @property
+    def supported(self) -> list[PairwiseComparison]:
+        """The differences that the data support, the smallest p-value first."""
+        if self.ranking is None or not self.is_conclusive:
+            return []
+        pairs = [pair for pair in self.ranking.comparisons if pair.supported]
+        return sorted(pairs, key=lambda pair: pair.p_adjusted)
+
+    @property
+    def without_result(self) -> list[str]:
+        """The models that completed no trial, which are in no comparison."""
+        return [label for label, group in self.configurations.items() if not group.complete]
+
+    @cached_property
+    def at_chance(self) -> dict[str, float]:
+        """The models whose accuracy is not shown to be better than chance, with the accuracy of chance.
+
+        Chance is the accuracy of always predicting the most frequent class. A model is at chance if the lower
+        bound of its interval over seeds is not above that. Empty where the metric is no test accuracy.
+        """
+        if self.ranking is None or not self.is_conclusive or metric_key(self.metric) != "test_accuracy":
+            return {}
+        lows = {entry.name: entry.interval.low for entry in self.ranking.entries}
+        chances = {name: self.configurations[name].chance for name in lows}
+        return {
+            name: chance for name, chance in chances.items() if chance is not None and lows[name] <= chance
+        }
+
+    @property
+    def not_worse(self) -> list[str]:
+        """The models that are not significantly worse than any other, without those at chance."""
+        if self.ranking is None or not self.is_conclusive:
+            return []
+        best = [entry.name for entry in self.ranking.entries if entry.best_rank == 1]
+        return [name for name in best if name not in self.at_chance]
+
+    @cached_property
+    def outlook(self) -> tuple[SeedsNeeded, ...]:
+        """The seeds needed to separate the first model from the second and from the last; empty with a winner."""
+        if self.ranking is None or not self.is_conclusive or self.winner:
+            return ()
+        names = [entry.name for entry in self.ranking.entries]
+        return seeds_to_separate(self.ranking, names[0], list(dict.fromkeys((names[1], names[-1]))))
 
 
-def judge(result: StudyRecord) -> Judged:
-    """Rank the models at the level that the study's look allows; before the first look, rank none."""
+def compare_models(result: StudyRecord, metric: str = REPORT_METRIC) -> ModelComparison:
+    """Rank the models of a comparison, at the level that the study's last look allows.
+
+    Args:
+        result: the study.
+        metric: the metric to compare, "test/accuracy" or ``test_accuracy``.
+
+    Raises:
+        UnknownNameError: there is no such metric.
+    """
+    higher_is_better = not metric_named(metric).lower_is_better
     trials, looks = result.trials, result.spec.looks
     look = last_look(looks, trials)
     if look:
         seeds = seeds_at(look, (trial.seed for trial in trials))
         trials = tuple(trial for trial in trials if trial.seed in seeds)
     groups = labelled(configurations(trials), axes_of(trials))
-    measured = {label: group.by_seed("test_accuracy") for label, group in groups.items() if group.complete}
-    alpha = alpha_of(look) if look else ALPHA
-    ranked = (
-        ranking(measured, confidence=1 - alpha, alpha=alpha)
-        if measured and bool(look) == bool(looks)
-        else None
-    )
-    return Judged(trials, groups, ranked, look)
+    measured = {label: values for label, group in groups.items() if (values := group.by_seed(metric))}
+    ranked = None
+    if measured and bool(look) == bool(looks):
+        alpha = study_alpha(result)
+        ranked = ranking(measured, confidence=1 - alpha, alpha=alpha, higher_is_better=higher_is_better)
+    return ModelComparison(metric, trials, len(result.trials) - len(trials), groups, ranked, look)
 
 
-def compared(result: StudyRecord) -> dict[str, list[TrialResult]]:
-    """The completed trials that are judged, by model, in the order of the ranking; none where nothing is."""
-    judged = judge(result)
-    entries = judged.ranked.entries if judged.ranked else ()
-    return {entry.name: judged.groups[entry.name].complete for entry in entries}
-
-
-def winner(result: StudyRecord) -> str | None:
-    """The model that the data tell from each of the others, at the level that the study's look allows."""
-    return judge(result).winner
+def winner(result: StudyRecord, metric: str = REPORT_METRIC) -> str | None:
+    """The model that is significantly better than every other, at the level that the study's last look allows."""
+    return compare_models(result, metric).winner

@@ -1,4 +1,4 @@
-"""Configurations: the trials of a study that repeat one another with other seeds."""
+"""Configurations: groups of trials that differ only in their seeds. No jax."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from operator import attrgetter, ne
 from typing import Any
 
 from dlbench.records import TrialStatus
+from dlbench.spec.metrics import SELECTION_METRIC
+from dlbench.spec.metrics import metric as metric_named
 from dlbench.spec.naming import phrase, setting
 from dlbench.spec.trial import TrialSpec
 from dlbench.stats import Interval, mean_interval
 from dlbench.storage.results import TrialResult
 
-#: Trials that differ in these alone repeat one configuration.
+#: Fields that distinguish the trials of one configuration.
 REPLICATES = ("seed", "split_seed")
-#: Axes of heat maps.
+#: Fields that may be an axis of a heat map.
 NUMERIC = ("learning_rate", "weight_decay", "batch_size", "num_epochs", "dropout", "train_size")
-#: What a caption says even where it is the default.
+#: Fields that captions name even at their default.
 _ALWAYS = (
     "model",
     "dataset",
@@ -36,51 +38,105 @@ _ALWAYS = (
 )
 
 
+#: From fewer values than this, no interval is shown: Student's interval of two values reaches 6.4 times their
+#: distance to either side of the mean, which says less than the two values do.
+MIN_FOR_INTERVAL = 3
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A metric over the seeds of a configuration.
+
+    Attributes:
+        interval: the mean with its Student t interval.
+        values: the values, ordered by seed.
+    """
+
+    interval: Interval
+    values: tuple[float, ...]
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether there are enough values for an interval that says more than the values."""
+        return len(self.values) >= MIN_FOR_INTERVAL
+
+
 @dataclass(frozen=True)
 class Configuration:
-    """Trials that differ in nothing but their seeds."""
+    """Trials that differ only in their seeds.
+
+    Attributes:
+        spec: their specification, with seeds of 0.
+        trials: the trials.
+
+    Metrics are named "test/accuracy" or ``test_accuracy``.
+    """
 
     spec: TrialSpec
     trials: tuple[TrialResult, ...]
 
     @functools.cached_property
     def complete(self) -> list[TrialResult]:
-        """Those that ended with a result."""
+        """The trials that completed."""
         return [trial for trial in self.trials if trial.status is TrialStatus.COMPLETE]
 
-    def interval(self, figure: str, confidence: float = 0.95) -> Interval | None:
-        """Mean of a figure and its interval over seeds; ``None`` where no trial completed."""
-        values = [value for trial in self.complete if (value := trial.value(figure)) is not None]
-        return mean_interval(values, confidence) if values else None
+    def summary(self, metric: str, confidence: float = 0.95) -> Summary | None:
+        """The values of a metric and their mean with its interval; ``None`` if no trial completed."""
+        by_seed = self.by_seed(metric)
+        values = tuple(by_seed[key] for key in sorted(by_seed))
+        return Summary(mean_interval(values, confidence), values) if values else None
 
-    def mean(self, figure: str) -> float | None:
-        """The mean alone."""
-        values = [value for trial in self.complete if (value := trial.value(figure)) is not None]
+    def interval(self, metric: str, confidence: float = 0.95) -> Interval | None:
+        """The mean of a metric with its interval over seeds; ``None`` if no trial completed."""
+        summary = self.summary(metric, confidence)
+        return summary.interval if summary else None
+
+    def mean(self, metric: str) -> float | None:
+        """The mean of a metric, which takes less time than its interval; ``None`` if no trial completed."""
+        values = [value for trial in self.complete if (value := trial.value(metric)) is not None]
         return statistics.fmean(values) if values else None
 
-    def by_seed(self, figure: str) -> dict[tuple[int, int], float]:
-        """A figure by seed and split."""
-        specs = ((trial, trial.trial.spec) for trial in self.complete)
-        return {(spec.seed, spec.split_seed or 0): trial.value(figure) for trial, spec in specs}
+    def by_seed(self, metric: str) -> dict[tuple[int, int], float]:
+        """The values of a metric by seed and split seed, without the trials that lack one."""
+        specs = ((trial.value(metric), trial.trial.spec) for trial in self.complete)
+        return {(spec.seed, spec.split_seed or 0): value for value, spec in specs if value is not None}
+
+    def sort_key(self, metric: str = SELECTION_METRIC) -> tuple[float, float]:
+        """A key that sorts the best configuration first: by the mean of a metric, then by validation loss."""
+        value, loss = self.mean(metric), self.mean("val/loss")
+        if value is None:
+            return math.inf, math.inf
+        sign = 1 if metric_named(metric).lower_is_better else -1
+        return sign * value, math.inf if loss is None else loss
 
     @property
-    def merit(self) -> tuple[float, float]:
-        """Sorts as :meth:`StudyResult.best` chooses: by accuracy, then by loss, on validation images."""
-        accuracy = self.mean("best_val_accuracy")
-        if accuracy is None:
-            return math.inf, math.inf
-        loss = self.mean("best_val_loss")
-        return -accuracy, math.inf if loss is None else loss
+    def chance(self) -> float | None:
+        """The test accuracy of a model that always predicts the most frequent class.
+
+        Returns:
+            An accuracy in [0, 1]; ``None`` if no trial has a confusion matrix.
+        """
+        matrices = (trial.confusion_matrix for trial in self.complete)
+        matrix = next((matrix for matrix in matrices if matrix is not None), None)
+        if matrix is None:
+            return None
+        counts = [sum(row) for row in matrix]
+        return max(counts) / sum(counts)
 
     def label(self, axes: Iterable[str]) -> str:
-        """What tells it from the others."""
+        """The values of the fields that distinguish it from other configurations."""
         return ", ".join(phrase(name, getattr(self.spec, name)) for name in axes) or setting(
             "model", self.spec.model
         )
 
 
+def best_first(groups: Iterable[Configuration], metric: str = SELECTION_METRIC) -> list[Configuration]:
+    """Configurations sorted by the mean of a metric, the best first; those without a result come last."""
+    return sorted(groups, key=lambda group: group.sort_key(metric))
+
+
 def configurations(trials: Iterable[TrialResult]) -> list[Configuration]:
-    """Group trials that differ in nothing but their seeds, in order of appearance."""
+    """Group trials that differ only in their seeds, in order of appearance."""
     groups: dict[object, list[TrialResult]] = {}
     settings = attrgetter(*(name for name in TrialSpec.model_fields if name not in REPLICATES))
     for trial in trials:
@@ -92,7 +148,7 @@ def configurations(trials: Iterable[TrialResult]) -> list[Configuration]:
 
 
 def labelled(groups: Iterable[Configuration], axes: Sequence[str]) -> dict[str, Configuration]:
-    """Configurations by label; two models of one name from different modules are told apart by their modules."""
+    """Configurations by label. Models of the same name from different modules are labelled with their module."""
     groups = list(groups)
     times = Counter(group.label(axes) for group in groups)
     return {
@@ -103,34 +159,47 @@ def labelled(groups: Iterable[Configuration], axes: Sequence[str]) -> dict[str, 
 
 
 def axes_of(trials: Sequence[TrialResult], without: Sequence[str] = REPLICATES) -> list[str]:
-    """The fields that take more than one value."""
+    """The fields that take more than one value among the trials."""
     specs = [trial.trial.spec for trial in trials]
     columns = {name: map(attrgetter(name), specs) for name in TrialSpec.model_fields if name not in without}
     varied = [name for name, values in columns.items() if any(map(ne, values, repeat(next(values, None))))]
-    if "split_seed" in varied and all(spec.split_seed == spec.default_split_seed for spec in specs):
-        varied.remove("split_seed")  # it says what the seed says
+    if "split_seed" in varied and _split_follows_seed(trials):
+        varied.remove("split_seed")
     return varied
 
 
+def _split_follows_seed(trials: Sequence[TrialResult]) -> bool:
+    """Whether every trial has the split seed that it has by default, which the seed determines."""
+    specs = (trial.trial.spec for trial in trials)
+    return all(spec.split_seed in (None, spec.default_split_seed) for spec in specs)
+
+
 def common(trials: Sequence[TrialResult], axes: Sequence[str] | None = None) -> str:
-    """What the trials have in common, in one line; ``axes``: what they have not, seeds included, where known."""
-    varied, spec = axes_of(trials, ()) if axes is None else axes, trials[0].trial.spec
+    """The settings that all trials share, in one line.
+
+    Args:
+        trials: the trials.
+        axes: the fields in which they differ, seeds included, if the caller has computed them already.
+    """
+    varied = [*(axes_of(trials, ()) if axes is None else axes)]
+    if _split_follows_seed(trials):
+        varied.append("split_seed")
+    spec, default = trials[0].trial.spec, TrialSpec()
     fixed = [(name, getattr(spec, name)) for name in TrialSpec.model_fields if name not in varied]
-    usual = TrialSpec()
     if all(each.trial.spec.split_seed == each.trial.spec.default_split_seed for each in trials):
         fixed = [(name, value) for name, value in fixed if name != "split_seed"]  # it says what the seed says
-    return ", ".join(phrase(n, value) for n, value in fixed if n in _ALWAYS or value != getattr(usual, n))
+    return ", ".join(phrase(n, value) for n, value in fixed if n in _ALWAYS or value != getattr(default, n))
 
 
 @dataclass(frozen=True)
 class Plane:
-    """Configurations over two numeric axes, all else equal.
+    """Configurations over two numeric fields, with all other fields equal: the content of one heat map.
 
     Attributes:
-        label: what they have in common and other planes do not; "" for the only one.
-        down: the field whose values go down.
-        across: the field whose values go across.
-        cells: the configurations by those values.
+        label: the values of the other fields that distinguish it from other planes; "" if there is one plane.
+        down: the field of the rows.
+        across: the field of the columns.
+        cells: the configurations by row and column value.
     """
 
     label: str
@@ -140,12 +209,12 @@ class Plane:
 
     @property
     def downs(self) -> list[Any]:
-        """The values that go down, in order; a model's own comes first."""
+        """The row values, sorted; ``None`` (the model's own value) comes first."""
         return _in_order(first for first, _ in self.cells)
 
     @property
     def acrosses(self) -> list[Any]:
-        """The values that go across, in order."""
+        """The column values, sorted."""
         return _in_order(second for _, second in self.cells)
 
 
@@ -154,7 +223,7 @@ def _in_order(values: Iterable[Any]) -> list[Any]:
 
 
 def planes(groups: Iterable[Configuration], axes: Sequence[str]) -> list[Plane]:
-    """One for each combination of the other axes, if exactly two are numeric."""
+    """One plane per combination of the other axes; none unless exactly two axes are numeric."""
     numeric = [name for name in NUMERIC if name in axes]
     if len(numeric) != 2:
         return []
@@ -167,6 +236,6 @@ def planes(groups: Iterable[Configuration], axes: Sequence[str]) -> list[Plane]:
 
 
 def tally(group: Configuration) -> str:
-    """How many seeds stand behind its means: 5, or "4 of 5"."""
+    """The number of seeds behind its means: "5", or "4 of 5" if one did not complete."""
     complete, total = len(group.complete), len(group.trials)
     return str(total) if complete == total else f"{complete} of {total}"

@@ -1,4 +1,4 @@
-"""Interim looks at a growing comparison: which was taken, and the level that it may spend. No jax."""
+"""Interim looks at a growing comparison: which look has been reached, and the error rate it may spend. No jax."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from dlbench.records import TrialStatus
 from dlbench.spec.looks import Look
 from dlbench.stats import sequential_alpha
-from dlbench.storage.results import TrialResult
+from dlbench.storage.results import StudyRecord, TrialResult
 
+#: Family-wise error rate of a study: of its only analysis, or of all the looks at it together.
+ALPHA = 0.05
 _UNFINISHED = (TrialStatus.WAITING, TrialStatus.RUNNING)
 
 
@@ -16,11 +18,21 @@ def last_look(looks: tuple[int, ...], trials: Iterable[TrialResult]) -> Look | N
     """The last look whose trials have all ended; ``None`` before the first."""
     unfinished = {trial.seed for trial in trials if trial.status in _UNFINISHED}
     seeds = sorted({trial.seed for trial in trials})
-    whole = next((n for n, seed in enumerate(seeds) if seed in unfinished), len(seeds))
-    taken = [number for number, needed in enumerate(looks, start=1) if needed <= whole]
-    return Look(taken[-1], looks) if taken else None
+    num_ended = next((n for n, seed in enumerate(seeds) if seed in unfinished), len(seeds))
+    reached = [number for number, needed in enumerate(looks, start=1) if needed <= num_ended]
+    return Look(reached[-1], looks) if reached else None
 
 
 def alpha_of(look: Look) -> float:
     """The family-wise error rate that a look may spend."""
     return sequential_alpha(look.number, len(look.schedule))
+
+
+def study_alpha(result: StudyRecord) -> float:
+    """The family-wise error rate at which a study may be analysed now.
+
+    It is :data:`ALPHA` for a study of fixed size, the share of the last look for one that grows, and 0 before
+    its first look, when nothing may be concluded.
+    """
+    look = last_look(result.spec.looks, result.trials)
+    return ALPHA if not result.spec.looks else alpha_of(look) if look else 0.0

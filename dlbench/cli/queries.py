@@ -128,16 +128,13 @@ def _chosen(result: StudyResult, conditions: Sequence[_Condition], sort: str | N
 def _report(result: StudyResult, keep_order: bool) -> list[Any]:
     """The study's report with a table of its trials, by accuracy or in the requested order."""
     from dlbench import report
+    from dlbench.analysis.answers import correct_answers
 
-    said = report.study_report(result)
-    if result.spec.design == "comparison":
-        from dlbench.analysis.answers import correct_answers
-
-        said[-1:-1] = report.same_images_report(result, correct_answers(result.complete))
-    best_first = [part for part in said if getattr(part, "title", "") == report.BY_ACCURACY]
-    if not result.trials or (best_first and not keep_order):
-        return said
-    return [report.trial_table(result.trials), *(part for part in said if part not in best_first)]
+    answers = correct_answers(result.complete) if result.spec.design == "comparison" else None
+    found = report.study_report(result, answers)
+    if result.trials and (keep_order or found.trials is None):
+        found = dataclasses.replace(found, trials=report.trial_table(result.trials))
+    return found.parts
 
 
 def _selected(result: StudyResult) -> list[Any]:
@@ -146,14 +143,14 @@ def _selected(result: StudyResult) -> list[Any]:
 
     if not result.trials:
         return ["No trials."]
-    note = "These trials were selected by their results, so they are not compared."
+    note = "These trials were selected by their results, so they are shown but not compared."
     return [report.trial_table(result.trials), note]
 
 
 def _print(
     style: str, table: Callable[[], Any], parts: Callable[[], list[Any]], record: Callable[[], dict[str, Any]]
 ) -> None:
-    """Print in a style; only what is needed for that style is computed."""
+    """Print a table, a report or a record; only the one that is printed is computed."""
     from dlbench import report
     from dlbench.report import terminal
 
@@ -176,7 +173,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_CONDITION = re.compile(r"(?P<field>[a-z_0-9]+)\s*(?P<operator>!=|<=|>=|=|<|>)\s*(?P<value>.*)")
+_CONDITION = re.compile(r"(?P<field>[a-z_0-9/]+)\s*(?P<operator>!=|<=|>=|=|<|>)\s*(?P<value>.*)")
 
 
 def _condition(text: str) -> _Condition:

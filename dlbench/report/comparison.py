@@ -1,42 +1,52 @@
-"""The comparison of architectures: a ranking, and the differences that the data support, in words."""
+"""The comparison of models as a table, in words, and as a record."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from dlbench.analysis.comparison import ALPHA, Judged, judge
-from dlbench.analysis.configurations import Configuration, common, tally
-from dlbench.analysis.looks import alpha_of
-from dlbench.report.outlook import is_unpaired, seeds_to_settle
+from dlbench.analysis.comparison import ModelComparison
+from dlbench.analysis.configurations import common, tally
+from dlbench.analysis.convergence import convergence
+from dlbench.analysis.looks import ALPHA, alpha_of
+from dlbench.analysis.outlook import has_interval, is_unpaired
+from dlbench.analysis.same_images import LEVEL, SameImages
+from dlbench.report.outlook import seeds_in_words
 from dlbench.report.tables import (
     Column,
+    Points,
     Report,
     Table,
+    converged,
     count,
     level,
     listed,
+    means_note,
     percent,
     plus_minus,
     tenth,
     thousands,
 )
-from dlbench.spec.looks import Look
-from dlbench.stats import PairwiseComparison, Ranking
-from dlbench.storage.results import StudyRecord
+from dlbench.spec.metrics import metric_key
+from dlbench.stats import PairwiseComparison, Ranking, RankingEntry
 
 
-def comparison_record(result: StudyRecord) -> dict[str, Any]:
-    """What may be concluded from a comparison, as a record."""
-    judged = judge(result)
-    looks, look, ranked = result.spec.looks, judged.look, judged.ranked
+def comparison_record(found: ModelComparison, looks: tuple[int, ...]) -> dict[str, Any]:
+    """A comparison as a record for JSON.
+
+    Args:
+        found: the comparison.
+        looks: the planned looks; empty for a study of fixed size.
+    """
+    look, ranked = found.look, found.ranking if found.is_conclusive else None
     alpha = (alpha_of(look) if look else None) if looks else ALPHA
+    key = metric_key(found.metric)
     return {
-        "figure": "test_accuracy",
+        "metric": found.metric,
+        "figure": key,
         "looks": {"planned": list(looks), "taken": look.number if look else 0} if looks else None,
         "alpha": alpha,
-        "separated": judged.winner is not None,
-        "winner": judged.winner,
+        "separated": found.winner is not None,
+        "winner": found.winner,
         "ranking": [
             {
                 "model": entry.name,
@@ -46,7 +56,7 @@ def comparison_record(result: StudyRecord) -> dict[str, Any]:
                 "high": entry.interval.high,
                 "num_seeds": entry.interval.n,
             }
-            for entry in (ranked.entries if ranked and judged.is_conclusive else ())
+            for entry in (ranked.entries if ranked else ())
         ],
         "differences": [
             {
@@ -58,109 +68,131 @@ def comparison_record(result: StudyRecord) -> dict[str, Any]:
                 "p_adjusted": pair.p_adjusted,
                 "supported": pair.supported,
             }
-            for pair in (ranked.comparisons if ranked and judged.is_conclusive else ())
+            for pair in (ranked.comparisons if ranked else ())
         ],
     }
 
 
-def comparison_report(result: StudyRecord) -> Report:
-    """A row a model, by mean test accuracy over seeds, and what may be concluded from it."""
-    judged = judge(result)
-    groups, ranked = judged.groups, judged.ranked
+def comparison_table(found: ModelComparison) -> Table:
+    """One row per model, the best first. The column of places is left out if the data order no two models."""
+    groups, ranked = found.configurations, found.ranking
     entries = {entry.name: entry for entry in ranked.entries} if ranked else {}
     order = [*entries, *(label for label in groups if label not in entries)]
     confidence = 1 - (ranked.alpha if ranked else ALPHA)
+    tested = {label: groups[label].summary("test/accuracy", confidence) for label in order}
+    validated = {label: groups[label].summary("val/accuracy", confidence) for label in order}
     columns = (
-        Column("place", "place"),
+        *([Column("place", "place", _place)] if found.supported else []),
         Column("model", "model", left=True),
         Column("test_accuracy", "test acc %", plus_minus),
         Column("best_val_accuracy", "val acc %", plus_minus),
         Column("num_params", "parameters", thousands),
         Column("train_time_s", "time s", tenth),
-        Column("convergence_epoch", "convergence epoch", tenth),
+        Column("convergence_epoch", "convergence epoch", converged),
         Column("seeds", "seeds"),
     )
     rows = tuple(
         (
-            entries[label].place if judged.is_conclusive and label in entries else None,
+            *([entries.get(label)] if found.supported else []),
             label,
-            groups[label].interval("test_accuracy", confidence),
-            groups[label].interval("best_val_accuracy", confidence),
+            tested[label],
+            validated[label],
             next((trial.num_params for trial in groups[label].complete), None),
             groups[label].mean("train_time_s"),
-            groups[label].mean("convergence_epoch"),
+            convergence(groups[label].complete),
             tally(groups[label]),
         )
         for label in order
     )
-    caption = (
-        f"{common(judged.trials)}. Means over seeds ± their {level(confidence)} Student t intervals; "
-        "place: the ranks that the data leave open; time: training alone."
-    )
-    table = Table("Architectures by test accuracy", columns, rows, caption)
-    return [table, *_conclusions(result, judged)]
+    notes = [
+        f"{common(found.trials)}. {means_note([*tested.values(), *validated.values()], confidence)}",
+        *(["Place: the ranks that the data allow."] if found.supported else []),
+        "Time: training only. Convergence epoch: the mean over the trials that converged before their last epoch.",
+    ]
+    return Table("Architectures by test accuracy", columns, rows, " ".join(notes))
 
 
-def _conclusions(result: StudyRecord, judged: Judged) -> list[str]:
-    looks, ranked = result.spec.looks, judged.ranked
-    if looks and not judged.look:
+def _place(entry: RankingEntry) -> str:
+    """1, or 2–4."""
+    best, worst = entry.best_rank, entry.worst_rank
+    return str(best) if best == worst else f"{best}–{worst}"
+
+
+def comparison_conclusions(found: ModelComparison, looks: tuple[int, ...]) -> Report:
+    """What may be concluded from a comparison, in words.
+
+    Args:
+        found: the comparison.
+        looks: the planned looks; empty for a study of fixed size.
+    """
+    ranked = found.ranking
+    if looks and not found.look:
         return [
-            f"Nothing is judged before the first look, at {looks[0]} seeds of each model: a look at fewer was not "
+            f"Nothing is compared before the first look, at {looks[0]} seeds of each model: an earlier look was not "
             "planned."
         ]
     if ranked is None:
-        return ["No trial completed, so nothing can be compared."]
-    if not judged.is_conclusive:
-        return _no_verdict(len(ranked.entries))
-    return [*_looks_taken(result, judged), *_verdict(ranked, judged.look), *_without_result(judged.groups)]
+        return ["No trial completed, so there is nothing to compare."]
+    if not found.is_conclusive:
+        return [*_one_seed(len(ranked.entries)), *_without_result(found)]
+    return [*_looks_taken(found), *_verdict(found, ranked), *_without_result(found)]
 
 
-def _without_result(groups: Mapping[str, Configuration]) -> list[str]:
-    """The models that no comparison could take in."""
-    without = [label for label, group in groups.items() if not group.complete]
-    return [f"In no comparison, for want of a completed trial: {listed(without)}."] if without else []
+def _without_result(found: ModelComparison) -> Report:
+    missing = found.without_result
+    return [f"Not compared, because no trial completed: {listed(missing)}."] if missing else []
 
 
-def _looks_taken(result: StudyRecord, judged: Judged) -> list[str]:
-    """How often the data were looked at, and what that leaves of the 5 %."""
-    look = judged.look
+def _looks_taken(found: ModelComparison) -> Report:
+    """How many looks have been taken, and the error rate that is left for the last of them."""
+    look = found.look
     if look is None:
         return []
-    waiting = len(result.trials) - len(judged.trials)
-    more = f" The next look's {count(waiting, 'trial')} are left out until all have ended." if waiting else ""
+    left_out = count(found.num_left_out, "trial")
+    more = (
+        f" The {left_out} of the next look are left out until all have ended." if found.num_left_out else ""
+    )
     return [
         f"{count(look.number, 'look')} taken of {len(look.schedule)} planned (after "
-        f"{listed([str(seeds) for seeds in look.schedule])} seeds). All together may err in {level(ALPHA)} of studies; "
-        f"this one may in {level(alpha_of(look))}, the level of all that follows.{more}"
+        f"{listed([str(seeds) for seeds in look.schedule])} seeds). All looks together may err in {level(ALPHA)} of "
+        f"studies; this one may in {level(alpha_of(look))}, which is the level of the tests below.{more}"
     ]
 
 
-def _no_verdict(compared: int) -> list[str]:
-    if compared < 2:
+def _one_seed(num_compared: int) -> Report:
+    if num_compared < 2:
         return []
     return [
-        "A model with one seed has no interval, so no difference can be judged; train each with several seeds."
+        "A model with one seed has no interval, so no difference can be tested; train each model with several seeds."
     ]
 
 
-def _verdict(ranked: Ranking, look: Look | None) -> list[str]:
-    """Which differences the data support, in words, and what it would take to settle the rest."""
+def _verdict(found: ModelComparison, ranked: Ranking) -> Report:
+    """The significant differences, what they say of the best model, and the seeds that the others would need."""
     pairs = ranked.comparisons
-    paired = "paired by seed" + (", where seeds are shared" if any(map(is_unpaired, pairs)) else "")
+    paired = "paired by seed" + (" where seeds are shared" if any(map(is_unpaired, pairs)) else "")
     method = f"{count(len(pairs), 'comparison')}, {paired}, Holm's correction, {level(ranked.alpha)}"
-    supported = sorted((pair for pair in pairs if pair.supported), key=lambda pair: pair.p_adjusted)
-    said = [
-        f"Differences that the data support ({method}):\n  " + "\n  ".join(map(_difference, supported))
-        if supported
-        else f"The data support no difference between these models ({method})."
-    ]
-    if ranked.winner:
-        return [*said, f"{ranked.winner} is better than each of the others."]
-    unbeaten = [entry.name for entry in ranked.entries if entry.best_rank == 1]
+    chance = _at_chance(found)
+    if not found.supported:
+        lead = f"These models cannot be ordered: the data support no difference between any two of them ({method})."
+        return [lead, *chance, *_outlook(found)]
+    differences = Points(f"Significant differences ({method}):", tuple(map(_difference, found.supported)))
+    if found.winner:
+        return [differences, f"{found.winner} is significantly better than every other model.", *chance]
+    best = "No model is significantly better than every other one."
+    if found.not_worse:
+        best += f" Not significantly worse than any other: {listed(found.not_worse)}."
+    return [differences, best, *chance, *_outlook(found)]
+
+
+def _at_chance(found: ModelComparison) -> Report:
+    """The models whose accuracy may be that of guessing."""
+    if not found.at_chance:
+        return []
+    chance = percent(max(found.at_chance.values()))
     return [
-        *said,
-        f"No model is shown to be the best. Beaten by none: {listed(unbeaten)}.",
-        *_outlook(ranked, look),
+        f"At chance: {listed([*found.at_chance])}. The accuracy is not significantly above {chance} %, which is "
+        "reached by always predicting the most frequent class."
     ]
 
 
@@ -169,15 +201,29 @@ def _difference(pair: PairwiseComparison) -> str:
     better, worse, low, high = pair.a, pair.b, difference.low, difference.high
     if difference.estimate < 0:
         better, worse, low, high = worse, better, -high, -low
-    points = f"{percent(abs(difference.estimate))} points [{percent(low)}, {percent(high)}]"
+    bounds = f" [{percent(low)}, {percent(high)}]" if has_interval(pair.comparison) else ""
+    points = f"{percent(abs(difference.estimate))} points{bounds}"
     return f"{better} is better than {worse} by {points}, p = {pair.p_adjusted:.2g}"
 
 
-def _outlook(ranked: Ranking, look: Look | None) -> list[str]:
-    """How many seeds would probably tell the first from the second and from the last."""
-    first = ranked.entries[0].name
-    others = dict.fromkeys((ranked.entries[1].name, ranked.entries[-1].name))
-    said = seeds_to_settle(ranked, first, list(others))
-    if said and look and look.is_last:
-        said += " All the looks are taken: more would be a new study, with seeds of its own."
-    return [said] if said else []
+def _outlook(found: ModelComparison) -> Report:
+    words = seeds_in_words(found.outlook)
+    if words and found.look and found.look.is_last:
+        words += " All looks are taken: more seeds would be a new study, with other seeds."
+    return [words] if words else []
+
+
+def same_images_report(found: tuple[SameImages, ...]) -> Report:
+    """In how many seeds the networks of the first model and of each other differ on the same test images."""
+    if not found:
+        return []
+    lead = (
+        f"On the same test images, network against network with the same seed (exact McNemar tests at {level(LEVEL)} "
+        "each, without correction; they are about these networks, not about the models):"
+    )
+    points = (
+        f"{each.first} against {each.other}: fewer errors in {each.num_fewer} of {each.num_seeds} seeds, "
+        f"more in {each.num_more}"
+        for each in found
+    )
+    return [Points(lead, tuple(points))]

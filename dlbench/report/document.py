@@ -12,19 +12,19 @@ from dlbench.report.page import StudyPage
 from dlbench.report.tables import escaped, to_markdown
 from dlbench.report.verdicts import overview
 
-#: Ends the first comment of every file that may be written anew, whichever version of dlbench wrote it.
+#: The end of the first comment in every generated file, in all versions of dlbench. Only such files are replaced.
 MARK = "from the studies' files: change those, not this -->"
 MARKER = f"<!-- written by dlbench {MARK}"
 
 
 @dataclass(frozen=True)
 class Section:
-    """A study in a document.
+    """A section of a document: a study, its notes, or both.
 
     Attributes:
-        title: its heading.
-        notes: Markdown written by hand, included as it is; may be empty.
-        page: what was found; ``None`` where there are only notes.
+        title: the heading.
+        notes: Markdown written by hand, included unchanged; may be empty.
+        page: the study; ``None`` if there are only notes.
     """
 
     title: str
@@ -33,15 +33,15 @@ class Section:
 
 
 def to_document(title: str, sections: Sequence[Section], folder: Path) -> str:
-    """The document. Equal input gives equal bytes.
+    """A document in Markdown. Equal input gives equal bytes.
 
     Args:
-        title: of the document; "" for that of a single study.
-        sections: in the order of presentation.
-        folder: where the document will lie; links are relative to it.
+        title: the title; "" for the document of a single study.
+        sections: the sections, in order.
+        folder: the folder that the document will be in; links are relative to it.
     """
     parts = [MARKER, *([f"# {title}"] if title else [])]
-    found = [(section.title, section.page.report) for section in sections if section.page is not None]
+    found = [(each.title, each.page.report.claims) for each in sections if each.page is not None]
     if verdicts := overview(found):
         parts += ["## Verdicts", to_markdown(verdicts)]
     for section in sections:
@@ -58,7 +58,7 @@ def _found(page: StudyPage, folder: Path) -> list[str]:
     commands = [f"```sh\n{printable(chr(10).join(page.commands), chr(10))}\n```"] if page.commands else []
     files = f"Every trial is in [trials.csv]({_link(page.figures_dir.parent / 'trials.csv', folder)})."
     description = [escaped(printable(page.description, "\n"))] if page.description else []
-    return [*description, *commands, to_markdown(page.report), files]
+    return [*description, *commands, to_markdown(page.report.parts), files]
 
 
 def _figures(page: StudyPage, folder: Path) -> list[str]:
@@ -72,6 +72,6 @@ def _figures(page: StudyPage, folder: Path) -> list[str]:
 
 
 def _link(path: Path, folder: Path) -> str:
-    """A relative address, in angle brackets where it has spaces."""
+    """A relative link, in angle brackets if it has spaces or parentheses."""
     link = Path(os.path.relpath(path, folder)).as_posix()
     return f"<{link}>" if set(link) & set(" ()") else link

@@ -1,14 +1,14 @@
-"""Studies as text: what is written of a study, small enough for git, and read back. No jax.
+"""Exported studies: studies as text files, small enough for git. They are written and read here. No jax.
 
 | file | what it holds |
 |---|---|
-| `trials.csv` | every figure of every trial, in full precision |
-| `history.csv` | the curves of every configuration: mean over seeds and 95 % interval, epoch by epoch |
+| `trials.csv` | all recorded values of all trials, in full precision |
+| `history.csv` | the curves of all configurations: mean over seeds and 95 % interval, epoch by epoch |
 | `manifest.json` | the recorded environment |
-| `study.yaml` | the file that the study was run from, if it was |
-| `figures/` | its figures, and `figures.json` with their words |
-| `report.md` | what was found |
-| `notes.md` | remarks written by hand; read, never written |
+| `study.yaml` | the file that the study was run from, if there was one |
+| `figures/` | the figures, and `figures.json` with their titles, captions and alternative texts |
+| `report.md` | the report |
+| `notes.md` | remarks written by hand; read, but never written |
 """
 
 from __future__ import annotations
@@ -20,33 +20,27 @@ import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from dlbench import files
-from dlbench.analysis.claims import ALPHA
+from dlbench.analysis.claims import judge
 from dlbench.analysis.configurations import configurations
-from dlbench.analysis.looks import alpha_of, last_look
+from dlbench.analysis.looks import study_alpha
+from dlbench.analysis.protocols import compare_protocols, variation_by_source
 from dlbench.errors import ANOTHER_OUT, StoreError
 from dlbench.records import OUTCOME_FIELDS, Epoch, Outcome, TrialStatus
-from dlbench.report import (
-    claims_report,
-    figures,
-    findings,
-    origin,
-    protocol_report,
-    records_table,
-    spread_report,
-    times_report,
-    trial_table,
-)
+from dlbench.report import figures, origin, records_table, study_report, trial_table
 from dlbench.report.document import Section, to_document
 from dlbench.report.histories import history_table
 from dlbench.report.page import StudyPage, read_figures
+from dlbench.report.protocols import protocol_report, variation_report
+from dlbench.report.studies import StudyReport
 from dlbench.report.tables import from_cell
+from dlbench.report.verdicts import ClaimsReport
 from dlbench.spec.claims import Claim
 from dlbench.spec.config import read_claims
 from dlbench.spec.study import StudySpec
@@ -65,21 +59,22 @@ TRIALS, HISTORY, MANIFEST, STUDY, NOTES, REPORT = (
 )
 #: Bytes of a file, at most.
 _LONGEST = 2**28
-#: Figures of a trial that are text; the others are numbers, or JSON.
 #: Columns that exports of 0.1.0 do not have.
 _ADDED = ("environment", "files_sha256")
+#: Columns that hold text; the others hold numbers or JSON.
 _TEXTS = ("split_digest", "params_sha256", "best_params_sha256", "history_sha256", "device")
 
 
 @dataclass(frozen=True)
 class Export:
-    """A study as its exported folder tells it.
+    """An exported study.
 
     Attributes:
-        folder: the folder.
-        result: its trials, without histories where a configuration has several seeds; ``None``: notes alone.
-        description: the question, in words; may be empty.
-        claims: what was said of it beforehand.
+        folder: its folder.
+        result: the study; trials have no history if their configuration has several seeds. ``None`` if the folder
+            holds only notes.
+        description: the question that the study answers; may be empty.
+        claims: the claims that were made before it was run.
         manifest: the recorded environment.
         notes: remarks in Markdown.
     """
@@ -93,44 +88,42 @@ class Export:
 
     @property
     def title(self) -> str:
-        """The folder's name as a heading: 02-weight-decay → Weight decay."""
+        """The folder's name as a heading: "Weight decay" for 02-weight-decay."""
         words = re.sub(r"^\d+[-_]", "", self.folder.resolve().name).replace("-", " ").replace("_", " ")
         return words[:1].upper() + words[1:]
 
     def section(self) -> Section:
-        """The study as a section of a report."""
+        """The study as a section of a document."""
         page = None if self.result is None else self._page(self.result)
         return Section(self.title, self.notes, page)
 
     def _page(self, result: StudyRecord) -> StudyPage:
-        report = [
-            *claims_report(self.claims, result.trials, _level(result)),
-            *findings(result),
-            *spread_report(result.trials),
-            *protocol_report(result.trials),
-            *times_report(result),
-            *filter(None, [origin(self.manifest)]),
-        ]
-        place = self.folder / "figures"
+        folder = self.folder / "figures"
         shown = {key: value for key, value in self.manifest.items() if key not in ("trial_ids", "command")}
         commands = (shlex.join(map(str, self.manifest.get("command") or ())),)
         return StudyPage(
             name=self.folder.resolve().name,
             title=self.title,
             description=self.description,
-            report=report,
+            report=self._report(result),
             trials=trial_table(result.trials),
-            figures=read_figures(place),
-            figures_dir=place,
+            figures=read_figures(folder),
+            figures_dir=folder,
             manifest=shown,
             commands=tuple(command for command in commands if command),
         )
 
-
-def _level(result: StudyRecord) -> float:
-    """The level at which claims are judged; a study that grows spends a part of it at each look."""
-    look = last_look(result.spec.looks, result.trials)
-    return ALPHA if not result.spec.looks else alpha_of(look) if look else 0.0
+    def _report(self, result: StudyRecord) -> StudyReport:
+        """The report of the study with its claims, and with the machine instead of the folder."""
+        alpha = study_alpha(result)
+        judgements = tuple(judge(self.claims, result.trials, alpha))
+        return replace(
+            study_report(result),
+            claims=ClaimsReport(judgements, alpha) if judgements else None,
+            variation=variation_report(variation_by_source(result.trials), result.trials),
+            protocols=protocol_report(compare_protocols(result.trials), result.trials),
+            origin=list(filter(None, [origin(self.manifest)])),
+        )
 
 
 def is_export(folder: Path) -> bool:
@@ -139,20 +132,20 @@ def is_export(folder: Path) -> bool:
 
 
 def export(study: Path, folder: Path) -> Export:
-    """Write a study as text and figures, replacing an earlier export of it.
+    """Write a study as text and figures. An earlier export of the same study is replaced.
 
     Args:
         study: the study's folder.
-        folder: where to; made if need be.
+        folder: the folder to write to; created if necessary.
 
     Raises:
-        StoreError: the study cannot be read, or ``folder`` holds something else, which is left as it is.
+        StoreError: the study cannot be read, or ``folder`` holds anything but an export of it.
     """
     result = read_study(study)
     with Store(study) as store:
         manifest = (store.manifests() or [{}])[-1]
     if not result.trials:
-        raise StoreError(f"the study in {study} has no trials; there is nothing to report of it")
+        raise StoreError(f"the study in {study} has no trials; there is nothing to report")
     _refuse_foreign(folder, {trial.id for trial in result.trials})
     config = str(manifest.pop("config", ""))
     manifest |= {"kind": result.spec.kind, "looks": list(result.spec.looks), "times": dict(result.times)}
@@ -184,7 +177,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _refuse_foreign(folder: Path, ids: set[str]) -> None:
-    """Make sure that only an earlier export of the same study is replaced."""
+    """Check that the folder is new, or holds an earlier export of the same study."""
     files.refuse_links(folder, folder / "figures")
     if not folder.exists():
         return
@@ -203,11 +196,11 @@ def _refuse_foreign(folder: Path, ids: set[str]) -> None:
 
 
 def read(folder: Path) -> Export:
-    """Read what :func:`export` has written; nothing is changed, and no code of the study's models runs.
+    """Read an exported study. Nothing is written, and no code of the study's models is run.
 
     Raises:
-        StoreError: a file is not what was written.
-        ConfigError: the study's file makes a claim that breaks a rule.
+        StoreError: a file is missing or was changed.
+        ConfigError: a claim in the study's YAML file is invalid.
     """
     trials, manifest, config, notes = (folder / name for name in (TRIALS, MANIFEST, STUDY, NOTES))
     description, claims = read_claims(_text(config), config) if config.is_file() else ("", ())
@@ -233,7 +226,7 @@ def _result(folder: Path, manifest: Mapping[str, Any]) -> StudyRecord:
                 str(error).splitlines()[0] if not isinstance(error, ValidationError) else "a field is wrong"
             )
             raise StoreError(
-                f"{path}, record {number - 1}: this is no trial as dlbench wrote it ({reason})"
+                f"{path}, record {number - 1}: this is not a trial as dlbench wrote it ({reason})"
             ) from None
     if not trials:
         raise StoreError(f"{path} holds no trial")
@@ -241,7 +234,7 @@ def _result(folder: Path, manifest: Mapping[str, Any]) -> StudyRecord:
     try:
         spec = StudySpec.model_validate({**known, "trials": [trial.trial.spec for trial in trials]})
     except ValidationError:
-        raise StoreError(f"{folder / MANIFEST} is no manifest as dlbench wrote it") from None
+        raise StoreError(f"{folder / MANIFEST} is not a manifest as dlbench wrote it") from None
     times = {kind: float(seconds) for kind, seconds in manifest.get("times", {}).items()}
     return StudyRecord(spec, tuple(_with_histories(trials, folder / HISTORY)), folder, times=times)
 
@@ -271,7 +264,7 @@ def _value(name: str, text: str) -> Any:
 
 
 def _with_histories(trials: Sequence[TrialResult], path: Path) -> list[TrialResult]:
-    """The curves of trials that have no other seeds beside them, which are their configuration's."""
+    """The trials with histories, where the curve of a configuration is that of its only trial."""
     if not path.is_file():
         return list(trials)
     lone = {group.trials[0].id for group in configurations(trials) if len(group.trials) == 1}
@@ -296,7 +289,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
             {name: from_cell(cell) for name, cell in row.items() if isinstance(cell, str)} for row in rows
         ]
     except (csv.Error, ValueError) as error:
-        raise StoreError(f"{path} is no CSV: {error}") from None
+        raise StoreError(f"{path} is not valid CSV: {error}") from None
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -305,7 +298,7 @@ def _json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise StoreError(f"{path} is no manifest as dlbench wrote it")
+        raise StoreError(f"{path} is not a manifest as dlbench wrote it")
     return value
 
 
@@ -313,5 +306,5 @@ def _text(path: Path) -> str:
     try:
         return files.read(path, _LONGEST).decode()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise StoreError(f"{path} cannot be read: {reason}") from None

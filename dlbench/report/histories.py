@@ -1,4 +1,4 @@
-"""The curves of a study as a table: every configuration's epochs, over its seeds."""
+"""The learning curves of a study as a table for CSV."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from dlbench.storage.results import TrialResult
 
 
 def history_table(trials: Sequence[TrialResult]) -> Table:
-    """One row a configuration and epoch: number of seeds, mean and 95 % interval of the four curves.
+    """One row per configuration and epoch: the number of seeds, and mean and 95 % interval of the four curves.
 
-    Completed trials only. ``trial`` is the id of the configuration's first trial.
+    Only completed trials are used. ``trial`` is the id of the configuration's first trial.
     """
     axes = axes_of(trials)
     bounds = [f"{name}_{part}" for name in Epoch._fields for part in ("mean", "low", "high")]
@@ -29,12 +29,12 @@ def _rows(group: Configuration, axes: Sequence[str]) -> Iterator[tuple[Any, ...]
     label = (group.trials[0].id, *(getattr(group.spec, name) for name in axes))
     for number, epochs in enumerate(zip_longest(*(trial.history for trial in group.complete)), start=1):
         present = [epoch for epoch in epochs if epoch is not None]
-        figures = [figure for values in zip(*present, strict=True) for figure in _bounds(values)]
-        yield (*label, number, len(present), *figures)
+        bounds = [bound for values in zip(*present, strict=True) for bound in _bounds(values)]
+        yield (*label, number, len(present), *bounds)
 
 
 def _bounds(values: Sequence[float]) -> list[float | None]:
-    """Mean, lower and upper bound; ``None`` where there is none."""
+    """Mean, lower and upper bound of the finite values; ``None`` for what they do not determine."""
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
         return [None, None, None]

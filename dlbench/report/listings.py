@@ -1,4 +1,4 @@
-"""Lists: trials in full, plans, studies, data sets."""
+"""Lists: all values of trials, plans, studies, data sets, the machine."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 def records_table(trials: Sequence[TrialResult]) -> Table:
-    """Every figure of every trial but its history, one row a trial."""
+    """All recorded values of all trials except their histories, one row per trial."""
     columns = tuple(Column(key, key) for key in (trials[0].to_dict(history=False) if trials else ()))
     return Table("", columns, Made(trials, lambda trial: tuple(trial.to_dict(history=False).values())))
 
 
 def plan_report(plan: Plan) -> Report:
-    """What a study comes to."""
+    """The programs and trials of a plan, and the estimated time."""
     programs = plan.programs
     varied = [name for name in STATIC_FIELDS if len({getattr(t.spec, name) for t in plan.trials}) > 1]
     columns = (
@@ -58,17 +58,17 @@ def plan_report(plan: Plan) -> Report:
 
 
 def schedule_in_words(looks: Sequence[int]) -> str:
-    """The looks of a growing comparison, as they are said before anything is trained."""
+    """The planned looks of a growing comparison, in words."""
     levels = [level(alpha_of(Look(number, tuple(looks)))) for number in range(1, len(looks) + 1)]
     return (
         f"{count(len(looks), 'look')} planned, after {listed(list(map(str, looks)))} seeds of each model, at the "
-        f"{'levels' if len(looks) > 1 else 'level'} {listed(levels)}. The study ends at the first that tells one model "
-        "from each of the others."
+        f"{'levels' if len(looks) > 1 else 'level'} {listed(levels)}. The study ends at the first look "
+        "that finds one model significantly better than every other."
     )
 
 
 def plan_record(plan: Plan) -> dict[str, Any]:
-    """The same as a record that JSON can carry."""
+    """A plan as a record for JSON."""
     return {
         "study": {
             "kind": plan.study.kind,
@@ -99,7 +99,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
 
 
 def studies_table(studies: Sequence[StudySummary]) -> Table:
-    """One row a study."""
+    """One row per study."""
     columns = (
         Column("name", "study", left=True),
         Column("kind", "kind", left=True),
@@ -125,7 +125,7 @@ def _local_time(time: datetime) -> str:
 
 
 def datasets_table(datasets: Sequence[Available]) -> Table:
-    """One row a data set."""
+    """One row per data set."""
     columns = (
         Column("name", "name", left=True),
         Column("description", "description", left=True),
@@ -137,7 +137,7 @@ def datasets_table(datasets: Sequence[Available]) -> Table:
 
 
 def data_report(info: DatasetInfo) -> Report:
-    """What a data set holds."""
+    """The images and classes of a data set."""
     height, width, channels = info.image_shape
     facts = (
         ("images", f"{info.num_train:,} for training, {info.num_test:,} for testing"),
@@ -162,7 +162,12 @@ def data_report(info: DatasetInfo) -> Report:
 
 
 def info_report(record: Mapping[str, Any]) -> Report:
-    """Versions, devices and caches, from a record of them."""
+    """Versions, devices and caches.
+
+    Args:
+        record: the environment as :mod:`dlbench.storage.manifest` records it, with the devices that jax finds and
+            the folders of the caches.
+    """
     jax = record["jax"]
     machine = (
         ("python", record["python"]),
@@ -183,7 +188,7 @@ def info_report(record: Mapping[str, Any]) -> Report:
 
 
 def origin(manifest: Mapping[str, Any]) -> str:
-    """What a study ran on, in a sentence; "" where that was not recorded."""
+    """The machine and the versions that a study ran on, in a sentence; "" if they were not recorded."""
     cpu, packages = manifest.get("cpu", {}), manifest.get("packages", {})
     if not cpu or not packages:
         return ""
@@ -205,10 +210,10 @@ def origin(manifest: Mapping[str, Any]) -> str:
     )
 
 
-#: Packages that a report's sentence on the machine names; the manifest has all.
+#: Packages that the sentence names; the manifest has all of them.
 _SHOWN = ("dlbench", "jax", "flax", "optax", "numpy")
 
 
 def facts_table(title: str, facts: tuple[tuple[str, Any], ...]) -> Table:
-    """Names and values."""
+    """A table of names and values, without headings."""
     return Table(title, (Column("name", "", left=True), Column("value", "", left=True)), facts)

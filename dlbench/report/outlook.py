@@ -1,46 +1,32 @@
-"""How many seeds would probably settle what a comparison leaves open, in words."""
+"""The number of seeds that would separate configurations, in words."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
-from dlbench.stats import MAX_SEEDS, PairwiseComparison, Ranking, seeds_needed
+from dlbench.analysis.outlook import SeedsNeeded
+from dlbench.stats import MAX_SEEDS
 
 
-def seeds_to_settle(
-    ranked: Ranking, first: str, others: Sequence[str], names: Mapping[str, str] | None = None
-) -> str:
-    """A sentence about the pairs of the first with others that the data do not tell apart; "" if there is none.
+def seeds_in_words(needed: Sequence[SeedsNeeded], names: Mapping[str, str] | None = None) -> str:
+    """The seeds needed, in a sentence or two; "" if there are none to name.
 
     Args:
-        ranked: the ranking, with its comparisons and their level.
-        first: a group.
-        others: those to tell it from.
-        names: what groups are called, where that is not their key.
+        needed: the pairs and their numbers of seeds.
+        names: what to call a group, if not by its name.
     """
-    needed, called = [], names or {}
-    for other in others:
-        pair = next(pair for pair in ranked.comparisons if {pair.a, pair.b} == {first, other})
-        difference = pair.comparison.difference
-        std = difference.std * (math.sqrt(2) if is_unpaired(pair) else 1)  # of differences, were they paired
-        if pair.supported or math.isnan(std):
-            continue
-        seeds = seeds_needed(difference.estimate, std, ranked.alpha, num_comparisons=len(ranked.comparisons))
-        both = called.get(first, first), called.get(other, other)
-        if seeds is None:
-            needed.append(f"no number tells {both[0]} from {both[1]}, equal on average")
-        else:
-            amount = f"{MAX_SEEDS:,} or more" if seeds >= MAX_SEEDS else f"about {seeds}"
-            needed.append(f"{amount} to tell {both[0]} from {both[1]}")
     if not needed:
         return ""
+    names = names or {}
+    clauses = []
+    for each in needed:
+        first, other = names.get(each.first, each.first), names.get(each.other, each.other)
+        if each.num_seeds is None:
+            clauses.append(f"no number separates {first} from {other}, because their means are equal")
+        else:
+            amount = f"{MAX_SEEDS:,} or more" if each.num_seeds >= MAX_SEEDS else f"about {each.num_seeds}"
+            clauses.append(f"{amount} to separate {first} from {other}")
     return (
-        f"Seeds that would probably settle it: {'; '.join(needed)}. That is estimated from these few seeds "
-        "(power 80 %), and optimistic: differences that look large tend to shrink."
+        f"Seeds that would probably be enough: {'; '.join(clauses)}. The estimate is based on the seeds at hand "
+        "(power 80 %) and is optimistic, because differences that look large tend to shrink."
     )
-
-
-def is_unpaired(pair: PairwiseComparison) -> bool:
-    """Whether the two shared too few seeds to be compared seed by seed."""
-    return pair.comparison.test == "welch"

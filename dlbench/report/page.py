@@ -1,7 +1,7 @@
-"""The one page of a report: studies as self-contained HTML, for a browser without a network.
+"""Studies as one self-contained HTML page, which needs no network.
 
-The page is made of the report's own tables and sentences. Everything that came from a study is escaped, and
-the page's policy lets it load nothing and run no script but its own.
+The page shows the tables and sentences of the report. Everything that comes from a study is escaped, and the page's
+content security policy allows no resources but its own images, style and script.
 """
 
 from __future__ import annotations
@@ -12,37 +12,36 @@ import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dlbench import files
+from dlbench.analysis.configurations import Summary
+from dlbench.analysis.convergence import Convergence
 from dlbench.errors import StoreError, printable
 from dlbench.report.listings import facts_table
-from dlbench.report.studies import BY_ACCURACY
-from dlbench.report.tables import Report, Table
+from dlbench.report.shades import table_shades
+from dlbench.report.studies import StudyReport
+from dlbench.report.tables import Points, Report, Table
 from dlbench.report.verdicts import overview
-from dlbench.stats import Interval
+from dlbench.stats import Interval, RankingEntry
 
 FIGURES_FILE = "figures.json"
 #: Bytes of a figure, or of the list of figures, at most.
 _LONGEST = 2**28
-#: Shades of a heat map, from the lowest value to the highest.
-_SHADES = 7
-#: Values further than this below the highest share the lowest shade.
-_SPAN = 0.1
 _FIGURE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of a study, and what is said of it.
+    """A picture of a study, with its texts.
 
     Attributes:
-        name: of its files, NAME.svg and NAME.png; of photographs, NAME.png alone.
-        title: stands above its caption.
-        alt: what it shows, for those who cannot see it.
-        caption: how to read it.
+        name: the name of its files, NAME.svg and NAME.png; photographs have only NAME.png.
+        title: the title, shown before the caption.
+        alt: the alternative text: what the picture shows.
+        caption: how to read the picture.
     """
 
     name: str
@@ -53,24 +52,24 @@ class Figure:
 
 @dataclass(frozen=True)
 class StudyPage:
-    """What the page says of one study.
+    """One study on the page.
 
     Attributes:
-        name: the study's name.
-        title: what people call it.
+        name: the name of its folder.
+        title: its title.
         description: the question it answers, in a sentence or two; may be empty.
-        report: its tables and sentences.
-        trials: one row a trial, to sort and filter.
-        figures: in the order of presentation.
+        report: its report. The page shows :attr:`trials` instead of the report's own table of trials.
+        trials: one row per trial, to sort and filter.
+        figures: its figures, in order.
         figures_dir: the folder of their files.
         manifest: the recorded environment.
-        commands: what to type to do it again.
+        commands: the commands that run the study again.
     """
 
     name: str
     title: str
     description: str
-    report: Report
+    report: StudyReport
     trials: Table
     figures: tuple[Figure, ...]
     figures_dir: Path
@@ -79,10 +78,10 @@ class StudyPage:
 
 
 def read_figures(folder: Path) -> tuple[Figure, ...]:
-    """The figures that lie in a folder; none where none were drawn.
+    """The figures in a folder; none if none were drawn.
 
     Raises:
-        StoreError: their list is damaged, or names a file outside the folder.
+        StoreError: the list of figures is damaged, or names a file outside the folder.
     """
     path = folder / FIGURES_FILE
     if not path.is_file():
@@ -94,17 +93,17 @@ def read_figures(folder: Path) -> tuple[Figure, ...]:
         sound = False
     if not sound or not all(_FIGURE_NAME.fullmatch(figure.name) for figure in figures):
         raise StoreError(
-            f"{path} is damaged: it is no list of figures; remove it, and the figures are drawn anew"
+            f"{path} is damaged: it is not a list of figures; remove it to draw the figures again"
         )
     return figures
 
 
 def to_html(title: str, studies: Sequence[StudyPage]) -> str:
-    """The page, which needs nothing but itself. Equal input gives equal bytes.
+    """The page. Equal input gives equal bytes.
 
     Args:
-        title: of the page.
-        studies: one or more, in the order of presentation.
+        title: the title of the page.
+        studies: one study or more, in order.
 
     Raises:
         StoreError: the file of a figure is missing.
@@ -144,15 +143,15 @@ def _sha256(text: str) -> str:
 
 
 def _study(number: int, study: StudyPage) -> dict[str, Any]:
-    """A study as the template takes it. A grid's trials are not shown twice."""
-    tables = [part for part in study.report if isinstance(part, Table) and part.title != BY_ACCURACY]
+    """A study as the template expects it."""
+    parts = replace(study.report, trials=None).parts
     return {
         "id": f"study-{number}",
         "title": printable(study.title),
         "name": printable(study.name),
         "description": printable(study.description, "\n"),
-        "summary": [_paragraph(part) for part in study.report if isinstance(part, str)],
-        "tables": [_table(table) for table in tables if table.rows],
+        "summary": _paragraphs(parts),
+        "tables": [_table(part) for part in parts if isinstance(part, Table) and part.rows],
         "trials": _table(study.trials),
         "figures": [_figure(study.figures_dir, figure) for figure in study.figures],
         "manifest": _table(facts_table("Manifest", tuple(_flat(study.manifest)))),
@@ -161,27 +160,30 @@ def _study(number: int, study: StudyPage) -> dict[str, Any]:
 
 
 def _verdicts(studies: Sequence[StudyPage]) -> dict[str, Any] | None:
-    """The claims of all studies, in words and as a table."""
-    found = overview([(study.title, study.report) for study in studies])
-    said = [_paragraph(part) for part in found if isinstance(part, str)]
-    tables = [_table(part) for part in found if isinstance(part, Table)]
-    return {"summary": said, "tables": tables} if found else None
+    """The claims of all studies as the template expects them; ``None`` if there is no overview."""
+    parts = overview([(study.title, study.report.claims) for study in studies])
+    tables = [_table(part) for part in parts if isinstance(part, Table)]
+    return {"summary": _paragraphs(parts), "tables": tables} if parts else None
 
 
-def _paragraph(text: str) -> tuple[str, list[str]]:
-    """A sentence and the points that are indented below it."""
-    lines = [printable(line) for line in text.split("\n")]
-    points = [line.strip() for line in lines if line.startswith("  ")]
-    return "\n".join(line for line in lines if not line.startswith("  ")), points
+def _paragraphs(parts: Report) -> list[tuple[str, list[str]]]:
+    """The sentences of a report, each with the list below it."""
+    found = []
+    for part in parts:
+        if isinstance(part, Points):
+            found.append((printable(part.lead, "\n"), [printable(point) for point in part.points]))
+        elif isinstance(part, str):
+            found.append((printable(part, "\n"), []))
+    return found
 
 
-#: Characters from which a column of words gets room for several of them in a line.
+#: A column with longer cells is made wide enough for several words per line.
 _LONG = 40
 
 
 def _table(table: Table) -> dict[str, Any]:
-    """A table as the template takes it: each cell its text, what it is sorted by, and its shade."""
-    shades = _shades(table)
+    """A table as the template expects it: for each cell its text, the value to sort by, and its shade."""
+    shades = table_shades(table)
     rows = [
         [(text, _sort_value(value), shade) for text, value, shade in zip(texts, row, row_shades, strict=True)]
         for texts, row, row_shades in zip(table.texts(), table.rows, shades, strict=True)
@@ -207,28 +209,20 @@ def _table(table: Table) -> dict[str, Any]:
 
 
 def _sort_value(value: Any) -> float | str | None:
-    """A number for what is one, and for an estimate with its bounds; text for the rest."""
-    if isinstance(value, Interval):
+    """The number to sort a cell by: for an estimate with bounds, the estimate. Text for anything else."""
+    if isinstance(value, Summary):
+        value = value.interval.estimate
+    elif isinstance(value, Interval):
         value = value.estimate
+    elif isinstance(value, Convergence):
+        value = value.mean_epoch
+    elif isinstance(value, RankingEntry):
+        value = value.best_rank
     elif isinstance(value, tuple) and value:
         value = value[0]
     if value is None:
         return None
     return float(value) if isinstance(value, int | float) else str(value)
-
-
-def _shades(table: Table) -> list[list[int | None]]:
-    """0 for the lowest value of a heat map to ``_SHADES`` - 1 for the highest; one failure does not hide the rest."""
-    values = [value for row in table.rows for value in row[1:] if value is not None] if table.heat else []
-    if not values or min(values) == max(values):
-        return [[None] * len(row) for row in table.rows]
-    low = max(min(values), max(values) - _SPAN)
-    width = max(values) - low
-
-    def shade(value: float | None) -> int | None:
-        return None if value is None else max(0, min(int((value - low) / width * _SHADES), _SHADES - 1))
-
-    return [[None, *map(shade, row[1:])] for row in table.rows]
 
 
 def _figure(folder: Path, figure: Figure) -> dict[str, str]:
@@ -241,18 +235,18 @@ def _figure(folder: Path, figure: Figure) -> dict[str, str]:
 
 
 def _image(folder: Path, figure: Figure) -> str:
-    """A figure's file as a data URI: the drawing if there is one, else the photograph."""
+    """The file of a figure as a data URI: SVG if there is one, else PNG."""
     for suffix, kind in ((".svg", "svg+xml"), (".png", "png")):
         path = folder / f"{figure.name}{suffix}"
         if path.is_file():
             return f"data:image/{kind};base64,{base64.b64encode(files.read(path, _LONGEST)).decode()}"
     raise StoreError(
-        f"the figure {figure.name!r} is not in {folder}: remove {FIGURES_FILE} there and draw it anew"
+        f"the figure {figure.name!r} is not in {folder}: remove {FIGURES_FILE} there to draw it again"
     )
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """The facts of a manifest under names like packages.jax."""
+    """The entries of a manifest, with names such as packages.jax."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _flat(inner, f"{name}.{key}" if name else str(key))

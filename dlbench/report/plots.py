@@ -1,4 +1,4 @@
-"""Learning curves as plain data: what is drawn, not how."""
+"""Learning curves as data; :mod:`dlbench.report.terminal_plots` draws them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dlbench.analysis.configurations import axes_of, configurations
+from dlbench.analysis.configurations import axes_of, best_first, configurations
 from dlbench.report.studies import heat_maps
 from dlbench.report.tables import Table
 from dlbench.storage.results import StudyRecord, TrialResult
 
-#: More curves than this cannot be told apart in one drawing.
+#: More curves than this cannot be distinguished in one plot.
 MAX_CURVES = 8
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of a plot: its name, and a value for each epoch from the first; ``nan`` where there is none."""
+    """A line of a plot: its name, and one value per epoch from the first; ``nan`` for a missing one."""
 
     name: str
     values: tuple[float, ...]
@@ -29,10 +29,10 @@ class Plot:
     """Curves over epochs.
 
     Attributes:
-        title: stands above the plot.
+        title: shown above the plot.
         curves: the lines, in the order of the legend.
-        caption: stands below it.
-        percent: whether the values are shown as percent.
+        caption: shown below the plot.
+        percent: whether the values are shown in percent.
     """
 
     title: str
@@ -42,14 +42,14 @@ class Plot:
 
 
 def plots_report(result: StudyRecord) -> list[Plot | Table | str]:
-    """Learning curves, a configuration each, and the heat maps of a study: what a terminal draws."""
+    """The learning curves of a study, one per configuration, and its heat maps."""
     found = configurations(result.trials)
     groups = [group for group in found if any(trial.history for trial in group.trials)]
     if not groups:
         return ["No epoch is recorded, so there is nothing to draw."]
     axes, shown = axes_of(result.trials), groups[:MAX_CURVES]
     seeds = max(len(group.trials) for group in shown)
-    caption = f"Means over seeds ({seeds} at most), as far as they were trained." if seeds > 1 else ""
+    caption = f"Means over seeds ({seeds} at most) at each epoch that was trained." if seeds > 1 else ""
     if len(groups) > len(shown):
         caption += (
             f" The first {len(shown)} of {len(groups):,} configurations; filter or sort trials to see others."
@@ -57,17 +57,17 @@ def plots_report(result: StudyRecord) -> list[Plot | Table | str]:
     plots = [
         Plot(
             title,
-            tuple(Curve(group.label(axes), _mean_curve(group.trials, figure)) for group in shown),
+            tuple(Curve(group.label(axes), _mean_curve(group.trials, name)) for group in shown),
             caption.strip(),
-            percent=figure == "val_accuracy",
+            percent=name == "val_accuracy",
         )
-        for title, figure in (("Validation accuracy %", "val_accuracy"), ("Training loss", "train_loss"))
+        for title, name in (("Validation accuracy %", "val_accuracy"), ("Training loss", "train_loss"))
     ]
-    return [*plots, *heat_maps(sorted(found, key=lambda group: group.merit), axes)]
+    return [*plots, *heat_maps(best_first(found), axes)]
 
 
-def _mean_curve(trials: Sequence[TrialResult], figure: str) -> tuple[float, ...]:
-    """The mean over trials at each epoch that one of them reached; where one is not finite, none."""
+def _mean_curve(trials: Sequence[TrialResult], name: str) -> tuple[float, ...]:
+    """The mean over trials at each epoch that any of them reached; ``nan`` where a value is not finite."""
     longest = max(len(trial.history) for trial in trials)
-    values = ([getattr(t.history[n], figure) for t in trials if len(t.history) > n] for n in range(longest))
+    values = ([getattr(t.history[n], name) for t in trials if len(t.history) > n] for n in range(longest))
     return tuple(statistics.fmean(at) if all(map(math.isfinite, at)) else math.nan for at in values)

@@ -19,14 +19,18 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
-_QUIET_S = 20.0
+#: Without a bar, a line is printed at most this often.
+_LINE_S = 20.0
 
 
 class StudyProgress:
-    """Follows a study: a bar on a terminal, a line now and then elsewhere, nothing when quiet.
+    """Shows the progress of a study: a bar in a terminal, otherwise a line every 20 seconds.
 
-    The bar moves by estimated cost, not by trials, so that the time left means something while large and
-    small networks are trained side by side.
+    The bar advances by estimated cost instead of by trials, so that the remaining time is useful when large and small
+    networks are trained side by side.
+
+    Args:
+        quiet: show nothing.
     """
 
     def __init__(self, quiet: bool = False) -> None:
@@ -37,7 +41,7 @@ class StudyProgress:
         self._epochs: dict[str, int] = {}
         self._last_accuracy = ""
         self._plan: Plan | None = None
-        self._start = self._told = time.monotonic()
+        self._start = self._shown_at = time.monotonic()
 
     def __enter__(self) -> Self:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -67,7 +71,7 @@ class StudyProgress:
             self._bar.stop()
 
     def __call__(self, event: Plan | messages.AnyEvent) -> None:
-        """Take in what happened."""
+        """Update the display with an event."""
         from dlbench.execution import messages
 
         match event:
@@ -88,7 +92,7 @@ class StudyProgress:
                 self._epochs[event.trial_id] = self._whole[event.trial_id]
             case plan:
                 self._begin(plan)
-        self._tell()
+        self._show()
 
     def _begin(self, plan: Plan) -> None:
         self._plan = plan
@@ -103,12 +107,12 @@ class StudyProgress:
                 f"{count(len(plan.missing), 'trial')} to train, about {duration(plan.estimate_s)}; {plan.folder}"
             )
 
-    def _tell(self) -> None:
+    def _show(self) -> None:
         done, whole = sum(self._epochs.values()), sum(self._whole.values())
         words = f"{self.finished}/{self.total} trials, {done}/{whole} epochs{self._last_accuracy}"
         if self._bar is not None:
             cost = sum(epochs * self._cost[trial_id] for trial_id, epochs in self._epochs.items())
             self._bar.update(self._task, description=words, completed=cost)
-        elif not self._quiet and time.monotonic() - self._told > _QUIET_S:
-            self._told = time.monotonic()
-            self._console.print(f"{words}, {duration(self._told - self._start)}")
+        elif not self._quiet and time.monotonic() - self._shown_at > _LINE_S:
+            self._shown_at = time.monotonic()
+            self._console.print(f"{words}, {duration(self._shown_at - self._start)}")

@@ -1,89 +1,77 @@
-"""The configuration that a grid chose, and how much that choice is worth, in words."""
+"""The configuration that a grid selected, and how well the data support the selection, in words."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from dlbench.analysis.configurations import Configuration
-from dlbench.report.outlook import seeds_to_settle
-from dlbench.report.tables import percent, plus_minus, within
-from dlbench.stats import mean_interval, ranking, selection_estimate
-
-#: More configurations than this are not tested: no number of seeds settles thousands of comparisons.
-MAX_RANKED = 50
-#: Nor are more than this resampled: it would take gigabytes.
-MAX_RESAMPLED = 1000
-_CHOSEN_BY = "best_val_accuracy"
+from dlbench.analysis.selection import MAX_RANKED, GridSelection, Separation, Stability
+from dlbench.report.outlook import seeds_in_words
+from dlbench.report.tables import Report, percent, plus_minus, within
 
 
-def selection(groups: Sequence[Configuration], axes: Sequence[str]) -> list[str]:
-    """The first configuration by validation accuracy, its test accuracy, and whether others are told from it.
+def selection_report(found: GridSelection | None, axes: Sequence[str]) -> Report:
+    """The selected configuration with its test accuracy, and whether it is significantly better than the others.
 
     Args:
-        groups: the configurations, in the order of their validation accuracy.
-        axes: the fields that tell them apart.
+        found: the selection; ``None`` if no trial completed.
+        axes: the fields that distinguish the configurations.
     """
-    groups = [group for group in groups if group.complete]
-    if not groups:
-        return ["No trial completed, so none is the best."]
-    first = groups[0]
-    said = [f"Highest validation accuracy: {first.label(axes)} ({_figures(first)})."]
-    if len(groups) > 1:
-        said.append(
-            f"It was chosen from {len(groups):,} by that accuracy, which therefore flatters it; its test accuracy "
-            "does not: those images took no part in the choice."
-        )
-        said += _support(groups, axes)
-    return said
+    if found is None:
+        return ["No trial completed, so no configuration is selected."]
+    best = f"Highest validation accuracy: {found.selected.label(axes)} ({_accuracies(found.selected)})."
+    if found.second is None:
+        return [best]
+    biased = (
+        f"It was selected from {found.num_candidates:,} configurations by this accuracy, which is therefore biased "
+        "upwards. Its test accuracy is not: the test images took no part in the selection."
+    )
+    if not found.has_replicates:
+        alone = "One seed cannot show how much of its lead is due to chance; train each configuration with several."
+        return [best, biased, alone]
+    said: Report = [best, biased, _tests(found.separation)]
+    if found.separation and found.separation.outlook:
+        names = {"0": "it", "1": found.second.label(axes)}
+        said.append(seeds_in_words([found.separation.outlook], names))
+    return [*said, *([_bootstrap(found.stability)] if found.stability else [])]
 
 
-def _figures(group: Configuration) -> str:
-    """Validation and test accuracy with intervals: over seeds, or for one trial over its test images."""
+def _accuracies(group: Configuration) -> str:
+    """Validation and test accuracy with intervals over seeds; of one trial, over its test images."""
     if len(group.complete) == 1:
         (trial,) = group.complete
         assert trial.test_accuracy_bounds
         assert trial.best_val_accuracy is not None
-        tested = within(trial.test_accuracy_bounds)
-        return f"{percent(trial.best_val_accuracy)} %; test accuracy {tested} %"
-    validation, test = (
-        plus_minus(mean_interval(group.by_seed(figure).values())) for figure in (_CHOSEN_BY, "test_accuracy")
+        return f"{percent(trial.best_val_accuracy)} %; test accuracy {within(trial.test_accuracy_bounds)} %"
+    validation, test = group.summary("val/accuracy"), group.summary("test/accuracy")
+    assert validation
+    assert test
+    return (
+        f"{plus_minus(validation)} % over {len(validation.values)} seeds; test accuracy {plus_minus(test)} %"
     )
-    return f"{validation} % over {len(group.complete)} seeds; test accuracy {test} %"
 
 
-def _support(groups: Sequence[Configuration], axes: Sequence[str]) -> list[str]:
-    """How many the seeds tell from the first, how many seeds would, and whether others would choose it."""
-    if any(len(group.complete) < 2 for group in groups):
-        return ["One seed cannot show how much of its lead is chance; several seeds can."]
-    measured = {str(number): group.by_seed(_CHOSEN_BY) for number, group in enumerate(groups)}
-    if len(groups) > MAX_RANKED:
-        tested = [
-            f"More than {MAX_RANKED} are not tested against each other. That it is the best is not shown."
-        ]
-    else:
-        ranked = ranking(measured)
-        pairs = [pair for pair in ranked.comparisons if "0" in (pair.a, pair.b)]
-        settled = sum(pair.supported for pair in pairs)
-        amount = "all" if settled == len(pairs) else settled or "none"
-        tested = [
-            f"Of the other {len(pairs)}, these seeds tell {amount} from it "
-            "(paired t tests, Holm's correction, 5 %)."
-            + ("" if settled == len(pairs) else " That it is the best is not shown.")
-        ]
-        if outlook := seeds_to_settle(ranked, "0", ["1"], {"0": "it", "1": groups[1].label(axes)}):
-            tested.append(outlook)
-    return [*tested, *_stability(measured)]
+def _tests(separation: Separation | None) -> str:
+    open_question = "The data do not show that it is the best."
+    if separation is None:
+        return f"More than {MAX_RANKED} configurations are not tested against each other. {open_question}"
+    others, better = separation.num_others, separation.num_separated
+    than = f"each of the other {others}" if others > 1 else "the other one"
+    if not separation.is_complete:
+        than = f"{better or 'none'} of the other {others}" if others > 1 else ""
+    tests = "paired t tests, Holm's correction, 5 %"
+    if not than:
+        return f"It is not significantly better than the other one ({tests}). {open_question}"
+    found = f"It is significantly better than {than} ({tests})."
+    return found if separation.is_complete else f"{found} {open_question}"
 
 
-def _stability(measured: dict[str, dict[tuple[int, int], float]]) -> list[str]:
-    """In what part of resamples of the seeds the first comes first."""
-    shared = set.intersection(*(set(group) for group in measured.values()))
-    if len(shared) < 2 or len(measured) > MAX_RESAMPLED:
-        return []
-    estimate = selection_estimate(measured, num_resamples=2000)
-    if estimate.selected != "0":
-        return [f"On the {len(shared)} seeds that all completed, another one comes first."]
-    return [
-        f"Other seeds would have chosen it in {100 * estimate.probability_first:.0f} % of resamples (a bootstrap of "
-        f"{estimate.n} seeds; so few flatter it)."
-    ]
+def _bootstrap(stability: Stability) -> str:
+    if stability.share is None:
+        return (
+            f"On the {stability.num_seeds} seeds that all configurations completed, another one comes first."
+        )
+    return (
+        f"In {100 * stability.share:.0f} % of bootstrap samples of the {stability.num_seeds} seeds it is selected "
+        "again; with few seeds, this share is too high."
+    )

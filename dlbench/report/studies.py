@@ -1,23 +1,34 @@
-"""The reports of one trial and of a grid, and what every report ends with."""
+"""The report of a study: what was found, by its design, and what every report ends with."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
+from dlbench.analysis.comparison import compare_models
 from dlbench.analysis.configurations import (
     REPLICATES,
     Configuration,
     Plane,
     axes_of,
+    best_first,
     common,
     configurations,
     planes,
     tally,
 )
+from dlbench.analysis.convergence import converged_epoch
+from dlbench.analysis.same_images import compare_on_same_images
+from dlbench.analysis.selection import select
 from dlbench.records import TrialStatus
-from dlbench.report.comparison import comparison_record, comparison_report
-from dlbench.report.selection import selection
+from dlbench.report.comparison import (
+    comparison_conclusions,
+    comparison_record,
+    comparison_table,
+    same_images_report,
+)
+from dlbench.report.selection import selection_report
 from dlbench.report.tables import (
     Column,
     Made,
@@ -27,49 +38,106 @@ from dlbench.report.tables import (
     duration,
     field_column,
     listed,
+    means_note,
     percent,
     plus_minus,
     tenth,
     thousands,
     within,
 )
+from dlbench.report.verdicts import ClaimsReport
 from dlbench.spec.naming import field_title, setting
 from dlbench.storage.results import StudyRecord, TrialResult
 
-#: The title of the table that a grid of single trials ends with.
-BY_ACCURACY = "Trials by validation accuracy"
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
-def study_report(result: StudyRecord) -> Report:
-    """What a study's command prints: what was found, and where it lies."""
-    return [*findings(result), *([*times_report(result), _where(result)] if result.trials else [])]
+@dataclass(frozen=True, kw_only=True)
+class StudyReport:
+    """The report of a study, part by part.
+
+    Attributes:
+        claims: the claims that the study tests, and their verdicts; ``None`` if it tests none.
+        trials: one row per trial; ``None`` where the findings show the trials in groups.
+        findings: the tables and sentences that answer the study's question.
+        same_images: networks compared on the same test images.
+        variation: the variation by source of randomness.
+        protocols: validation against test accuracy.
+        times: how the workers spent their time.
+        origin: where the results are, or what they were computed on.
+    """
+
+    claims: ClaimsReport | None = None
+    trials: Table | None = None
+    findings: Report
+    same_images: Report = field(default_factory=list)
+    variation: Report = field(default_factory=list)
+    protocols: Report = field(default_factory=list)
+    times: Report = field(default_factory=list)
+    origin: Report = field(default_factory=list)
+
+    @property
+    def parts(self) -> Report:
+        """All parts, in the order in which they are shown."""
+        return [
+            *(self.claims.parts if self.claims else []),
+            *([self.trials] if self.trials else []),
+            *self.findings,
+            *self.same_images,
+            *self.variation,
+            *self.protocols,
+            *self.times,
+            *self.origin,
+        ]
 
 
-def findings(result: StudyRecord) -> Report:
-    """What was found, by the design of the study."""
+def study_report(result: StudyRecord, answers: Mapping[str, NDArray[np.bool_]] | None = None) -> StudyReport:
+    """What was found, how long it took, and where the results are.
+
+    Args:
+        result: the study.
+        answers: by trial id, whether each test image was classified correctly. If given, a comparison of models
+            also compares their networks image by image.
+    """
     if not result.trials:
-        return ["No trials."]
+        return StudyReport(findings=["No trials."])
+    trials, same_images = None, []
     if result.spec.design == "comparison":
-        parts = comparison_report(result)
+        comparison, looks = compare_models(result), result.spec.looks
+        findings = [comparison_table(comparison), *comparison_conclusions(comparison, looks)]
+        same_images = same_images_report(compare_on_same_images(comparison, answers or {}))
     elif len(result.trials) == 1:
-        parts = _single(result.trials[0])
+        findings = _single(result.trials[0])
     else:
-        parts = _grid(result.trials)
-    return [*parts, *_left_out(result.trials)]
+        trials, findings = _grid(result.trials)
+    return StudyReport(
+        trials=trials,
+        findings=[*findings, *_left_out(result.trials)],
+        same_images=same_images,
+        times=times_report(result),
+        origin=[_where(result)],
+    )
 
 
 def study_record(result: StudyRecord, chosen: bool = False) -> dict[str, Any]:
-    """The same as a record for JSON; of a comparison with what may be concluded, unless its trials were chosen."""
-    judged = result.spec.design == "comparison" and not chosen
-    return {
-        "study": result.summary(),
-        "trials": Made(result.trials, TrialResult.to_dict),
-        **({"comparison": comparison_record(result)} if judged else {}),
-    }
+    """A study as a record for JSON.
+
+    Args:
+        result: the study.
+        chosen: whether its trials were chosen by their results. Then nothing may be concluded from a comparison,
+            and the record has no conclusions.
+    """
+    concludes = result.spec.design == "comparison" and not chosen
+    conclusions = (
+        {"comparison": comparison_record(compare_models(result), result.spec.looks)} if concludes else {}
+    )
+    return {"study": result.summary(), "trials": Made(result.trials, TrialResult.to_dict), **conclusions}
 
 
 def trial_table(trials: Sequence[TrialResult], title: str = "Trials") -> Table:
-    """One row a trial, in the order given."""
+    """One row per trial, in the order given."""
     status = Column("status", "status", lambda status: str(status).lower(), left=True)
     axes = axes_of(trials, without=())
     columns = (
@@ -81,42 +149,41 @@ def trial_table(trials: Sequence[TrialResult], title: str = "Trials") -> Table:
         *([status] if any(trial.status is not TrialStatus.COMPLETE for trial in trials) else []),
         Column("id", "trial", left=True),
     )
-    rows = Made(trials, lambda trial: tuple(_figure(trial, column.key) for column in columns))
+    rows = Made(trials, lambda trial: tuple(_value(trial, column.key) for column in columns))
     return Table(
         title, columns, rows, f"{common(trials, axes)}. Test accuracy with its 95 % Wilson interval."
     )
 
 
-def _figure(trial: TrialResult, key: str) -> Any:
+def _value(trial: TrialResult, key: str) -> Any:
     return trial.test_accuracy_bounds if key == "test_accuracy" else trial.value(key)
 
 
-# One trial.
-
-
 def _single(trial: TrialResult) -> Report:
-    figures: list[tuple[str, Any, Callable[[Any], str]]] = [
+    """The epochs of one trial, and its metrics."""
+    convergence = converged_epoch(trial) or "not reached before the last epoch"
+    values: list[tuple[str, Any, Callable[[Any], str]]] = [
         ("validation accuracy %", trial.best_val_accuracy, percent),
         ("at epoch", trial.best_epoch, str),
-        ("test accuracy % [95 %]", _figure(trial, "test_accuracy"), within),
+        ("test accuracy % [95 %]", trial.test_accuracy_bounds, within),
         ("test accuracy %, augmented images", trial.test_accuracy_augmented, percent),
         ("test loss", trial.test_loss, _four),
         ("macro precision %", trial.macro_precision, percent),
         ("macro recall %", trial.macro_recall, percent),
         ("macro F1 %", trial.macro_f1, percent),
-        ("ROC-AUC, one against rest", trial.roc_auc, _four),
-        ("convergence epoch", trial.convergence_epoch, str),
+        ("ROC-AUC, one class against the rest", trial.roc_auc, _four),
+        ("convergence epoch", None if trial.convergence_epoch is None else convergence, str),
         ("parameters", trial.num_params, thousands),
         ("training time", trial.train_time_s, duration),
         ("compile time", trial.compile_time_s, duration),
-        ("compile time, the program alone", trial.compile_time_alone_s, duration),
+        ("compile time of the program alone", trial.compile_time_alone_s, duration),
         ("evaluation time", trial.eval_time_s, duration),
         ("images per second", trial.images_per_s, lambda value: f"{value:,.0f}"),
         ("status", trial.status, lambda status: str(status).lower()),
         ("trial", trial.id, str),
     ]
-    rows = tuple((name, text(value)) for name, value, text in figures if value is not None)
-    columns = (Column("figure", "", left=True), Column("value", "", left=True))
+    rows = tuple((name, text(value)) for name, value, text in values if value is not None)
+    columns = (Column("metric", "", left=True), Column("value", "", left=True))
     return [_epochs(trial), Table("Result", columns, rows, f"{common([trial])}.")]
 
 
@@ -135,18 +202,15 @@ def _four(value: float) -> str:
     return f"{value:.4f}"
 
 
-# A grid.
-
-
-def _grid(trials: Sequence[TrialResult]) -> Report:
-    groups = sorted(configurations(trials), key=lambda group: group.merit)
+def _grid(trials: Sequence[TrialResult]) -> tuple[Table | None, Report]:
+    """The table of single trials, unless they are shown by configuration; and what was found."""
+    groups = best_first(configurations(trials))
     varied = axes_of(trials, without=())
     axes = [name for name in varied if name not in REPLICATES]
+    said = [*heat_maps(groups, axes), *selection_report(select(groups), axes)]
     if all(len(group.trials) == 1 for group in groups):
-        table = trial_table([group.trials[0] for group in groups], BY_ACCURACY)
-    else:
-        table = _configuration_table(groups, axes, common(trials, varied))
-    return [table, *heat_maps(groups, axes), *selection(groups, axes)]
+        return trial_table([group.trials[0] for group in groups], "Trials by validation accuracy"), said
+    return None, [_configuration_table(groups, axes, common(trials, varied)), *said]
 
 
 def _configuration_table(groups: Sequence[Configuration], axes: Sequence[str], shared: str) -> Table:
@@ -158,27 +222,25 @@ def _configuration_table(groups: Sequence[Configuration], axes: Sequence[str], s
         Column("train_time_s", "time s", tenth),
         Column("seeds", "seeds"),
     )
+    validated = [group.summary("val/accuracy") for group in groups]
+    tested = [group.summary("test/accuracy") for group in groups]
     rows = tuple(
         (
-            *(_value(group, name) for name in axes),
-            group.interval("best_val_accuracy"),
-            group.interval("test_accuracy"),
+            *(getattr(group.spec, name) for name in axes),
+            validation,
+            test,
             group.mean("best_epoch"),
             group.mean("train_time_s"),
             tally(group),
         )
-        for group in groups
+        for group, validation, test in zip(groups, validated, tested, strict=True)
     )
-    caption = f"{shared}. Means over seeds ± their 95 % Student t intervals."
+    caption = f"{shared}. {means_note([*validated, *tested])}"
     return Table("Configurations by validation accuracy", columns, rows, caption)
 
 
-def _value(group: Configuration, name: str) -> Any:
-    return getattr(group.spec, name)
-
-
 def heat_maps(groups: Iterable[Configuration], axes: Sequence[str]) -> list[Table]:
-    """Validation accuracy over two numeric axes, once for each combination of the others, in the order given."""
+    """Validation accuracy over two numeric axes: one table per combination of the other axes, in the order given."""
     return list(map(_heat_map, planes(groups, axes)))
 
 
@@ -186,39 +248,35 @@ def _heat_map(plane: Plane) -> Table:
     down, across = plane.down, plane.across
     columns = [Column(down, f"{field_title(down)} \\ {field_title(across)}", lambda v: setting(down, v))]
     columns += [Column(f"{across}={value}", setting(across, value), percent) for value in plane.acrosses]
-    means = {place: group.mean("best_val_accuracy") for place, group in plane.cells.items()}
+    means = {place: group.mean("val/accuracy") for place, group in plane.cells.items()}
     rows = tuple((first, *(means.get((first, second)) for second in plane.acrosses)) for first in plane.downs)
     title = f"Validation accuracy %, {field_title(down)} by {field_title(across)}"
     return Table(f"{title}: {plane.label}" if plane.label else title, tuple(columns), rows, heat=True)
 
 
-# What every report ends with.
-
-
-def _left_out(trials: Sequence[TrialResult]) -> list[str]:
-    """The trials without a result, and that they are missing above."""
-    tally = [
-        f"{sum(trial.status is status for trial in trials)} {status.lower()}"
+def _left_out(trials: Sequence[TrialResult]) -> Report:
+    """How many trials did not complete, by status."""
+    numbers = {
+        status: sum(trial.status is status for trial in trials)
         for status in TrialStatus
-        if status is not TrialStatus.COMPLETE and any(trial.status is status for trial in trials)
-    ]
-    return (
-        [f"Of {count(len(trials), 'trial')}, {listed(tally)}: left out of means and comparisons."]
-        if tally
-        else []
-    )
-
-
-def times_report(result: StudyRecord) -> list[str]:
-    """What the workers' time went into; nothing where that was not recorded."""
-    whole = sum(result.times.values())
-    if not whole:
+        if status is not TrialStatus.COMPLETE
+    }
+    words = [f"{number} {status.lower()}" for status, number in numbers.items() if number]
+    if not words:
         return []
-    shares = ", ".join(f"{result.times.get(kind, 0.0) / whole:.0%} {name}" for kind, name in _WORDS.items())
-    return [f"Workers' time, {duration(whole)}: {shares.replace('%', ' %')}."]
+    return [f"Of {count(len(trials), 'trial')}, {listed(words)}: left out of means and comparisons."]
 
 
-#: The kinds of time, in the words of a report.
+def times_report(result: StudyRecord) -> Report:
+    """How the workers spent their time; empty where that was not recorded."""
+    total = sum(result.times.values())
+    if not total:
+        return []
+    shares = ", ".join(f"{result.times.get(kind, 0.0) / total:.0%} {name}" for kind, name in _WORDS.items())
+    return [f"Workers' time, {duration(total)}: {shares.replace('%', ' %')}."]
+
+
+#: The kinds of time in words.
 _WORDS = {
     "train": "training",
     "eval": "evaluation",

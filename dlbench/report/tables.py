@@ -1,19 +1,19 @@
-"""The table that every output is made of, and how numbers are written in it."""
+"""The parts that reports are made of, tables and sentences, and the format of the numbers in them."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dlbench.analysis.configurations import Summary
+from dlbench.analysis.convergence import Convergence
 from dlbench.errors import printable
 from dlbench.spec.naming import field_title, setting
-from dlbench.stats import Interval
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Column:
 
     Attributes:
         key: its name in CSV.
-        title: its name for people.
-        text: writes one of its values.
-        left: whether it is aligned to the left, as words are; numbers are not.
+        title: its heading.
+        text: formats one of its values.
+        left: whether it is aligned to the left, as words are, instead of to the right, as numbers are.
     """
 
     key: str
@@ -34,11 +34,11 @@ class Column:
 
 
 class Made(Sequence[Any]):
-    """A sequence whose items are made when they are read, from others: of ten thousand, few are drawn.
+    """A sequence that computes its items when they are read. Of ten thousand rows, a terminal shows few.
 
     Args:
-        source: what they are made from.
-        make: makes one.
+        source: the items to compute from.
+        make: computes one item.
     """
 
     def __init__(self, source: Sequence[Any], make: Callable[[Any], Any]) -> None:
@@ -55,14 +55,14 @@ class Made(Sequence[Any]):
 
 @dataclass(frozen=True)
 class Table:
-    """Values in rows, with what it takes to write them.
+    """Rows of values, and how to format them.
 
     Attributes:
-        title: stands above the table.
+        title: shown above the table.
         columns: one for each value of a row.
-        rows: raw values; ``None`` where there is none.
-        caption: stands below the table.
-        heat: whether the cells after the first of each row may be shaded by their values.
+        rows: the values, not formatted; ``None`` for a missing one.
+        caption: shown below the table.
+        heat: whether the table is a heat map: every cell but the first of each row is shaded by its value.
     """
 
     title: str
@@ -72,7 +72,7 @@ class Table:
     heat: bool = False
 
     def texts(self) -> list[list[str]]:
-        """The cells as they are shown; "-" where there is no value."""
+        """The formatted cells; "-" for a missing value."""
         return [
             [
                 "-" if value is None else printable(column.text(value))
@@ -82,7 +82,7 @@ class Table:
         ]
 
     def to_markdown(self) -> str:
-        """A Markdown table."""
+        """The table in Markdown."""
         lines = [[column.title for column in self.columns]]
         lines.append([":--" if column.left else "--:" for column in self.columns])
         lines += [[escaped(text).replace("|", "\\|") for text in row] for row in self.texts()]
@@ -92,7 +92,7 @@ class Table:
         )
 
     def to_csv(self) -> str:
-        """Raw values under their keys; empty where there is none, JSON where there are several.
+        """The values in CSV, with keys as headings: a missing value is empty, a list or mapping is JSON.
 
         Text that a spreadsheet or a terminal would act on is written so that it does not: see :func:`to_cell`.
         """
@@ -106,19 +106,37 @@ class Table:
         return text.getvalue()
 
 
-Report = list[Table | str]
+@dataclass(frozen=True)
+class Points:
+    """A sentence and a list of points below it.
+
+    Attributes:
+        lead: the sentence.
+        points: the points.
+    """
+
+    lead: str
+    points: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join([self.lead, *(f"  {point}" for point in self.points)])
+
+    def to_markdown(self) -> str:
+        """The sentence and the list in Markdown."""
+        return "\n".join([escaped(self.lead), *(f"- {escaped(point)}" for point in self.points)])
+
+
+#: Tables, sentences and lists, in the order in which they are shown.
+Report = list[Table | Points | str]
 
 
 def to_markdown(report: Report) -> str:
     """A report as Markdown."""
-    return "\n\n".join(
-        escaped(part).replace("\n  ", "\n- ") if isinstance(part, str) else part.to_markdown()
-        for part in report
-    )
+    return "\n\n".join(escaped(part) if isinstance(part, str) else part.to_markdown() for part in report)
 
 
 def escaped(text: str) -> str:
-    """Text without HTML, links and images: what begins one is shown as itself."""
+    """Text with the characters escaped that would begin HTML, a link or an image."""
     text = text.replace("&", "&amp;").replace("<", "&lt;")
     text = _LINK_TEXT_ENDS.sub("&#93;", text)
     return _ADDRESS.sub(lambda found: f"&#{ord(found[0])};", text)
@@ -127,7 +145,7 @@ def escaped(text: str) -> str:
 #: The end of a link's text; the beginning of what is made a link without being marked as one.
 _LINK_TEXT_ENDS = re.compile(r"\](?=[(\[:])")
 _ADDRESS = re.compile(r":(?=//)|(?<=mailto):|(?<=xmpp):|(?<=www)\.", re.IGNORECASE)
-#: What makes a cell a formula, behind any number of the marks that say it is none.
+#: What makes a cell a formula, after any number of apostrophes, which mark text.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
@@ -144,10 +162,10 @@ def to_cell(value: Any) -> Any:
 
 
 def from_cell(cell: str) -> str:
-    """The text that :func:`to_cell` made a cell of.
+    """The text of a cell that :func:`to_cell` has written.
 
     Raises:
-        ValueError: it made none such.
+        ValueError: it is not such a cell.
     """
     if cell.startswith('"'):
         return str(json.loads(cell))
@@ -159,10 +177,44 @@ def percent(value: float) -> str:
     return f"{100 * value:.2f}"
 
 
-def plus_minus(interval: Interval) -> str:
-    """97.40 ± 0.31; the mean alone where one value leaves the interval open."""
-    half = (interval.high - interval.low) / 2
-    return percent(interval.estimate) + ("" if math.isnan(half) else f" ± {100 * half:.2f}")
+def plus_minus(summary: Summary) -> str:
+    """97.40 ± 0.31, or the values of fewer than three seeds: 97.10, 97.70."""
+    if not summary.has_interval:
+        return ", ".join(map(percent, summary.values))
+    interval = summary.interval
+    return f"{percent(interval.estimate)} ± {100 * (interval.high - interval.low) / 2:.2f}"
+
+
+def signed(summary: Summary) -> str:
+    """+0.80 [+0.68, +0.92], or the values of fewer than three seeds: +0.70, +0.90."""
+    if not summary.has_interval:
+        return ", ".join(map(_signed, summary.values))
+    interval = summary.interval
+    return f"{_signed(interval.estimate)} [{_signed(interval.low)}, {_signed(interval.high)}]"
+
+
+def _signed(value: float) -> str:
+    return f"{100 * value + 0.0:+.2f}"
+
+
+def means_note(summaries: Sequence[Summary | None], confidence: float = 0.95) -> str:
+    """What a caption says of the summaries in its table: which are means with intervals, and which are values."""
+    known = [summary for summary in summaries if summary is not None]
+    if not any(summary.has_interval for summary in known):
+        return "The value of each seed."
+    note = f"Means over seeds ± their {level(confidence)} Student t intervals"
+    few = any(not summary.has_interval for summary in known)
+    return f"{note}; the values themselves where there are fewer than three." if few else f"{note}."
+
+
+def converged(value: Convergence) -> str:
+    """12.3; "12.3, reached by 3 of 5"; "not reached"."""
+    if value.mean_epoch is None:
+        return "not reached"
+    some = value.num_converged < value.num_trials
+    return tenth(value.mean_epoch) + (
+        f", reached by {value.num_converged} of {value.num_trials}" if some else ""
+    )
 
 
 def level(value: float) -> str:
@@ -205,7 +257,7 @@ def listed(names: list[str]) -> str:
 
 
 def field_column(name: str) -> Column:
-    """The column that shows a field of the trials."""
+    """A column for a field of the trials' specifications."""
     words = name in (
         "model",
         "model_args",

@@ -1,7 +1,7 @@
-"""What a terminal sees. The only module that imports rich.
+"""Output to the terminal.
 
-Data goes to standard output; progress and messages go to standard error. Where they are no terminal there
-are no colours, no bars and no line breaks at some assumed width.
+Data goes to standard output; progress and messages go to standard error. If a stream is not a terminal, there are no
+colours and no bars, and lines are not wrapped.
 """
 
 from __future__ import annotations
@@ -22,23 +22,33 @@ from rich.text import Text
 
 from dlbench.errors import printable
 from dlbench.execution import stderr
-from dlbench.report import Plot, Table, terminal_plots
+from dlbench.report import Plot, Points, Table, terminal_plots
+from dlbench.report.shades import table_shades
 
-#: Without a terminal, nothing is wrapped; lines of progress come at most this often.
+#: The width without a terminal: nothing is wrapped.
 _WIDE = 10_000
-#: Rows that are drawn of a table; nobody reads thousands, which take seconds to draw.
+#: Longer tables are cut off; thousands of rows take seconds to format.
 _LONG = 200
-#: Plots are at most this wide, and exactly this without a terminal.
+#: The width of plots at most; without a terminal, exactly.
 _PLOT_WIDTH = 100
-_SHADES = ("grey15", "grey23", "dark_green", "green4", "green3")
+#: The style of each shade of a heat map, from the lowest to the highest.
+_SHADES = (
+    "white on grey11",
+    "white on grey19",
+    "white on grey27",
+    "white on dark_green",
+    "white on green4",
+    "black on green3",
+    "black on chartreuse2",
+)
 
 
-def show(report: Sequence[Table | Plot | str], whole: str = "") -> None:
+def show(report: Sequence[Table | Plot | Points | str], whole: str = "") -> None:
     """Print a report to standard output.
 
     Args:
-        report: tables, plots and paragraphs.
-        whole: where the rows of a long table are that are not shown, as a sentence.
+        report: its parts.
+        whole: a sentence that says where to find the rows of a table that is cut off.
     """
     console = _console(sys.stdout)
     for number, part in enumerate(report):
@@ -56,7 +66,7 @@ def show(report: Sequence[Table | Plot | str], whole: str = "") -> None:
             if part.caption:
                 console.print(Text(printable(part.caption, "\n"), style="dim"))
         else:
-            console.print(Text(printable(part, "\n")))
+            console.print(Text(printable(str(part), "\n")))
 
 
 def _show_plot(console: Console, plot: Plot) -> None:
@@ -68,7 +78,7 @@ def _show_plot(console: Console, plot: Plot) -> None:
 
 
 def text(data: str) -> None:
-    """Print text to standard output as it is."""
+    """Print text to standard output unchanged, with a line break at its end."""
     sys.stdout.write(data if data.endswith("\n") else data + "\n")
 
 
@@ -78,7 +88,7 @@ def message(words: str) -> None:
 
 
 def waiting(words: str, quiet: bool = False) -> AbstractContextManager[object]:
-    """Say what is being done while it is, on a terminal."""
+    """Show what is being done while it takes time, if standard error is a terminal."""
     console = _console(_stderr())
     return nullcontext() if quiet or not console.is_terminal else console.status(words)
 
@@ -105,19 +115,14 @@ def _table(table: Table) -> RichTable:
     )
     for column in table.columns:
         drawn.add_column(column.title, justify="left" if column.left else "right", overflow="fold")
-    shade = _shades(table)
-    for cells, row in zip(table.texts(), table.rows, strict=True):
-        drawn.add_row(
-            *(
-                _Cell(cell, shade(value) if shade and number else "")
-                for number, (cell, value) in enumerate(zip(cells, row, strict=True))
-            )
-        )
+    for cells, shades in zip(table.texts(), table_shades(table), strict=True):
+        styles = ("" if shade is None else _SHADES[shade] for shade in shades)
+        drawn.add_row(*map(_Cell, cells, styles))
     return drawn
 
 
 class _Cell:
-    """A cell of a table: on one line where there is room, which rich draws in half the time that it takes to wrap."""
+    """A cell of a table. If it fits on one line, it is not passed to rich to wrap, which halves the time of a table."""
 
     def __init__(self, words: str, style: str) -> None:
         self._words, self._style, self._width = words, style, cell_len(words)
@@ -132,21 +137,3 @@ class _Cell:
         else:
             line = room + self._words if options.justify == "right" else self._words + room
             yield Segment(line, console.get_style(self._style))
-
-
-class _Shades:
-    """Background colours from the lowest to the highest value of a heat map."""
-
-    def __init__(self, values: list[float]) -> None:
-        self.low, self.high = min(values), max(values)
-
-    def __call__(self, value: float | None) -> str:
-        if value is None or self.low == self.high:
-            return ""
-        place = (value - self.low) / (self.high - self.low)
-        return f"on {_SHADES[min(int(place * len(_SHADES)), len(_SHADES) - 1)]}"
-
-
-def _shades(table: Table) -> _Shades | None:
-    values = [value for row in table.rows for value in row[1:] if value is not None] if table.heat else []
-    return _Shades(values) if values else None

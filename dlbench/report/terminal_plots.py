@@ -1,6 +1,6 @@
-"""Plots as text of a fixed width: lines in braille dots, each with a letter on its points. No rich.
+"""Plots as text: lines in braille dots, with a letter on the points of each line.
 
-The letters tell the lines apart where there is no colour.
+The letters distinguish the lines where there is no colour.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dlbench.errors import printable
 from dlbench.report import Plot
 
 HEIGHT = 14
-#: What the axes and their names take beside the drawing.
+#: Characters beside the plot for the axes and their titles.
 _MARGIN = 16 + len(" (epoch)")
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "red", "white", "bright_black")
 
@@ -21,9 +21,9 @@ def draw(plot: Plot, width: int, colours: bool) -> str:
     """A plot and its legend.
 
     Args:
-        plot: what to draw.
-        width: characters of a line, at most.
-        colours: whether lines may be in colours (ANSI escapes), where standard output is a terminal.
+        plot: the plot.
+        width: the maximum number of characters per line.
+        colours: whether to use colours (ANSI escapes), if standard output is a terminal.
     """
     import plotille
 
@@ -39,7 +39,7 @@ def draw(plot: Plot, width: int, colours: bool) -> str:
     low, high = min(known), max(known)
     room = (high - low) * 0.05 or 0.05 * abs(high) or 1.0
     last = max(longest, 2)
-    figure.set_x_limits(1, last + (last - 1) * 0.02)  # what lies on the very edge is not drawn
+    figure.set_x_limits(1, last + (last - 1) * 0.02)  # plotille does not draw points on the edge
     figure.set_y_limits(max(low - room, 0.0) if low >= 0 else low - room, high + room)
     digits = 1 if plot.percent else max(0, 2 - math.floor(math.log10(2 * room * 11)))
     figure.y_ticks_fkt = lambda value, _: f"{value:>9.{digits}f}"
@@ -49,17 +49,17 @@ def draw(plot: Plot, width: int, colours: bool) -> str:
             xs = [float(start + n) for n in range(len(values))]
             if longest <= figure.width // 3:
                 figure.plot(xs, values, lc=colour, marker=letter)
-            else:  # no room for a letter a point
+            else:  # no room for a letter on every point
                 figure.plot(xs, values, lc=colour)
                 figure.scatter(
                     xs[:: len(xs) // 8 or 1], values[:: len(xs) // 8 or 1], lc=colour, marker=letter
                 )
-    drawn = figure.show().partition("\n")[2]  # without the name of the vertical axis, which the title says
+    drawn = figure.show().partition("\n")[2]  # without the title of the vertical axis
     return f"{drawn}\n{_legend(plot, lines, colours, digits)}"
 
 
 def _runs(line: list[float]) -> list[tuple[int, list[float]]]:
-    """The stretches of finite values, with the epochs at which they begin."""
+    """Runs of consecutive finite values, each with its first epoch."""
     runs: list[tuple[int, list[float]]] = []
     for epoch, value in enumerate(line, start=1):
         if not math.isfinite(value):
@@ -72,7 +72,7 @@ def _runs(line: list[float]) -> list[tuple[int, list[float]]]:
 
 
 def _legend(plot: Plot, lines: list[list[float]], colours: bool, digits: int) -> str:
-    """A row a line: its letter, its name, and where it ended."""
+    """One row per line: its letter, its name, and its last value."""
     import plotille
 
     rows = []

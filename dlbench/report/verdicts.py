@@ -1,111 +1,162 @@
-"""What the trials of a study say of the claims that were made before it was run."""
+"""The verdicts on claims that were made before a study was run, as tables and words."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from dlbench.analysis.claims import ALPHA, Judgement, Verdict, judge
+from dlbench.analysis.claims import Judgement, Verdict
+from dlbench.analysis.outlook import has_interval
 from dlbench.report.tables import Column, Report, Table, count, listed
-from dlbench.spec.claims import Claim
-from dlbench.storage.results import TrialResult
 
-#: The title of a study's table of claims.
-CLAIMS = "Claims"
 #: Decimals of a difference, by its unit.
 _DECIMALS = {"points": 2, "nats": 4, "s": 2, "epochs": 1, "images/s": 0}
 #: Trials named on each side of a claim.
 _NAMED = 2
 
-CAPTION = (
-    "Difference: of the means, positive where it favours the claim, with its 95 % interval; of claims on variation, "
-    "of the mean distances from the median (Brown-Forsythe test). Effect size: in standard deviations of that "
-    "difference (Hedges). p: after Holm's correction over all claims of the study. Supported or reversed: "
-    "p ≤ {level:.2g}, in the claim's direction or against it. Every trial named can be trained again by its id."
+_CAPTION = (
+    "Difference: between the means, positive where it favours the claim, with its 95 % interval from three seeds on; "
+    "for claims about variation, between the mean distances from the median (Brown-Forsythe test). Effect size: the "
+    "difference in its standard deviations (Hedges). p: after Holm's correction over all claims of the study. "
+    "Supported or reversed: p ≤ {level:.2g}, in the direction of the claim or against it. Every trial named here can "
+    "be trained again by its id."
 )
 
 
-def claims_report(claims: Sequence[Claim], trials: Sequence[TrialResult], alpha: float = ALPHA) -> Report:
-    """A row a claim, and how many the trials support at a level; nothing where nothing was claimed."""
-    if not claims:
+@dataclass(frozen=True)
+class ClaimsReport:
+    """The claims of a study and their verdicts.
+
+    Attributes:
+        judgements: one per claim; at least one.
+        alpha: the level of the verdicts.
+    """
+
+    judgements: tuple[Judgement, ...]
+    alpha: float
+
+    @property
+    def table(self) -> Table:
+        """One row per claim."""
+        columns = (
+            Column("claim", "claim", left=True),
+            Column("verdict", "verdict", left=True),
+            Column("claimed", "claimed", _amount),
+            Column("difference", "difference [95 %]", _difference),
+            Column("counts", "seeds"),
+            Column("effect_size", "effect size", lambda value: f"{value:.2f}"),
+            Column("p_adjusted", "p", lambda value: f"{value:.2g}"),
+            Column("trials", "trials", left=True),
+        )
+        caption = _CAPTION.format(level=self.alpha) + _unconverged(self.judgements)
+        return Table("Claims", columns, tuple(map(_row, self.judgements)), caption)
+
+    @property
+    def parts(self) -> Report:
+        """The table, and how many claims the trials support."""
+        return [self.table, _tally(self.judgements)]
+
+
+def overview(studies: Sequence[tuple[str, ClaimsReport | None]]) -> Report:
+    """The claims of several studies in one table; empty if fewer than two made any.
+
+    Args:
+        studies: title of each study, and its claims; ``None`` if it made none.
+    """
+    found = [(title, claims) for title, claims in studies if claims is not None]
+    if len(found) < 2:
         return []
-    judged = judge(claims, trials, alpha)
     columns = (
+        Column("study", "study", left=True),
         Column("claim", "claim", left=True),
         Column("verdict", "verdict", left=True),
         Column("claimed", "claimed", _amount),
         Column("difference", "difference [95 %]", _difference),
         Column("counts", "seeds"),
-        Column("effect_size", "effect size", lambda value: f"{value:.2f}"),
         Column("p_adjusted", "p", lambda value: f"{value:.2g}"),
-        Column("trials", "trials", left=True),
     )
-    rows = tuple(map(_row, judged))
-    return [
-        Table(CLAIMS, columns, rows, CAPTION.format(level=alpha)),
-        _tally([str(each.verdict) for each in judged]),
-    ]
+    judgements = [(title, each) for title, claims in found for each in claims.judgements]
+    rows = tuple(
+        (
+            title,
+            _quoted(each),
+            str(each.verdict),
+            _claimed(each),
+            _measured(each),
+            _counts(each),
+            _p_value(each),
+        )
+        for title, each in judgements
+    )
+    caption = "The tables of the studies below have effect sizes and trials."
+    return [_tally([each for _, each in judgements]), Table("", columns, rows, caption)]
 
 
-def overview(studies: Sequence[tuple[str, Report]]) -> Report:
-    """The claims of several studies in one table, and how many hold; nothing where fewer than two made any.
-
-    Args:
-        studies: title and report of each.
-    """
-    tables = [
-        (title, part)
-        for title, report in studies
-        for part in report
-        if isinstance(part, Table) and part.title == CLAIMS
-    ]
-    if len(tables) < 2:
-        return []
-    keys = ("claim", "verdict", "claimed", "difference", "counts", "p_adjusted")
-    columns = {column.key: column for column in tables[0][1].columns}
-    rows = [
-        (title, *(dict(zip(columns, row, strict=True))[key] for key in keys))
-        for title, table in tables
-        for row in table.rows
-    ]
-    shown = (Column("study", "study", left=True), *(columns[key] for key in keys))
-    return [
-        _tally([row[2] for row in rows]),
-        Table("", shown, tuple(rows), "As each study's own table says."),
-    ]
+def _tally(judgements: Sequence[Judgement]) -> str:
+    numbers = [(verdict, sum(each.verdict is verdict for each in judgements)) for verdict in Verdict]
+    words = [f"{number} {'is' if number == 1 else 'are'} {verdict}" for verdict, number in numbers if number]
+    return f"Of {count(len(judgements), 'claim')}, {listed(words)}."
 
 
-def _tally(verdicts: Sequence[str]) -> str:
-    numbers = [(verdict, sum(each == verdict for each in verdicts)) for verdict in map(str, Verdict)]
-    said = [f"{number} {'is' if number == 1 else 'are'} {verdict}" for verdict, number in numbers if number]
-    return f"Of {count(len(verdicts), 'claim')}, {listed(said)}."
+def _unconverged(judgements: Sequence[Judgement]) -> str:
+    """How many trials did not converge, of those that claims about the convergence epoch compare."""
+    unconverged = frozenset[str]().union(*(each.unconverged_ids for each in judgements))
+    if not unconverged:
+        return ""
+    return (
+        f" Claims about the convergence epoch: {count(len(unconverged), 'trial')} did not converge before the last "
+        "epoch, which counts as theirs."
+    )
 
 
 def _row(judged: Judgement) -> tuple[Any, ...]:
-    claim, found = judged.claim, judged.comparison
-    unit, factor = claim.measure.unit, claim.measure.factor
-    measured = judged.verdict is not Verdict.UNMEASURED
-    first, second = judged.counts
+    found = judged.comparison
     ids = [" ".join(side[:_NAMED]) for side in judged.trial_ids if side]
-    difference = None
-    if found is not None:
-        bounds = (found.difference.estimate, found.difference.low, found.difference.high)
-        difference = (*(factor * value for value in bounds), unit)
     return (
-        f"“{claim.says}”",
+        _quoted(judged),
         str(judged.verdict),
-        None if claim.points is None else (claim.points, unit),
-        difference,
-        None if found is None else str(found.n) if _paired(judged) else f"{first} and {second}",
+        _claimed(judged),
+        _measured(judged),
+        _counts(judged),
         None if found is None or math.isnan(found.effect_size) else found.effect_size,
-        judged.p_adjusted if measured else None,
+        _p_value(judged),
         "; ".join(ids) or None,
     )
 
 
-def _paired(judged: Judgement) -> bool:
-    return judged.comparison is not None and judged.comparison.test in ("t", "wilcoxon")
+def _quoted(judged: Judgement) -> str:
+    return f"“{judged.claim.says}”"
+
+
+def _claimed(judged: Judgement) -> tuple[float, str] | None:
+    return None if judged.claim.points is None else (judged.claim.points, judged.claim.metric.unit)
+
+
+def _measured(judged: Judgement) -> tuple[float, float, float, str] | None:
+    """The difference and its bounds in the unit of the metric; the bounds are ``nan`` if there are too few seeds."""
+    found, metric = judged.comparison, judged.claim.metric
+    if found is None:
+        return None
+    low, high = (found.difference.low, found.difference.high) if has_interval(found) else (math.nan, math.nan)
+    return (
+        metric.factor * found.difference.estimate,
+        metric.factor * low,
+        metric.factor * high,
+        metric.unit,
+    )
+
+
+def _counts(judged: Judgement) -> str | None:
+    if judged.comparison is None:
+        return None
+    first, second = judged.counts
+    return str(judged.comparison.n) if judged.is_paired else f"{first} and {second}"
+
+
+def _p_value(judged: Judgement) -> float | None:
+    return None if judged.verdict is Verdict.UNMEASURED else judged.p_adjusted
 
 
 def _amount(value: tuple[float, str]) -> str:

@@ -1,13 +1,14 @@
-"""Claims: what is said of configurations before they are trained. No jax."""
+"""Claims: statements about configurations that are made before the trials are run. No jax."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dlbench.errors import ConfigError
 from dlbench.spec import parts
+from dlbench.spec.metrics import Metric, metric
 from dlbench.spec.registry import label, name_key
 from dlbench.spec.trial import PARTS, TrialSpec
 
@@ -16,62 +17,21 @@ Key = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Measure:
-    """A figure of a trial that a claim may be about.
-
-    Attributes:
-        unit: what its differences are shown in.
-        factor: from the figure to that unit.
-        lower_is_better: true of losses and times.
-    """
-
-    unit: str
-    factor: float = 1.0
-    lower_is_better: bool = False
-
-
-_POINTS, _SECONDS = Measure("points", 100.0), Measure("s", lower_is_better=True)
-
-
-_NATS, _EPOCHS = Measure("nats", lower_is_better=True), Measure("epochs", lower_is_better=True)
-
-
-MEASURES: Mapping[str, Measure] = {
-    "test_accuracy": _POINTS,
-    "test_accuracy_augmented": _POINTS,
-    "best_val_accuracy": _POINTS,
-    "macro_precision": _POINTS,
-    "macro_recall": _POINTS,
-    "macro_f1": _POINTS,
-    "roc_auc": _POINTS,
-    "test_loss": _NATS,
-    "best_val_loss": _NATS,
-    "best_epoch": _EPOCHS,
-    "convergence_epoch": _EPOCHS,
-    "train_time_s": _SECONDS,
-    "eval_time_s": _SECONDS,
-    "compile_time_s": _SECONDS,
-    "io_time_s": _SECONDS,
-    "images_per_s": Measure("images/s"),
-}
-
-
-@dataclass(frozen=True)
 class Selection:
-    """The trials that one side of a claim is about.
+    """The trials on one side of a claim, and the metric that is compared.
 
     Attributes:
         fields: the values allowed, by field of :class:`~dlbench.spec.trial.TrialSpec`.
-        figure: what is compared, a key of ``MEASURES``.
+        metric: the metric, a key of :data:`~dlbench.spec.metrics.KNOWN_METRICS`.
         place: file and line.
     """
 
     fields: tuple[tuple[str, tuple[Any, ...]], ...]
-    figure: str = "test_accuracy"
+    metric: str = "test_accuracy"
     place: str = ""
 
     def selects(self, spec: TrialSpec) -> bool:
-        """Whether a trial belongs to it."""
+        """Whether a trial is on this side."""
         return all(any(_same(spec, name, value) for value in values) for name, values in self.fields)
 
 
@@ -96,14 +56,14 @@ def value_of(spec: TrialSpec, name: str) -> Any:
 
 @dataclass(frozen=True)
 class Claim:
-    """One sentence that trials can support or contradict.
+    """A statement that trials can support or contradict.
 
     Attributes:
-        says: the sentence, as it is quoted.
-        first: what it says is better, or varies more.
-        second: than what.
-        spread: whether it is about the variation between seeds, not about the mean.
-        points: the difference it states, in the unit of the figure; ``None`` if it states none.
+        says: the statement in words, as reports quote it.
+        first: the side that is said to be better, or to vary more.
+        second: the other side.
+        spread: whether the claim is about the variation between seeds instead of the mean.
+        points: the difference that is claimed, in the unit of the metric; ``None`` if the claim names none.
     """
 
     says: str
@@ -113,16 +73,17 @@ class Claim:
     points: float | None = None
 
     @property
-    def measure(self) -> Measure:
-        """What its difference is measured in."""
-        return MEASURES[self.first.figure]
+    def metric(self) -> Metric:
+        """The unit of the difference, and its better direction."""
+        return metric(self.first.metric)
 
 
 def check(claims: Sequence[Claim], trials: Sequence[TrialSpec]) -> None:
-    """Make sure that both sides of every claim select trials of the study, and no trial is on both.
+    """Check that both sides of every claim select trials of the study, and that no trial is on both sides.
 
     Raises:
-        ConfigError: with file and line of the side, and the values that the study has.
+        ConfigError: a side selects no trial, or a trial is on both sides. The error names file and line, and the
+            values that occur in the study.
     """
     for claim in claims:
         chosen = []
@@ -131,7 +92,7 @@ def check(claims: Sequence[Claim], trials: Sequence[TrialSpec]) -> None:
             if not chosen[-1]:
                 problem = f"this selects no trial of the study; {_known(side, trials)}"
                 raise ConfigError(problem, place=side.place)
-        if chosen[0] & chosen[1] and claim.first.figure == claim.second.figure:
+        if chosen[0] & chosen[1] and claim.first.metric == claim.second.metric:
             raise ConfigError(
                 f"{len(chosen[0] & chosen[1])} trials are on both sides of this claim",
                 place=claim.second.place,
@@ -140,7 +101,7 @@ def check(claims: Sequence[Claim], trials: Sequence[TrialSpec]) -> None:
 
 
 def _known(side: Selection, trials: Sequence[TrialSpec]) -> str:
-    """The values that the study has of the fields that a side names."""
+    """The values in the study of the fields that a side names."""
     known = {
         name: list(dict.fromkeys(str(value_of(spec, name)) for spec in trials)) for name, _ in side.fields
     }

@@ -16,11 +16,11 @@ A file has the fields of a trial as keys::
       - says: Batch normalisation gains half a point
         better: {model: Stabilized}     # or varies: {...}, which compares the variation between seeds
         than: {model: Baseline}
-        figure: test_accuracy           # optional, this is the default; each side can have its own
+        metric: test/accuracy           # optional, this is the default; each side can have its own
         points: 0.5                     # optional
 
 Every value is checked as it is read, and errors name the file and the line. ``kind`` is another name of ``design``,
-with the values grid, compare-archs and train.
+with the values grid, compare-archs and train; ``figure`` is another name of ``metric``.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ from typing import Any
 import yaml
 
 from dlbench import files
-from dlbench.errors import ConfigError, InputError, StoreError, shown, unknown
+from dlbench.errors import ConfigError, InputError, StoreError, UnknownNameError, shown, unknown
 from dlbench.spec import designs
-from dlbench.spec.claims import MEASURES, Claim, Selection
+from dlbench.spec.claims import Claim, Selection
+from dlbench.spec.metrics import KNOWN_METRICS, metric_key
 from dlbench.spec.naming import ALIASES
 from dlbench.spec.parts import is_closed
 from dlbench.spec.study import DESIGNS, KINDS, Design
@@ -49,8 +50,8 @@ MAX_CHARACTERS = 1_000_000
 _FIELDS = (*TrialSpec.model_fields, *ALIASES)
 _PATH = re.compile(rf"({'|'.join(PARTS)})\.[A-Za-z_]\w*")
 _KEYS = ("description", "design", "kind", "grids", "claims", *_FIELDS)
-_CLAIM_KEYS = ("says", "better", "varies", "than", "figure", "points")
-_SIDE_KEYS = ("figure", *(name for name in _FIELDS if name != "seeds"))
+_CLAIM_KEYS = ("says", "better", "varies", "than", "metric", "figure", "points")
+_SIDE_KEYS = ("metric", "figure", *(name for name in _FIELDS if name != "seeds"))
 
 
 @dataclass(frozen=True)
@@ -222,11 +223,11 @@ class _Reader:
         says, spread = self.scalar(given["says"], ""), "varies" in given
         if not isinstance(says, str) or not says.strip():
             raise self.error(given["says"], f"says must be a sentence; got {shown(says)}")
-        metric = self._metric(given.get("figure"), "test_accuracy")
+        metric = self._metric(given, "test_accuracy")
         first = self._side(given["varies" if spread else "better"], metric)
         second = self._side(given["than"], metric)
-        if MEASURES[first.figure] != MEASURES[second.figure]:
-            raise self.error(given["than"], f"{first.figure} and {second.figure} cannot be compared")
+        if KNOWN_METRICS[first.metric] != KNOWN_METRICS[second.metric]:
+            raise self.error(given["than"], f"{first.metric} and {second.metric} cannot be compared")
         points = self.scalar(given.get("points"), None)
         if points is not None and (spread or isinstance(points, bool) or not isinstance(points, int | float)):
             problem = (
@@ -240,14 +241,19 @@ class _Reader:
         fields = tuple((name, tuple(values)) for name, values in side.values.items())
         if not fields:
             raise self.error(node, "this selects every trial; name a field, such as {model: Baseline}")
-        return Selection(fields, self._metric(side.others.get("figure"), metric), self.place(node))
+        return Selection(fields, self._metric(side.others, metric), self.place(node))
 
-    def _metric(self, node: yaml.Node | None, default: str) -> str:
-        """The metric that a claim is about; the key in the file is ``figure``."""
-        metric = self.scalar(node, default)
-        if node is not None and metric not in MEASURES:
-            raise self.error(node, unknown("figure", metric, MEASURES))
-        return str(metric)
+    def _metric(self, given: Mapping[str, yaml.Node], default: str) -> str:
+        """The key of the metric that a mapping names, under ``metric`` or its older name ``figure``."""
+        if {"metric", "figure"} <= given.keys():
+            raise self.error(given["figure"], "figure is another name of metric; keep one of them")
+        node = given.get("metric", given.get("figure"))
+        name = self.scalar(node, default)
+        try:
+            return metric_key(str(name))
+        except UnknownNameError:
+            assert node is not None
+            raise self.error(node, unknown("metric", name, KNOWN_METRICS)) from None
 
     def section(
         self, node: yaml.Node, keys: tuple[str, ...], *, values: bool = True, trained: bool = True

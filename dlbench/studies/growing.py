@@ -1,8 +1,8 @@
 """Add seeds to a comparison until its models are separated, or until the largest number of seeds is reached.
 
-Models are separated when the data support a difference between the most accurate model and each of the others. The
-others need not be separated from one another. The looks are planned beforehand and together have an error rate of 5 %
-(:mod:`dlbench.spec.looks`), so the conclusions remain valid when the study stops early.
+Models are separated when one of them has a significantly higher test accuracy than every other; the others need
+not differ significantly from each other. The looks are planned beforehand and share one error rate of 5 %
+(:mod:`dlbench.spec.looks`), so stopping early does not make false conclusions more likely.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import time
 from dataclasses import replace
 from typing import Unpack
 
+from dlbench.analysis.comparison import winner
 from dlbench.errors import Field, SpecError
 from dlbench.execution import messages
-from dlbench.report import schedule_in_words, winner
+from dlbench.report import schedule_in_words
 from dlbench.spec.looks import Look, seeds_at, with_looks
 from dlbench.spec.study import StudySpec
 from dlbench.studies.options import RunOptions, RunSettings, merged
@@ -87,5 +88,5 @@ def grown(study: StudySpec, max_seeds: int | None = None) -> StudySpec:
 
 
 def _finding(look: Look, separated: str | None) -> str:
-    result = f"{separated} is separated from all others" if separated else "the models are not separated"
-    return f"Look {look.number} of {len(look.schedule)}, {look.num_seeds} seeds: {result}"
+    found = f"{separated} is better than every other model" if separated else "the models are not separated"
+    return f"Look {look.number} of {len(look.schedule)}, {look.num_seeds} seeds: {found}"

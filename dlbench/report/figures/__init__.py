@@ -1,10 +1,10 @@
-"""Figures of a study for papers and pages: SVG to print, PNG to show, and the words that go with them. No jax.
+"""Figures of a study: SVG for print, PNG for screens, and their titles, captions and alternative texts. No jax.
 
 | module | what it draws |
 |---|---|
-| `canvas` | how every figure looks and is written |
+| `canvas` | the style of figures, and their files |
 | `curves` | learning curves |
-| `accuracies` | heat maps, accuracy against cost, seed by seed |
+| `accuracies` | heat maps, accuracy against cost, accuracy of each seed |
 | `mistakes` | the confusion matrix and misclassified images |
 """
 
@@ -26,20 +26,20 @@ __all__ = ["draw"]
 
 
 def draw(result: StudyRecord, folder: Path) -> tuple[Figure, ...]:
-    """Draw the figures that make sense for a study, and write them with their words.
+    """Draw the figures that suit a study, and write them and their texts.
 
-    Equal results give equal bytes, by one version of matplotlib. Figures of an earlier call are replaced.
+    Equal results give equal bytes with the same version of matplotlib. Figures of an earlier call are replaced.
 
     Args:
         result: the study; trials without a result are left out.
-        folder: where ``NAME.svg``, ``NAME.png`` and ``figures.json`` go; made if need be.
+        folder: the folder for ``NAME.svg``, ``NAME.png`` and ``figures.json``; created if necessary.
 
     Returns:
-        The figures in the order of presentation; none where no trial completed.
+        The figures in order; none if no trial completed.
 
     Raises:
         StoreError: the folder is a symbolic link.
-        OSError: it cannot be written.
+        OSError: a file cannot be written.
     """
     files.refuse_links(folder)
     folder.mkdir(parents=True, exist_ok=True)

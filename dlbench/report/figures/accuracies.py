@@ -1,4 +1,4 @@
-"""Accuracies: over two axes, against their cost, and seed by seed."""
+"""Accuracies: over two axes, against their cost, and of each seed."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dlbench.analysis.configurations import Configuration, Plane, configurations, planes
+from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Configuration, Plane, configurations, planes
 from dlbench.execution.costs import request_of
 from dlbench.models import counts
 from dlbench.report.figures.canvas import (
     LOOKS,
     NARROW,
-    SPAN,
     WIDE,
     Drawing,
     View,
@@ -24,6 +23,7 @@ from dlbench.report.figures.canvas import (
     wrapped,
 )
 from dlbench.report.page import Figure
+from dlbench.report.shades import SPAN, value_range
 from dlbench.report.tables import listed, percent
 from dlbench.spec.naming import field_title, setting
 from dlbench.stats import Interval, mean_interval
@@ -35,12 +35,12 @@ MAX_MAPS = 6
 #: Maps of more rows or columns than this have no numbers in their cells.
 MAX_WRITTEN = 14
 MAX_ROWS = 20
-#: The fields that change what a trial costs.
+#: Fields that change the cost of a trial.
 _COSTLY = {"model", "model_args", "batch_size", "num_epochs", "train_size", "optimizer", "transform"}
 
 
 def heat_map(view: View) -> list[Drawing]:
-    """Validation accuracy over two numeric axes, a map for each combination of the others."""
+    """Validation accuracy over two numeric axes: one map per combination of the other axes."""
     found = planes(configurations(view.result.trials), view.axes)
     shown = [plane for plane in found[:MAX_MAPS] if len(plane.downs) > 1 and len(plane.acrosses) > 1]
     means = [mean for plane in shown for mean in _means(plane).values() if mean is not None]
@@ -51,7 +51,7 @@ def heat_map(view: View) -> list[Drawing]:
     width = WIDE if across == 2 else min(WIDE, 1.9 + 0.75 * len(shown[0].acrosses))
     figure = canvas(width, rows * (0.9 + min(8.0, 0.42 * len(shown[0].downs))))
     grid = figure.subplots(rows, across, squeeze=False)
-    low, high = max(min(means), max(means) - SPAN), max(means)
+    low, high = value_range(means)
     for axes, plane in zip(grid.flat, shown, strict=False):
         image = _map(axes, plane, low, max(high, low + 1e-4))
     for axes in list(grid.flat)[len(shown) :]:
@@ -64,14 +64,14 @@ def heat_map(view: View) -> list[Drawing]:
 
 
 def _means(plane: Plane) -> dict[tuple[Any, Any], float | None]:
-    return {place: group.mean("best_val_accuracy") for place, group in plane.cells.items()}
+    return {place: group.mean("val/accuracy") for place, group in plane.cells.items()}
 
 
 def _map(axes: Axes, plane: Plane, low: float, high: float) -> Any:
     downs, acrosses = plane.downs, plane.acrosses
     values = [[math.nan] * len(acrosses) for _ in downs]
     for (down, over), group in plane.cells.items():
-        row, column, interval = downs.index(down), acrosses.index(over), group.interval("best_val_accuracy")
+        row, column, interval = downs.index(down), acrosses.index(over), group.interval("val/accuracy")
         if interval is not None:
             values[row][column] = 100 * interval.estimate
         if len(acrosses) <= MAX_WRITTEN and len(downs) <= MAX_WRITTEN:
@@ -93,10 +93,11 @@ def _map(axes: Axes, plane: Plane, low: float, high: float) -> Any:
 
 
 def _cell(interval: Interval | None) -> str:
+    """The mean and half its interval, with the decimals of the tables."""
     if interval is None:
         return "-"
-    half = 100 * (interval.high - interval.low) / 2
-    return f"{100 * interval.estimate:.1f}" + ("" if math.isnan(half) else f"\n±{half:.1f}")
+    half = f"\n±{percent((interval.high - interval.low) / 2)}" if interval.n >= MIN_FOR_INTERVAL else ""
+    return percent(interval.estimate) + half
 
 
 def _axis_title(name: str) -> str:
@@ -105,10 +106,12 @@ def _axis_title(name: str) -> str:
 
 def _map_words(found: Sequence[Plane], shown: Sequence[Plane], clipped: bool) -> Figure:
     cells = [(plane, place, group) for plane in shown for place, group in plane.cells.items()]
-    plane, (down, over), group = min(cells, key=lambda cell: cell[2].merit)
-    interval = group.interval("best_val_accuracy")
+    plane, (down, over), group = min(cells, key=lambda cell: cell[2].sort_key())
+    interval = group.interval("val/accuracy")
     assert interval is not None
-    over_seeds = "Means over seeds ± half their 95 % Student t intervals. " if interval.n > 1 else ""
+    over_seeds = "Means over seeds ± half their 95 % Student t intervals. "
+    if interval.n < MIN_FOR_INTERVAL:
+        over_seeds = "Means over seeds. " if interval.n > 1 else ""
     left_out = f"The first {len(shown)} of {len(found)} maps. " if len(found) > len(shown) else ""
     low = (
         f"Cells more than {100 * SPAN:.0f} points below the best share the darkest colour. "
@@ -130,7 +133,7 @@ def _map_words(found: Sequence[Plane], shown: Sequence[Plane], clipped: bool) ->
 
 
 def cost(view: View) -> list[Drawing]:
-    """Accuracy against training time and, where they differ, parameters and operations; with the Pareto fronts."""
+    """Accuracy against training time, parameters and operations, as far as they differ, with the Pareto fronts."""
     groups = view.near
     if len(groups) < 2 or not _COSTLY & set(view.axes):
         return []
@@ -150,7 +153,7 @@ def cost(view: View) -> list[Drawing]:
     ]
     if not drawn:
         return []
-    accuracy = _measured(view)
+    accuracy = _accuracies(view)
     fronts = {name: front(costs[name], accuracy) for name in drawn}
     named = list(groups) if len(groups) <= len(LOOKS) else _at_most(fronts)
     figure = canvas(NARROW if len(drawn) == 1 else WIDE, 3.2)
@@ -158,13 +161,13 @@ def cost(view: View) -> list[Drawing]:
     for axes, name in zip(panels, drawn, strict=True):
         _scatter(axes, costs[name], accuracy, named, fronts[name])
         axes.set_xlabel(names[name])
-    panels[0].set_ylabel(f"{view.measured} (%)")
+    panels[0].set_ylabel(f"{view.metric_title} (%)")
     legend_below(figure, panels[0], 2 if len(drawn) == 1 else 3)
     return [Drawing(_cost_words(view, fronts, len(named) < len(groups)), figure)]
 
 
 def _operations(groups: Mapping[str, Configuration]) -> dict[str, Interval]:
-    """MFLOP of an image in training, by label, of the configurations whose model can be counted."""
+    """MFLOP per image in training, by label, for the configurations whose FLOPs can be counted."""
     requests = {label: request for label, group in groups.items() if (request := request_of(group.spec))}
     found = counts.count(requests.values())
     return {
@@ -175,18 +178,18 @@ def _operations(groups: Mapping[str, Configuration]) -> dict[str, Interval]:
 
 
 def _differ(costs: Sequence[float]) -> bool:
-    """Whether there is a choice to make; a few parameters of batch norm more are none."""
+    """Whether costs differ by more than 5 %; the few parameters of a batch norm do not count."""
     return max(costs) > 1.05 * min(costs)
 
 
-def _measured(view: View) -> dict[str, Interval]:
-    """The accuracy shown, by label."""
-    found = {label: group.interval(view.measure) for label, group in view.near.items()}
+def _accuracies(view: View) -> dict[str, Interval]:
+    """The accuracy of each configuration, by label."""
+    found = {label: group.interval(view.metric) for label, group in view.near.items()}
     return {label: interval for label, interval in found.items() if interval is not None}
 
 
 def front(costs: Mapping[str, Interval], accuracy: Mapping[str, Interval]) -> list[str]:
-    """The Pareto front, cheapest first: those for which no other is as cheap and more accurate, by the means."""
+    """The Pareto front of the means, the cheapest first: no other is as cheap and more accurate."""
     reached, best = [], -math.inf
     for label in sorted(accuracy, key=lambda label: (costs[label].estimate, -accuracy[label].estimate)):
         if accuracy[label].estimate > best:
@@ -196,7 +199,7 @@ def front(costs: Mapping[str, Interval], accuracy: Mapping[str, Interval]) -> li
 
 
 def _at_most(fronts: Mapping[str, Sequence[str]]) -> list[str]:
-    """As many members of the fronts as there are looks, the most accurate first."""
+    """The members of the fronts, the most accurate first, at most as many as there are styles of lines."""
     members = dict.fromkeys(label for reached in fronts.values() for label in reversed(reached))
     return list(members)[: len(LOOKS)]
 
@@ -252,24 +255,24 @@ def _scatter(
 
 
 def _cost_words(view: View, fronts: Mapping[str, Sequence[str]], some: bool) -> Figure:
-    title = f"{view.measured.capitalize()} against cost"
+    title = f"{view.metric_title.capitalize()} against cost"
     words = {
         "train_time_s": "training time",
         "num_params": "parameters",
         "flops": "floating-point operations",
     }
     reached = "; ".join(f"for {words[name]}: {listed(list(labels))}" for name, labels in fronts.items())
-    intervals = any(len(group.complete) > 1 for group in view.groups.values())
+    intervals = any(len(group.complete) >= MIN_FOR_INTERVAL for group in view.groups.values())
     bars_ = (
         "Bars: 95 % Student t intervals over seeds. "
         if intervals
-        else "One seed, so there are no intervals. "
+        else "Fewer than three seeds, so there are no intervals. "
     )
     named = "Only those on the front are named. " if some else ""
     return Figure(
         "cost",
         title,
-        f"Scatter chart of {view.measured} against {listed([words[name] for name in fronts])}. "
+        f"Scatter chart of {view.metric_title} against {listed([words[name] for name in fronts])}. "
         f"On the Pareto front, {reached}.",
         f"{title}: means over seeds. {bars_}{named}Line: the Pareto front, beyond which nothing is both cheaper "
         f"and more accurate. It goes by the means alone: where bars overlap, another seed may move it.{view.far}",
@@ -277,7 +280,7 @@ def _cost_words(view: View, fronts: Mapping[str, Sequence[str]], some: bool) -> 
 
 
 def seeds(view: View) -> list[Drawing]:
-    """Every seed a point, with mean and interval."""
+    """One point per seed, with mean and interval."""
     shown = dict(list(view.near.items())[:MAX_ROWS])
     if all(len(group.complete) < 2 for group in shown.values()):
         return []
@@ -286,20 +289,20 @@ def seeds(view: View) -> list[Drawing]:
     figure = canvas(WIDE * 0.85, 0.8 + len(names) * max(0.34, 0.05 + 0.14 * lines))
     axes = figure.subplots()
     for row, group in enumerate(shown.values()):
-        _strip(axes, row, group, view.measure)
+        _strip(axes, row, group, view.metric)
     axes.set_yticks(range(len(shown)), names)
     axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.set_xlabel(f"{view.measured} (%)")
+    axes.set_xlabel(f"{view.metric_title} (%)")
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
     legend_below(figure, axes)
     return [Drawing(_seeds_words(view, shown), figure)]
 
 
-def _strip(axes: Axes, row: int, group: Configuration, measure: str) -> None:
-    values = [100 * value for _, value in sorted(group.by_seed(measure).items())]
+def _strip(axes: Axes, row: int, group: Configuration, metric: str) -> None:
+    values = [100 * value for _, value in sorted(group.by_seed(metric).items())]
     step = 0.26 / max(1, len(values) - 1)
-    interval = group.interval(measure)
+    interval = group.interval(metric)
     assert interval is not None
     axes.plot(
         values,
@@ -320,7 +323,7 @@ def _strip(axes: Axes, row: int, group: Configuration, measure: str) -> None:
         markersize=4.5,
         linewidth=1.4,
         capsize=3,
-        label="" if row else "mean and 95 % interval",
+        label="" if row else "mean and 95 % interval" if interval.n >= MIN_FOR_INTERVAL else "mean",
     )
 
 
@@ -328,17 +331,19 @@ def _seeds_words(view: View, shown: Mapping[str, Configuration]) -> Figure:
     left_out = f" The first {len(shown)} of {len(view.near):,}." if len(shown) < len(view.near) else ""
     said = []
     for label, group in shown.items():
-        interval = group.interval(view.measure)
-        values = group.by_seed(view.measure).values()
+        interval = group.interval(view.metric)
+        values = group.by_seed(view.metric).values()
         assert interval is not None
         said.append(
             f"{label}: mean {spoken(interval)}, {len(values)} seeds from {percent(min(values))} "
             f"to {percent(max(values))}."
         )
+    many = any(len(group.complete) >= MIN_FOR_INTERVAL for group in shown.values())
+    interval_words = " and its 95 % Student t interval" if many else ""
     return Figure(
         "seeds",
-        f"{view.measured.capitalize()} seed by seed",
-        f"Strip chart of {view.measured} with a point for every seed. {' '.join(said)}",
-        f"{view.measured.capitalize()} of every seed, in the order of seeds from top to bottom, with their mean "
-        f"and its 95 % Student t interval; {view.noun}s by validation accuracy, the best first.{left_out}{view.far}",
+        f"{view.metric_title.capitalize()} seed by seed",
+        f"Strip chart of {view.metric_title} with a point for every seed. {' '.join(said)}",
+        f"{view.metric_title.capitalize()} of every seed, in the order of seeds from top to bottom, with their mean"
+        f"{interval_words}; {view.noun}s by validation accuracy, the best first.{left_out}{view.far}",
     )

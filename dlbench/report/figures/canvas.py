@@ -1,7 +1,7 @@
-"""How every figure looks, and how it is written: the same study gives the same bytes.
+"""The style of figures, and their files: the same study gives the same bytes.
 
-The colours are Okabe and Ito's, which the colour-blind tell apart; dashes and markers tell them apart in
-grey print. Text is drawn as outlines, so that a figure looks alike wherever it is opened.
+The colours are those of Okabe and Ito, which colour-blind readers can distinguish; dashes and markers distinguish the
+lines in grey print. Text is drawn as outlines, so that a figure looks the same everywhere.
 """
 
 from __future__ import annotations
@@ -16,9 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlbench import files
-from dlbench.analysis.configurations import Configuration, axes_of, configurations, labelled
+from dlbench.analysis.configurations import (
+    MIN_FOR_INTERVAL,
+    Configuration,
+    axes_of,
+    best_first,
+    configurations,
+    labelled,
+)
 from dlbench.report.page import Figure
+from dlbench.report.shades import SPAN
 from dlbench.report.tables import percent
+from dlbench.spec.metrics import REPORT_METRIC, SELECTION_METRIC
 from dlbench.spec.naming import field_title
 from dlbench.stats import Interval
 from dlbench.storage.results import StudyRecord
@@ -27,7 +36,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-#: Colour, dash and marker of each configuration where several share a panel.
+#: Colour, dash and marker of the configurations that share a panel.
 LOOKS = (
     ("#0072B2", "-", "o"),
     ("#D55E00", "--", "s"),
@@ -36,8 +45,6 @@ LOOKS = (
     ("#E69F00", (0, (5, 1, 1, 1, 1, 1)), "v"),
     ("#000000", (0, (1, 1)), "P"),
 )
-#: Configurations further than this below the best are left out of axes that they would stretch.
-SPAN = 0.1
 #: Inches: the width of a page of text, and of a column of a two-column paper.
 WIDE, NARROW = 7.2, 4.6
 _DPI = 200
@@ -70,12 +77,12 @@ _STYLE = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure that is drawn and not yet written.
+    """A figure that is drawn but not yet written.
 
     Attributes:
-        about: its name and words.
+        about: its name and texts.
         canvas: matplotlib's figure.
-        vector: whether it makes sense without pixels; photographs do not.
+        vector: whether it is written as SVG too; photographs are not.
     """
 
     about: Figure
@@ -85,53 +92,53 @@ class Drawing:
 
 @dataclass(frozen=True)
 class View:
-    """A study as its figures see it."""
+    """The configurations of a study, as its figures show them."""
 
     result: StudyRecord
 
     @cached_property
     def axes(self) -> list[str]:
-        """The fields that tell its configurations apart."""
+        """The fields that distinguish the configurations."""
         return axes_of(self.result.trials)
 
     @cached_property
     def groups(self) -> dict[str, Configuration]:
-        """The configurations that have a result, by label, in the order in which validation images rank them."""
+        """The configurations with a result, by label, sorted by validation accuracy, the best first."""
         done = [group for group in configurations(self.result.trials) if group.complete]
-        return labelled(sorted(done, key=lambda group: group.merit), self.axes)
+        return labelled(best_first(done), self.axes)
 
     @cached_property
     def near(self) -> dict[str, Configuration]:
-        """Those whose accuracy is within :data:`SPAN` of the best."""
-        means = {label: group.mean(self.measure) or 0.0 for label, group in self.groups.items()}
+        """The configurations whose accuracy is within :data:`SPAN` of the best; the others would stretch the axes."""
+        means = {label: group.mean(self.metric) or 0.0 for label, group in self.groups.items()}
         least = max(means.values(), default=0.0) - SPAN
         return {label: self.groups[label] for label, mean in means.items() if mean > least}
 
     @property
     def far(self) -> str:
-        """A sentence on the others, for captions."""
+        """A sentence for captions on the configurations that are not near."""
         left_out = len(self.groups) - len(self.near)
         return f" Left out: {left_out} more than {100 * SPAN:.0f} points below the best." if left_out else ""
 
     @property
-    def measure(self) -> str:
-        """The accuracy to show: a grid is there to choose from, and choices are made on validation images."""
-        return "test_accuracy" if self.result.spec.design == "comparison" else "best_val_accuracy"
+    def metric(self) -> str:
+        """The accuracy to show: on test images for a comparison; on validation images for a grid, which selects."""
+        return REPORT_METRIC if self.result.spec.design == "comparison" else SELECTION_METRIC
 
     @property
-    def measured(self) -> str:
-        """Its name."""
-        return "test accuracy" if self.measure == "test_accuracy" else "validation accuracy"
+    def metric_title(self) -> str:
+        """The metric in words."""
+        return "test accuracy" if self.metric == REPORT_METRIC else "validation accuracy"
 
     @property
     def noun(self) -> str:
-        """What the configurations are."""
+        """What to call a configuration."""
         return field_title(self.axes[0]) if self.axes == ["model"] else "configuration"
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw in dlbench's style, whatever matplotlib's settings are here; afterwards they are as they were."""
+    """Use dlbench's style within the context, whatever matplotlib's settings are outside."""
     import matplotlib.style
 
     with matplotlib.style.context(_STYLE, after_reset=True):
@@ -139,14 +146,14 @@ def style() -> Iterator[None]:
 
 
 def canvas(width: float, height: float) -> Canvas:
-    """An empty figure of this size in inches, which no global state knows of."""
+    """An empty figure of this size in inches, which pyplot does not manage."""
     from matplotlib.figure import Figure as Canvas
 
     return Canvas(figsize=(width, height), layout="constrained")
 
 
 def write(drawing: Drawing, folder: Path) -> None:
-    """Write ``NAME.svg`` and ``NAME.png`` (of photographs the latter alone), each whole or not at all."""
+    """Write ``NAME.svg`` and ``NAME.png``; photographs as PNG only. A file is written whole or not at all."""
     metadata: dict[str, dict[str, Any]] = {"png": {"Software": None}}
     if drawing.vector:
         metadata["svg"] = {"Date": None, "Title": drawing.about.title}
@@ -161,14 +168,14 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def wrapped(label: str, width: int = 26) -> str:
-    """A label in lines of at most so many characters, where it has blanks."""
-    hidden = " " if label.startswith("_") else ""  # matplotlib leaves such labels out of legends
+    """A label broken at blanks into lines of at most ``width`` characters."""
+    hidden = " " if label.startswith("_") else ""  # else matplotlib leaves such a label out of legends
     return hidden + textwrap.fill(label, width, break_long_words=False)
 
 
 def bars(intervals: Sequence[Interval], factor: float = 1.0) -> list[list[float]] | None:
-    """Error bars as matplotlib takes them, the way down and the way up; ``None`` where one seed leaves none."""
-    if any(interval.n < 2 for interval in intervals):
+    """Error bars for matplotlib: distances down and up. ``None`` if an interval has fewer than three values."""
+    if any(interval.n < MIN_FOR_INTERVAL for interval in intervals):
         return None
     return [
         [factor * (interval.estimate - interval.low) for interval in intervals],
@@ -177,13 +184,14 @@ def bars(intervals: Sequence[Interval], factor: float = 1.0) -> list[list[float]
 
 
 def spoken(interval: Interval) -> str:
-    """97.4 % (97.1 to 97.7), for those who cannot see the figure."""
-    bounds = f" ({percent(interval.low)} to {percent(interval.high)})" if interval.n > 1 else ""
+    """97.40 % (97.10 to 97.70), for alternative texts."""
+    has_bounds = interval.n >= MIN_FOR_INTERVAL
+    bounds = f" ({percent(interval.low)} to {percent(interval.high)})" if has_bounds else ""
     return f"{percent(interval.estimate)} %{bounds}"
 
 
 def plain(axis: Any, log: bool) -> None:
-    """An axis whose ticks read 0.1, 0.2, 0.5, 1 and 1,000,000."""
+    """Label the ticks of an axis 0.1, 0.2, 0.5, 1 and 1,000,000 instead of in powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8) if log else MaxNLocator(5))
@@ -192,7 +200,7 @@ def plain(axis: Any, log: bool) -> None:
 
 
 def legend_below(figure: Canvas, axes: Axes, columns: int = 3) -> None:
-    """One legend for all panels, below them."""
+    """Draw one legend for all panels, below them."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside lower center", ncols=min(columns, len(labels)), handlelength=3

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dlbench.analysis.configurations import Configuration
+from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Configuration
 from dlbench.report.figures.canvas import LOOKS, WIDE, Drawing, View, canvas, legend_below, plain, wrapped
 from dlbench.report.page import Figure
 from dlbench.report.tables import count, listed, percent
@@ -16,7 +16,7 @@ from dlbench.stats import mean_interval
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: More configurations than this get a panel each instead of a colour each; more than MAX_PANELS get none.
+#: More configurations than this get one panel each instead of one colour each; more than MAX_PANELS are left out.
 MAX_OVERLAID = len(LOOKS)
 MAX_PANELS = 12
 _COLUMNS = 4
@@ -31,7 +31,7 @@ _TRAIN, _VAL = LOOKS[1], LOOKS[0]
 
 @dataclass(frozen=True)
 class Curve:
-    """A mean over seeds by epoch and the bounds of its interval, which are `nan` for one seed."""
+    """A mean over seeds by epoch, and the bounds of its interval: ``nan`` for fewer than three seeds."""
 
     epochs: list[int]
     mean: list[float]
@@ -39,10 +39,13 @@ class Curve:
     high: list[float]
 
 
-def curve(group: Configuration, figure: str) -> Curve:
-    """A figure of :class:`Epoch` over the epochs that every seed has; accuracies in percent, never beyond 100."""
-    accuracy = figure.endswith("accuracy")
-    histories = [[getattr(epoch, figure) for epoch in trial.history] for trial in group.complete]
+def curve(group: Configuration, name: str) -> Curve:
+    """A field of :class:`Epoch` over the epochs that every seed has.
+
+    Accuracies are in percent and limited to [0, 100]; losses are limited to 0 and above.
+    """
+    accuracy = name.endswith("accuracy")
+    histories = [[getattr(epoch, name) for epoch in trial.history] for trial in group.complete]
     intervals = [mean_interval(values) for values in zip(*histories, strict=False)]
 
     def shown(value: float) -> float:
@@ -51,13 +54,13 @@ def curve(group: Configuration, figure: str) -> Curve:
     return Curve(
         list(range(1, len(intervals) + 1)),
         [shown(interval.estimate) for interval in intervals],
-        [shown(interval.low) if interval.n > 1 else math.nan for interval in intervals],
-        [shown(interval.high) if interval.n > 1 else math.nan for interval in intervals],
+        [shown(interval.low) if interval.n >= MIN_FOR_INTERVAL else math.nan for interval in intervals],
+        [shown(interval.high) if interval.n >= MIN_FOR_INTERVAL else math.nan for interval in intervals],
     )
 
 
 def learning_curves(view: View) -> list[Drawing]:
-    """All configurations in shared panels, or, where they are many, a panel each in two figures."""
+    """All configurations in shared panels; if there are many, one panel each in two figures."""
     groups = {label: group for label, group in view.groups.items() if len(group.complete[0].history) > 1}
     if not groups:
         return []
@@ -108,7 +111,7 @@ def _overlaid(groups: dict[str, Configuration]) -> Drawing:
 
 
 def _panels(groups: dict[str, Configuration], kind: str) -> Drawing:
-    """Small multiples: a panel a configuration, the best first, axes shared."""
+    """One panel per configuration, the best first, with shared axes."""
     shown = dict(list(groups.items())[:MAX_PANELS])
     rows = math.ceil(len(shown) / _COLUMNS)
     figure = canvas(WIDE, 1.75 * rows + 0.35)
@@ -156,7 +159,7 @@ def _panels_words(groups: dict[str, Configuration], shown: dict[str, Configurati
 def _draw(axes: Axes, data: Curve, look: tuple[str, Any, str], label: str) -> None:
     colour, dash, marker = look
     every = max(1, len(data.epochs) // 7)
-    first = LOOKS.index(look) % every  # so that markers of curves that coincide do not
+    first = LOOKS.index(look) % every  # so that the markers of curves that coincide do not
     axes.plot(
         data.epochs,
         data.mean,
@@ -193,4 +196,6 @@ def _method(groups: Sequence[Configuration]) -> str:
     if seeds == [1]:
         return "One seed, so there is no interval."
     amount = count(seeds[0], "seed") if len(seeds) == 1 else f"{listed(list(map(str, seeds)))} seeds"
+    if seeds[-1] < MIN_FOR_INTERVAL:
+        return f"Lines: means over {amount}."
     return f"Lines: means over {amount}; bands: their 95 % Student t intervals."

@@ -1,4 +1,4 @@
-"""What the chosen configuration gets wrong: its confusion matrix, and the images it fails on."""
+"""The errors of the selected configuration: its confusion matrix, and the images it misclassifies."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-#: More classes than this and their numbers are not written into the cells.
+#: With more classes than this, the cells have no numbers.
 MAX_WRITTEN = 20
 _COLUMNS, _ROWS = 8, 3
 
 
 def mistakes(view: View) -> list[Drawing]:
-    """Of the configuration that validation images choose; of one trial, of that."""
+    """The confusion matrix and the misclassified images of the configuration with the best validation accuracy."""
     if not view.groups:
         return []
     label, group = next(iter(view.groups.items()))
@@ -36,7 +36,7 @@ def mistakes(view: View) -> list[Drawing]:
 
 
 def _data_set(trial: TrialResult) -> data.Dataset | None:
-    """The data that a trial was tested on, if they are here: nothing is downloaded for a figure."""
+    """The data set that a trial was tested on, if it is in the cache: nothing is downloaded for a figure."""
     name, digest = trial.dataset.partition("@")[0], trial.trial.data_digest
     if name != data.DEFAULT and all(meta.digest != digest for _, meta in cache.entries()):
         return None
@@ -141,7 +141,7 @@ def _images(chosen: str, group: Configuration, dataset: data.Dataset) -> list[Dr
 
 
 def _logits(trial: TrialResult, shape: tuple[int, int]) -> NDArray[np.float32] | None:
-    """What a trial answered to the test images, if its file is there and whole."""
+    """The logits of a trial for the test images, if the file is there and intact."""
     import numpy as np
 
     if trial.study_dir is None:

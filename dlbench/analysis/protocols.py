@@ -1,0 +1,115 @@
+"""Validation accuracy of the best epoch against test accuracy, and the variation by source of randomness. No jax."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Configuration, Summary, axes_of, configurations
+from dlbench.spec.metrics import REPORT_METRIC, SELECTION_METRIC
+from dlbench.stats import Interval, mean_interval, paired_comparison, std_interval
+from dlbench.storage.results import TrialResult
+
+
+@dataclass(frozen=True)
+class ProtocolDifference:
+    """A configuration under two protocols: both report its best epoch, on different images.
+
+    Attributes:
+        configuration: the configuration.
+        selected_on: the metric on the validation images, which also selected the epoch.
+        tested: the metric of the same epoch on test images.
+        difference: the first less the second, seed by seed.
+    """
+
+    configuration: Configuration
+    selected_on: Summary
+    tested: Summary
+    difference: Summary
+
+
+@dataclass(frozen=True)
+class ProtocolFindings:
+    """Two protocols compared over the configurations of a study.
+
+    Attributes:
+        differences: one per configuration that completed a trial.
+        overall: the mean difference over all configurations, seed by seed; ``None`` with one configuration, or
+            fewer than two shared seeds.
+    """
+
+    differences: tuple[ProtocolDifference, ...]
+    overall: Summary | None
+
+
+def compare_protocols(
+    trials: Sequence[TrialResult], selection: str = SELECTION_METRIC, report: str = REPORT_METRIC
+) -> ProtocolFindings | None:
+    """Compare the metric on the images that selected the epoch with the metric on test images.
+
+    Args:
+        trials: the trials of a study.
+        selection: the metric by which the best epoch is selected.
+        report: the same metric on test images.
+
+    Returns:
+        The differences; ``None`` if no trial completed.
+    """
+    groups = [group for group in configurations(trials) if group.complete]
+    differences = tuple(
+        ProtocolDifference(group, selected_on, tested, _difference(selected_on, tested))
+        for group in groups
+        if (selected_on := group.summary(selection)) and (tested := group.summary(report))
+    )
+    return ProtocolFindings(differences, _overall(groups, selection, report)) if differences else None
+
+
+def _difference(selected_on: Summary, tested: Summary) -> Summary:
+    differences = tuple(a - b for a, b in zip(selected_on.values, tested.values, strict=True))
+    return Summary(paired_comparison(selected_on.values, tested.values).difference, differences)
+
+
+def _overall(groups: Sequence[Configuration], selection: str, report: str) -> Summary | None:
+    selected_on, tested = ([group.by_seed(metric) for group in groups] for metric in (selection, report))
+    keys = sorted(set.intersection(*map(set, tested)))
+    if len(groups) < 2 or len(keys) < 2:
+        return None
+    means = tuple(
+        math.fsum(a[key] - b[key] for a, b in zip(selected_on, tested, strict=True)) / len(groups)
+        for key in keys
+    )
+    return Summary(mean_interval(means), means)
+
+
+@dataclass(frozen=True)
+class SourceVariation:
+    """The variation between seeds when they change one source of randomness.
+
+    Attributes:
+        configuration: the configuration; its ``vary`` is the source.
+        std: the standard deviation with its chi-square interval; ``None`` for fewer seeds than an interval takes.
+        mean: the mean; ``None`` if no trial completed.
+    """
+
+    configuration: Configuration
+    std: Interval | None
+    mean: float | None
+
+
+def variation_by_source(
+    trials: Sequence[TrialResult], metric: str = REPORT_METRIC
+) -> tuple[SourceVariation, ...]:
+    """The standard deviation of a metric by source of randomness; empty unless the study varies the source."""
+    if "vary" not in axes_of(trials):
+        return ()
+    return tuple(
+        SourceVariation(
+            group,
+            std_interval(values)
+            if len(values := group.by_seed(metric).values()) >= MIN_FOR_INTERVAL
+            else None,
+            group.mean(metric),
+        )
+        for group in configurations(trials)
+    )

@@ -1,0 +1,128 @@
+"""The configuration that a grid selects, and how well the data support that selection. No jax."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dlbench.analysis.configurations import Configuration
+from dlbench.analysis.outlook import SeedsNeeded, seeds_to_separate
+from dlbench.spec.metrics import SELECTION_METRIC
+from dlbench.spec.metrics import metric as metric_named
+from dlbench.stats import ranking, selection_estimate
+
+#: More configurations than this are not tested: no practical number of seeds separates thousands of pairs.
+MAX_RANKED = 50
+#: More configurations than this are not resampled, which would take gigabytes of memory.
+MAX_RESAMPLED = 1000
+_NUM_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Separation:
+    """How many of the other configurations differ significantly from the selected one.
+
+    Attributes:
+        num_others: the other configurations.
+        num_separated: those that are significantly worse.
+        outlook: the seeds needed to separate the selected one from the second; empty if they are separated.
+    """
+
+    num_others: int
+    num_separated: int
+    outlook: SeedsNeeded | None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the selected configuration is significantly better than every other."""
+        return self.num_separated == self.num_others
+
+
+@dataclass(frozen=True)
+class Stability:
+    """Whether other seeds would have led to the same selection.
+
+    Attributes:
+        num_seeds: seeds that all configurations completed.
+        share: the part of bootstrap resamples of these seeds in which the selected configuration comes first;
+            ``None`` if another one comes first on these seeds already.
+    """
+
+    num_seeds: int
+    share: float | None
+
+
+@dataclass(frozen=True)
+class GridSelection:
+    """The configuration of a grid with the best mean of a metric.
+
+    Attributes:
+        metric: the metric.
+        selected: the configuration.
+        second: the next best; ``None`` if there is no other.
+        num_candidates: the configurations that completed a trial, the selected one included.
+        has_replicates: whether each of them completed at least two seeds, so that differences can be tested.
+        separation: the tests against the others; ``None`` without replicates, or with more than
+            :data:`MAX_RANKED` candidates.
+        stability: the bootstrap; ``None`` without two shared seeds, or with more than :data:`MAX_RESAMPLED`
+            candidates.
+    """
+
+    metric: str
+    selected: Configuration
+    second: Configuration | None
+    num_candidates: int
+    has_replicates: bool
+    separation: Separation | None = None
+    stability: Stability | None = None
+
+
+def select(groups: Sequence[Configuration], metric: str = SELECTION_METRIC) -> GridSelection | None:
+    """Select the first configuration of a grid, and test and resample the selection.
+
+    Args:
+        groups: the configurations, sorted by the metric as ``best_first(groups, metric)`` sorts them.
+        metric: the metric to select by, "val/accuracy" or ``best_val_accuracy``.
+
+    Returns:
+        The selection; ``None`` if no trial completed.
+
+    Raises:
+        UnknownNameError: there is no such metric.
+    """
+    groups = [group for group in groups if group.complete]
+    if not groups:
+        return None
+    second = groups[1] if len(groups) > 1 else None
+    has_replicates = all(len(group.complete) > 1 for group in groups)
+    if second is None or not has_replicates:
+        return GridSelection(metric, groups[0], second, len(groups), has_replicates)
+    measured = {str(number): group.by_seed(metric) for number, group in enumerate(groups)}
+    higher_is_better = not metric_named(metric).lower_is_better
+    return GridSelection(
+        metric,
+        groups[0],
+        second,
+        len(groups),
+        has_replicates,
+        _separation(measured, higher_is_better) if len(groups) <= MAX_RANKED else None,
+        _stability(measured, higher_is_better),
+    )
+
+
+_Measured = dict[str, dict[tuple[int, int], float]]
+
+
+def _separation(measured: _Measured, higher_is_better: bool) -> Separation:
+    ranked = ranking(measured, higher_is_better=higher_is_better)
+    pairs = [pair for pair in ranked.comparisons if "0" in (pair.a, pair.b)]
+    outlook = seeds_to_separate(ranked, "0", ["1"])
+    return Separation(len(pairs), sum(pair.supported for pair in pairs), outlook[0] if outlook else None)
+
+
+def _stability(measured: _Measured, higher_is_better: bool) -> Stability | None:
+    shared = set.intersection(*(set(group) for group in measured.values()))
+    if len(shared) < 2 or len(measured) > MAX_RESAMPLED:
+        return None
+    estimate = selection_estimate(measured, num_resamples=_NUM_RESAMPLES, higher_is_better=higher_is_better)
+    return Stability(len(shared), estimate.probability_first if estimate.selected == "0" else None)
