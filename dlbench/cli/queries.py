@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dlbench.storage.results import TrialResult
     from dlbench.studies.result import StudyResult
 
-    #: What ``--filter`` says: a field, and a test of a trial.
+    #: A condition of ``--filter``: its field, and a test of a trial.
     _Condition = tuple[str, Callable[[TrialResult], bool]]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -168,7 +168,7 @@ _CONDITION = re.compile(r"(?P<field>[a-z_0-9/]+)\s*(?P<operator>!=|<=|>=|=|<|>)\
 
 
 def _condition(text: str) -> _Condition:
-    """What ``--filter`` says: the field, and a test of a trial."""
+    """Parse a condition of ``--filter`` into its field and a test of a trial."""
     from dlbench.spec.registry import label, name_key
 
     match = _CONDITION.fullmatch(text.strip())
