@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def correct_answers(trials: Iterable[TrialResult]) -> dict[str, NDArray[np.bool_]]:
     """Whether each test image was classified correctly, by trial id.
 
-    Nothing is downloaded or computed anew: a trial is left out if its file of logits is missing, or if its data
+    Nothing is downloaded or computed: a trial is left out if its file of logits is missing, or if its data
     set is not in the cache with the recorded digest.
 
     Returns:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dlbench.storage.results import TrialResult
     from dlbench.studies.result import StudyResult
 
-    #: A condition of ``--filter``: the field, and a predicate for trials.
+    #: A condition of ``--filter``: its field, and a test of a trial.
     _Condition = tuple[str, Callable[[TrialResult], bool]]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -177,7 +177,7 @@ _CONDITION = re.compile(r"(?P<field>[a-z_0-9/]+)\s*(?P<operator>!=|<=|>=|=|<|>)\
 
 
 def _condition(text: str) -> _Condition:
-    """Parse a condition of ``--filter``: the field, and a predicate for trials."""
+    """Parse a condition of ``--filter`` into its field and a test of a trial."""
     from dlbench.spec.registry import label, name_key
 
     match = _CONDITION.fullmatch(text.strip())

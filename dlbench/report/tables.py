@@ -198,7 +198,7 @@ def _signed(value: float) -> str:
 
 
 def means_note(summaries: Sequence[Summary | None], confidence: float = 0.95) -> str:
-    """What a caption says of the summaries in its table: which are means with intervals, and which are values."""
+    """The sentence of a caption that explains the summaries in its table: means with intervals, or values."""
     known = [summary for summary in summaries if summary is not None]
     if not any(summary.has_interval for summary in known):
         return "The value of each seed."

@@ -157,9 +157,9 @@ def _logits(trial: TrialResult, shape: tuple[int, int]) -> NDArray[np.float32] |
 def _images_words(chosen: str, said: list[str], wrong: int, trials: int) -> Figure:
     below = "most frequent wrong answer" + (f", and how many of the {trials} seeds err" if trials > 1 else "")
     order = (
-        "those most seeds get wrong first, then the surest errors"
+        "those that most seeds misclassify first, then the most confident errors"
         if trials > 1
-        else "the surest errors first"
+        else "the most confident errors first"
     )
     return Figure(
         "misclassified",
