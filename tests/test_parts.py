@@ -54,7 +54,7 @@ def test_a_part_is_a_name_or_a_call(text: str, part: Part) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("sgd(momentum=)", "syntax"),
+        ("sgd(momentum=)", "syntax|expected argument value"),  # in Python's words, 3.11 and 3.13
         ("sgd(momentum=0.8", "brackets do not match"),
         ("sgd)", "brackets do not match"),
         ("sgd(0.8)", "has no name"),

@@ -112,10 +112,17 @@ def _inner(equation: Any, factors: list[bool]) -> Iterator[tuple[Any, int, list[
         alike = name != "scan" and len(inner.invars) == len(factors)
         arguments = factors if alike else [any(factors)] * len(inner.invars)
         if name == "scan":
-            carries = slice(params["num_consts"], params["num_consts"] + params["num_carry"])
+            # Constants, then carries, then what is cut into slices; by shape, since jax 0.11 renamed their numbers.
+            sliced = _count_reshaped(inner.invars, equation.invars)
+            num_carries = len(inner.outvars) - _count_reshaped(inner.outvars, equation.outvars)
+            first = len(inner.invars) - sliced - num_carries
             arguments = list(factors)
-            arguments[carries] = [any(factors)] * params["num_carry"]
+            arguments[first : first + num_carries] = [any(factors)] * num_carries
         yield inner, params["length"] if name == "scan" else 1, arguments
+
+
+def _count_reshaped(inner: Sequence[Any], outer: Sequence[Any]) -> int:
+    return sum(a.aval.shape != b.aval.shape for a, b in zip(inner, outer, strict=True))
 
 
 def table() -> dict[str, dict[str, dict[str, int]]]:
