@@ -34,7 +34,7 @@ from typing import Any
 import yaml
 
 from dlbench.errors import ConfigError, InputError, shown, unknown
-from dlbench.spec import designs
+from dlbench.spec import designs, seeds
 from dlbench.spec.claims import MEASURES, Claim, Selection
 from dlbench.spec.naming import ALIASES
 from dlbench.spec.parts import is_closed
@@ -285,6 +285,7 @@ class _Reader:
         items = node.value if isinstance(node, yaml.SequenceNode) else [node]
         items = _rejoined(items) if name in PARTS else items
         values = [self._value(item) for item in items]
+        values = seeds.drawn(values) if name in seeds.FIELDS else values
         if not trained or "." in name or name.endswith("_args"):
             if not items:
                 raise self.error(node, f"{key} has no value; give at least one")
