@@ -13,6 +13,7 @@ import pytest
 
 import dlbench
 from dlbench.storage.audit import audit
+from dlbench.studies.replay import sample
 
 
 @pytest.fixture
@@ -103,3 +104,54 @@ def test_damage_is_found(copy: Path, small_result: dlbench.StudyResult) -> None:
     assert "stray does not belong to a trial" in problems
     assert fourth not in problems
     assert dlbench_command("results", copy, "--check").returncode == 1
+
+
+def test_a_sample_drawn_with_a_seed_is_replayed(small_result: dlbench.StudyResult, copy: Path) -> None:
+    drawn = [{trial.id for trial in sample(small_result, 2, seed)} for seed in range(20)]
+    assert all(len(ids) == 2 for ids in drawn)
+    assert drawn == [{trial.id for trial in sample(small_result, 2, seed)} for seed in range(20)]
+    assert set.union(*drawn) == {trial.id for trial in small_result}
+
+    done = dlbench_command("replay", small_result.folder, "--sample", 2, "--seed", 3, "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["sample"], said["of"], said["seed"], said["identical"]) == (2, 4, 3, True)
+    assert {trial["trial"] for trial in said["trials"]} == drawn[3]
+
+    change(copy, "UPDATE epochs SET val_loss = 1 WHERE trial_id = ? AND epoch = 2", min(drawn[3]))
+    done = dlbench_command("replay", copy, "--sample", 9)
+    assert done.returncode == 1
+    assert "3 of 4 trials identical, drawn from 4 with seed " in done.stdout
+    assert f"DIFFERENT: trial {min(drawn[3])}\nfirst difference: epoch 2, val_loss" in done.stdout
+
+
+def test_what_to_replay_is_said_once(small_result: dlbench.StudyResult) -> None:
+    for words, said in (
+        ([], "replay takes one TRIAL by its id, or --sample N"),
+        (["abc", "--sample", 1], "give one of them"),
+        (["--sample", 0], "must be a positive number of trials"),
+        (["--sample", "some"], "must be a positive number of trials"),
+        (["--sample", 1, "--seed", "x"], "must be a whole number, or 'random'"),
+    ):
+        done = dlbench_command("replay", small_result.folder, *words)
+        assert done.returncode == 2
+        assert said in done.stderr, done.stderr
+
+
+def test_random_seeds_are_drawn_once_and_recorded(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("kind: grid\ntrain_size: 72\nval_size: 32\nseed: [random, random]\n")
+
+    def seeds(*words: object) -> list[int]:
+        done = dlbench_command(*words, "--json", "--quiet")
+        assert done.returncode == 0, done.stderr
+        return [trial["seed"] for trial in json.loads(done.stdout)["trials"]]
+
+    flags = ["--train-size", 72, "--val-size", 32, "--seed", "random", "7", "random", "--dry-run"]
+    first, second, third = seeds("grid", *flags), seeds("grid", *flags), seeds("plan", file)
+    assert first[1] == second[1] == 7
+    assert len({*first, *second, *third}) == 7, "every one is drawn anew"
+    study = dlbench.grid(seed=["random"] * 3, split_seed="random")
+    assert len({spec.seed for spec in study.trials}) == 3
+    assert all(0 <= spec.seed < 2**32 for spec in study.trials)
+    assert isinstance(study.trials[0].split_seed, int)

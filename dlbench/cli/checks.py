@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ import typer
 from dlbench.cli.options import takes
 from dlbench.cli.studies import print_json, study_folder
 from dlbench.errors import InputError
+from dlbench.spec.seeds import RANDOM, drawn
 
 if TYPE_CHECKING:
     from dlbench.studies.replay import Replay
@@ -24,7 +26,15 @@ class ReplayOptions:
         str,
         typer.Argument(metavar="STUDY", help="A study's folder, its name in runs/, or an exported study."),
     ]
-    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's id, or the beginning of it.")]
+    trial: Annotated[
+        str | None, typer.Argument(metavar="[TRIAL]", help="A trial's id, or the beginning of it.")
+    ] = None
+    sample: Annotated[
+        str | None, typer.Option("--sample", metavar="N", help="Train N trials again, drawn at random.")
+    ] = None
+    seed: Annotated[
+        str, typer.Option("--seed", metavar="SEED", help="With --sample: the seed of the draw [random].")
+    ] = RANDOM
     model: Annotated[
         str | None,
         typer.Option(
@@ -36,52 +46,91 @@ class ReplayOptions:
     ] = None
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
 
+    def numbers(self) -> tuple[int, int] | None:
+        """How many trials to draw, and the seed of the draw; ``None`` where one trial is named.
+
+        Raises:
+            InputError: both or neither of them is given, or one is no number.
+        """
+        if (self.trial is None) == (self.sample is None):
+            raise InputError("replay takes one TRIAL by its id, or --sample N; give one of them")
+        if self.sample is None:
+            return None
+        if not re.fullmatch("[0-9]{1,6}", self.sample):
+            raise InputError.must_be("sample", "a positive number of trials", self.sample)
+        (seed,) = drawn([self.seed])
+        if not re.fullmatch("[0-9]{1,10}", str(seed)):
+            raise InputError.must_be("seed", f"a whole number, or {RANDOM!r}", seed)
+        return int(self.sample), int(seed)
+
 
 @takes(ReplayOptions)
 def replay(options: ReplayOptions) -> int:
-    """Train a recorded trial again and compare every bit.
+    """Train a recorded trial again, or several drawn at random, and compare every bit.
 
     Exit code 0: identical; 1: different.
     """
     from dlbench.report import terminal
     from dlbench.spec import registry
 
+    numbers = options.numbers()
     if options.model:
         registry.resolve_model(options.model)
-    with terminal.waiting("training the trial again", quiet=options.as_json):
-        done = _again(options)
+    what = "the trial" if numbers is None else f"{numbers[0]} trials, drawn with seed {numbers[1]},"
+    with terminal.waiting(f"training {what} again", quiet=options.as_json):
+        replays, among = _again(options, numbers)
+    different = sum(not done.identical for done in replays)
     if options.as_json:
-        record: dict[str, Any] = {
-            "trial": done.recorded.id,
-            "identical": done.identical,
-            "results": [vars(difference) for difference in done.results],
-            "environment": [vars(difference) for difference in done.environment],
-        }
-        print_json(record)
-        return 0 if done.identical else 1
-    lines = [f"{'IDENTICAL' if done.identical else 'DIFFERENT'}: trial {done.recorded.id}"]
-    if done.identical:
-        lines.append(f"parameters {done.again.params_sha256}, history {done.again.history_sha256}")
-    else:
-        lines.append(f"first difference: {done.results[0]} ({len(done.results)} in all)")
-    changed = [f"  {difference}" for difference in done.environment]
+        records = [_record(done) for done in replays]
+        drawn_from = {"sample": len(replays), "of": among, "seed": numbers[1]} if numbers else {}
+        print_json({**drawn_from, "identical": not different, "trials": records} if numbers else records[0])
+        return 1 if different else 0
+    lines = [_in_words(done) for done in replays]
+    changed = [f"  {difference}" for difference in replays[0].environment]
     lines.append("\n".join(["environment, changed:", *changed]) if changed else "environment: unchanged")
+    if numbers:
+        lines.append(
+            f"{len(replays) - different} of {len(replays)} trials identical, drawn from {among} with seed {numbers[1]}"
+        )
     terminal.text("\n".join(lines))
-    return 0 if done.identical else 1
+    return 1 if different else 0
 
 
-def _again(options: ReplayOptions) -> Replay:
+def _record(done: Replay) -> dict[str, Any]:
+    return {
+        "trial": done.recorded.id,
+        "identical": done.identical,
+        "results": [vars(difference) for difference in done.results],
+        "environment": [vars(difference) for difference in done.environment],
+    }
+
+
+def _in_words(done: Replay) -> str:
+    if done.identical:
+        digests = f"parameters {done.again.params_sha256}, history {done.again.history_sha256}"
+        return f"IDENTICAL: trial {done.recorded.id}\n{digests}"
+    first = f"first difference: {done.results[0]} ({len(done.results)} in all)"
+    return f"DIFFERENT: trial {done.recorded.id}\n{first}"
+
+
+def _again(options: ReplayOptions, numbers: tuple[int, int] | None) -> tuple[list[Replay], int]:
+    """The replays, and how many trials with a result they are drawn from."""
     from dlbench.report import exports
-    from dlbench.studies.replay import find, replay, retrain
+    from dlbench.storage.store import Store
+    from dlbench.studies.replay import find, retrain_all, sample
 
     folder = Path(options.study)
-    if not exports.is_export(folder):
-        return replay(study_folder(options.study), options.trial, options.data_dir)
-    kept = exports.read(folder)
-    trials = kept.result.trials if kept.result else ()
-    if not trials:
-        raise InputError(f"{folder} holds only notes; name a study with trials")
-    return retrain(find(trials, options.trial, folder), kept.manifest, options.data_dir)
+    if exports.is_export(folder):
+        kept = exports.read(folder)
+        trials, before = kept.result.trials if kept.result else (), kept.manifest
+        if not trials:
+            raise InputError(f"{folder} holds only notes; name a study with trials")
+    else:
+        folder = study_folder(options.study)
+        with Store(folder) as store:
+            trials, before = tuple(store.results(verify=False)), (store.manifests() or [{}])[-1]
+    chosen = sample(trials, *numbers) if numbers else [find(trials, options.trial or "", folder)]
+    return retrain_all(chosen, before, options.data_dir), sum(trial.status.is_finished for trial in trials)
 
 
 def check(folder: Path) -> int:

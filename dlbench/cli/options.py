@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperCommand
 
 from dlbench.errors import InputError, UnknownNameError
-from dlbench.spec import parts
+from dlbench.spec import parts, seeds
 
 if TYPE_CHECKING:
     from dlbench.studies.options import RunOptions
@@ -120,7 +120,9 @@ class StudyOptions:
         Values,
         _values("--split-seed", DATA, "SEED...", "Seeds of the split into training and validation images."),
     ] = None
-    seed: Annotated[Values, _values("--seed", DATA, "SEED...", "Seeds of everything else.")] = None
+    seed: Annotated[
+        Values, _values("--seed", DATA, "SEED...", "Seeds of everything else; random draws one.")
+    ] = None
     vary: Annotated[
         Values,
         _values(
@@ -179,6 +181,11 @@ class StudyOptions:
         ),
     ] = False
     quiet: Annotated[bool, _option("--quiet", OUTPUT, "Show no progress and no messages.")] = False
+
+    def __post_init__(self) -> None:
+        for name in seeds.FIELDS:
+            if values := getattr(self, name):
+                object.__setattr__(self, name, seeds.drawn(values))
 
     def fields_given(self) -> dict[str, Any]:
         """The values given by flags, by field of TrialSpec, as text; TrialSpec checks them.

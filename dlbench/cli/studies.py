@@ -17,6 +17,7 @@ import typer
 from dlbench.cli.options import DEFAULTS, FLAGS, CompareOptions, StudyOptions, TargetOptions, takes
 from dlbench.errors import InputError, UnknownNameError
 from dlbench.spec.registry import MODELS
+from dlbench.spec.seeds import RANDOM
 
 if TYPE_CHECKING:
     from dlbench.execution.plan import Plan
@@ -246,7 +247,7 @@ def _perform(study: StudySpec, read: Config | None, options: StudyOptions, how: 
         most = "at most " if study.looks else ""
         terminal.message(
             f"Interrupted: {progress.finished} of {most}{len(planned.trials)} trials are done and kept in "
-            f"{planned.folder}\nTo continue: {shlex.join(command)}"
+            f"{planned.folder}\nTo continue: {shlex.join(_continuing(command, read, planned))}"
         )
         return getattr(interrupt, "exit_code", 130)
     if options.as_json:
@@ -255,6 +256,12 @@ def _perform(study: StudySpec, read: Config | None, options: StudyOptions, how: 
         terminal.show(report.study_report(result).parts, WHOLE_TABLE)
     show_failures(result)
     return 1 if result.failed else 0
+
+
+def _continuing(command: list[str], read: Config | None, planned: Plan) -> list[str]:
+    """The command that continues a study: the same, unless it would draw other seeds."""
+    draws = any(RANDOM in text for text in (*command, read.text if read else ""))
+    return ["dlbench", "run", str(planned.folder)] if draws else command
 
 
 def _confirm(planned: Plan, yes: bool) -> None:

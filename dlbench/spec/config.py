@@ -36,7 +36,7 @@ import yaml
 
 from dlbench import files
 from dlbench.errors import ConfigError, InputError, StoreError, UnknownNameError, shown, unknown
-from dlbench.spec import designs
+from dlbench.spec import designs, seeds
 from dlbench.spec.claims import Claim, Selection
 from dlbench.spec.metrics import KNOWN_METRICS, metric_key
 from dlbench.spec.naming import ALIASES
@@ -299,6 +299,7 @@ class _Reader:
         items = node.value if isinstance(node, yaml.SequenceNode) else [node]
         items = _rejoined(items) if name in PARTS else items
         values = [self._value(item) for item in items]
+        values = seeds.drawn(values) if name in seeds.FIELDS else values
         if not trained or "." in name or name.endswith("_args"):
             if not items:
                 raise self.error(node, f"{key} has no value; give at least one")

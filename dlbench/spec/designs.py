@@ -8,7 +8,7 @@ from numbers import Integral
 from typing import Any
 
 from dlbench.errors import Field, SpecError, shown, unknown
-from dlbench.spec import registry
+from dlbench.spec import registry, seeds
 from dlbench.spec.naming import ALIASES
 from dlbench.spec.study import Design, StudySpec
 from dlbench.spec.trial import PARTS, TrialSpec, make_trial_spec
@@ -112,7 +112,9 @@ def _columns(axes: Mapping[str, Any], place: str | None) -> dict[str, list[Any]]
             )
         if not values:
             raise SpecError(Field(name), " has no value", place=place, remedy="give at least one")
-        columns[field] = list(first_seeds(value)) if name == "seeds" and _is_one(value) else values
+        if name == "seeds" and _is_one(value):
+            values = list(first_seeds(value))
+        columns[field] = seeds.drawn(values) if field in seeds.FIELDS else values
     return columns
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,7 @@ from dlbench.errors import InputError, WorkerError
 from dlbench.execution import devices, engine, messages
 from dlbench.execution.place import Place
 from dlbench.records import Epoch, TrialStatus
-from dlbench.spec import registry
-from dlbench.spec.programs import Program
+from dlbench.spec import programs, registry
 from dlbench.spec.trial import NUMERICS_RELEASES, NUMERICS_VERSION, Trial
 from dlbench.storage import manifest
 from dlbench.storage.results import TrialResult
@@ -108,34 +108,70 @@ def retrain(
     data_dir: str | None = None,
     notify: Callable[[messages.AnyEvent], None] | None = None,
 ) -> Replay:
-    """Train a trial again and compare, as :func:`replay` does, given its recorded result.
+    """Train a trial again and compare, given its recorded result; see :func:`retrain_all`."""
+    return retrain_all([recorded], before, data_dir, notify)[0]
+
+
+def retrain_all(
+    recorded: Sequence[TrialResult],
+    before: Mapping[str, Any],
+    data_dir: str | None = None,
+    notify: Callable[[messages.AnyEvent], None] | None = None,
+) -> list[Replay]:
+    """Train several trials again, one after another in one worker, and compare.
 
     Args:
-        recorded: the recorded result; its epochs are compared one by one if they are known, else by their digest.
-        before: the manifest of the environment in which it was trained.
+        recorded: their results; epochs are compared one by one if they are known, else by their digest.
+        before: the manifest of the environment in which they were trained.
         data_dir: folder of the user's data sets.
         notify: called with every event.
     """
-    registry.check_trusted(recorded.trial.spec.model)
-    check_numerics(recorded.trial)
+    known = {trial.id: trial for trial in recorded}
+    for trial in recorded:
+        registry.check_trusted(trial.trial.spec.model)
+        check_numerics(trial.trial)
     device = {"cpu": "cpu", "cuda": "gpu", "gpu": "gpu", "tpu": "tpu", "mps": "metal"}
     backend = device.get(str(before.get("device", {}).get("backend")), "cpu")
     now = manifest.environment()
-    again: TrialResult | None = None
+    again: dict[str, TrialResult] = {}
     place = Place(backend, 1, data_dir, cores=devices.cores_each(None, backend, 1))
-    for event in engine.run([Program((recorded.trial,))], place, threading.Event()):
+    grouped = programs.programs(trial.trial for trial in recorded)
+    for event in engine.run(grouped, place, threading.Event()):
         match event:
             case messages.Ready():
                 now["device"] = event.environment
             case messages.Failed():
-                raise WorkerError(f"trial {recorded.id} cannot be trained: {event.reason}")
+                raise WorkerError(f"trial {event.trial_id} cannot be trained: {event.reason}")
             case messages.Finished():
                 history = tuple(Epoch(*values) for values in event.history)
-                again = TrialResult(recorded.trial, event.status, event.outcome, history)
+                trained = known[event.trial_id].trial
+                again[event.trial_id] = TrialResult(trained, event.status, event.outcome, history)
         if notify is not None:
             notify(event)
-    assert again is not None
-    return Replay(recorded, again, tuple(_results(recorded, again)), tuple(_environment(before, now)))
+    environment = tuple(_environment(before, now))
+    return [
+        Replay(trial, again[trial.id], tuple(_results(trial, again[trial.id])), environment)
+        for trial in recorded
+    ]
+
+
+def sample(trials: Iterable[TrialResult], count: int, seed: int) -> list[TrialResult]:
+    """Draw trials that have a result, each at most once: the same for the same study, number and seed.
+
+    Args:
+        trials: those of a study.
+        count: how many; all where there are fewer.
+        seed: of the draw.
+
+    Raises:
+        InputError: ``count`` is not positive, or no trial has a result.
+    """
+    if count < 1:
+        raise InputError.must_be("sample", "a positive number of trials", count)
+    finished = sorted((trial for trial in trials if trial.status.is_finished), key=lambda trial: trial.id)
+    if not finished:
+        raise InputError("no trial of the study has a result to compare with")
+    return random.Random(seed).sample(finished, min(count, len(finished)))
 
 
 def check_numerics(trial: Trial) -> None:
