@@ -81,7 +81,10 @@ def is_out_of_room(error: BaseException) -> bool:
     """Whether a disk that is full or cannot be written is the reason, which is no fault of a trial."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
         return True
-    if any(words in str(error) for words in ("No space left", "quota exceeded", "Read-only file system", "File too large")):
+    if any(
+        words in str(error)
+        for words in ("No space left", "quota exceeded", "Read-only file system", "File too large")
+    ):
         return True
     cause = error.__cause__ or error.__context__
     return cause is not None and is_out_of_room(cause)

@@ -26,7 +26,8 @@ class StudyResult(StudyRecord):
             ValueError: no trial completed.
         """
         if not self.complete:
-            raise ValueError("no trial of this study completed, so none is the best")
+            cause = f": {self.failed[0].failure}" if self.failed else ""
+            raise ValueError(f"no trial of this study completed, so none is the best{cause}")
 
         def merit(trial: TrialResult) -> tuple[float, float]:
             accuracy, loss = trial.best_val_accuracy, trial.best_val_loss
