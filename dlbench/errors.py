@@ -230,5 +230,9 @@ class StudyInterrupted(KeyboardInterrupt):
         self.exit_code = 128 + number  # as shells count
 
 
+class FailedTrialsWarning(RuntimeWarning):
+    """Trials of a study failed, and its result lacks what they would have shown."""
+
+
 class WorkerError(DlbenchError):
     """Workers cannot be started or have failed."""

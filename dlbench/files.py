@@ -26,7 +26,7 @@ CACHE_DIR_VARIABLE = "DLBENCH_CACHE_DIR"
 
 def cache_root() -> Path:
     """The cache folder: ``DLBENCH_CACHE_DIR`` if set, else the platform's cache folder for the user."""
-    return Path(os.environ.get(CACHE_DIR_VARIABLE) or user_cache_dir("dlbench"))
+    return Path(os.environ.get(CACHE_DIR_VARIABLE) or user_cache_dir("dlbench")).expanduser()
 
 
 def remove(path: Path) -> None:

@@ -302,7 +302,6 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         ("epochs: 2\nlr: \x1b[2J\n", [":2:", "0x1b"]),
         ("lr: 1\n---\nlr: 2\n", [":2:", "invalid YAML"]),
         ("? [a, b]\n: 1\n", [":1:", "unknown key"]),
-        ("<<: {lr: 1}\n", [":1:"]),
         ("model_args: {width: .nan}\n", [":1:", "model_args", "finite"]),
         ("model_args: {width: [1]}\n", [":1:", "model_args"]),
         ("model_args: {1: 2, a: 3}\n", [":1:", "model_args", "by name"]),

@@ -26,7 +26,7 @@ def test_values_aliases_and_seeds(tmp_path: Path) -> None:
     )
     found = read(tmp_path, "lr: [1e-3, 0.01]\nepochs: 7\nseeds: 3\nmodel_args: {kernel_size: 5}\n")
     study = designs.expand(found.grids[0])
-    assert {trial.learning_rate for trial in study.trials} == {0.001, 0.01}  # 1e-3 is text to YAML
+    assert {trial.learning_rate for trial in study.trials} == {0.001, 0.01}
     assert {trial.seed for trial in study.trials} == {0, 1, 2}
     assert {trial.num_epochs for trial in study.trials} == {7}
     assert study.trials[0].model_args == (("kernel_size", 5),)
@@ -42,7 +42,7 @@ def test_each_of_several_grids_is_merged_over_the_rest(tmp_path: Path) -> None:
         tmp_path, "lr: 1e-3\ngrids:\n  - {optimizer: adam}\n  - optimizer: sgd\n    lr: [0.1, 0.01]\n"
     )
     assert found.grids == (
-        {"learning_rate": ["1e-3"], "optimizer": ["adam"]},
+        {"learning_rate": [0.001], "optimizer": ["adam"]},
         {"learning_rate": [0.1, 0.01], "optimizer": ["sgd"]},
     )
 

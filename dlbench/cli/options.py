@@ -443,6 +443,10 @@ def split_values(args: Iterable[str], flags: set[str]) -> list[str]:
             value = arg
         if current:
             values = parts.split(value, ",")
+            if re.fullmatch(r"[0-9]+,0[0-9]+", value):
+                raise InputError(
+                    f"{current} {value}: a comma separates values; did you mean {value.replace(',', '.')}?"
+                )
             count += len(values)
             rewritten += [text for each in values for text in (current, prefix + each)]
         else:

@@ -8,6 +8,7 @@ import math
 import shlex
 import shutil
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from dlbench.cli.options import DEFAULTS, FLAGS, CompareOptions, StudyOptions, TargetOptions, takes
-from dlbench.errors import InputError, UnknownNameError
+from dlbench.errors import FailedTrialsWarning, InputError, UnknownNameError
 from dlbench.spec.registry import MODELS
 from dlbench.spec.seeds import RANDOM
 
@@ -241,7 +242,8 @@ def _perform(study: StudySpec, read: Config | None, options: StudyOptions, how: 
     progress = StudyProgress(options.quiet)
     how = dataclasses.replace(how, command=command, config=read.text if read else "", on_event=progress)
     try:
-        with progress:
+        with progress, warnings.catch_warnings():
+            warnings.simplefilter("ignore", FailedTrialsWarning)  # they are listed below the results
             result = growing.run_until_separated(study, options=how) if study.looks else run(study, how)
     except KeyboardInterrupt as interrupt:
         most = "at most " if study.looks else ""
@@ -299,7 +301,7 @@ def show_failures(result: StudyResult) -> None:
     failed = count(len(result.failed), "trial")
     lines = [f"{failed} failed; 'dlbench run {result.folder} --retry-failed' trains them again:"]
     for trial in result.failed:
-        reason = (trial.error or "unknown").splitlines()[0]
+        reason = trial.failure or "unknown"
         lines.append(f"  {trial.id}  {trial.trial.spec.model} seed {trial.seed}: {reason}")
     terminal.message("\n".join(lines))
 

@@ -20,6 +20,9 @@ DIGEST_PREFIX = 12
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
+#: What brings numbers to 0 to 255, by where they lie.
+_SCALINGS = {"(x * 255)": (0, 1), "x": (0, 255), "((x + 1) * 127.5)": (-1, 1)}
+
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int32]
 
@@ -161,11 +164,15 @@ def check_name(name: str) -> None:
 
 
 def _images(name: str, key: str, value: ArrayLike) -> Images:
-    array = np.array(value, order="C")
+    array = _array(name, key, value)
     if array.dtype != np.uint8:
         raise DataError(
-            f"data set {name!r}: {key} must be uint8, 0 to 255; found {array.dtype}. "
-            "Convert them, for example (x * 255).astype('uint8') if x is in [0, 1]."
+            f"data set {name!r}: {key} must be uint8, 0 to 255; found {array.dtype}", remedy=_to_uint8(array)
+        )
+    if array.ndim == 4 and array.shape[1] in (1, 3, 4) and min(array.shape[2:]) > 4:
+        raise DataError(
+            f"data set {name!r}: {key} must be [N, H, W, C]; found shape {array.shape}: channels first?",
+            remedy="x.transpose(0, 2, 3, 1) moves them to the end",
         )
     if array.ndim == 3:
         array = array[..., np.newaxis]
@@ -177,14 +184,50 @@ def _images(name: str, key: str, value: ArrayLike) -> Images:
     return array
 
 
-def _labels(name: str, key: str, value: ArrayLike) -> NDArray[np.integer[Any]]:
-    array = np.array(value)
-    if array.dtype.kind not in "iu" or array.ndim != 1:
+def _array(name: str, key: str, value: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.array(value, order="C")
+    except ValueError as error:
         raise DataError(
-            f"data set {name!r}: {key} must be a one-dimensional array of integers; found {array.dtype} "
-            f"of shape {array.shape}. Give class numbers, not one-hot vectors or names."
-        )
-    return array
+            f"data set {name!r}: {key} must be one array; {error}", remedy="give all images one shape"
+        ) from None
+
+
+def _to_uint8(array: NDArray[Any]) -> str:
+    """How to make images of another type uint8, by the values that they have."""
+    if array.dtype.kind not in "biuf" or not array.size:
+        return "give one array of numbers"
+    if array.dtype.kind == "b":
+        return "x.astype('uint8') * 255 converts them"
+    low, high = float(array.min()), float(array.max())
+    found = f"they lie between {low:g} and {high:g}"
+    if array.dtype.kind in "iu" and low >= 0 and high <= 255:
+        return "x.astype('uint8') converts them"
+    for scaled, (least, most) in _SCALINGS.items():
+        if least <= low and high <= most:
+            return f"{found}: {scaled}.round().astype('uint8') converts them"
+    return f"{found}: bring them to 0 to 255, then x.round().astype('uint8')"
+
+
+def _labels(name: str, key: str, value: ArrayLike) -> NDArray[np.integer[Any]]:
+    array = _array(name, key, value)
+    if array.dtype.kind in "iu" and array.ndim == 1:
+        return array
+    raise DataError(
+        f"data set {name!r}: {key} must be a one-dimensional array of integers; found {array.dtype} of shape "
+        f"{array.shape}",
+        remedy=_to_class_numbers(array),
+    )
+
+
+def _to_class_numbers(array: NDArray[Any]) -> str:
+    if array.ndim == 2 and array.shape[1] > 1 and array.dtype.kind in "biuf":
+        return "y.argmax(axis=1) makes class numbers of one-hot vectors"
+    if array.ndim != 1:
+        return "y.ravel() makes one axis of [N, 1]; give one label per image"
+    if array.dtype.kind in "USO":
+        return "np.unique(y, return_inverse=True)[1] numbers names, the training half's and the test half's alike"
+    return "y.astype(int) makes class numbers of them"
 
 
 def _check_classes(
@@ -203,6 +246,12 @@ def _check_classes(
                 f"data set {name!r}: {key} must be between 0 and {num_classes - 1} "
                 f"(num_classes is {num_classes}); found {low if low < 0 else high}."
             )
+    if num_classes > len(train_labels):
+        raise DataError(
+            f"data set {name!r}: every class must occur in the training half, whose {len(train_labels):,} images "
+            f"cannot show {num_classes:,} classes (the largest label is "
+            f"{max(int(train_labels.max()), int(test_labels.max())):,}). Number the classes from 0 without gaps."
+        )
     absent = np.flatnonzero(np.bincount(train_labels, minlength=num_classes) == 0)
     if absent.size:
         some = ", ".join(map(str, absent[:5])) + (", ..." if absent.size > 5 else "")

@@ -34,7 +34,7 @@ def find_files(known: PublicSet, data_dir: Path) -> dict[str, Path] | None:
         DataError: a folder holds some of the four files, but not all.
     """
     for place in known.idx_folders:
-        folder = data_dir / place
+        folder = _below(data_dir, place)
         found = {key: path for key, stem in IDX_FILES.items() if (path := _find(folder, stem))}
         if len(found) == len(IDX_FILES):
             return found
@@ -155,6 +155,14 @@ def _check_header(path: Path, header: bytes, magic: int, shape: tuple[int, ...])
             f"found {'x'.join(map(str, axes))}. "
             "Training and test files may be swapped, or the file is damaged."
         )
+
+
+def _below(data_dir: Path, place: str) -> Path:
+    """The folder ``place`` below a data folder, which may itself be some way down: ``data/FashionMNIST`` is taken."""
+    parts = Path(place).parts
+    there = data_dir.absolute().parts
+    known = next((n for n in range(len(parts), 0, -1) if there[-n:] == parts[:n]), 0)
+    return data_dir.joinpath(*parts[known:])
 
 
 def _find(folder: Path, stem: str) -> Path | None:

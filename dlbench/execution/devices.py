@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 from collections.abc import Callable
 from importlib import metadata
+from pathlib import Path
 
 from dlbench.errors import Field, InputError, SpecError, unknown
 from dlbench.spec import registry
@@ -106,8 +108,51 @@ def cores_each(asked: int | None, kind: str, trials: int) -> int:
 def count(kind: str) -> int:
     """The number of cores or GPUs that this process may use; 1 for any other kind of accelerator."""
     if kind == "cpu":
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(1, math.ceil(min(cores, cpu_quota())))
     return max(1, len(gpus())) if kind == "gpu" else 1
+
+
+def cpu_quota(root: Path = Path("/")) -> float:
+    """How many cores a container or a scheduler grants this process's control group; infinity where there is no limit.
+
+    The smallest limit of the group and those above it holds. Sources: the Linux kernel's documentation of control
+    groups, version 2 (``cpu.max``) and version 1 (``cpu.cfs_quota_us``).
+
+    Args:
+        root: where ``proc`` and ``sys`` lie.
+    """
+    try:
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return math.inf
+    least = math.inf
+    for line in groups:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
+        if controllers and not top.is_dir():
+            top = root / "sys/fs/cgroup" / controllers
+        inner = top / path.lstrip("/")
+        for folder in (inner, *inner.parents):
+            if folder == top.parent:
+                break
+            least = min(least, _quota(folder))
+    return least
+
+
+def _quota(group: Path) -> float:
+    """The cores that one control group is granted."""
+    try:
+        if (group / "cpu.max").is_file():
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return float(quota) / float(period) if float(quota) > 0 else math.inf
+    except (OSError, ValueError):  # none, or "max"
+        return math.inf
 
 
 def gpus() -> list[str]:

@@ -60,6 +60,7 @@ class Pool:
         self._stopping = stopping
         self._events: queue.SimpleQueue[tuple[Endpoint, messages.AnyEvent | None]] = queue.SimpleQueue()
         self._attempts: dict[str, int] = {}
+        self._said: set[str] = set()
         self._startup_failures: dict[int, int] = {}
         self._members: dict[int, _Member] = {}
 
@@ -115,7 +116,10 @@ class Pool:
         if isinstance(event, messages.EpochEnded) and member.job and member.ahead is None:
             is_last = event.number == member.job[0].spec.num_epochs
             member.ahead = self._send_next(member) if is_last else None
-        yield event
+        if not isinstance(event, messages.Notice) or event.text not in self._said:
+            yield event  # what several workers notice is said once
+        if isinstance(event, messages.Notice):
+            self._said.add(event.text)
         if isinstance(event, messages.Ready | messages.Idle):
             member.job, member.ahead = member.ahead or self._send_next(member), None
             if member.job is None:

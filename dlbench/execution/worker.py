@@ -50,7 +50,7 @@ from dlbench.records import (
     history_digest,
     json_number,
 )
-from dlbench.spec.registry import CRITERIA, MODELS
+from dlbench.spec.registry import CRITERIA, MODELS, label
 from dlbench.spec.trial import Trial
 from dlbench.storage import checkpoints
 from dlbench.storage.artifacts import Files
@@ -155,7 +155,14 @@ class Worker:
         program = self._program(trials[0], dataset, *inputs)
         clock.lap("compile")
         state, histories = self._epochs(trials, program, inputs, states, clock)
-        logits = np.asarray(program.predict(state.best_params, state.best_batch_stats, dataset.test_images))
+        logits = _storable(program.predict(state.best_params, state.best_batch_stats, dataset.test_images))
+        if _are_probabilities(logits):
+            self.emit(
+                messages.Notice(
+                    text=f"the model {label(trials[0].spec.model)!r} seems to end in softmax: its outputs are "
+                    "probabilities, but the loss expects logits; remove the softmax, with which it trains worse"
+                )
+            )
         augmented = self._augmented_logits(trials, program, state, dataset)
         clock.lap("eval")
         finished = []
@@ -404,6 +411,19 @@ def _check_source(trial: Trial) -> None:
             f"{_imported[reference][:12]}, the trial was planned with {trial.model_digest[:12]}",
             remedy="start Python again, or train in worker processes",
         )
+
+
+def _storable(logits: Any) -> np.ndarray[Any, Any]:
+    """Logits of a type that numpy can store: float32 in place of bfloat16 and its like."""
+    found = np.asarray(logits)
+    return found if found.dtype.kind == "f" and found.dtype.isbuiltin else found.astype(np.float32)
+
+
+def _are_probabilities(logits: np.ndarray[Any, Any]) -> bool:
+    """Whether every row lies in [0, 1] and adds up to 1."""
+    if logits.shape[-1] < 2 or not (logits.min() >= 0 and logits.max() <= 1):
+        return False
+    return bool((np.abs(logits.sum(axis=-1, dtype=np.float64) - 1) < 1e-2).all())
 
 
 def _reason(error: BaseException) -> str:

@@ -47,6 +47,10 @@ from dlbench.spec.trial import PARTS, TrialSpec, make_trial_spec
 #: Longer files are refused: a path can also name a device that never ends.
 MAX_CHARACTERS = 1_000_000
 
+#: The key that merges another mapping, and how many of them may lie in one another.
+_MERGE = "tag:yaml.org,2002:merge"
+_DEEPEST = 50
+
 _FIELDS = (*TrialSpec.model_fields, *ALIASES)
 _PATH = re.compile(rf"({'|'.join(PARTS)})\.[A-Za-z_]\w*")
 _KEYS = ("description", "design", "kind", "grids", "claims", *_FIELDS)
@@ -134,6 +138,27 @@ def _text(path: Path) -> str:
     return text
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads numbers as flags are read, and as YAML 1.2 has them: 010 is ten, 1e-3 a number, 1:30 none."""
+
+
+_NUMBERS = {
+    "int": re.compile(r"[-+]?[0-9][0-9_]*"),
+    "float": re.compile(
+        r"[-+]?([0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+    ),
+}
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag.rpartition(":")[2] not in _NUMBERS]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _kind, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_kind}", re.compile(f"(?:{_pattern.pattern})$"), list("-+.0123456789")
+    )
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(str(node.value).replace("_", "")))
+
+
 class _Reader:
     """Reads a YAML document node by node, because nodes know their line numbers."""
 
@@ -141,7 +166,7 @@ class _Reader:
         self.path = path
         self.places: dict[str, str] = {}
         try:
-            self._loader = yaml.SafeLoader(text)
+            self._loader = _Loader(text)
             self._root = self._loader.get_single_node()
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
@@ -271,7 +296,7 @@ class _Reader:
             raise self.error(node, f"expected 'key: value'; got {shown(self._value(node))}")
         section = _Section()
         lines: dict[str, str] = {}
-        for key_node, value_node in node.value:
+        for key_node, value_node in self._merged(node):
             key = self._value(key_node) if isinstance(key_node, yaml.ScalarNode) else None
             is_path = isinstance(key, str) and "model" in keys and _PATH.fullmatch(key) is not None
             if not isinstance(key, str) or not (key in keys or is_path):
@@ -288,6 +313,45 @@ class _Reader:
             elif not is_field:
                 section.others[key] = value_node
         return section
+
+    def _merged(
+        self, node: yaml.MappingNode, seen: frozenset[int] = frozenset()
+    ) -> list[tuple[yaml.Node, yaml.Node]]:
+        """The keys and values of a mapping, with those of ``<<: *other`` that it does not give itself."""
+        own = [pair for pair in node.value if pair[0].tag != _MERGE]
+        known = {key.value for key, _ in own if isinstance(key, yaml.ScalarNode)}
+        for key, value in node.value:
+            if key.tag != _MERGE:
+                continue
+            for other in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                if not isinstance(other, yaml.MappingNode) or id(other) in seen or len(seen) > _DEEPEST:
+                    raise self.error(key, "'<<' merges mappings, such as '<<: *other'; got something else")
+                for pair in self._merged(other, seen | {id(node)}):
+                    if not (isinstance(pair[0], yaml.ScalarNode) and pair[0].value in known):
+                        own.append(pair)
+                        known.add(pair[0].value)
+        return own
+
+    def _refuse_repetition(self, node: yaml.Node) -> None:
+        """A key that a mapping gives twice would silently win over the first."""
+        left, seen = [node], set()
+        while left:
+            part = left.pop()
+            if id(part) in seen or isinstance(part, yaml.ScalarNode):
+                continue
+            seen.add(id(part))
+            if isinstance(part, yaml.SequenceNode):
+                left += part.value
+                continue
+            places: dict[str, str] = {}
+            for key, value in part.value:
+                left.append(value)
+                if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
+                    if key.value in places:
+                        raise self.error(
+                            key, f"{key.value!r} is given already at {places[key.value]}; keep one of them"
+                        )
+                    places[key.value] = self.place(key)
 
     def _values(self, key: str, name: str, node: yaml.Node, trained: bool) -> list[Any]:
         if key == "seeds" and isinstance(node, yaml.ScalarNode):
@@ -338,6 +402,7 @@ class _Reader:
             raise self.error(node, error) from None
 
     def _value(self, node: yaml.Node) -> Any:
+        self._refuse_repetition(node)
         try:
             return self._loader.construct_object(node, deep=True)
         except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError):

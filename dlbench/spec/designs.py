@@ -95,7 +95,9 @@ def values_of(value: Any) -> list[Any]:
 
 
 def _is_one(value: object) -> bool:
-    return isinstance(value, str | Mapping) or not isinstance(value, Iterable)
+    return (
+        isinstance(value, str | Mapping) or not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0
+    )
 
 
 def _columns(axes: Mapping[str, Any], place: str | None) -> dict[str, list[Any]]:

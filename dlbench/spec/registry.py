@@ -312,6 +312,42 @@ register_model = MODELS.register
 resolve_model = MODELS.resolve
 
 
+def reference_to(kind: str, part: object) -> str:
+    """The reference of a class or function that is given itself.
+
+    Args:
+        kind: what it is given as.
+        part: the class or function.
+
+    Raises:
+        SpecError: it is something else, or no other process could import it.
+    """
+    name, module = getattr(part, "__qualname__", None), getattr(part, "__module__", None)
+    if isinstance(name, str) and isinstance(module, str) and callable(part):
+        if _REFERENCE.fullmatch(f"{module}:{name}"):
+            return f"{module}:{name}"
+        raise SpecError(
+            *(
+                Field(kind),
+                f" is {name}, which is made inside a function, where no other process can import it",
+            ),
+            value=part,
+            remedy="move it to the top of a module",
+        )
+    if part is None or isinstance(part, bool | int | float):
+        raise SpecError.must_be(kind, "a name", part)
+    maker = part.func if isinstance(part, functools.partial) else type(part)
+    what = (
+        "a functools.partial" if isinstance(part, functools.partial) else f"an instance of {maker.__name__}"
+    )
+    raise SpecError(
+        *(Field(kind), f" is {what}, which no other process can import"),
+        value=part,
+        remedy=f"give the class or function, or its name with its arguments, such as "
+        f"'{maker.__module__}:{maker.__qualname__}(width=8)'",
+    )
+
+
 def check_trusted(reference: str) -> None:
     """Refuse to run somebody's code because a stored study names it.
 

@@ -39,8 +39,17 @@ NUMERICS_RELEASES = {3: "0.1.0"}
 MAX_SEED = 2**32 - 1
 
 
+def _plain(value: Any) -> object:
+    """A scalar of numpy, or of another array library, as Python has it: what ``float32(0.1)`` shows as 0.1 is 0.1."""
+    if getattr(value, "ndim", None) != 0 or not hasattr(value, "item"):
+        return value
+    item = value.item()
+    return float(str(value)) if isinstance(item, float) else item
+
+
 def _number(value: object) -> object:
-    """YAML 1.1 reads ``1e-3`` as text: read numbers out of text; refuse truth values as numbers."""
+    """Read numbers out of text, as flags give them; refuse truth values as numbers."""
+    value = _plain(value)
     if isinstance(value, bool):
         raise ValueError("a number, not a truth value")
     if isinstance(value, str):
@@ -56,6 +65,7 @@ def _arguments(value: object) -> object:
         return value
     if not all(isinstance(name, str) for name in value):
         raise ValueError("arguments by name")
+    value = {name: _plain(argument) for name, argument in value.items()}
     for name, argument in value.items():
         if not isinstance(argument, bool | int | float | str):
             raise ValueError(

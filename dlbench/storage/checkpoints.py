@@ -21,7 +21,7 @@ import orbax.checkpoint as ocp
 from numpy.typing import NDArray
 
 from dlbench import files
-from dlbench.errors import StoreError
+from dlbench.errors import InputError, StoreError
 from dlbench.models.creation import create_for
 from dlbench.spec import registry
 from dlbench.spec.trial import Trial
@@ -53,7 +53,26 @@ class LoadedModel:
         return {"params": self.params, "batch_stats": self.batch_stats}
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Logits float32 [N, num_classes] of images uint8 [N, H, W, C], computed as for the recorded metrics."""
+        """Logits float32 [N, num_classes] of images, computed as for the recorded metrics.
+
+        Args:
+            images: uint8 [N, H, W, C], 0 to 255, or [N, H, W] for one channel, as in training.
+
+        Raises:
+            InputError: they are of another type or shape.
+        """
+        images = np.asarray(images)
+        if images.dtype != np.uint8:
+            raise InputError(
+                f"images must be uint8, 0 to 255, as in training; got {images.dtype}",
+                remedy="(x * 255).round().astype('uint8') converts numbers from 0 to 1",
+            )
+        images = images[..., np.newaxis] if images.ndim == 3 else images
+        if images.ndim != 4:
+            raise InputError(
+                f"images must be [N, H, W, C], or [N, H, W] for one channel; got shape {images.shape}",
+                remedy="x[np.newaxis] makes one image a batch",
+            )
         predict = jax.jit(evaluation.predict, static_argnums=0)
         logits = predict(static_part(self.model, self.trial), self.params, self.batch_stats, images)
         return np.asarray(logits)

@@ -121,6 +121,11 @@ class TrialResult:
         return self.trial.id
 
     @property
+    def failure(self) -> str:
+        """Why it failed, in one line; empty where it did not."""
+        return next(iter((self.error or "").splitlines()), "")
+
+    @property
     def folder(self) -> Path:
         """The trial's folder, which holds its checkpoint and its predictions."""
         assert self.study_dir is not None

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from types import FunctionType
 from typing import Any
 
 from dlbench import data
-from dlbench.spec import designs
+from dlbench.spec import designs, registry
 from dlbench.spec.study import StudySpec
 
 
@@ -16,8 +15,8 @@ def grid(**axes: Any) -> StudySpec:
     Args:
         axes: fields of :class:`~dlbench.TrialSpec`, each with one value or several (any iterable, such as
             ``range(5)``). ``lr`` stands for ``learning_rate``, ``epochs`` for ``num_epochs``, and ``seeds=5`` for
-            ``seed=range(5)``. A model is a name, ``module:Attribute``, or a Flax module class; a data set is a name
-            or a :class:`~dlbench.data.Dataset`.
+            ``seed=range(5)``. A model is a name, ``module:Attribute``, a Flax module class, or a function that
+            makes one; a data set is a name or a :class:`~dlbench.data.Dataset`.
 
     Raises:
         InputError: a field or a name is unknown, a value is impossible or repeated, or a field has no value.
@@ -52,5 +51,5 @@ def _by_name(axes: dict[str, Any]) -> dict[str, Any]:
     return named
 
 
-def _model_reference(model: object) -> object:
-    return f"{model.__module__}:{model.__qualname__}" if isinstance(model, type | FunctionType) else model
+def _model_reference(model: object) -> str:
+    return model if isinstance(model, str) else registry.reference_to("model", model)

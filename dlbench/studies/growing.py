@@ -20,7 +20,7 @@ from dlbench.spec.study import StudySpec
 from dlbench.studies.options import RunOptions, RunSettings, merged
 from dlbench.studies.planning import plan
 from dlbench.studies.result import StudyResult
-from dlbench.studies.running import run_planned
+from dlbench.studies.running import run_planned, warn_of_failures
 
 
 def run_until_separated(
@@ -60,6 +60,7 @@ def run_until_separated(
         notify(messages.Notice(text=_finding(look, separated)))
         if separated:
             break
+    warn_of_failures(result, stacklevel=3)
     return replace(result, wall_time_s=time.perf_counter() - start)
 
 

@@ -28,7 +28,8 @@ class StudyResult(StudyRecord):
             ValueError: no trial has completed.
         """
         if not self.complete:
-            raise ValueError("no trial of this study has completed")
+            cause = f": {self.failed[0].failure}" if self.failed else ""
+            raise ValueError(f"no trial of this study has completed{cause}")
 
         def order(trial: TrialResult) -> tuple[float, float]:
             accuracy, loss = trial.best_val_accuracy, trial.best_val_loss

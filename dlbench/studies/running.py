@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Unpack
 
 from dlbench import data, files
-from dlbench.errors import ANOTHER_OUT, StoreError, StudyInterrupted
+from dlbench.errors import ANOTHER_OUT, FailedTrialsWarning, StoreError, StudyInterrupted
 from dlbench.execution import engine
 from dlbench.execution.place import Place
 from dlbench.execution.plan import Plan
@@ -39,6 +40,9 @@ def run(study: StudySpec, options: RunOptions | None = None, **settings: Unpack[
         options: where and how to run; the fields of :class:`~dlbench.RunOptions` are also accepted as keyword
             arguments.
 
+    Warns:
+        FailedTrialsWarning: trials failed, naming the first.
+
     Raises:
         KeyboardInterrupt: the process received SIGINT, SIGTERM, SIGHUP or SIGUSR1. Finished trials are kept, and the
             same call continues the study.
@@ -48,7 +52,20 @@ def run(study: StudySpec, options: RunOptions | None = None, **settings: Unpack[
         WorkerError: workers cannot be started.
     """
     how = merged(options, **settings)
-    return run_planned(plan(study, how), how)
+    result = run_planned(plan(study, how), how)
+    warn_of_failures(result, stacklevel=3)
+    return result
+
+
+def warn_of_failures(result: StudyResult, stacklevel: int) -> None:
+    """Say that trials failed and why the first did, where the caller would not look."""
+    if result.failed:
+        first = result.failed[0]
+        warnings.warn(
+            f"{len(result.failed)} of {len(result)} trials failed; the first, {first.id}: {first.failure}",
+            FailedTrialsWarning,
+            stacklevel=stacklevel,
+        )
 
 
 def run_planned(planned: Plan, options: RunOptions) -> StudyResult:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dlbench.data import Split
 from dlbench.spec.parts import Scalar
@@ -16,7 +21,7 @@ from dlbench.spec.trial import Trial
 Params = Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Static:
     """The static part of training; each value of it needs its own XLA program.
 
@@ -38,6 +43,40 @@ class Static:
     criterion: str = "cross_entropy"
     transform: str = "standard"
     optimizer_args: tuple[tuple[str, Scalar], ...] = ()
+
+    @functools.cached_property
+    def _key(self) -> tuple[object, ...]:
+        others = (getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "model")
+        try:
+            hash(self.model)
+        except (TypeError, ValueError):  # it holds a list, a dictionary or an array
+            return (_frozen(self.model), *others)
+        return (self.model, *others)
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Static) and self._key == other._key
+
+
+def _frozen(value: Any) -> object:
+    """Something that can be hashed, equal for values of equal content."""
+    if isinstance(value, nn.Module):
+        kept = (each.name for each in dataclasses.fields(value) if each.name != "parent")
+        return (type(value), *((name, _frozen(getattr(value, name, None))) for name in kept))
+    if isinstance(value, Mapping):
+        return "mapping", tuple((key, _frozen(each)) for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return "sequence", *map(_frozen, value)
+    if isinstance(value, np.ndarray | jax.Array):
+        array = np.asarray(value)
+        return array.dtype.str, array.shape, hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+    try:
+        hash(value)
+    except TypeError:
+        return id(value)
+    return value
 
 
 class Hyper(NamedTuple):

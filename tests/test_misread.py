@@ -1,0 +1,381 @@
+"""Inputs that look like something else: taken as they are meant, or refused with the remedy named."""
+
+from __future__ import annotations
+
+import functools
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import SMALL
+
+import dlbench
+from dlbench import files
+from dlbench.data import arrays
+from dlbench.errors import ConfigError, DataError, FailedTrialsWarning, InputError, SpecError
+from dlbench.execution import devices
+from dlbench.records import TrialStatus
+from dlbench.spec import config
+from dlbench.studies import planning
+
+RNG = np.random.default_rng(0)
+
+
+def made(images: Any, labels: Any) -> dlbench.Dataset:
+    return arrays.from_arrays("mine", images, labels, images, labels)
+
+
+def some(*shape: int) -> np.ndarray[Any, Any]:
+    return RNG.integers(0, 256, shape, np.uint8)
+
+
+# Arrays.
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 32, 32), (4, 1, 28, 28), (4, 4, 32, 48)])
+def test_channels_first_is_recognised(shape: tuple[int, ...]) -> None:
+    images, labels = some(*shape), np.arange(4)
+    with pytest.raises(DataError, match=r"channels first\?; x.transpose\(0, 2, 3, 1\)"):
+        made(images, labels)
+    assert made(images.transpose(0, 2, 3, 1), labels).image_shape == (*shape[2:], shape[1])
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 3, 3), (4, 32, 32, 3), (4, 4, 8, 1), (4, 1, 1, 1)])
+def test_small_and_flat_images_are_not_taken_for_channels_first(shape: tuple[int, ...]) -> None:
+    assert made(some(*shape), np.arange(4)).image_shape == shape[1:]
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.linspace(0, 1, 4 * 8 * 8).reshape(4, 8, 8),
+        np.linspace(-1, 1, 4 * 8 * 8).reshape(4, 8, 8),
+        np.linspace(0, 255, 4 * 8 * 8).reshape(4, 8, 8),
+        np.arange(4 * 8 * 8).reshape(4, 8, 8),
+        np.arange(4 * 8 * 8).reshape(4, 8, 8) % 2 == 0,
+    ],
+    ids=["unit", "symmetric", "bytes", "integers", "truth"],
+)
+def test_the_remedy_for_images_of_another_type_works(images: Any) -> None:
+    """It is run as it is printed; the images then span 0 to 255."""
+    with pytest.raises(DataError, match="must be uint8") as caught:
+        made(images, np.arange(4))
+    assert caught.value.remedy is not None
+    code = caught.value.remedy.removesuffix(" converts them").rpartition(": ")[2]
+    converted = eval(code, {"x": images})
+    assert (converted.min(), converted.max()) == (0, 255)
+    assert made(converted, np.arange(4)).train_images.dtype == np.uint8
+
+
+@pytest.mark.parametrize("images", [np.full((4, 8, 8), np.nan), np.linspace(-9, 900, 256).reshape(4, 8, 8)])
+def test_images_of_unknown_scale_are_not_given_a_wrong_remedy(images: Any) -> None:
+    with pytest.raises(DataError, match="bring them to 0 to 255"):
+        made(images, np.arange(4))
+
+
+def test_images_of_several_shapes_are_no_array() -> None:
+    with pytest.raises(DataError, match="give all images one shape"):
+        made([np.zeros((8, 8)), np.zeros((9, 8))], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("labels", "numbers"),
+    [
+        (np.array(["cat", "ant", "dog", "ant"]), [1, 0, 2, 0]),
+        (np.array([True, False, True, False]), [1, 0, 1, 0]),
+        (np.array([1.0, 0.0, 2.0, 0.0]), [1, 0, 2, 0]),
+        (np.eye(3)[[1, 0, 2, 0]], [1, 0, 2, 0]),
+        (np.array([[1], [0], [2], [0]]), [1, 0, 2, 0]),
+    ],
+    ids=["names", "truth", "floats", "one-hot", "column"],
+)
+def test_the_remedy_for_labels_of_another_form_works(labels: Any, numbers: list[int]) -> None:
+    with pytest.raises(DataError, match="must be one axis of integers") as caught:
+        made(some(4, 8, 8), labels)
+    assert caught.value.remedy is not None
+    found = eval(
+        caught.value.remedy.split(" ")[0]
+        if "unique" not in caught.value.remedy
+        else "np.unique(y, return_inverse=True)[1]",
+        {"y": labels, "np": np},
+    )
+    assert found.tolist() == numbers
+    made(some(4, 8, 8), found)
+
+
+def test_a_label_of_a_billion_is_refused_without_counting_to_it() -> None:
+    with pytest.raises(DataError, match=r"1,000,000,001 classes"):
+        made(some(4, 8, 8), np.array([0, 1, 2, 10**9]))
+    with pytest.raises(DataError, match="cannot show"):
+        made(some(4, 8, 8), np.array([0, 1, 2, 2**62]))
+
+
+def test_images_too_small_for_a_model_are_called_so(tmp_path: Path) -> None:
+    labels = np.arange(20) % 2
+    name = dlbench.data.register(made(some(20, 3, 3, 1), labels))
+    study = dlbench.grid(
+        model="SimpleCNN", dataset=name, train_size=12, val_size=4, batch_size=4, num_epochs=1
+    )
+    with pytest.warns(FailedTrialsWarning, match="images of 3x3 are too small for model 'SimpleCNN'"):
+        result = dlbench.run(study, out=tmp_path / "s", workers=1)
+    (trial,) = result
+    least = int(trial.failure.rpartition("x")[2])
+    with pytest.raises(ValueError, match=r"has completed: .*too small"):
+        result.best()
+    wide = dlbench.data.register(made(some(20, least, least, 1), labels))
+    (enough,) = dlbench.run(
+        dlbench.grid(model="SimpleCNN", dataset=wide, train_size=12, val_size=4, batch_size=4, num_epochs=1),
+        out=tmp_path / "t",
+        workers=1,
+    )
+    assert enough.status is TrialStatus.COMPLETE
+
+
+def test_a_loaded_model_takes_images_as_training_does(small_result: dlbench.StudyResult) -> None:
+    loaded = small_result.trials[0].load()
+    images = dlbench.data.load("mnist5k").test_images[:20]
+    expected = loaded.predict(images)
+    np.testing.assert_array_equal(loaded.predict(images[..., 0]), expected)
+    for wrong in (images / 255.0, images.astype(np.float32), images.astype(np.int64)):
+        with pytest.raises(InputError, match="images must be uint8"):
+            loaded.predict(wrong)
+    with pytest.raises(InputError, match="one image a batch"):
+        loaded.predict(images[0, ..., 0])
+
+
+# Numbers.
+
+
+def read(tmp_path: Path, text: str) -> Any:
+    file = tmp_path / "study.yaml"
+    file.write_text(text)
+    return config.read(file).grids[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "values"),
+    [
+        ("seed: [010, 011]", "seed", [10, 11]),
+        ("batch_size: 020", "batch_size", [20]),
+        ("lr: [1e-3, 1E-2, 1.5e-3, .5, 1.]", "learning_rate", [0.001, 0.01, 0.0015, 0.5, 1.0]),
+        ("train_size: 1_000", "train_size", [1000]),
+        ("model: Stabilized\nmodel_args: {dropout_rate: 1e-3}", "model_args", [{"dropout_rate": 0.001}]),
+        ("model: Stabilized\nmodel.dropout_rate: 1e-3", "model.dropout_rate", [0.001]),
+    ],
+)
+def test_numbers_in_files_are_read_as_flags_are(tmp_path: Path, text: str, field: str, values: Any) -> None:
+    found = read(tmp_path, text)[field]
+    found = [dict(value) if field == "model_args" else value for value in found]
+    assert found == values
+    assert [type(value) for value in found] == [type(value) for value in values]
+
+
+@pytest.mark.parametrize("text", ["epochs: 1:30", "batch_size: 0x10", "seed: 0b11", "seed: 0o17"])
+def test_what_flags_refuse_as_a_number_files_refuse_too(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"study.yaml:1: .*must be a number"):
+        read(tmp_path, text)
+
+
+def test_a_key_given_twice_is_refused_wherever_it_stands(tmp_path: Path) -> None:
+    text = "model: Stabilized\nmodel_args:\n  dropout_rate: 0.1\n  dropout_rate: 0.2\n"
+    with pytest.raises(ConfigError, match=r"study.yaml:4: 'dropout_rate' is given already at .*study.yaml:3"):
+        read(tmp_path, text)
+
+
+def test_merge_keys_are_merged(tmp_path: Path) -> None:
+    text = "grids:\n- &base {lr: 0.1, epochs: 2}\n- {<<: *base, lr: 0.2}\n- {<<: [{epochs: 3}, *base]}\n"
+    file = tmp_path / "study.yaml"
+    file.write_text(text)
+    assert [dict(grid) for grid in config.read(file).grids] == [
+        {"learning_rate": [0.1], "num_epochs": [2]},
+        {"learning_rate": [0.2], "num_epochs": [2]},
+        {"num_epochs": [3], "learning_rate": [0.1]},
+    ]
+    with pytest.raises(ConfigError, match=r"study\.yaml:1: '<<' merges mappings"):
+        read(tmp_path, "<<: 3\nlr: 1")
+    with pytest.raises(ConfigError):
+        read(tmp_path, "&a {<<: *a, lr: 1}")
+
+
+def test_a_decimal_comma_is_no_grid() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dlbench", "plan", "--weight-decay", "0,0005"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "did you mean 0.0005?" in done.stderr
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_numpy_numbers_are_the_numbers_that_they_show(kind: type) -> None:
+    plain = dlbench.grid(learning_rate=0.1, seed=7)
+    assert dlbench.grid(learning_rate=kind(0.1), seed=np.array(7)) == plain
+    assert dlbench.grid(learning_rate=np.array([0.1], kind), seed=np.int64(7)) == plain
+    given = dlbench.grid(model="Stabilized", model_args={"dropout_rate": kind(0.1)})
+    assert given == dlbench.grid(model="Stabilized", model_args={"dropout_rate": 0.1})
+    assert np.float32(plain.trials[0].learning_rate) == np.float32(0.1)
+
+
+# Models.
+
+MODELS = """
+import functools
+import jax.numpy as jnp
+from flax import linen as nn
+
+
+def flattened(x):
+    return x.reshape(len(x), -1)
+
+
+def mlp(num_classes=10):
+    return nn.Sequential([flattened, nn.Dense(8), nn.relu, nn.Dense(num_classes)])
+
+
+class Listed(nn.Module):
+    num_classes: int = 10
+    widths: object = None
+    table: object = None
+    scale: object = None
+
+    @nn.compact
+    def __call__(self, x):
+        x = x.reshape(len(x), -1) * self.scale
+        for width in [*self.widths, self.table["last"]]:
+            x = nn.relu(nn.Dense(width)(x))
+        return nn.Dense(self.num_classes)(x)
+
+
+def listed(num_classes=10):
+    return Listed(num_classes, [8, 4], {"last": 4}, jnp.arange(3.0)[2])
+
+
+class Half(nn.Module):
+    num_classes: int = 10
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(self.num_classes, dtype=jnp.bfloat16)(x.reshape(len(x), -1))
+
+
+class Softmax(nn.Module):
+    num_classes: int = 10
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.softmax(nn.Dense(self.num_classes)(x.reshape(len(x), -1)))
+"""
+
+
+@pytest.fixture
+def unusual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of one's own, with a name of its own for each test."""
+    name = f"unusual_{abs(hash(tmp_path))}"
+    (tmp_path / f"{name}.py").write_text(MODELS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return name
+
+
+@pytest.mark.parametrize("attribute", ["mlp", "listed", "Half", "Softmax"])
+def test_models_that_hold_lists_or_compute_in_bfloat16_train(
+    attribute: str, unusual: str, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    study = dlbench.grid(model=f"{unusual}:{attribute}", seed=[0, 1], **SMALL)
+
+    def hear(event: object) -> None:
+        said.append(getattr(event, "text", ""))
+
+    result = dlbench.run(study, out=tmp_path / "s", workers=1, on_event=hear)
+    assert [trial.error for trial in result] == [None, None]
+    logits = np.load(result.trials[0].folder / "test_logits.npy", allow_pickle=False)
+    assert logits.dtype == np.float32
+    assert sum("softmax" in text for text in said) == (attribute == "Softmax")
+    assert result.trials[1].compile_time_alone_s == result.trials[0].compile_time_alone_s
+    if attribute == "Half":
+        done = subprocess.run(
+            [sys.executable, "-m", "dlbench", "results", str(result.folder)], capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_static_parts_are_equal_where_their_models_are(unusual: str) -> None:
+    import importlib
+
+    import jax.numpy as jnp
+
+    from dlbench.training.state import Static
+
+    module = importlib.import_module(unusual)
+    one, same = Static(module.listed()), Static(module.listed())
+    assert one == same
+    assert hash(one) == hash(same)
+    other = Static(module.Listed(10, [8, 4], {"last": 4}, jnp.float32(3.0)))
+    assert one != other
+    assert one != Static(module.Listed(10, [8, 5], {"last": 4}, jnp.float32(2.0)))
+    assert one != Static(module.listed(), batch_size=8)
+
+
+def test_a_class_or_function_is_taken_for_its_name(unusual: str) -> None:
+    import importlib
+
+    module = importlib.import_module(unusual)
+    assert dlbench.grid(model=module.Half) == dlbench.grid(model=f"{unusual}:Half")
+    assert dlbench.grid(model=[module.mlp, "Baseline"]).trials[0].model == f"{unusual}:mlp"
+    assert dlbench.grid(model=dlbench.models.stabilized) == dlbench.grid(model="Stabilized")
+
+
+def test_what_has_no_name_is_refused_with_the_remedy(unusual: str) -> None:
+    import importlib
+
+    module = importlib.import_module(unusual)
+
+    def inner(num_classes: int = 10) -> None: ...
+
+    with pytest.raises(SpecError, match=f"is an instance of Half.*'{unusual}:Half"):
+        dlbench.grid(model=module.Half())
+    with pytest.raises(SpecError, match=f"is a functools.partial.*'{unusual}:Half"):
+        dlbench.grid(model=functools.partial(module.Half))
+    for nameless in (inner, lambda num_classes: None):
+        with pytest.raises(SpecError, match=r"made inside a function.*move it to the top of a module"):
+            dlbench.grid(model=nameless)
+
+
+# Places.
+
+
+def test_the_home_folder_is_meant_by_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert planning.plan(dlbench.grid(**SMALL), out="~/x").folder == tmp_path / "x"
+    monkeypatch.setenv("DLBENCH_CACHE_DIR", "~/c")
+    assert files.cache_root() == tmp_path / "c"
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "limits", "cores"),
+    [
+        ("0::/job", {"job/cpu.max": "50000 100000"}, 0.5),
+        ("0::/job/step", {"job/cpu.max": "150000 100000", "job/step/cpu.max": "max 100000"}, 1.5),
+        ("0::/", {}, math.inf),
+        (
+            "4:cpu,cpuacct:/job",
+            {"cpu/job/cpu.cfs_quota_us": "200000", "cpu/job/cpu.cfs_period_us": "100000"},
+            2,
+        ),
+        ("4:cpu:/job", {"cpu/job/cpu.cfs_quota_us": "-1", "cpu/job/cpu.cfs_period_us": "100000"}, math.inf),
+    ],
+)
+def test_the_quota_of_a_control_group(
+    tmp_path: Path, cgroup: str, limits: dict[str, str], cores: float
+) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(f"{cgroup}\n")
+    for name, text in limits.items():
+        path = tmp_path / "sys/fs/cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+    assert devices.cpu_quota(tmp_path) == cores
+    assert devices.cpu_quota(tmp_path / "absent") == math.inf
