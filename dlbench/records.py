@@ -13,10 +13,14 @@ from typing import Any, NamedTuple
 
 
 class TrialStatus(StrEnum):
-    """Where a trial stands. The last three are final."""
+    """Where a trial stands. The last three are final; INTERRUPTED is never stored.
+
+    A trial that is stored as running, in a study that no process works on any more, was interrupted.
+    """
 
     WAITING = "WAITING"
     RUNNING = "RUNNING"
+    INTERRUPTED = "INTERRUPTED"
     COMPLETE = "COMPLETE"
     DIVERGED = "DIVERGED"
     FAILED = "FAILED"

@@ -9,7 +9,7 @@ from dlbench.spec.looks import Look
 from dlbench.stats import sequential_alpha
 from dlbench.storage.results import TrialResult
 
-_UNFINISHED = (TrialStatus.WAITING, TrialStatus.RUNNING)
+_UNFINISHED = (TrialStatus.WAITING, TrialStatus.RUNNING, TrialStatus.INTERRUPTED)
 
 
 def last_look(looks: tuple[int, ...], trials: Iterable[TrialResult]) -> Look | None:

@@ -79,7 +79,9 @@ class ConvBlock(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Apply the block; ``train`` says whether batch norm uses the batch's own statistics."""
         if self.padding == "VALID" and min(x.shape[1:3]) < self.kernel_size:
-            raise ValueError(f"no {self.kernel_size}x{self.kernel_size} window fits in {x.shape[1]}x{x.shape[2]}")
+            raise ValueError(
+                f"no {self.kernel_size}x{self.kernel_size} window fits in {x.shape[1]}x{x.shape[2]}"
+            )
         side, channels = self.kernel_size, x.shape[-1]
         start = uniform_fan_in(side * side * channels)
         kernel = self.param("kernel", start, (side, side, channels, self.features))

@@ -150,9 +150,7 @@ for _kind, _pattern in _NUMBERS.items():
     _Loader.add_implicit_resolver(
         f"tag:yaml.org,2002:{_kind}", re.compile(f"(?:{_pattern.pattern})$"), list("-+.0123456789")
     )
-_Loader.add_constructor(
-    "tag:yaml.org,2002:int", lambda loader, node: int(str(node.value).replace("_", ""))
-)
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(str(node.value).replace("_", "")))
 
 
 class _Reader:
@@ -302,7 +300,9 @@ class _Reader:
                 section.others[key] = value_node
         return section
 
-    def _merged(self, node: yaml.MappingNode, seen: frozenset[int] = frozenset()) -> list[tuple[yaml.Node, yaml.Node]]:
+    def _merged(
+        self, node: yaml.MappingNode, seen: frozenset[int] = frozenset()
+    ) -> list[tuple[yaml.Node, yaml.Node]]:
         """The keys and values of a mapping, with those of ``<<: *other`` that it does not give itself."""
         own = [pair for pair in node.value if pair[0].tag != _MERGE]
         known = {key.value for key, _ in own if isinstance(key, yaml.ScalarNode)}

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dlbench.errors import Field, InputError, SpecError, UnknownNameError, shown
+from dlbench.errors import Field, InputError, SpecError, UnknownNameError, nearest, shown, suggestion
 from dlbench.spec import parts
-from dlbench.spec.declarations import Declaration, Default, Signature, declarations, signature
+from dlbench.spec.declarations import Declaration, Default, Signature, declarations, names_defined, signature
 from dlbench.spec.parts import Scalar
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -133,7 +133,10 @@ class Registry:
             return found
         if self._group and ":" in name:
             raise InputError.must_be(self.kind, "a known name, or of the form package.module:Attribute", name)
-        raise UnknownNameError(self.kind, name, self.names(), field=self.kind)
+        module, dot, attribute = name.rpartition(".")
+        own = self._group and dot and module.replace(".", "").isidentifier() and attribute.isidentifier()
+        remedy = f"one of your own is named by module and attribute: '{module}:{attribute}'" if own else None
+        raise UnknownNameError(self.kind, name, self.names(), field=self.kind, remedy=remedy)
 
     def is_trusted(self, reference: str) -> bool:
         """Whether its code may be run: it is built in, or this process has named it."""
@@ -294,20 +297,45 @@ def reference_to(kind: str, part: object) -> str:
         if _REFERENCE.fullmatch(f"{module}:{name}"):
             return f"{module}:{name}"
         raise SpecError(
-            *(Field(kind), f" is {name}, which is made inside a function, where no other process can import it"),
+            *(
+                Field(kind),
+                f" is {name}, which is made inside a function, where no other process can import it",
+            ),
             value=part,
             remedy="move it to the top of a module",
         )
     if part is None or isinstance(part, bool | int | float):
         raise SpecError.must_be(kind, "a name", part)
     maker = part.func if isinstance(part, functools.partial) else type(part)
-    what = "a functools.partial" if isinstance(part, functools.partial) else f"an instance of {maker.__name__}"
+    what = (
+        "a functools.partial" if isinstance(part, functools.partial) else f"an instance of {maker.__name__}"
+    )
     raise SpecError(
         *(Field(kind), f" is {what}, which no other process can import"),
         value=part,
         remedy=f"give the class or function, or its name with its arguments, such as "
         f"'{maker.__module__}:{maker.__qualname__}(width=8)'",
     )
+
+
+def check_defined(reference: str) -> None:
+    """Make sure that a user's model is defined where its reference says, as far as its source tells.
+
+    Raises:
+        InputError: the module defines no such name.
+    """
+    module, colon, attribute = reference.partition(":")
+    if not colon or module == "__main__":
+        return
+    known = names_defined(_source_file(reference).read_text("utf-8", errors="replace"))
+    first = attribute.partition(".")[0]
+    if known is not None and first not in known:
+        meant = suggestion(nearest(first, known))
+        raise InputError(
+            f"model {reference!r}: the module {module!r} defines no {first!r}.{meant}".removesuffix("."),
+            field="model",
+            value=reference,
+        )
 
 
 def check_trusted(reference: str) -> None:
@@ -355,9 +383,12 @@ def _load(kind: str, reference: str, home: str) -> Callable[..., Any]:
 
 
 def _no_module(kind: str, reference: str, module_name: str) -> InputError:
+    file, _, attribute = reference.partition(":")
     return InputError(
-        f"{kind} {reference!r}: there is no module {module_name!r} on the path of {sys.executable}; "
-        "install it, or start in the folder that holds it"
+        f"{kind} {reference!r}: there is no module {module_name!r} on the path of {sys.executable}",
+        remedy=f"a module is named without '.py': '{file.removesuffix('.py')}:{attribute}'"
+        if file.endswith(".py")
+        else "install it, or start in the folder that holds it",
     )
 
 
@@ -372,6 +403,12 @@ def _signature_of(reference: str) -> Signature:
     return signature(source, reference.partition(":")[2])
 
 
+def _found_spec(name: str, path: list[str] | None) -> importlib.machinery.ModuleSpec | None:
+    """Where a module lies, by the finders that an import asks, those of editable installs included; nothing is run."""
+    specs = (finder.find_spec(name, path) for finder in sys.meta_path if hasattr(finder, "find_spec"))
+    return next((spec for spec in specs if spec is not None), None)
+
+
 def _source_file(reference: str) -> Path:
     """The file that defines a user's part, found without importing it.
 
@@ -382,7 +419,7 @@ def _source_file(reference: str) -> Path:
     names = module_name.split(".")
     path, spec = None, None
     for end in range(1, len(names) + 1):
-        spec = importlib.machinery.PathFinder.find_spec(".".join(names[:end]), path)
+        spec = _found_spec(".".join(names[:end]), path)
         if spec is None:
             raise _no_module("model", reference, module_name)
         path = list(spec.submodule_search_locations or [])

@@ -19,6 +19,8 @@ T = TypeVar("T")
 #: Seconds to wait for somebody else who holds the database.
 PATIENCE_S = 10.0
 
+#: Seconds after which a lock is tried once more.
+_LOOK_S = 0.2
 #: What file systems without locks answer.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 _FREE_SPACE = "free some space, then give the same command again: what is done is kept"
@@ -109,7 +111,11 @@ def locked(folder: Path) -> IO[str]:
     """Hold the study's lock; the system lets go of it when this process ends, however it ends."""
     lock = open(folder / ".lock", "a")  # noqa: SIM115
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # a reader that looks whether anybody works on it has it for a moment
+            time.sleep(_LOOK_S)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
         raise StoreError(
@@ -125,6 +131,18 @@ def locked(folder: Path) -> IO[str]:
             remedy=("take a local ", Field("out")),
         ) from None
     return lock
+
+
+def is_worked_on(folder: Path) -> bool:
+    """Whether a process holds the study's lock; also where that cannot be told."""
+    try:
+        with open(folder / ".lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def use_wal(db: sqlite3.Connection) -> None:

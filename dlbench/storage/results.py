@@ -173,7 +173,6 @@ class TrialResult:
             **dict(self.trial.spec),
             "model_args": dict(self.trial.spec.model_args),
             "optimizer_args": dict(self.trial.spec.optimizer_args),
-            "optimizer_args": dict(self.trial.spec.optimizer_args),
             "lanes": self.trial.lanes,
             "data_digest": self.trial.data_digest,
             "model_digest": self.trial.model_digest,

@@ -11,6 +11,7 @@ next written.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import math
 import sqlite3
@@ -29,7 +30,7 @@ from dlbench.errors import DamagedStudyError, StoreError
 from dlbench.records import Epoch, Outcome, TrialStatus, canonical_json, digest, json_number
 from dlbench.spec.programs import program_of
 from dlbench.spec.trial import Trial
-from dlbench.storage.database import connected, decoded, explained, is_empty, locked, use_wal
+from dlbench.storage.database import connected, decoded, explained, is_empty, is_worked_on, locked, use_wal
 from dlbench.storage.results import TrialResult
 
 FILE_NAME = "study.sqlite"
@@ -292,7 +293,7 @@ class Store:
                     raise self._damage(trial_id, "its row is not what was recorded")
                 found[trial_id] = (
                     decoded(self.folder, _read_trial, (trial_id, trial)),
-                    decoded(self.folder, TrialStatus, status),
+                    self._status(status),
                     decoded(self.folder, _outcome, outcome),
                     error,
                 )
@@ -346,7 +347,18 @@ class Store:
         """Where each trial stands, by id."""
         with explained(self.folder):
             rows = self._db.execute("SELECT id, status FROM trials ORDER BY position")
-            return {trial_id: decoded(self.folder, TrialStatus, status) for trial_id, status in rows}
+            return {trial_id: self._status(status) for trial_id, status in rows}
+
+    def _status(self, text: object) -> TrialStatus:
+        """Where a trial stands, by what its row says and by whether anybody works on the study."""
+        status = decoded(self.folder, TrialStatus, text)
+        if status is TrialStatus.RUNNING and not self._is_worked_on:
+            return TrialStatus.INTERRUPTED
+        return status
+
+    @functools.cached_property
+    def _is_worked_on(self) -> bool:
+        return self._lock is not None or is_worked_on(self.folder)
 
     def numerics(self) -> int | None:
         """The version of the numerics that the study's trials were planned with; ``None`` where there are none."""

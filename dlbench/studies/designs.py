@@ -15,8 +15,8 @@ def grid(**axes: Any) -> StudySpec:
     Args:
         axes: a value, or several (any iterable, such as ``range(5)``), by field of
             :class:`~dlbench.TrialSpec`; ``lr`` stands for ``learning_rate``, ``epochs`` for ``num_epochs``, and
-            ``seeds=5`` for ``seed=range(5)``. A model is a name, ``module:Attribute``, or a Flax module class or a function that makes one; a
-            data set is a name or a :class:`~dlbench.data.Dataset`.
+            ``seeds=5`` for ``seed=range(5)``. A model is a name, ``module:Attribute``, a Flax module class, or a
+            function that makes a Flax module; a data set is a name or a :class:`~dlbench.data.Dataset`.
 
     Raises:
         InputError: an unknown field or name, an impossible value, an empty or repeated one.

@@ -77,6 +77,7 @@ def _named(spec: TrialSpec) -> TrialSpec:
     """The same trial, its model by its reference; code outside dlbench only if this process has named it."""
     if ":" in spec.model:
         registry.check_trusted(spec.model)
+        registry.check_defined(spec.model)
     else:
         spec = spec.model_copy(update={"model": registry.resolve_model(spec.model)})
     for name, parts in PARTS.items():

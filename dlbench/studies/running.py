@@ -29,7 +29,7 @@ from dlbench.studies.result import StudyResult
 
 #: More splits than this are not drawn for the manifest: it takes 40 ms each on 60,000 images.
 _MANY_SPLITS = 8
-_UNFINISHED = (TrialStatus.WAITING, TrialStatus.RUNNING)
+_UNFINISHED = (TrialStatus.WAITING, TrialStatus.RUNNING, TrialStatus.INTERRUPTED)
 
 
 def run(study: StudySpec, options: RunOptions | None = None, **settings: Unpack[RunSettings]) -> StudyResult:
