@@ -13,10 +13,14 @@ from typing import Any, NamedTuple
 
 
 class TrialStatus(StrEnum):
-    """The status of a trial. The last three are final."""
+    """The status of a trial. The last three are final; INTERRUPTED is never stored.
+
+    A trial that is stored as running, in a study that no process works on any more, was interrupted.
+    """
 
     WAITING = "WAITING"
     RUNNING = "RUNNING"
+    INTERRUPTED = "INTERRUPTED"
     COMPLETE = "COMPLETE"
     DIVERGED = "DIVERGED"
     FAILED = "FAILED"

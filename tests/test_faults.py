@@ -284,7 +284,7 @@ def test_the_first_version_opens_for_ever(tmp_path: Path) -> None:
         TrialStatus.COMPLETE,
         TrialStatus.DIVERGED,
         TrialStatus.FAILED,
-        TrialStatus.RUNNING,
+        TrialStatus.INTERRUPTED,
     ]
     complete = before.trials[0]
     assert complete.params_sha256 == "ba8e8d3f749082c19420fffef7e6d88379f32023955b284072f171f2c038bc49"

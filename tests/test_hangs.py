@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -264,6 +265,63 @@ def test_a_deleted_working_folder_is_said_in_a_line(cwd: Path) -> None:
         2,
         "Error: the working folder does not exist any more; change to another",
     )
+
+
+# Folders that vanish, disks that have limits, studies whose process is gone.
+
+
+@pytest.mark.parametrize("how", ["moved", "deleted"])
+def test_a_study_whose_folder_vanishes_ends_with_a_line_and_writes_no_more(how: str, cwd: Path) -> None:
+    folder = cwd / "runs" / "s"
+    process = begun("train", "--name=s", "--workers=1", "--checkpoint-every=1", *LONG, cwd=cwd)
+    wait_for(lambda: epochs(folder) >= 1, process)
+    if how == "moved":
+        folder.rename(cwd / "runs" / "other")
+    else:
+        shutil.rmtree(folder)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    last = err.splitlines()[-1]
+    assert last.startswith("Error: the study's folder runs/s was moved, deleted or replaced")
+    assert "Traceback" not in err
+    assert not folder.exists()
+    if how == "moved":
+        assert epochs(cwd / "runs" / "other") >= 1
+
+
+def test_a_limit_on_the_size_of_files_is_said(cwd: Path) -> None:
+    done = shell(f"ulimit -f 100; dlbench train --name=s --workers=1 {' '.join(TINY)}", cwd)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("Error: the disk under runs/s refuses to be written")
+    assert "File too large" in done.stderr.splitlines()[-1]
+
+
+def test_a_file_system_without_locks_is_named(cwd: Path) -> None:
+    """flock(2) fails as it does there: the library that a process loads first answers in its place."""
+    if shutil.which("cc") is None:
+        pytest.skip("needs a C compiler")
+    (cwd / "flock.c").write_text(
+        "#include <errno.h>\nint flock(int f, int o) { errno = ENOLCK; return -1; }\n"
+    )
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", "flock.so", "flock.c"], cwd=cwd, check=True)
+    done = shell(f"LD_PRELOAD=$PWD/flock.so dlbench train --name=s {' '.join(TINY)}", cwd)
+    assert done.returncode == 2
+    assert "has no locks (No locks available)" in done.stderr
+    assert done.stderr.rstrip().endswith("; take a local --out")
+
+
+def test_a_killed_study_is_interrupted_not_running(cwd: Path) -> None:
+    folder = cwd / "runs" / "s"
+    process = begun("train", "--name=s", "--workers=1", *LONG, cwd=cwd)
+    wait_for(lambda: epochs(folder) >= 1, process)
+    assert [trial.status for trial in dlbench.open_study(folder)] == [TrialStatus.RUNNING]
+    process.kill()
+    process.communicate()
+    assert [trial.status for trial in dlbench.open_study(folder)] == [TrialStatus.INTERRUPTED]
+    (summary,) = dlbench.list_studies(cwd / "runs")
+    assert summary.counts == {TrialStatus.INTERRUPTED: 1}
+    shown = shell("dlbench results s", cwd)
+    assert (shown.returncode, "interrupted" in shown.stdout, "running" in shown.stdout) == (0, True, False)
 
 
 # Models that end their process, and workers that die.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -379,3 +380,77 @@ def test_the_quota_of_a_control_group(
         path.write_text(f"{text}\n")
     assert devices.cpu_quota(tmp_path) == cores
     assert devices.cpu_quota(tmp_path / "absent") == math.inf
+
+
+def test_a_data_folder_may_be_named_some_way_down(tmp_path: Path) -> None:
+    from dlbench.data import idx
+    from dlbench.data.catalog import FASHION_MNIST, IDX_FILES
+
+    folder = tmp_path / "d" / "FashionMNIST" / "raw"
+    folder.mkdir(parents=True)
+    for stem in IDX_FILES.values():
+        (folder / stem).touch()
+    for given in (tmp_path / "d", folder.parent, folder):
+        found = idx.find_files(FASHION_MNIST, given)
+        assert found is not None
+        assert {path.parent for path in found.values()} == {folder}
+    assert idx.find_files(FASHION_MNIST, tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["--seeds", "0", "1", "2"], "did you mean --seed 0 1 2?"),
+        (["--model", "nets.Net"], "'nets:Net'"),
+        (["--model", "nets.py:Net"], "'nets:Net'"),
+        (["--model", "nets:Nett"], "Did you mean 'Net'?"),
+        (["--model", "nets:Net", "--model.widht", "8"], "Did you mean 'width'?"),
+        (["--dataset", "mnist", "--data-dir", "/nope"], "the data folder /nope does not exist"),
+    ],
+)
+@pytest.mark.parametrize("command", [["plan"], ["grid", "--dry-run"]])
+def test_plans_refuse_what_would_fail_later(
+    command: list[str], words: list[str], hint: str, tmp_path: Path
+) -> None:
+    (tmp_path / "nets.py").write_text(
+        "from flax import linen as nn\nclass Net(nn.Module):\n    num_classes: int = 10\n    width: int = 8\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "dlbench", *command, *words], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert hint in done.stderr
+
+
+def test_names_that_a_source_does_not_tell_are_left_to_the_import() -> None:
+    from dlbench.spec.declarations import names_defined
+
+    assert names_defined("import a.b\nfrom c import d as e\nf: int = 1\nif f:\n    class G: ...\n") == set(
+        "aefG"
+    )
+    for source in ("from a import *", "def __getattr__(name): ...", "globals()['Net'] = 1", "no python"):
+        assert names_defined(source) is None
+
+
+def test_a_model_of_an_editable_install_is_found(tmp_path: Path) -> None:
+    """Such an install adds a finder, not a folder, to what an import asks."""
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "faraway.py").write_text("class Net: ...\n")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, importlib.util\n"
+        "class Finder:\n"
+        "    @staticmethod\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        "        if name == 'faraway':\n"
+        f"            return importlib.util.spec_from_file_location(name, {str(tmp_path / 'far' / 'faraway.py')!r})\n"
+        "sys.meta_path.append(Finder)\n"
+    )
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        [sys.executable, "-m", "dlbench", "plan", "--model=faraway:Net"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=environ,
+    )
+    assert done.returncode == 0, done.stderr

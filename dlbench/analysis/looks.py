@@ -11,7 +11,7 @@ from dlbench.storage.results import StudyRecord, TrialResult
 
 #: Family-wise error rate of a study: of its only analysis, or of all the looks at it together.
 ALPHA = 0.05
-_UNFINISHED = (TrialStatus.WAITING, TrialStatus.RUNNING)
+_UNFINISHED = (TrialStatus.WAITING, TrialStatus.RUNNING, TrialStatus.INTERRUPTED)
 
 
 def last_look(looks: tuple[int, ...], trials: Iterable[TrialResult]) -> Look | None:

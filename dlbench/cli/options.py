@@ -386,6 +386,7 @@ class ManyValuesCommand(TyperCommand):
         """Rewrite flags with several values to the repeated form that Typer supports, then parse."""
         flags = {flag for param in self.params if getattr(param, "multiple", False) for flag in param.opts}
         try:
+            _check_seeds(args)
             args = split_values(args, flags)
         except InputError as error:
             if not ctx.resilient_parsing:
@@ -453,6 +454,16 @@ def split_values(args: Iterable[str], flags: set[str]) -> list[str]:
             rewritten.append(arg)
     _has_value(current, count)
     return rewritten
+
+
+def _check_seeds(args: list[str]) -> None:
+    """Refuse ``--seeds 0 1 2``, which means ``--seed 0 1 2``."""
+    following = args[args.index("--seeds") + 1 :] if "--seeds" in args else []
+    seeds = list(itertools.takewhile(str.isdigit, following))
+    if len(seeds) > 1:
+        raise InputError(
+            f"--seeds takes one number, how many seeds; did you mean --seed {' '.join(seeds)[:100]}?"
+        )
 
 
 def _has_value(flag: str, count: int) -> None:

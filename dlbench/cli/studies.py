@@ -146,7 +146,7 @@ def _study(options: StudyOptions, design: Design) -> tuple[StudySpec, Config | N
     from dlbench.spec import config
 
     options.run_options()  # raises if a flag is wrong, before any file is read
-    read = config.read(Path(options.config)) if options.config else None
+    read = config.read(Path(options.config).expanduser()) if options.config else None
     return _expand(read, design, options), read
 
 

@@ -216,8 +216,6 @@ def _load_builtin(name: str, data_dir: Path | None, verify: bool) -> Dataset:
             mnist5k.read(), _PACKAGED_ORIGIN
         )
     known = PUBLIC_SETS[name]
-    if known.digest and (found := _cached(name, known.digest, None, verify)):
-        return found
     if data_dir and not data_dir.is_dir():
         raise DataError(
             f"the data folder {data_dir} does not exist",
@@ -225,6 +223,8 @@ def _load_builtin(name: str, data_dir: Path | None, verify: bool) -> Dataset:
             value=data_dir,
             remedy=("correct ", Field("data_dir"), f" or {DATA_DIR_VARIABLE}, or create the folder"),
         )
+    if known.digest and (found := _cached(name, known.digest, None, verify)):
+        return found
     files = idx.find_files(known, data_dir) if data_dir else None
     origin = _files_origin(files) if files else tfds_source.ORIGIN
     if not known.digest and (found := _cached(name, None, origin, verify)):

@@ -105,6 +105,28 @@ def call_parameters(source: str, attribute: str) -> tuple[str, ...] | None:
     return None
 
 
+def names_defined(source: str) -> set[str] | None:
+    """The names that a module has once it is imported; ``None`` where its source does not tell."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.ImportFrom(names=[ast.alias(name="*"), *_]):
+                return None
+            case ast.Import() | ast.ImportFrom():
+                found |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                found.add(node.name)
+            case ast.Name(ctx=ast.Store()):
+                found.add(node.id)
+            case ast.Call(func=ast.Name(id="globals" | "setattr" | "vars" | "exec")):
+                return None
+    return None if "__getattr__" in found else found
+
+
 def _registers(decorator: ast.expr, registry: str = "") -> bool:
     """Whether a decorator registers a part and does nothing else."""
     called = decorator.func if isinstance(decorator, ast.Call) else decorator

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dlbench.errors import Field, InputError, SpecError, UnknownNameError, shown
+from dlbench.errors import Field, InputError, SpecError, UnknownNameError, nearest, shown, suggestion
 from dlbench.spec import live_code, own_code, parts, sources, switches
 from dlbench.spec.declarations import (
     Declaration,
@@ -27,6 +27,7 @@ from dlbench.spec.declarations import (
     Signature,
     call_parameters,
     declarations,
+    names_defined,
     signature,
 )
 from dlbench.spec.parts import Scalar
@@ -142,7 +143,10 @@ class Registry:
             return found
         if self._group and ":" in name:
             raise InputError.must_be(self.kind, "a known name, or of the form package.module:Attribute", name)
-        raise UnknownNameError(self.kind, name, self.names(), field=self.kind)
+        module, dot, attribute = name.rpartition(".")
+        own = self._group and dot and module.replace(".", "").isidentifier() and attribute.isidentifier()
+        remedy = f"one of your own is named by module and attribute: '{module}:{attribute}'" if own else None
+        raise UnknownNameError(self.kind, name, self.names(), field=self.kind, remedy=remedy)
 
     def is_trusted(self, reference: str) -> bool:
         """Whether its code may be run: it is built in, or this process has named it."""
@@ -348,6 +352,26 @@ def reference_to(kind: str, part: object) -> str:
     )
 
 
+def check_defined(reference: str) -> None:
+    """Make sure that a user's model is defined where its reference says, as far as its source tells.
+
+    Raises:
+        InputError: the module defines no such name.
+    """
+    module, colon, attribute = reference.partition(":")
+    if not colon or module == "__main__":
+        return
+    known = names_defined(_source_file(reference).read_text("utf-8", errors="replace"))
+    first = attribute.partition(".")[0]
+    if known is not None and first not in known:
+        meant = suggestion(nearest(first, known))
+        raise InputError(
+            f"model {reference!r}: the module {module!r} defines no {first!r}.{meant}".removesuffix("."),
+            field="model",
+            value=reference,
+        )
+
+
 def check_trusted(reference: str) -> None:
     """Refuse to run somebody's code because a stored study names it.
 
@@ -401,9 +425,12 @@ def _load(kind: str, reference: str, home: str) -> Callable[..., Any]:
 
 
 def _no_module(kind: str, reference: str, module_name: str) -> InputError:
+    file, _, attribute = reference.partition(":")
     return InputError(
-        f"{kind} {reference!r}: there is no module {module_name!r} on the path of {sys.executable}; "
-        "install it, or start in the folder that holds it"
+        f"{kind} {reference!r}: there is no module {module_name!r} on the path of {sys.executable}",
+        remedy=f"a module is named without '.py': '{file.removesuffix('.py')}:{attribute}'"
+        if file.endswith(".py")
+        else "install it, or start in the folder that holds it",
     )
 
 

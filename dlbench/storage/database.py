@@ -35,6 +35,8 @@ _ENDINGS = ("", "-wal", "-shm", "-journal")
 #: Seconds to wait for another process that has locked the database.
 PATIENCE_S = 10.0
 
+#: Seconds after which a lock is tried once more.
+_LOOK_S = 0.2
 #: What file systems without locks answer.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 _FREE_SPACE = "free some space, then run the same command again: finished trials are kept"
@@ -207,7 +209,11 @@ def locked(folder: Path) -> IO[str]:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
     lock = os.fdopen(os.open(path, flags, 0o666), "a")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # a reader that looks whether anybody works on it has it for a moment
+            time.sleep(_LOOK_S)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
         raise StoreError(
@@ -223,6 +229,18 @@ def locked(folder: Path) -> IO[str]:
             remedy=("take a local ", Field("out")),
         ) from None
     return lock
+
+
+def is_worked_on(folder: Path) -> bool:
+    """Whether a process holds the study's lock; also where that cannot be told."""
+    try:
+        with open(folder / ".lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def use_wal(db: sqlite3.Connection) -> None:

@@ -11,6 +11,7 @@ opened for writing.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import math
 import sqlite3
@@ -36,6 +37,7 @@ from dlbench.storage.database import (
     decoded,
     explained,
     is_empty,
+    is_worked_on,
     locked,
     use_wal,
 )
@@ -317,7 +319,7 @@ class Store:
                     raise self._damage(trial_id, "its row differs from what was recorded")
                 found[trial_id] = (
                     decoded(self.folder, _read_trial, (trial_id, trial)),
-                    decoded(self.folder, TrialStatus, status),
+                    self._status(status),
                     decoded(self.folder, _outcome, outcome),
                     error,
                 )
@@ -373,7 +375,18 @@ class Store:
         """The status of each trial, by id."""
         with explained(self.folder):
             rows = self._db.execute("SELECT id, status FROM trials ORDER BY position")
-            return {trial_id: decoded(self.folder, TrialStatus, status) for trial_id, status in rows}
+            return {trial_id: self._status(status) for trial_id, status in rows}
+
+    def _status(self, text: object) -> TrialStatus:
+        """Where a trial stands, by what its row says and by whether anybody works on the study."""
+        status = decoded(self.folder, TrialStatus, text)
+        if status is TrialStatus.RUNNING and not self._is_worked_on:
+            return TrialStatus.INTERRUPTED
+        return status
+
+    @functools.cached_property
+    def _is_worked_on(self) -> bool:
+        return self._lock is not None or is_worked_on(self.folder)
 
     def numerics(self) -> int | None:
         """The version of the numerics with which the trials were planned; ``None`` if there are no trials."""

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from dlbench import files
 from dlbench.records import Epoch, Outcome
-from dlbench.spec import registry
 from dlbench.spec.trial import Trial
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class TensorBoardWriter:
         Raises:
             OSError: the files cannot be written. The other methods raise it too.
         """
-        label = re.sub(r"[^A-Za-z0-9_-]", "_", registry.label(trial.spec.model))[:100]
+        label = re.sub(r"[^A-Za-z0-9_-]", "_", trial.spec.model)[-100:]
         path = self.folder / f"{label}-{trial.id}"
         files.refuse_links(self.folder)
         files.remove(path)

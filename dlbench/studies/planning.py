@@ -78,6 +78,7 @@ def _named(spec: TrialSpec) -> TrialSpec:
     """The trial with its model replaced by the model's reference; user code must be named by this process."""
     if ":" in spec.model:
         registry.check_trusted(spec.model)
+        registry.check_defined(spec.model)
     else:
         spec = spec.model_copy(update={"model": registry.resolve_model(spec.model)})
     for name, parts in PARTS.items():

@@ -29,7 +29,7 @@ from dlbench.studies.result import StudyResult
 
 #: The manifest lists the digests of at most this many splits, because drawing one of 60,000 images takes 40 ms.
 _MAX_SPLITS = 8
-_UNFINISHED = (TrialStatus.WAITING, TrialStatus.RUNNING)
+_UNFINISHED = (TrialStatus.WAITING, TrialStatus.RUNNING, TrialStatus.INTERRUPTED)
 
 
 def run(study: StudySpec, options: RunOptions | None = None, **settings: Unpack[RunSettings]) -> StudyResult:
