@@ -298,7 +298,7 @@ def test_without_pytorch_it_says_what_to_install() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == (
-        "Error: --against torch needs PyTorch, which is not installed: pip install 'dlbench[oracle]'\n"
+        "Error: --against torch needs PyTorch, which is not installed; run pip install 'dlbench[oracle]'\n"
     )
 
 

@@ -186,7 +186,7 @@ def test_a_flag_without_a_value(args: str) -> None:
         (["grid", "--workers", "-1"], ["--workers", "-1"]),
         (["grid", "--lanes", "some"], ["--lanes", "'some'", "auto"]),
         (["grid", "--device", "abacus"], ["--device", "'abacus'", "cpu"]),
-        (["grid", "--device", "cuda"], ["--device", "'cuda'", "take 'gpu'"]),
+        (["grid", "--device", "cuda"], ["--device", "'cuda'", "use 'gpu'"]),
         (["grid", "--device", "tpu"], ["--device tpu", "pip install"]),
         (["grid", "--out", "a", "--name", "b"], ["--out a", "--name b"]),
         (["grid", "--name", "../b"], ["--name", "'../b'", "--out"]),
@@ -197,7 +197,7 @@ def test_a_flag_without_a_value(args: str) -> None:
             ["unknown option '--modle'. Did you mean '--model'? See 'dlbench grid --help'"],
         ),
         (["grid", "--schedule", "x"], ["unknown option '--schedule'.", "See 'dlbench grid --help'"]),
-        (["grid", "–seeds", "3"], ["not a hyphen", "take --seeds"]),
+        (["grid", "–seeds", "3"], ["not a hyphen", "use --seeds"]),
         (["results", "--format", "tabel"], ["--format", "'tabel'. Did you mean 'table'?"]),
         (["trian"], ["unknown command 'trian'. Did you mean 'train'?"]),
         (["grid", "--seeds", "500", "--epochs", "900"], ["500 trials", " h ", "--yes"]),
@@ -339,7 +339,7 @@ def test_a_grid_is_trained_once_and_read_in_every_form(cli: Cli) -> None:
     markdown = cli("results", name, "--format", "markdown").out
     assert record["trials"][0]["id"] in markdown
     assert "| --: |" in markdown
-    for bad, word in (("lr", "FIELD=VALUE"), ("lr=x", "'x'"), ("lrr=1", "'lrr'"), ("status<1", "no number")):
+    for bad, word in (("lr", "FIELD=VALUE"), ("lr=x", "'x'"), ("lrr=1", "'lrr'"), ("status<1", "not a number")):
         found = cli("results", name, "--filter", bad)
         assert (found.code, word in found.err) == (2, True)
     resumed = cli("run", name)
@@ -500,7 +500,7 @@ def test_the_study_of_a_file_grows_if_it_is_a_comparison(cli: Cli, tmp_path: Pat
         ([*GROWING, "--max-seeds", "4"], ["--max-seeds 4 is less than the 5 seeds"]),
         ([*GROWING, "--max-seeds", "x"], ["--max-seeds", "'x'", "from 1"]),
         ([*GROWING, "--max-seeds", "0"], ["--max-seeds", "got 0"]),
-        ([*GROWING, "--seeds", "1"], ["two seeds or more"]),
+        ([*GROWING, "--seeds", "1"], ["at least two seeds"]),
         (["grid", "--until-separated"], ["--until-separated", "--help"]),
         (["run", "g.yaml", "--until-separated", "--max-seeds", "9"], ["comparisons of models", "'grid'"]),
         (["results", "--plot"], ["--plot", "STUDY"]),
