@@ -339,7 +339,12 @@ def test_a_grid_is_trained_once_and_read_in_every_form(cli: Cli) -> None:
     markdown = cli("results", name, "--format", "markdown").out
     assert record["trials"][0]["id"] in markdown
     assert "| --: |" in markdown
-    for bad, word in (("lr", "FIELD=VALUE"), ("lr=x", "'x'"), ("lrr=1", "'lrr'"), ("status<1", "not a number")):
+    for bad, word in (
+        ("lr", "FIELD=VALUE"),
+        ("lr=x", "'x'"),
+        ("lrr=1", "'lrr'"),
+        ("status<1", "not a number"),
+    ):
         found = cli("results", name, "--filter", bad)
         assert (found.code, word in found.err) == (2, True)
     resumed = cli("run", name)
