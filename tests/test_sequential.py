@@ -75,7 +75,7 @@ def test_further_seeds_follow_the_largest() -> None:
     ("study", "max_seeds", "said"),
     [
         (comparison(seed=[0, 1, 2]), 2, "max_seeds 2 is less than the 3 seeds"),
-        (comparison(seed=0), 5, "two seeds or more"),
+        (comparison(seed=0), 5, "at least two seeds"),
         (dlbench.grid(seed=[0, 1], **SMALL), 5, "the design of this study is 'grid'"),
         (designs.union([comparison(), comparison(model="modernist", seed=[0, 1, 2])]), 5, "the same seeds"),
         (comparison(), 99_999, "at most 100,000"),
@@ -196,7 +196,7 @@ def test_models_that_differ_end_the_study_at_the_first_look(tmp_path: Path) -> N
     notices = [event.text for event in seen if isinstance(event, messages.Notice)]
     assert "10 looks planned, after 4, 8, 12" in notices[0]
     assert notices[1].endswith("Look 1 of 10, 4 seeds: lr 0.005 is better than every other model")
-    with pytest.raises(StoreError, match=r"looks after 4, 8, .* not a fixed number of seeds: .* another out"):
+    with pytest.raises(StoreError, match=r"looks after 4, 8, .* not a fixed number of seeds; .* another out"):
         dlbench.run(study, out=tmp_path / "s")
     with pytest.raises(StoreError, match="not looks after 4, 6 seeds"):
         dlbench.run_until_separated(study, 6, out=tmp_path / "s")

@@ -3,7 +3,7 @@
 A file has the fields of a trial as keys::
 
     description: Does batch normalisation help a small CNN?   # optional
-    design: grid            # or comparison, or single; grid unless given
+    design: grid            # the default; or comparison, or single
     model: [Baseline, Stabilized]
     lr: [1e-3, 1e-2]        # any field of TrialSpec, one value or a list; lr = learning_rate
     epochs: 3               # = num_epochs
