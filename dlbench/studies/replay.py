@@ -99,16 +99,6 @@ def replay(
     with Store(folder) as store:
         recorded = find(store.results(verify=False), trial_id, folder)
         before = (store.manifests() or [{}])[-1]
-    return retrain(recorded, before, data_dir, tell)
-
-
-def retrain(
-    recorded: TrialResult,
-    before: Mapping[str, Any],
-    data_dir: str | None = None,
-    tell: Callable[[messages.AnyEvent], None] | None = None,
-) -> Replay:
-    """The same for a trial wherever its record comes from; see :func:`retrain_all`."""
     return retrain_all([recorded], before, data_dir, tell)[0]
 
 
@@ -118,7 +108,7 @@ def retrain_all(
     data_dir: str | None = None,
     tell: Callable[[messages.AnyEvent], None] | None = None,
 ) -> list[Replay]:
-    """The same for several trials, one after another in one worker.
+    """The same for trials wherever their records come from, one after another in one worker.
 
     Args:
         recorded: the trials; their epochs are compared one by one where they are known, else by their digest.
