@@ -99,16 +99,6 @@ def replay(
     with Store(folder) as store:
         recorded = find(store.results(verify=False), trial_id, folder)
         before = (store.manifests() or [{}])[-1]
-    return retrain(recorded, before, data_dir, notify)
-
-
-def retrain(
-    recorded: TrialResult,
-    before: Mapping[str, Any],
-    data_dir: str | None = None,
-    notify: Callable[[messages.AnyEvent], None] | None = None,
-) -> Replay:
-    """Train a trial again and compare, given its recorded result; see :func:`retrain_all`."""
     return retrain_all([recorded], before, data_dir, notify)[0]
 
 
