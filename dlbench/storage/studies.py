@@ -10,7 +10,7 @@ from dlbench.errors import ANOTHER_OUT, StoreError
 from dlbench.records import TrialStatus
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import NUMERICS_RELEASES, NUMERICS_VERSION
-from dlbench.storage.database import connected, decoded, explained, is_empty
+from dlbench.storage.database import check_is_file, connected, decoded, explained, is_empty
 from dlbench.storage.results import StudyRecord
 from dlbench.storage.store import FILE_NAME, Store
 
@@ -43,7 +43,8 @@ def holds_study(folder: Path) -> bool:
     """
     path = folder / FILE_NAME
     with explained(folder):
-        if not path.is_file():
+        check_is_file(path)
+        if not path.exists():
             return False
         db = connected(path, write=False)
         try:
