@@ -524,8 +524,8 @@ HOSTILE = {
     "index over an expression": "CREATE INDEX more ON trials (length(hex(zeroblob(1000))))",
     "check": "ALTER TABLE manifests ADD COLUMN more TEXT CHECK (length(hex(zeroblob(1000))) > 0)",
     "table": "CREATE TABLE more (text)",
-    "huge error": "UPDATE trials SET error = hex(zeroblob(100000000))",
-    "huge kind": "UPDATE meta SET value = hex(zeroblob(100000000)) WHERE key = 'kind'",
+    "huge error": "UPDATE trials SET error = hex(zeroblob(35000000)) WHERE position = 0",
+    "huge kind": "UPDATE meta SET value = hex(zeroblob(35000000)) WHERE key = 'kind'",
     "huge time": "UPDATE meta SET value = '9999-12-31T23:59:59+00:00' WHERE key = 'created_at'",
     "first time": "UPDATE meta SET value = '0001-01-01T00:00:00' WHERE key = 'created_at'",
 }
