@@ -49,10 +49,11 @@ def copy(tmp_path: Path, small_result: dlbench.StudyResult) -> Path:
 
 
 def run_dlbench(*words: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if name != native.VARIABLE}
     return subprocess.run(
         [sys.executable, "-m", "dlbench", *words],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": ROOT, "COLUMNS": "200", **environ},
+        env={**kept, "PYTHONPATH": ROOT, "COLUMNS": "200", **environ},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)),
         capture_output=True,
         text=True,
