@@ -49,10 +49,11 @@ def copy(tmp_path: Path, small_result: dlbench.StudyResult) -> Path:
 
 
 def run_dlbench(*words: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if name != native.VARIABLE}
     return subprocess.run(
         [sys.executable, "-m", "dlbench", *words],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": ROOT, "COLUMNS": "200", **environ},
+        env={**kept, "PYTHONPATH": ROOT, "COLUMNS": "200", **environ},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)),
         capture_output=True,
         text=True,
@@ -524,8 +525,8 @@ HOSTILE = {
     "index over an expression": "CREATE INDEX more ON trials (length(hex(zeroblob(1000))))",
     "check": "ALTER TABLE manifests ADD COLUMN more TEXT CHECK (length(hex(zeroblob(1000))) > 0)",
     "table": "CREATE TABLE more (text)",
-    "huge error": "UPDATE trials SET error = hex(zeroblob(100000000))",
-    "huge kind": "UPDATE meta SET value = hex(zeroblob(100000000)) WHERE key = 'kind'",
+    "huge error": "UPDATE trials SET error = hex(zeroblob(35000000)) WHERE position = 0",
+    "huge kind": "UPDATE meta SET value = hex(zeroblob(35000000)) WHERE key = 'kind'",
     "huge time": "UPDATE meta SET value = '9999-12-31T23:59:59+00:00' WHERE key = 'created_at'",
     "first time": "UPDATE meta SET value = '0001-01-01T00:00:00' WHERE key = 'created_at'",
 }
