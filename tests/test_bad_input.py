@@ -468,10 +468,11 @@ def test_wrong_models_are_named_with_what_was_expected(
         "wrong_models:plain": "not a flax.linen.Module",
         "wrong_models:broken": "raised KeyError when it was made",
         "wrong_models:number": "is no class or function but int",
-        "wrong_models:absent": "has no attribute 'absent'",
         "wrong_import:Net": "raised ZeroDivisionError",
         "wrong_syntax:Net": "raised SyntaxError",
     }
+    with pytest.raises(InputError, match=r"defines no 'absent'"):
+        dlbench.plan(dlbench.grid(model="wrong_models:absent", **SMALL))
     fine = ["wrong_models:Prints", "wrong_models:NaN"]
     study = dlbench.grid(model=[*expected, *fine], **SMALL)
     result = dlbench.run(study, out=tmp_path / "s", workers=1)

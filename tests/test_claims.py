@@ -300,7 +300,7 @@ def test_reading_claims_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("claims:\n  - says: a\n    better: {lr: 1}\n    than: {lr: []}\n", 4, ["no value"]),
         ("claims:\n  - says: a\n    better: {}\n    than: {lr: 1}\n", 3, ["every trial"]),
         (f"claims:\n{CLAIM}    figure: speed\n", 5, ["unknown metric 'speed'", "Known: test_accuracy"]),
-        (f"claims:\n{CLAIM}    metric: [test_loss]\n", 5, ["one value is needed"]),
+        (f"claims:\n{CLAIM}    metric: [test_loss]\n", 5, ["expected a single value"]),
         (f"claims:\n{CLAIM}    metric: test/loss\n    figure: test_loss\n", 6, ["another name of metric"]),
         (f"claims:\n{CLAIM}    points: much\n", 5, ["points must be a number", "'much'"]),
         (

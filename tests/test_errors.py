@@ -46,7 +46,17 @@ SPOKEN = re.compile(
 NOT_WORDS = {
     "data/tfds_prepare.py": {"--tfds-dir", "--out", "--prepared"},
     "data/tfds_source.py": {"--tfds-dir", "--out", "--prepared"},
-    "storage/manifest.py": {"--porcelain"},
+    "storage/checkout.py": {
+        "--file",
+        "--global",
+        "--ignore-submodules=dirty",
+        "--includes",
+        "--list",
+        "--no-includes",
+        "--no-renames",
+        "--porcelain",
+        "--stdin",
+    },
 }
 
 

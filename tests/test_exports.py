@@ -190,7 +190,7 @@ def test_notes_alone_are_a_section(cli: Cli, own: Path) -> None:  # noqa: F811
     assert [*Path("00-speed").iterdir()] == [Path("00-speed/notes.md")]
     alone = cli("report", "00-speed")
     assert alone.code == 2
-    assert "notes alone" in alone.err
+    assert "only notes" in alone.err
 
 
 def test_what_others_wrote_is_not_replaced(cli: Cli, own: Path) -> None:  # noqa: F811

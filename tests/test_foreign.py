@@ -553,6 +553,8 @@ def test_a_hostile_database_is_refused_and_blocks_no_list(
     ):
         if "time" in statements or "_at" in statements:
             continue  # the list alone shows when a study was made
+        if "kind" in statements and words[0] == "replay":
+            continue  # it does not read the study's kind
         done = run_dlbench(*words, cwd=tmp_path)
         assert done.returncode == 2, (words, done.stdout, done.stderr)
         assert done.stderr.startswith("Error: "), done.stderr[:300]
@@ -658,7 +660,7 @@ def test_a_checkpoint_that_claims_too_much_is_not_read(copy: Path) -> None:
     described.write_text(json.dumps(known))
     assert trial.load().test_accuracy() == trial.test_accuracy
     os.mkfifo(best / "pipe")
-    with pytest.raises(StoreError, match="neither a file nor a folder"):
+    with pytest.raises(StoreError, match="is damaged"):
         checkpoints.load(trial.folder)
 
 

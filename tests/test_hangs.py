@@ -169,7 +169,7 @@ def test_the_first_interrupt_is_answered_at_once_and_the_second_obeyed(cwd: Path
 
 @pytest.mark.parametrize("delay", [0.3, 1.5])
 def test_an_interrupt_while_workers_start_shows_no_traceback(delay: float, cwd: Path) -> None:
-    process = begun("train", "--name=s", "--workers=2", "--seeds=2", *TINY, cwd=cwd)
+    process = begun("grid", "--name=s", "--workers=2", "--seeds=2", *TINY, cwd=cwd)
     wait_for(lambda: len(group(process.pid)) > 2, process)
     time.sleep(delay)
     os.killpg(process.pid, signal.SIGINT)
@@ -292,7 +292,7 @@ def test_a_study_whose_folder_vanishes_ends_with_a_line_and_writes_no_more(how: 
 def test_a_limit_on_the_size_of_files_is_said(cwd: Path) -> None:
     done = shell(f"ulimit -f 100; dlbench train --name=s --workers=1 {' '.join(TINY)}", cwd)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("Error: the disk under runs/s refuses to be written")
+    assert done.stderr.splitlines()[-1].startswith("Error: the disk that holds runs/s cannot be written")
     assert "File too large" in done.stderr.splitlines()[-1]
 
 
@@ -354,7 +354,7 @@ def pool(tmp_path: Path, small_study: dlbench.StudySpec, deaths: dict[int, int],
     place = Place("cpu", workers, None, None, 1)
 
     def start(number: int, receive: Receive) -> Endpoint:
-        endpoint = ProcessEndpoint(number, place, lambda: None, receive)
+        endpoint = ProcessEndpoint(number, place, lambda: None, (), receive)
         if deaths.get(number, 0):
             deaths[number] -= 1
             os.kill(endpoint._process.pid, signal.SIGKILL)
@@ -386,7 +386,7 @@ def test_kernels_that_cannot_be_chosen_end_the_study_with_their_reason(
         raise ValueError("No closing quotation")
 
     def start(number: int, receive: Receive) -> Endpoint:
-        return ProcessEndpoint(number, place, kernels, receive)
+        return ProcessEndpoint(number, place, kernels, (), receive)
 
     stopping = threading.Event()
     with pytest.raises(WorkerError, match="No closing quotation"):

@@ -43,8 +43,8 @@ def dlbench_command(*words: str, cwd: Path) -> subprocess.Popen[bytes]:
 
 
 def timeless(record: dict[str, Any]) -> dict[str, Any]:
-    """A record of a trial without what differs from run to run: times, and who did it."""
-    dropped = [name for name in record if "_time_" in name] + ["images_per_s", "worker"]
+    """A record of a trial without what differs from run to run: times, also those inside of files, and the worker."""
+    dropped = [name for name in record if "_time_" in name] + ["images_per_s", "worker", "files_sha256"]
     return {name: value for name, value in record.items() if name not in dropped}
 
 

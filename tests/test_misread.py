@@ -95,7 +95,7 @@ def test_images_of_several_shapes_are_no_array() -> None:
     ids=["names", "truth", "floats", "one-hot", "column"],
 )
 def test_the_remedy_for_labels_of_another_form_works(labels: Any, numbers: list[int]) -> None:
-    with pytest.raises(DataError, match="must be one axis of integers") as caught:
+    with pytest.raises(DataError, match="must be a one-dimensional array of integers") as caught:
         made(some(4, 8, 8), labels)
     assert caught.value.remedy is not None
     found = eval(

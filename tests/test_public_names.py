@@ -16,7 +16,7 @@ import dlbench
 from dlbench import report
 from dlbench.records import OUTCOME_FIELDS
 from dlbench.spec import config
-from dlbench.spec.claims import MEASURES
+from dlbench.spec.metrics import KNOWN_METRICS
 from dlbench.studies.options import RunSettings
 
 FROZEN: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "public-0.1.0.json").read_text())
@@ -65,7 +65,7 @@ def test_keys_of_json_and_columns_of_csv(compared: dlbench.StudyResult) -> None:
 def test_keys_of_yaml() -> None:
     assert not missing(FROZEN["yaml"]["study"], config._KEYS)
     assert not missing(FROZEN["yaml"]["claim"], config._CLAIM_KEYS)
-    assert not missing(FROZEN["yaml"]["figures"], MEASURES)
+    assert not missing(FROZEN["yaml"]["figures"], KNOWN_METRICS)
 
 
 def test_attributes_of_results(small_result: dlbench.StudyResult) -> None:

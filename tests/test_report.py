@@ -334,7 +334,7 @@ def test_captions_tell_what_is_not_usual() -> None:
     assert "dropout" not in caption
     assert "split seed" not in caption, "it follows the seed"
     fixed = study(lambda spec: 0.9, learning_rate=[0.1, 0.2], seed=[0, 1], split_seed=0)
-    assert "split seed 0" in tables(report.study_report(fixed).parts)[0].caption
+    assert "one split (seed 0)" in tables(report.study_report(fixed).parts)[0].caption
     own = study(lambda spec: 0.9, "train", seed=3, split_seed=3)
     assert "split seed" not in tables(report.study_report(own).parts)[1].caption
 

@@ -195,7 +195,7 @@ def test_models_that_differ_end_the_study_at_the_first_look(tmp_path: Path) -> N
     assert report.study_record(found)["comparison"]["looks"]["taken"] == 1
     notices = [event.text for event in seen if isinstance(event, messages.Notice)]
     assert "10 looks planned, after 4, 8, 12" in notices[0]
-    assert notices[1].endswith("Look 1 of 10, 4 seeds: lr 0.005 is better than every other model")
+    assert notices[-1].endswith("Look 1 of 10, 4 seeds: lr 0.005 is better than every other model")
     with pytest.raises(StoreError, match=r"looks after 4, 8, .* not a fixed number of seeds; .* another out"):
         dlbench.run(study, out=tmp_path / "s")
     with pytest.raises(StoreError, match="not looks after 4, 6 seeds"):

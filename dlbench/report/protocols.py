@@ -46,7 +46,7 @@ def protocol_report(found: ProtocolFindings | None, trials: Sequence[TrialResult
     note = means_note([summary for each in found.differences for summary in (each.selected_on, each.tested)])
     caption = (
         f"{common(trials)}. Validation accuracy: the highest of any epoch, as studies without separate test images "
-        f"report it. Test accuracy: that of the same epoch, as dlbench reports it. {note} The difference includes "
+        f"report it. Test accuracy: that of the same epoch, dlbench's protocol. {note} The difference includes "
         "both the selection of the epoch and how easy these validation images are, which all seeds share unless the "
         "split changes with the seed."
     )

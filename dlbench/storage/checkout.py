@@ -4,7 +4,7 @@ The folder may come from a stranger, and git runs commands that a repository's o
 files, filters, drivers for differences, helpers for connections, hooks. So the commit is read from git's files here,
 and what has changed is asked of git under another repository: an empty one, made for the question, with the objects,
 the index and the files of the real one, none of its commands, and of its settings only :data:`_SETTINGS`. In this
-source tree that takes 12 ms, where plain ``git status`` takes 5.
+source tree that takes three times as long as plain ``git status``: 21 against 6 ms (median of 15, both cores busy).
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class _Question:
         return {key.lower(): value for key, _, value in pairs if key.lower() in wanted}
 
     def changes(self) -> Iterator[tuple[str, str]]:
-        """What differs: two letters as ``git status --short`` has them, and a path.
+        """What differs: two letters as git's short status has them, and a path.
 
         Changes of files inside submodules are not looked for: a submodule has a configuration of its own.
         """
