@@ -471,7 +471,7 @@ def test_wrong_models_are_named_with_what_was_expected(
         "wrong_import:Net": "raised ZeroDivisionError",
         "wrong_syntax:Net": "raised SyntaxError",
     }
-    with pytest.raises(InputError, match=r"defines no 'absent'"):
+    with pytest.raises(dlbench.InputError, match=r"defines no 'absent'"):
         dlbench.plan(dlbench.grid(model="wrong_models:absent", **SMALL))
     fine = ["wrong_models:Prints", "wrong_models:NaN"]
     study = dlbench.grid(model=[*expected, *fine], **SMALL)

@@ -47,6 +47,9 @@ NOT_WORDS = {
     "data/tfds_prepare.py": {"--tfds-dir", "--out", "--prepared"},
     "data/tfds_source.py": {"--tfds-dir", "--out", "--prepared"},
     "storage/checkout.py": {
+        *("--file", "--global", "--ignore-submodules=dirty", "--includes", "--list"),
+        *("--no-includes", "--no-renames", "--porcelain", "--stdin"),
+    },
         "--file",
         "--global",
         "--ignore-submodules=dirty",
