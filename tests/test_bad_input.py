@@ -451,7 +451,7 @@ def test_wrong_models_are_named_with_what_was_expected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "wrong_models.py").write_text(textwrap.dedent(MODELS))
-    (tmp_path / "wrong_import.py").write_text("import dlbench\n1 / 0\n")
+    (tmp_path / "wrong_import.py").write_text("import dlbench\n1 / 0\nclass Net: ...\n")
     (tmp_path / "wrong_syntax.py").write_text("def\n")
     monkeypatch.syspath_prepend(tmp_path)
     expected = {

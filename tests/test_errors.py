@@ -50,16 +50,6 @@ NOT_WORDS = {
         *("--file", "--global", "--ignore-submodules=dirty", "--includes", "--list"),
         *("--no-includes", "--no-renames", "--porcelain", "--stdin"),
     },
-        "--file",
-        "--global",
-        "--ignore-submodules=dirty",
-        "--includes",
-        "--list",
-        "--no-includes",
-        "--no-renames",
-        "--porcelain",
-        "--stdin",
-    },
 }
 
 
