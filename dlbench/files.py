@@ -61,12 +61,12 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
     """Open a file to read it, without waiting for whoever writes into a pipe that lies there.
 
     Raises:
-        StoreError: it is no regular file.
+        StoreError: it is not a regular file.
         OSError: it cannot be opened.
     """
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise StoreError(f"{path} is no regular file")
+            raise StoreError(f"{path} is not a regular file")
         yield file
 
 
@@ -78,7 +78,7 @@ def read(path: Path, limit: int) -> bytes:
         limit: bytes that it may have.
 
     Raises:
-        StoreError: it is no regular file, or longer.
+        StoreError: it is not a regular file, or is longer.
         OSError: it cannot be read.
     """
     with opened(path) as file:
@@ -91,8 +91,8 @@ def read_array(path: Path) -> NDArray[Any]:
     """An array in NumPy's format, mapped from its file: what its header claims takes no memory.
 
     Raises:
-        StoreError: it is no regular file.
-        ValueError: its header is none that ``numpy.save`` writes for numbers, or claims another size than the file's.
+        StoreError: it is not a regular file.
+        ValueError: its header is not one that ``numpy.save`` writes for numbers, or claims another size.
         OSError: it cannot be read.
     """
     import numpy as np

@@ -425,7 +425,7 @@ def test_what_is_no_file_is_refused_at_once(
     more = small_study.model_copy(
         update={"trials": (*small_study.trials, small_study.trials[0].model_copy(update={"seed": 7}))}
     )
-    with pytest.raises(StoreError, match=r"is no regular file|is a symbolic link"):
+    with pytest.raises(StoreError, match=r"is not a regular file|is a symbolic link"):
         dlbench.run(more, out=copy, workers=1)
 
 
@@ -471,7 +471,7 @@ def test_no_command_waits_for_what_is_no_file(kind: str, copy: Path, tmp_path: P
     ):
         done = run_dlbench(*words, cwd=tmp_path)
         assert done.returncode == 2, (words, done.stderr)
-    with pytest.raises(ConfigError, match=r"c\.yaml is no regular file"):
+    with pytest.raises(ConfigError, match=r"c\.yaml is not a regular file"):
         config.read(tmp_path / "c.yaml")
     raw = tmp_path / "data" / "MNIST" / "raw"
     raw.mkdir(parents=True)

@@ -50,7 +50,7 @@ class ReplayOptions:
         """How many trials to draw, and the seed of the draw; ``None`` where one trial is named.
 
         Raises:
-            InputError: both or neither of them is given, or one is no number.
+            InputError: both or neither of them is given, or one is not a number.
         """
         if (self.trial is None) == (self.sample is None):
             raise InputError("replay takes one TRIAL by its id, or --sample N; give one of them")

@@ -40,7 +40,7 @@ class Part:
 
 
 def is_call(text: object) -> bool:
-    """Whether this is a part with brackets, well formed or not; a name alone is none."""
+    """Whether this is a part with brackets, well formed or not, and not a name alone."""
     return isinstance(text, str) and "(" in text
 
 
@@ -154,9 +154,9 @@ def _arguments(call: str) -> Iterator[tuple[str, Scalar]]:
         try:
             value = ast.literal_eval(keyword.value)
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            raise _malformed(f"the value of {keyword.arg} is no literal; quote a text") from None
+            raise _malformed(f"the value of {keyword.arg} is not a literal; put text in quotes") from None
         if not isinstance(value, bool | int | float | str):
-            raise _malformed(f"the value of {keyword.arg} is no number, text or truth value")
+            raise _malformed(f"the value of {keyword.arg} is not a number, text or truth value")
         if isinstance(value, float) and not math.isfinite(value):
             raise _malformed(f"the value of {keyword.arg} is not finite")
         yield keyword.arg, value

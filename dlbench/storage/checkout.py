@@ -185,7 +185,7 @@ class _Question:
                 yield text[:2], text[3:]
 
     def is_certain(self, changed: list[tuple[str, str]]) -> bool:
-        """Whether a change is none that a filter of the repository could undo: git ran without them."""
+        """Whether a filter of the repository could not undo a change: git ran without filters."""
         doubtful = [path for letters, path in changed if letters == " M"]
         if len(doubtful) < len(changed):
             return True

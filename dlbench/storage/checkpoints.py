@@ -220,7 +220,7 @@ def load(trial: HasFolder | Path | str) -> LoadedModel:
     if not path.is_dir():
         raise StoreError(f"{folder} holds no checkpoint: the trial did not complete")
     if odd := next((each for each in path.rglob("*") if not (each.is_file() or each.is_dir())), None):
-        raise StoreError(f"the checkpoint in {path} is damaged: {odd} is no file")
+        raise StoreError(f"the checkpoint in {path} is damaged: {odd} is not a file")
     try:
         check_claims(path)
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler("state", "about")) as checkpointer:

@@ -147,7 +147,7 @@ def check_is_file(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISREG(kind):
-        raise StoreError(f"{path} is no regular file", remedy="remove it, or use another folder")
+        raise StoreError(f"{path} is not a regular file", remedy="remove it, or use another folder")
 
 
 def check_tables(

@@ -113,7 +113,7 @@ def list_studies(root: Path = RUNS) -> list[StudySummary]:
 
 
 def _seconds(created: datetime) -> float:
-    """When a study was made, as a number; ValueError where it is none that a clock can show."""
+    """When a study was made, as a number; ValueError if no clock can show it."""
     try:
         return created.timestamp()
     except OverflowError as error:
