@@ -145,7 +145,7 @@ def test_a_folder_that_this_user_cannot_write(
         code = textwrap.dedent(
             f"""
             import os
-            import dlbench.storage.studies, dlbench.storage.store, pydantic
+            import dlbench.studies.result, dlbench.storage.store, pydantic
             os.setuid(65534)
             from pathlib import Path
             print(len(dlbench.open_study({str(folder)!r})))
