@@ -219,7 +219,7 @@ class DamagedStudyError(StoreError):
 
 
 class StudyInterrupted(KeyboardInterrupt):
-    """A signal asked to end, and what was in hand is kept.
+    """A signal interrupted the study; the state of running trials is saved.
 
     Args:
         number: the signal.

@@ -133,7 +133,7 @@ def test_a_signal_to_the_whole_group_saves_the_trial_in_hand(name: str, code: in
     os.killpg(process.pid, getattr(signal, name))
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
-    assert "Finishing the epoch in hand" in err
+    assert "Finishing the epoch" in err
     assert "Interrupted: 0 of 1 trials are done and kept" in err
     assert "Traceback" not in err
     (state, *_) = (cwd / "runs" / "s" / "trials").glob("*/state/*")

@@ -38,10 +38,9 @@ class Setup(Message):
     """Parent → worker: the first message, with the worker's settings.
 
     ``data_dir``: folder of the user's data sets; ``checkpoint_every``: epochs between saved states; ``sys_path``:
-    folders
-    in which models are looked for, besides the worker's own; ``started``: when (``time.monotonic``) the parent started
-    the worker; ``kernels``: see :data:`dlbench.ops.native.VARIABLE`;
-    ``cores``: number of cores that train one trial.
+    folders in which models are looked for, besides the worker's own; ``started``: when (``time.monotonic``) the parent
+    started the worker; ``kernels``: see :data:`dlbench.ops.native.VARIABLE`; ``cores``: number of cores that train one
+    trial.
     """
 
     type: Literal["setup"] = "setup"

@@ -91,7 +91,7 @@ class Pool:
                 member.endpoint.kill()
 
     def _stop(self) -> Generator[messages.AnyEvent]:
-        """Have the trials in hand saved after their epoch; what has none in hand is ended."""
+        """Ask workers to save their trials after the epoch; end the workers that have none."""
         for number, member in list(self._members.items()):
             if member.job is None:
                 del self._members[number]
@@ -100,7 +100,7 @@ class Pool:
                 member.endpoint.send(messages.Stop())
         if self._members:
             yield messages.Notice(
-                text="Finishing the epoch in hand, to go on from there; press Ctrl-C again to stop now",
+                text="Finishing the epoch and saving its state; press Ctrl-C again to stop now",
                 urgent=True,
             )
 
