@@ -121,6 +121,7 @@ class Outcome:
         best_epoch: the epoch whose parameters were tested, counted from 1.
         convergence_epoch: see :func:`convergence_epoch`.
         diverged_epoch: the epoch in which a loss was first not finite, counted from 1.
+        stopped_epoch: the epoch after which early stopping ended the trial, counted from 1.
         test_accuracy_low: lower bound of the 95 % Wilson interval of the test accuracy, over test images.
         test_accuracy_high: its upper bound.
         confusion_matrix: row i counts the test images of class i by predicted class.
@@ -144,6 +145,7 @@ class Outcome:
     best_epoch: int | None = None
     convergence_epoch: int | None = None
     diverged_epoch: int | None = None
+    stopped_epoch: int | None = None
     test_accuracy_low: float | None = None
     test_accuracy_high: float | None = None
     confusion_matrix: Sequence[Sequence[int]] | None = None
@@ -239,6 +241,7 @@ OUTCOME_FIELDS = (
     "worker",
     "environment",
     "files_sha256",
+    "stopped_epoch",
 )
 
 

@@ -128,13 +128,14 @@ class Recorded(NamedTuple):
 def recording(step):
     """``loop.train_step``, its losses and parameters kept in the optimizer state."""
 
-    def recording_step(static, carry, images, labels, keys, index, hyper):
-        params, stats, recorded = carry
-        carry = params, stats, recorded.opt_state
-        (params, stats, opt_state), (loss, hits) = step(static, carry, images, labels, keys, index, hyper)
+    def recording_step(static, carry, images, labels, keys, index, hyper, past):
+        params, stats, recorded, _ = carry
+        carry = loop.Carry(params, stats, recorded.opt_state)
+        carry, (loss, hits) = step(static, carry, images, labels, keys, index, hyper, past)
+        params, stats, opt_state, _ = carry
         history = jax.tree.map(lambda all_, new: all_.at[index].set(new), recorded.params, params)
         recorded = Recorded(opt_state, recorded.losses.at[index].set(loss), history)
-        return (params, stats, recorded), (loss, hits)
+        return loop.Carry(params, stats, recorded), (loss, hits)
 
     return recording_step
 
@@ -144,7 +145,7 @@ def any_optimizer(mode, hyper):
 
     So that there is one program to compile for each network instead of four.
     """
-    each = [make_optimizer(optimizer, *hyper, decay_mode) for optimizer, decay_mode in MODES]
+    each = [make_optimizer(optimizer, *hyper[:2], decay_mode) for optimizer, decay_mode in MODES]
 
     def init(params):
         flat, _ = ravel_pytree(params)
@@ -160,7 +161,7 @@ def any_optimizer(mode, hyper):
     return optax.GradientTransformation(init, update)
 
 
-def normalise_in_double(images):
+def normalise_in_double(static, images):
     return (images.astype(jnp.float64) / 255 - 0.5) / 0.5
 
 
@@ -176,7 +177,7 @@ def train_dlbench(static, mode, params, stats, data, keys, hyper):
         mock.patch.object(loop, "train_step", recording(loop.train_step)),
         mock.patch.object(loop, "make_optimizer", return_value=tx),
         mock.patch.object(
-            loop, "normalize_images", normalise_in_double if double else evaluation.normalize_images
+            loop, "network_input", normalise_in_double if double else evaluation.network_input
         ),
     ):
         state, loss, accuracy = loop.train_epoch(static, state, data, keys, hyper)

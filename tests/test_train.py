@@ -151,11 +151,11 @@ def watched_epoch(count, size, keys=None, epoch=0):
     data = make_data(images, jnp.arange(count, dtype=jnp.int32))
     steps = -(-count // size)
 
-    def watch(static, carry, images, labels, keys, index, hyper):
-        seen, dropout, augment = carry
+    def watch(static, carry, images, labels, keys, index, hyper, past):
+        seen, dropout, augment, _ = carry
         seen = jax.lax.dynamic_update_slice(seen, labels, (index * size,))
         step_keys = [jax.random.key_data(jax.random.fold_in(k, index)) for k in (keys.dropout, keys.augment)]
-        carry = seen, dropout.at[index].set(step_keys[0]), augment.at[index].set(step_keys[1])
+        carry = loop.Carry(seen, dropout.at[index].set(step_keys[0]), augment.at[index].set(step_keys[1]))
         return carry, (labels.mean(), (images[:, 0, 0, 0] == labels.astype(jnp.uint8)).sum())
 
     keys = loop.purpose_keys(jax.random.key(0)) if keys is None else keys
@@ -332,7 +332,7 @@ def lanes():
 
     together = quick_jit(jax.vmap(fit))(keys, hyper)
     fit_alone = quick_jit(fit)
-    alone = [fit_alone(keys[lane], Hyper(*(h[lane] for h in hyper))) for lane in range(4)]
+    alone = [fit_alone(keys[lane], Hyper(*(h[lane] for h in hyper[:2]))) for lane in range(4)]
     return jax.device_get(together), jax.device_get(alone)
 
 

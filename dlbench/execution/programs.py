@@ -19,7 +19,7 @@ from dlbench.models.mode import initial_mode, layers_with_modes, mode
 from dlbench.spec.switches import SPELLINGS
 from dlbench.spec.trial import Trial
 from dlbench.training import evaluation, loop
-from dlbench.training.state import Data, Hyper, Keys, Static, TrainState
+from dlbench.training.state import Coefficient, Data, Hyper, Keys, Static, TrainState
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,8 @@ def compile_program(
         *arguments: Any,
         **options: Any,
     ) -> Any:
-        key = (function, part, trial.model_digest, trial.lanes, shapes)
+        structure = jax.tree.structure(arguments)
+        key = (function, part, trial.model_digest, trial.part_digests, trial.lanes, shapes, structure)
         if key not in done:
             start = time.monotonic()
             bound = functools.wraps(function)(functools.partial(function, part))
@@ -124,38 +125,54 @@ def compile_program(
         used.append(done[key])
         return done[key].call
 
-    check_model(static.model, dataset, trial)
     fast = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
-    by_model = Static(static.model)
+    by_model = Static(static.model, pixels=static.pixels)
     by_optimizer = replace(
         by_model,
         optimizer=static.optimizer,
         decay_mode=static.decay_mode,
         optimizer_args=static.optimizer_args,
+        decay_on=static.decay_on,
     )
-    by_criterion = replace(by_model, criterion=static.criterion)
+    by_criterion = replace(
+        by_model, criterion=static.criterion, criterion_args=static.criterion_args, metric=static.metric
+    )
     init = build(loop.init, by_optimizer, (LANES_OF_DATA, 0, 0), data, keys, hyper, **fast)
     state = init.out_info
-    lean = state._replace(opt_state=None)
-    validation = build(evaluation.validate, by_criterion, (0, LANES_OF_DATA), lean, data)
+    validated = hyper.only("model", "criterion", "ema_decay")
+    validation = build(
+        evaluation.validate,
+        by_criterion,
+        (0, LANES_OF_DATA, 0),
+        state._replace(opt_state=None),
+        data,
+        validated,
+    )
 
-    def validate(state: TrainState, data: Data) -> Any:
-        validated, loss, accuracy = validation(state._replace(opt_state=None), data)
-        return validated._replace(opt_state=state.opt_state), loss, accuracy
+    def validate(state: TrainState, data: Data, hyper: Hyper) -> Any:
+        used = hyper.only("model", "criterion", "ema_decay")
+        new, loss, accuracy = validation(state._replace(opt_state=None), data, used)
+        return new._replace(opt_state=state.opt_state), loss, accuracy
+
+    prediction = build(
+        evaluation.predict,
+        by_model,
+        (0, 0, None, 0),
+        state.best_params,
+        state.best_batch_stats,
+        dataset.test_images,
+        hyper.only("model"),
+    )
+
+    def predict(params: Any, batch_stats: Any, images: jax.Array, hyper: Hyper) -> Any:
+        return prediction(params, batch_stats, images, hyper.only("model"))
 
     epoch_axes = (0, LANES_OF_DATA, 0, 0)
     return CompiledProgram(
         init=init,
         train_epoch=build(loop.train_epoch, static, epoch_axes, state, data, keys, hyper),
         validate=validate,
-        predict=build(
-            evaluation.predict,
-            by_model,
-            (0, 0, None),
-            state.best_params,
-            state.best_batch_stats,
-            dataset.test_images,
-        ),
+        predict=predict,
         compile_s=sum(executable.seconds for executable in used),
     )
 
@@ -244,7 +261,8 @@ def inputs_of(trial: Trial) -> tuple[Keys, Hyper]:
             for purpose, ours, theirs in zip(Keys._fields, varied, fixed, strict=True)
         )
     )
-    return keys, Hyper(jnp.float32(spec.learning_rate), jnp.float32(spec.weight_decay))
+    others = {name: Coefficient.of(value) for name, value in spec.dynamic().items()}
+    return keys, Hyper(jnp.float32(spec.learning_rate), jnp.float32(spec.weight_decay), others)
 
 
 @functools.cache
@@ -259,6 +277,11 @@ def _purpose_keys(seed: int) -> Keys:
 def lane_of(tree: Any, lane: int, lanes: int) -> Any:
     """One lane of a tree of arrays; the tree itself if there are no lanes."""
     return tree if lanes == 1 else jax.tree.map(lambda leaf: leaf[lane], tree)
+
+
+def with_lane(tree: Any, lane: int, own: Any, lanes: int) -> Any:
+    """The tree of arrays with one lane replaced; ``own`` itself if there are no lanes."""
+    return own if lanes == 1 else jax.tree.map(lambda leaf, new: leaf.at[lane].set(new), tree, own)
 
 
 def stack(inputs: list[Any], lanes: int) -> Any:

@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,12 +34,16 @@ from dlbench.execution.programs import (
     CompiledProgram,
     DeviceData,
     Executable,
+    check_model,
     compile_program,
     inputs_of,
     lane_of,
     stack,
+    with_lane,
 )
+from dlbench.execution.imported import check_sources
 from dlbench.models import creation
+from dlbench.models.network import network_for
 from dlbench.ops import native
 from dlbench.records import (
     TIME_KINDS,
@@ -50,22 +54,22 @@ from dlbench.records import (
     history_digest,
     json_number,
 )
-from dlbench.spec.registry import CRITERIA, MODELS, label
+from dlbench.spec.parts import Arguments
+from dlbench.spec.registry import CRITERIA, label
 from dlbench.spec.trial import Trial
 from dlbench.storage import checkpoints
 from dlbench.storage.artifacts import Files
 from dlbench.storage.database import is_disk_error
-from dlbench.training.augmentation import augment
+from dlbench.training.augmentation import transform_images
 from dlbench.training.metrics import classification_metrics
-from dlbench.training.state import Data, Hyper, Keys, TrainState, static_part
+from dlbench.training.state import Data, Hyper, Keys, Pixels, TrainState, static_part
+from dlbench.training.stopping import is_ended, is_stopped
 
-#: Seed of the augmentation of test images, the same for every trial.
-AUGMENTED_TEST_SEED = 0
+#: Seed of the transform of test images, the same for every trial.
+TRANSFORMED_TEST_SEED = 0
 #: Seconds between saved states of a trial, unless a number of epochs is given.
 SAVE_AFTER_S = 60.0
 Emit = Callable[[messages.AnyEvent], None]
-#: The digests of the sources of users' models as this process has imported them, by reference.
-_imported: dict[str, str] = {}
 
 
 class Interrupted(Exception):  # noqa: N818
@@ -99,6 +103,7 @@ class Worker:
         self.stopping = threading.Event()
         self._data: dict[str, DeviceData] = {}
         self._splits: dict[object, data.Split] = {}
+        self._statistics: dict[str, Pixels] = {}
         self._programs: dict[object, CompiledProgram] = {}
         self._executables: dict[object, Executable] = {}
         #: Users' models whose code changes settings that all trials of a process share, with the reason.
@@ -155,7 +160,9 @@ class Worker:
         program = self._program(trials[0], dataset, *inputs)
         clock.lap("compile")
         state, histories = self._epochs(trials, program, inputs, states, clock)
-        logits = _storable(program.predict(state.best_params, state.best_batch_stats, dataset.test_images))
+        logits = _storable(
+            program.predict(state.best_params, state.best_batch_stats, dataset.test_images, inputs[2])
+        )
         if _are_probabilities(logits):
             self.emit(
                 messages.Notice(
@@ -163,7 +170,7 @@ class Worker:
                     "probabilities, but the loss expects logits; remove the softmax, with which it trains worse"
                 )
             )
-        augmented = self._augmented_logits(trials, program, state, dataset)
+        transformed = self._transformed_accuracies(trials, program, state, dataset, inputs[2])
         clock.lap("eval")
         finished = []
         for lane, (trial, split) in enumerate(zip(trials, splits, strict=True)):
@@ -174,9 +181,8 @@ class Worker:
                 best = outcome["best_params_sha256"]
                 tested, made = self._test(trial, dataset, own, lane_of(logits, lane, lanes), best)
                 outcome |= tested
-                if augmented is not None and _tests_augmented(trial):
-                    hits = lane_of(augmented, lane, lanes).argmax(axis=1) == dataset.test_labels
-                    outcome["test_accuracy_augmented"] = float(hits.mean())
+                if transformed[lane] is not None:
+                    outcome["test_accuracy_augmented"] = transformed[lane]
             finished.append((outcome, made))
         clock.lap("io")
         spent = clock.take()
@@ -197,35 +203,42 @@ class Worker:
     def _epochs(
         self, trials: Sequence[Trial], program: CompiledProgram, inputs: Any, states: Files, clock: Clock
     ) -> tuple[TrainState, list[list[Epoch]]]:
-        """Train until the last epoch, or until every lane has diverged.
+        """Train until the last epoch, or until every lane has diverged or stopped early.
+
+        A lane that has ended keeps the state that it ended with.
 
         Raises:
             Interrupted: the parent has asked the worker to stop; the state is saved.
         """
         state = program.init(*inputs)
-        state, histories = self._restored(trials, state, states, clock)
+        state, histories, ended = self._restored(trials, state, states, clock)
         saved = time.monotonic()
         for number in range(max(map(len, histories)) + 1, trials[0].spec.num_epochs + 1):
+            if len(ended) == len(trials):
+                break
             if self.stopping.is_set():
-                self._save(trials, state, histories, clock)
+                self._save(trials, state, histories, ended, clock)
                 raise Interrupted
             trained = program.train_epoch(state, *inputs)
             state, loss, accuracy = jax.block_until_ready(trained)
             clock.lap("train")
-            state, val_loss, val_accuracy = program.validate(state, inputs[0])
+            state, val_loss, val_accuracy = program.validate(state, inputs[0], inputs[2])
             values = np.stack([np.atleast_1d(x) for x in (loss, accuracy, val_loss, val_accuracy)], axis=1)
             clock.lap("eval")
-            alive = [lane for lane, past in enumerate(histories) if not past or past[-1].is_finite]
-            for lane in alive:
+            for lane, trial in enumerate(trials):
+                if lane in ended:
+                    continue
                 epoch = Epoch(*map(float, values[lane]))
                 histories[lane].append(epoch)
-                self.emit(messages.EpochEnded(trial_id=trials[lane].id, number=number, values=epoch))
-            if not any(histories[lane][-1].is_finite for lane in alive):
-                break
+                self.emit(messages.EpochEnded(trial_id=trial.id, number=number, values=epoch))
+                if is_ended(trial.spec, histories[lane]):
+                    ended[lane] = jax.device_get(lane_of(state, lane, trial.lanes))
             if number < trials[0].spec.num_epochs and self._is_due(number, saved):
-                self._save(trials, state, histories, clock)
+                self._save(trials, state, histories, ended, clock)
                 saved = time.monotonic()
             clock.lap("io")
+        for lane, own in ended.items():
+            state = with_lane(state, lane, own, trials[0].lanes)
         return state, histories
 
     def _is_due(self, number: int, saved: float) -> bool:
@@ -234,10 +247,15 @@ class Worker:
         return number % self.checkpoint_every == 0
 
     def _save(
-        self, trials: Sequence[Trial], state: TrainState, histories: list[list[Epoch]], clock: Clock
+        self,
+        trials: Sequence[Trial],
+        state: TrainState,
+        histories: list[list[Epoch]],
+        ended: Mapping[int, TrainState],
+        clock: Clock,
     ) -> None:
         for lane, trial in enumerate(trials):
-            own = jax.device_get(lane_of(state, lane, trial.lanes))
+            own = ended.get(lane) or jax.device_get(lane_of(state, lane, trial.lanes))
             spent = {kind: seconds / len(trials) for kind, seconds in clock.job.items()}
             progress = saved_states.Progress(own, tuple(histories[lane]), spent)
             made = saved_states.save(trial, progress, self.environment["digest"], Path(self._scratch.name))
@@ -245,8 +263,12 @@ class Worker:
 
     def _restored(
         self, trials: Sequence[Trial], state: TrainState, states: Files, clock: Clock
-    ) -> tuple[TrainState, list[list[Epoch]]]:
-        """The saved states of these trials if all have one of the same epoch, else the initial state."""
+    ) -> tuple[TrainState, list[list[Epoch]], dict[int, TrainState]]:
+        """The saved states of these trials if all that have not ended are at the same epoch, else the initial state.
+
+        Returns:
+            The state, the epochs so far, and the states of the lanes that have ended.
+        """
         lanes = trials[0].lanes
         example = lane_of(state, 0, lanes)
 
@@ -269,8 +291,14 @@ class Worker:
             for trial in trials
         ]
         kept = [progress for progress in found if progress is not None]
-        if len(kept) < len(trials) or len({int(progress.state.epoch) for progress in kept}) > 1:
-            return state, [[] for _ in trials]
+        ended = {
+            lane: progress.state
+            for lane, (trial, progress) in enumerate(zip(trials, found, strict=True))
+            if progress is not None and is_ended(trial.spec, progress.history)
+        }
+        going = {int(each.state.epoch) for lane, each in enumerate(found) if each is not None and lane not in ended}
+        if len(kept) < len(trials) or len(going) > 1:
+            return state, [[] for _ in trials], {}
         for trial, progress in zip(trials, kept, strict=True):
             for number, values in enumerate(progress.history, start=1):
                 self.emit(messages.EpochEnded(trial_id=trial.id, number=number, values=values))
@@ -278,7 +306,7 @@ class Worker:
                 clock.job[kind] += seconds
         padded = [*kept, *[kept[-1]] * (lanes - len(kept))]
         restored = jax.tree.map(jnp.asarray, stack([progress.state for progress in padded], lanes))
-        return restored, [list(progress.history) for progress in kept]
+        return restored, [list(progress.history) for progress in kept], ended
 
     def _outcome(
         self, trial: Trial, split: data.Split, history: list[Epoch], state: TrainState
@@ -289,11 +317,12 @@ class Worker:
         best = int(state.best_epoch)
         return {
             "num_params": int(parameter_overview.count_parameters(state.params)),
-            "best_val_accuracy": float(state.best_val_accuracy) if best else None,
+            "best_val_accuracy": history[best - 1].val_accuracy if best else None,
             "best_val_loss": json_number(history[best - 1].val_loss) if best else None,
             "best_epoch": best or None,
             "convergence_epoch": None if diverged else convergence_epoch(losses, trial.spec.num_epochs),
             "diverged_epoch": len(history) if diverged else None,
+            "stopped_epoch": len(history) if is_stopped(trial.spec, history) else None,
             "split_digest": split.digest,
             "params_sha256": checkpoints.tree_digest((state.params, state.batch_stats)),
             "best_params_sha256": checkpoints.tree_digest((state.best_params, state.best_batch_stats)),
@@ -314,22 +343,37 @@ class Worker:
         )
         predictions = io.BytesIO()
         np.save(predictions, logits, allow_pickle=False)
-        loss = CRITERIA.load(trial.spec.criterion)(
-            jnp.asarray(logits), jnp.asarray(dataset.test_labels)
-        ).mean()
+        criterion = CRITERIA.load(trial.spec.criterion)
+        labels = jnp.asarray(dataset.test_labels)
+        loss = criterion(jnp.asarray(logits), labels, **dict(trial.spec.criterion_args)).mean()
         metrics = {
             "test_loss": json_number(float(loss)),
             **classification_metrics(logits, dataset.test_labels),
         }
         return metrics, best | {"test_logits.npy": predictions.getvalue()}
 
-    def _augmented_logits(
-        self, trials: Sequence[Trial], program: CompiledProgram, state: TrainState, dataset: DeviceData
-    ) -> np.ndarray[Any, Any] | None:
-        if not any(map(_tests_augmented, trials)):
-            return None
-        images = jax.jit(augment)(dataset.test_images, jax.random.key(AUGMENTED_TEST_SEED))
-        return np.asarray(program.predict(state.best_params, state.best_batch_stats, images))
+    def _transformed_accuracies(
+        self,
+        trials: Sequence[Trial],
+        program: CompiledProgram,
+        state: TrainState,
+        dataset: DeviceData,
+        hyper: Hyper,
+    ) -> list[float | None]:
+        """For each trial, the accuracy on transformed test images; ``None`` where it is not tested on any."""
+        wanted = [_test_transform(trial) for trial in trials]
+        found: list[float | None] = [None] * len(trials)
+        for transform in dict.fromkeys(each for each in wanted if each is not None):
+            name, arguments = transform
+            images = jax.jit(lambda images, key: transform_images(name, dict(arguments), images, key))(  # noqa: B023
+                dataset.test_images, jax.random.key(TRANSFORMED_TEST_SEED)
+            )
+            logits = np.asarray(program.predict(state.best_params, state.best_batch_stats, images, hyper))
+            for lane, trial in enumerate(trials):
+                if wanted[lane] == transform:
+                    hits = lane_of(logits, lane, trial.lanes).argmax(axis=1) == dataset.test_labels
+                    found[lane] = float(hits.mean())
+        return found
 
     def _dataset(self, trial: Trial) -> DeviceData:
         if trial.data_digest not in self._data:
@@ -342,6 +386,13 @@ class Worker:
             self._data.clear()  # only one data set is kept in memory, because they can be large
             self._data[trial.data_digest] = DeviceData.of(found)
         return self._data[trial.data_digest]
+
+    def _pixels(self, trial: Trial, dataset: DeviceData) -> Pixels | None:
+        if trial.spec.normalize == "half":
+            return None
+        if trial.data_digest not in self._statistics:
+            self._statistics[trial.data_digest] = data.channel_statistics(np.asarray(dataset.train_images))
+        return self._statistics[trial.data_digest]
 
     def _split(self, trial: Trial, dataset: DeviceData) -> data.Split:
         spec = trial.spec
@@ -374,43 +425,15 @@ class Worker:
     def _compiled(
         self, trial: Trial, dataset: DeviceData, arrays: Data, keys: Keys, hyper: Hyper
     ) -> CompiledProgram:
-        _check_source(trial)
-        model = creation.create_for(trial, dataset.num_classes)
-        static = static_part(model, trial)
+        check_sources(trial)
+        static = static_part(network_for(trial, dataset.num_classes), trial, self._pixels(trial, dataset))
         shapes = tuple(array.shape for array in (*jax.tree.leaves(arrays), dataset.test_images))
-        key = (static, trial.model_digest, trial.lanes, shapes)
+        key = (static, trial.model_digest, trial.part_digests, trial.lanes, shapes, jax.tree.structure(hyper))
         if key not in self._programs:
+            check_model(creation.create_for(trial, dataset.num_classes), dataset, trial)
             done = self._executables
             self._programs[key] = compile_program(static, dataset, arrays, keys, hyper, trial, done)
         return self._programs[key]
-
-
-def _check_source(trial: Trial) -> None:
-    """Make sure that a user's model is what the trial was planned with.
-
-    Raises:
-        InputError: its source has changed, or this process has imported it before it changed.
-    """
-    reference = trial.spec.model
-    if reference in MODELS.built_in:
-        return
-    if reference not in _imported:
-        before = MODELS.source_digest(reference)
-        MODELS.load(reference)
-        found = MODELS.source_digest(reference)
-        if {before, found} != {trial.model_digest}:
-            raise InputError(
-                f"the source of model {reference!r} has changed: its digest is {found[:12]}, the trial was planned "
-                f"with {trial.model_digest[:12]}",
-                remedy="plan the study again",
-            )
-        _imported[reference] = found
-    if _imported[reference] != trial.model_digest:
-        raise InputError(
-            f"this process has imported model {reference!r} before its source was changed: it holds "
-            f"{_imported[reference][:12]}, the trial was planned with {trial.model_digest[:12]}",
-            remedy="start Python again, or train in worker processes",
-        )
 
 
 def _storable(logits: Any) -> np.ndarray[Any, Any]:
@@ -442,8 +465,12 @@ def _encodable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def _tests_augmented(trial: Trial) -> bool:
-    return trial.spec.test_augmented or trial.spec.transform == "augmented"
+def _test_transform(trial: Trial) -> tuple[str, Arguments] | None:
+    """The transform of the images on which a trial is tested besides the plain ones, and its arguments."""
+    spec = trial.spec
+    if spec.test_transform != "standard":
+        return spec.test_transform, spec.test_transform_args
+    return ("augmented", ()) if spec.test_augmented or spec.transform == "augmented" else None
 
 
 class Clock:

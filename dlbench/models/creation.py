@@ -47,9 +47,7 @@ def create(name: str, num_classes: int = 10, **arguments: Any) -> nn.Module:
 
 def create_for(trial: Trial, num_classes: int) -> nn.Module:
     """The Flax module a trial trains."""
-    arguments = dict(trial.spec.model_args)
-    if trial.spec.dropout is not None:
-        arguments["dropout_rate"] = trial.spec.dropout
+    arguments = dict(trial.spec.arguments("model"))
     try:
         return create(trial.spec.model, num_classes=num_classes, **arguments)
     except (DlbenchError, OSError, MemoryError):

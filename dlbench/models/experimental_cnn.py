@@ -6,11 +6,11 @@ import flax.linen as nn
 import jax
 
 from dlbench.errors import InputError
-from dlbench.models.layers import ACTIVATIONS, ConvBlock, Dense
+from dlbench.models.layers import ACTIVATIONS, ConvBlock, Dense, Dropout
 from dlbench.spec.registry import MODELS
 
 
-@MODELS.register("ExperimentalCNN")
+@MODELS.register("ExperimentalCNN", dynamic=("dropout_rate",), ranges={"dropout_rate": "[0, 1)"})
 class ExperimentalCNN(nn.Module):
     """Two blocks of convolution, (batch norm), activation and pooling (16, then 32 channels), dense 128.
 
@@ -38,7 +38,7 @@ class ExperimentalCNN(nn.Module):
             raise InputError(f"activation {self.activation!r} is none of {', '.join(ACTIVATIONS)}")
         if not isinstance(self.kernel_size, int) or self.kernel_size < 1 or self.kernel_size % 2 == 0:
             raise InputError(f"kernel_size must be a positive odd number; got {self.kernel_size!r}")
-        if not 0 <= self.dropout_rate < 1:
+        if isinstance(self.dropout_rate, int | float) and not 0 <= self.dropout_rate < 1:
             raise InputError(f"dropout_rate must be in [0, 1); got {self.dropout_rate!r}")
         super().__post_init__()
 
@@ -53,11 +53,13 @@ class ExperimentalCNN(nn.Module):
                 batch_norm=self.batch_norm,
             )(x, train)
         x = ACTIVATIONS[self.activation](Dense(128)(x.reshape(x.shape[0], -1)))
-        x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+        x = Dropout(self.dropout_rate)(x, train)
         return Dense(self.num_classes)(x)
 
 
-@MODELS.register("Baseline", compared=2)
+@MODELS.register(
+    "Baseline", compared=2, dynamic=("dropout_rate",), ranges={"dropout_rate": "[0, 1)"}
+)
 def baseline(
     num_classes: int = 10,
     kernel_size: int = 3,
@@ -69,7 +71,9 @@ def baseline(
     return ExperimentalCNN(num_classes, kernel_size, activation, batch_norm, dropout_rate)
 
 
-@MODELS.register("Stabilized", compared=3)
+@MODELS.register(
+    "Stabilized", compared=3, dynamic=("dropout_rate",), ranges={"dropout_rate": "[0, 1)"}
+)
 def stabilized(
     num_classes: int = 10,
     kernel_size: int = 3,
@@ -81,7 +85,9 @@ def stabilized(
     return ExperimentalCNN(num_classes, kernel_size, activation, batch_norm, dropout_rate)
 
 
-@MODELS.register("High-Vision", compared=4)
+@MODELS.register(
+    "High-Vision", compared=4, dynamic=("dropout_rate",), ranges={"dropout_rate": "[0, 1)"}
+)
 def high_vision(
     num_classes: int = 10,
     kernel_size: int = 5,
@@ -93,7 +99,9 @@ def high_vision(
     return ExperimentalCNN(num_classes, kernel_size, activation, batch_norm, dropout_rate)
 
 
-@MODELS.register("Modernist", compared=5)
+@MODELS.register(
+    "Modernist", compared=5, dynamic=("dropout_rate",), ranges={"dropout_rate": "[0, 1)"}
+)
 def modernist(
     num_classes: int = 10,
     kernel_size: int = 3,

@@ -113,6 +113,28 @@ class ConvBlock(nn.Module):
         return act(pooled)
 
 
+class Dropout(nn.Module):
+    """Drop each value with a probability, and divide the others by the probability of keeping them.
+
+    Reference: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014.
+
+    Args:
+        rate: probability of dropping a value, in [0, 1); a float, or an array that stands for one. It takes a
+            "dropout" key unless it is the float 0.
+    """
+
+    rate: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Apply the layer; nothing changes in evaluation."""
+        if not train or (isinstance(self.rate, int | float) and self.rate == 0):
+            return x
+        keep = jnp.asarray(1 - self.rate, jnp.float32)
+        kept = jax.random.bernoulli(self.make_rng("dropout"), keep, x.shape)
+        return jax.lax.select(kept, x * (1 / keep).astype(x.dtype), jnp.zeros_like(x))
+
+
 class BatchNorm(nn.Module):
     """Batch normalisation of the last axis, to the letter of ``torch.nn.BatchNorm2d``.
 

@@ -60,9 +60,17 @@ TRIALS, HISTORY, MANIFEST, STUDY, NOTES, REPORT = (
 #: Bytes of a file, at most.
 _LONGEST = 2**28
 #: Columns that exports of 0.1.0 do not have.
-_ADDED = ("environment", "files_sha256")
+_ADDED = ("environment", "files_sha256", "stopped_epoch")
 #: Columns that hold text; the others hold numbers or JSON.
-_TEXTS = ("split_digest", "params_sha256", "best_params_sha256", "history_sha256", "device")
+_TEXTS = (
+    "split_digest",
+    "params_sha256",
+    "best_params_sha256",
+    "history_sha256",
+    "device",
+    "environment",
+    "files_sha256",
+)
 
 
 @dataclass(frozen=True)
@@ -246,6 +254,7 @@ def _trial(row: Mapping[str, str]) -> TrialResult:
         spec=TrialSpec(**fields),
         data_digest=row["data_digest"],
         model_digest=row["model_digest"],
+        part_digests=tuple(sorted(json.loads(row.get("part_digests") or "{}").items())),
         lanes=int(row["lanes"]),
     )
     version = row.get("numerics")
@@ -253,7 +262,7 @@ def _trial(row: Mapping[str, str]) -> TrialResult:
     if trial.id != row["id"]:
         raise ValueError(f"its fields have the id {trial.id}, not {row['id']}")
     outcome = {name: _value(name, row[name]) for name in OUTCOME_FIELDS if name not in _ADDED and row[name]}
-    outcome |= {name: row[name] for name in _ADDED if row.get(name)}
+    outcome |= {name: _value(name, row[name]) for name in _ADDED if row.get(name)}
     return TrialResult(
         trial, TrialStatus(row["status"]), Outcome.from_record(outcome), error=row["error"] or None
     )

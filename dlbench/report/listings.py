@@ -85,9 +85,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
         "trials": [
             {
                 "id": trial.id,
-                **trial.spec.model_dump(),
-                "model_args": dict(trial.spec.model_args),
-                "optimizer_args": dict(trial.spec.optimizer_args),
+                **trial.spec.to_record(),
                 "lanes": trial.lanes,
                 "program": number,
                 "done": trial.id in plan.done,

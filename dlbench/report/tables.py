@@ -13,6 +13,7 @@ from typing import Any
 from dlbench.analysis.configurations import Summary
 from dlbench.analysis.convergence import Convergence
 from dlbench.errors import printable
+from dlbench.spec.trial import TrialSpec
 from dlbench.spec.naming import field_title, setting
 
 
@@ -258,15 +259,6 @@ def listed(names: list[str]) -> str:
 
 def field_column(name: str) -> Column:
     """A column for a field of the trials' specifications."""
-    words = name in (
-        "model",
-        "model_args",
-        "optimizer_args",
-        "dataset",
-        "transform",
-        "criterion",
-        "optimizer",
-        "decay_mode",
-        "vary",
-    )
+    field = TrialSpec.model_fields.get(name)
+    words = field is not None and isinstance(field.default, str | tuple)
     return Column(name, field_title(name), lambda value: setting(name, value), left=words)

@@ -50,8 +50,9 @@ def value_of(spec: TrialSpec, name: str) -> Any:
     part, _, argument = name.partition(".")
     if not argument:
         return getattr(spec, name)
+    argument = PARTS[part].full_name(getattr(spec, part), argument)
     declared = PARTS[part].signature(getattr(spec, part)).arguments
-    return dict(getattr(spec, f"{part}_args")).get(argument, declared.get(argument))
+    return dict(spec.arguments(part)).get(argument, declared.get(argument))
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,11 @@ in the syntax tree, so that a process can know them without importing the file a
 from __future__ import annotations
 
 import ast
+import contextlib
 import enum
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from dlbench.spec.parts import Scalar
 
@@ -37,10 +39,14 @@ class Signature:
     Attributes:
         arguments: the default of each, by name, in order.
         is_open: whether it may take others too (``**arguments``, a base class defined elsewhere, a decorator).
+        dynamic: the arguments that may be arrays in a compiled program, so that their values share it.
+        ranges: the possible values of arguments (see :mod:`dlbench.spec.ranges`).
     """
 
     arguments: Mapping[str, Scalar | Default] = field(default_factory=dict)
     is_open: bool = True
+    dynamic: tuple[str, ...] = ()
+    ranges: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -136,11 +142,19 @@ def _registers(decorator: ast.expr, registry: str = "") -> bool:
 
 
 def _declaration(node: Definition, decorator: ast.Call, tree: ast.Module) -> Declaration:
-    given = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in decorator.keywords}
+    given = _keywords(decorator)
     (name,) = map(ast.literal_eval, decorator.args)
     description = (ast.get_docstring(node) or "").partition("\n")[0]
-    found = _signature(tree, node.name)
-    return Declaration(name, node.name, description, found, **given)
+    kept = {key: given[key] for key in ("aliases", "compared") if key in given}
+    return Declaration(name, node.name, description, _signature(tree, node.name), **kept)
+
+
+def _keywords(decorator: ast.Call) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for keyword in decorator.keywords:
+        with contextlib.suppress(ValueError):  # not a literal
+            found[str(keyword.arg)] = ast.literal_eval(keyword.value)
+    return found
 
 
 def _signature(tree: ast.Module, attribute: str) -> Signature:
@@ -148,6 +162,20 @@ def _signature(tree: ast.Module, attribute: str) -> Signature:
     node = defined.get(attribute)
     if node is None or not all(map(_registers, node.decorator_list)):
         return Signature()
+    given: dict[str, Any] = {}
+    for decorator in node.decorator_list:
+        if isinstance(decorator, ast.Call):
+            given |= _keywords(decorator)
+    return replace(
+        _of_definition(node, attribute, tree, defined),
+        dynamic=tuple(given.get("dynamic", ())),
+        ranges=given.get("ranges", {}),
+    )
+
+
+def _of_definition(
+    node: Definition, attribute: str, tree: ast.Module, defined: Mapping[str, Definition]
+) -> Signature:
     if isinstance(node, ast.FunctionDef):
         return _of_function(node.args)
     arguments: dict[str, Scalar | Default] = {}

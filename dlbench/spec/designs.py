@@ -151,7 +151,7 @@ class _Canonical:
         by_path: dict[str, dict[str, Any]] = {}
         for path in (name for name in fields if name not in plain):
             name, _, argument = path.partition(".")
-            if name not in PARTS or not argument.isidentifier():
+            if name not in PARTS or not all(map(str.isidentifier, argument.split("."))):
                 known = [*TrialSpec.model_fields, *(f"{part}.ARGUMENT" for part in PARTS)]
                 raise SpecError(unknown("field", path, known), value=path, place=self._place)
             by_path.setdefault(name, {})[argument] = fields[path]
@@ -159,6 +159,7 @@ class _Canonical:
         for name, values in by_path.items():
             field = f"{name}_args"
             given = dict(getattr(trial, field))
+            values = {PARTS[name].full_name(getattr(trial, name), each): value for each, value in values.items()}
             if twice := sorted(given.keys() & values.keys()):
                 raise SpecError(
                     *(Field(f"{name}.{twice[0]}"), f" is given beside {given[twice[0]]!r} with the {name}"),
@@ -170,6 +171,8 @@ class _Canonical:
         update: dict[str, Any] = {}
         for name in PARTS:
             update[name], update[f"{name}_args"] = self._part(trial, name)
+        if (update["test_transform"], update["test_transform_args"]) == ("augmented", ()):
+            update |= {"test_augmented": True, "test_transform": "standard"}
         if trial.dropout is not None and "dropout_rate" in dict(update["model_args"]):
             raise SpecError(
                 *(Field("dropout"), " and the model's argument dropout_rate name one rate"),
@@ -179,10 +182,11 @@ class _Canonical:
         return trial.model_copy(update=update)
 
     def _part(self, trial: TrialSpec, name: str) -> tuple[str, Any]:
-        key = name, getattr(trial, name), tuple((n, type(v), v) for n, v in getattr(trial, f"{name}_args"))
+        given = getattr(trial, f"{name}_args")
+        key = name, getattr(trial, name), tuple((each, type(value), value) for each, value in given)
         if key not in self._known:
             reference = PARTS[name].resolve(key[1])
-            self._known[key] = reference, PARTS[name].arguments(reference, getattr(trial, f"{name}_args"))
+            self._known[key] = reference, PARTS[name].arguments(reference, given)
         return self._known[key]
 
 

@@ -11,6 +11,9 @@ from dlbench.spec import registry
 ALIASES = {"lr": "learning_rate", "epochs": "num_epochs", "seeds": "seed"}
 _TITLES = {"learning_rate": "lr", "num_epochs": "epochs"}
 
+#: Fields whose values say little without the field's title.
+_SAY_LITTLE = ("vary", "decay_on", "normalize", "metric", "test_transform")
+
 
 def field_title(name: str) -> str:
     """What tables call a field: its short name, in words."""
@@ -21,10 +24,12 @@ def setting(name: str, value: Any) -> str:
     """A field's value as its user would write it."""
     if name == "model":
         return printable(registry.label(value))
+    if isinstance(value, str) and ":" in value:
+        return printable(registry.label(value))
     if name.endswith("_args"):
         return printable(" ".join(f"{key}={argument}" for key, argument in value)) or "-"
     if value is None:
-        return "model's own"
+        return "model's own" if name == "dropout" else "none"
     short = f"{value:g}" if isinstance(value, float) else printable(str(value))
     return short if not isinstance(value, float) or float(short) == value else repr(value)
 
@@ -33,5 +38,5 @@ def phrase(name: str, value: Any) -> str:
     """The same in a sentence: with the field's title where the value alone says little."""
     if name == "split_seed" and value is not None:
         return f"one split (seed {value})"
-    says_itself = isinstance(value, str) and name != "vary"
+    says_itself = isinstance(value, str) and name not in _SAY_LITTLE
     return setting(name, value) if says_itself else f"{field_title(name)} {setting(name, value)}"

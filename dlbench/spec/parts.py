@@ -9,10 +9,11 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 Scalar = bool | int | float | str
+Arguments = tuple[tuple[str, Scalar], ...]
 
 #: Characters of one part, at most.
 MAX_LENGTH = 1000
@@ -31,7 +32,7 @@ class Part:
     """
 
     name: str
-    arguments: tuple[tuple[str, Scalar], ...] = ()
+    arguments: Arguments = ()
 
     def __str__(self) -> str:
         """The canonical text: equal parts have equal texts, and :func:`parse` reads it back."""
@@ -87,6 +88,14 @@ def parse_sum(text: str) -> tuple[Part, ...]:
         ValueError: one of them is of another form. The message completes "must be".
     """
     return tuple(map(parse, split(text, "+")))
+
+
+def joined(composed: Iterable[Part]) -> Arguments:
+    """The arguments of composed parts, each under the name of its part: ``crop.padding``."""
+    found = {
+        f"{part.name.rpartition(':')[2]}.{name}": value for part in composed for name, value in part.arguments
+    }
+    return tuple(sorted(found.items()))
 
 
 def split(text: str, separator: str) -> list[str]:

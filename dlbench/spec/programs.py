@@ -25,4 +25,4 @@ def programs(trials: Iterable[Trial]) -> list[Program]:
 
 def program_of(trial: Trial) -> tuple[object, ...]:
     """Everything static of a trial: equal for the trials of one program."""
-    return trial.spec.static(), trial.data_digest, trial.model_digest, trial.lanes
+    return trial.spec.static(), trial.data_digest, trial.model_digest, trial.part_digests, trial.lanes

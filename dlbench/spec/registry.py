@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dlbench.errors import Field, InputError, SpecError, UnknownNameError, nearest, shown, suggestion
-from dlbench.spec import live_code, own_code, parts, sources, switches
+from dlbench.records import digest
+from dlbench.spec import live_code, own_code, parts, ranges, sources, switches
 from dlbench.spec.declarations import (
     Declaration,
     Default,
@@ -30,13 +31,12 @@ from dlbench.spec.declarations import (
     names_defined,
     signature,
 )
-from dlbench.spec.parts import Scalar
+from dlbench.spec.parts import Arguments, Scalar
 from dlbench.spec.sources import Source
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _PACKAGE = Path(__file__).parent.parent
 F = TypeVar("F", bound=Callable[..., Any])
-Arguments = tuple[tuple[str, Scalar], ...]
 
 
 def name_key(name: str) -> str:
@@ -52,32 +52,47 @@ class Registry:
         variable: the name of this registry where built-in parts register themselves.
         place: the file or folder of dlbench, below the package, that defines them.
         supplied: the arguments that dlbench itself gives them.
-        group: the entry-point group in which others offer theirs. A kind without one has built-in parts alone: the
-            source of somebody else's has to be part of a trial's id, as that of a model is.
+        composes: whether ``+`` composes several parts of this kind into one. The arguments of such a sum carry the
+            name of their part: ``crop.padding``.
     """
 
     def __init__(
-        self, kind: str, variable: str, place: str, supplied: Iterable[str] = (), group: str = ""
+        self, kind: str, variable: str, place: str, supplied: Iterable[str] = (), composes: bool = False
     ) -> None:
         self.kind = kind
-        self._variable, self._place, self._group = variable, place, group
+        self.composes = composes
+        self._variable, self._place = variable, place
+        #: The entry-point group in which others offer theirs.
+        self._group = f"dlbench.{variable.lower()}"
         self._supplied = frozenset(supplied)
         self._registered: dict[str, str] = {}
         #: References of users' parts that this process has named itself: those whose code may be run.
         self._trusted: set[str] = set()
 
     def register(
-        self, name: str, *, aliases: tuple[str, ...] = (), compared: int | None = None
+        self,
+        name: str,
+        *,
+        aliases: tuple[str, ...] = (),
+        compared: int | None = None,
+        dynamic: tuple[str, ...] = (),
+        ranges: Mapping[str, str] | None = None,
     ) -> Callable[[F], F]:
         """Decorator: make a class or function known under a name.
 
         It is called with what dlbench supplies and with the arguments that the trial names. Worker processes import
-        the module that defines it.
+        the module that defines it. Its source is read, not run, to know its arguments, so whatever is given here
+        must be a literal.
 
         Args:
             name: its name; case, hyphens, underscores and spaces are ignored where it is looked up.
             aliases: other names.
             compared: of a built-in part: its place in a comparison that names no part; ``None`` where it has none.
+            dynamic: arguments whose values change no shape: it is called with arrays for them inside the compiled
+                program, which trials with different values share. A value of 0 where 0 is the default turns the
+                argument off; it is given as it is.
+            ranges: the possible values of arguments, as intervals of numbers or choices of text:
+                ``{"momentum": "[0, 1)", "per": "step|epoch"}``.
 
         Raises:
             InputError: the name is taken by a built-in part.
@@ -113,9 +128,20 @@ class Registry:
         """Every part that is known by name now: built in, registered, or offered by an entry point."""
         return [*self.built_in, *self._registered, *self._offered()]
 
+    def pieces(self, reference: str) -> list[str]:
+        """The parts that ``+`` composes; the part itself where there is one, or where parts of this kind do not."""
+        return parts.split(reference, "+") if self.composes else [reference]
+
     def find(self, name: str) -> str | None:
-        """The reference of a part, if there is one: a built-in one's canonical name or ``module:attribute``."""
-        if self._group and _REFERENCE.fullmatch(name):
+        """The reference of a part, if there is one: a built-in one's canonical name or ``module:attribute``.
+
+        The reference of a sum is that of its parts, joined by ``+``.
+        """
+        pieces = self.pieces(name)
+        if len(pieces) > 1:
+            found = [self.find(piece) for piece in pieces]
+            return None if None in found else "+".join(map(str, found))
+        if _REFERENCE.fullmatch(name):
             return self._canonical(name)
         wanted = name_key(name)
         if wanted in self._by_key:
@@ -137,23 +163,38 @@ class Registry:
             parts.parse_name(name)
         except ValueError as error:
             raise InputError.must_be(self.kind, str(error), name) from None
-        found = self.find(name)
-        if found is not None:
-            self._trusted |= {found, name}
-            return found
-        if self._group and ":" in name:
+        pieces = self.pieces(name)
+        if len(pieces) > 1:
+            found = [self.resolve(piece) for piece in pieces]
+            if twice := next((each for each in found if found.count(each) > 1), None):
+                raise InputError.must_be(self.kind, f"a sum of different parts ({label(twice)} stands twice)", name)
+            return "+".join(found)
+        found_one = self.find(name)
+        if found_one is not None:
+            self._trusted |= {found_one, name}
+            return found_one
+        if ":" in name:
             raise InputError.must_be(self.kind, "a known name, or of the form package.module:Attribute", name)
         module, dot, attribute = name.rpartition(".")
-        own = self._group and dot and module.replace(".", "").isidentifier() and attribute.isidentifier()
+        own = dot and module.replace(".", "").isidentifier() and attribute.isidentifier()
         remedy = f"one of your own is named by module and attribute: '{module}:{attribute}'" if own else None
         raise UnknownNameError(self.kind, name, self.names(), field=self.kind, remedy=remedy)
 
     def is_trusted(self, reference: str) -> bool:
         """Whether its code may be run: it is built in, or this process has named it."""
-        return reference in self.built_in or reference in self._trusted
+        return all(each in self.built_in or each in self._trusted for each in self.pieces(reference))
+
+    def users(self, reference: str) -> list[str]:
+        """The parts of a reference that are not dlbench's own."""
+        return [piece for piece in self.pieces(reference) if piece not in self.built_in]
 
     def signature(self, reference: str) -> Signature:
         """What a part can be made with; open and empty where that cannot be read from its source."""
+        if self.composes:
+            return _joined({label(each): self._signature_of_one(each) for each in self.pieces(reference)})
+        return self._signature_of_one(reference)
+
+    def _signature_of_one(self, reference: str) -> Signature:
         if reference in self.built_in:
             return self.built_in[reference].signature
         return _signature_of(reference)
@@ -167,14 +208,16 @@ class Registry:
 
         Raises:
             UnknownNameError: the part takes no such argument.
-            SpecError: a value is of another type than the default, or dlbench itself gives the argument.
+            SpecError: a value is of another type than the default or out of range, or dlbench itself gives the
+                argument.
         """
         if not given:
             return ()
         known = self.signature(reference)
         kept = {}
         for name, value in given:
-            if name in self._supplied:
+            name = self.full_name(reference, name)
+            if name.rpartition(".")[2] in self._supplied:
                 raise SpecError(
                     f"the argument {name} of the {self.kind} {label(reference)} is given by dlbench",
                     field=f"{self.kind}.{name}",
@@ -182,19 +225,45 @@ class Registry:
                     remedy="leave it out",
                 )
             if name not in known.arguments and not known.is_open:
-                takes = [name for name in known.arguments if name not in self._supplied]
+                takes = [name for name in known.arguments if name.rpartition(".")[2] not in self._supplied]
                 raise UnknownNameError(
                     *(f"argument of the {self.kind} {label(reference)}", name, takes or ["none"]),
                     field=f"{self.kind}.{name}",
                 )
             default = known.arguments.get(name, Default.UNREADABLE)
             value = value if isinstance(default, Default) else self._as(default, reference, name, value)
+            possible = known.ranges.get(name)
+            if possible and not ranges.contains(possible, value):
+                raise SpecError(
+                    f"the argument {name} of the {self.kind} {label(reference)} must be "
+                    f"{ranges.in_words(possible)}; got {shown(value)}",
+                    field=f"{self.kind}.{name}",
+                    value=value,
+                )
             if not (type(value) is type(default) and value == default):
                 kept[name] = value
         return tuple(sorted(kept.items()))
 
+    def full_name(self, reference: str, name: str) -> str:
+        """The name of an argument of a sum, which carries that of its part even where there is one part alone."""
+        pieces = self.pieces(reference)
+        return f"{label(pieces[0])}.{name}" if self.composes and len(pieces) == 1 and "." not in name else name
+
+    def dynamic(self, reference: str, given: Arguments) -> dict[str, float]:
+        """The arguments that are arrays in the compiled program, with their values.
+
+        One that is 0 by default and in this trial is off, which is another program.
+        """
+        known, values = self.signature(reference), dict(given)
+        found = {name: values.get(name, known.arguments.get(name)) for name in known.dynamic}
+        return {
+            name: float(value)
+            for name, value in found.items()
+            if isinstance(value, int | float) and not value == known.arguments[name] == 0
+        }
+
     def load(self, reference: str) -> Callable[..., Any]:
-        """Import what a reference points to (this runs the module's code).
+        """Import what a reference of one part points to (this runs the module's code).
 
         Raises:
             InputError: no such module or attribute.
@@ -214,8 +283,11 @@ class Registry:
         Raises:
             InputError: no such module, or code in memory that cannot be told from other code.
         """
-        if reference in self.built_in:
+        if not self.users(reference):
             return Source("")
+        if len(pieces := self.pieces(reference)) > 1:
+            found = [self.source(piece) for piece in pieces]
+            return Source(digest([each.digest for each in found]), tuple(f for each in found for f in each.files))
         module_name = reference.partition(":")[0]
         if module_name == sources.MAIN and not live_code.is_in(self.load(reference), sources.main_file()):
             return Source(live_code.digest_of(self.load(reference), label(reference)))
@@ -224,14 +296,14 @@ class Registry:
         return sources.read(module_name)
 
     def about(self, reference: str) -> str:
-        """What identifies a user's model and how it is told that it trains, in a sentence; "" for built-in ones."""
-        if reference in self.built_in:
+        """What identifies a user's part and how a model is told that it trains, in a sentence; "" for built-in ones."""
+        if not self.users(reference):
             return ""
         source = self.source(reference)
         listed = ", ".join(path.name for path in source.files[:8])
         more = f" and {len(source.files) - 8} more files" if len(source.files) > 8 else ""
         known_by = f"the source of {listed}{more}" if source.files else "its code in memory"
-        parameters = self._call_parameters(reference)
+        parameters = self._call_parameters(reference) if self is MODELS else None
         called = f"; it is {switches.in_words(parameters)}" if parameters is not None else ""
         return f"{label(reference)} is identified by {known_by} ({source.digest[:12]}){called}"
 
@@ -281,8 +353,6 @@ class Registry:
         return reference
 
     def _offered(self) -> dict[str, str]:
-        if not self._group:
-            return {}
         from importlib.metadata import entry_points
 
         return {point.name: point.value for point in entry_points(group=self._group)}
@@ -307,10 +377,15 @@ class Registry:
         return ".".join(("dlbench", *Path(place).with_suffix("").parts))
 
 
-MODELS = Registry("model", "MODELS", "models", ("num_classes",), "dlbench.models")
+MODELS = Registry("model", "MODELS", "models", ("num_classes",))
 OPTIMIZERS = Registry("optimizer", "OPTIMIZERS", "training/optimizers.py")
+SCHEDULES = Registry(
+    "schedule", "SCHEDULES", "training/schedules.py", ("step", "steps_per_epoch", "num_epochs")
+)
 CRITERIA = Registry("criterion", "CRITERIA", "training/losses.py", ("logits", "labels"))
-TRANSFORMS = Registry("transform", "TRANSFORMS", "training/augmentation.py", ("images", "key"))
+TRANSFORMS = Registry(
+    "transform", "TRANSFORMS", "training/augmentation.py", ("images", "key"), composes=True
+)
 
 register_model = MODELS.register
 resolve_model = MODELS.resolve
@@ -397,8 +472,24 @@ def import_path(references: Iterable[str]) -> tuple[str, ...]:
 
 
 def label(reference: str) -> str:
-    """What tables call a part: a built-in's name, or the attribute of a user's."""
-    return reference.partition(":")[2] or reference
+    """What tables call a part: a built-in's name, or the attribute of a user's; the same for each part of a sum."""
+    if ":" not in reference:
+        return reference
+    return "+".join(piece.partition(":")[2] or piece for piece in reference.split("+"))
+
+
+def _joined(signatures: Mapping[str, Signature]) -> Signature:
+    """The signature of a sum: every argument under the name of its part."""
+
+    def under(part: str, name: str) -> str:
+        return f"{part}.{name}"
+
+    return Signature(
+        {under(p, name): value for p, found in signatures.items() for name, value in found.arguments.items()},
+        any(found.is_open for found in signatures.values()),
+        tuple(under(p, name) for p, found in signatures.items() for name in found.dynamic),
+        {under(p, name): value for p, found in signatures.items() for name, value in found.ranges.items()},
+    )
 
 
 def _load(kind: str, reference: str, home: str) -> Callable[..., Any]:

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from dlbench.errors import Field, SpecError
-from dlbench.spec import registry
 from dlbench.spec.study import StudySpec
-from dlbench.spec.trial import Trial, TrialSpec
+from dlbench.spec.trial import PARTS, Trial, TrialSpec
 
 
 class DataSize(Protocol):
@@ -41,13 +40,19 @@ def resolve(
         SpecError: sizes that the data set does not have, or that contradict each other.
     """
     sizes: dict[str, DataSize] = {}
-    sources: dict[str, str] = {}
+    sources: dict[tuple[str, str], str] = {}
     counts: dict[tuple[object, ...], int] = {}
     resolved = []
     for spec in study.trials:
         data = sizes.get(spec.dataset) or sizes.setdefault(spec.dataset, info(spec.dataset))
-        if spec.model not in sources:
-            sources[spec.model] = registry.MODELS.source_digest(spec.model)
+        digests = {}
+        for field, parts in PARTS.items():
+            key = field, getattr(spec, field)
+            if key not in sources:
+                sources[key] = parts.source_digest(key[1])
+            digests[field] = sources[key]
+        model_digest = digests.pop("model")
+        others = tuple(sorted((field, digest) for field, digest in digests.items() if digest))
         name = spec.dataset if "@" in spec.dataset else data.name
         spec = spec.model_copy(
             update={
@@ -57,15 +62,16 @@ def resolve(
             }
         )
         counts[spec.static()] = counts.get(spec.static(), 0) + 1
-        resolved.append((spec, data.digest, sources[spec.model]))
+        resolved.append((spec, data.digest, model_digest, others))
     return [
         Trial(
             spec=spec,
             data_digest=data_digest,
             model_digest=model_digest,
+            part_digests=others,
             lanes=lanes(counts[spec.static()]) if lanes else 1,
         )
-        for spec, data_digest, model_digest in resolved
+        for spec, data_digest, model_digest, others in resolved
     ]
 
 

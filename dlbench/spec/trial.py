@@ -23,13 +23,14 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from dlbench.errors import InputError, SpecError, shown, unknown
 from dlbench.records import digest
 from dlbench.spec import parts
 from dlbench.spec.naming import ALIASES
 from dlbench.spec.parts import Scalar
-from dlbench.spec.registry import MODELS, OPTIMIZERS, Registry
+from dlbench.spec.registry import CRITERIA, MODELS, OPTIMIZERS, SCHEDULES, TRANSFORMS, Registry
 
 #: Raised whenever a change of the code changes the numbers a trial yields.
 NUMERICS_VERSION = 3
@@ -88,43 +89,84 @@ def _name(value: object) -> object:
     return parts.parse_name(value) if isinstance(value, str) else value
 
 
+def _known(kind: str, registry: Registry) -> AfterValidator:
+    """Refuse a name that no part has; references to users' parts are followed by whoever needs the part."""
+
+    def check(name: str) -> str:
+        if ":" in name or registry.find(name):
+            return name
+        raise PydanticCustomError("unknown_part", "{reason}", {"reason": unknown(kind, name, registry.names())})
+
+    return AfterValidator(check)
+
+
 def _split(fields: Mapping[str, Any], name: str, registry: Registry) -> Mapping[str, Any]:
     """Take a part's arguments out of its text, in their one form where the part is known."""
     given = fields.get(f"{name}_args", ())
     try:
-        part = parts.parse(fields[name])
+        found = parts.parse_sum(fields[name]) if registry.composes else (parts.parse(fields[name]),)
         beside = dict(given)
     except (ValueError, TypeError):
         return fields  # whoever resolves the name, or the field's own check, says what is wrong
-    if beside.keys() & dict(part.arguments).keys():
+    called = "+".join(part.name for part in found)
+    arguments = parts.joined(found) if registry.composes else found[0].arguments
+    if beside.keys() & dict(arguments).keys():
         return fields
-    reference, arguments = registry.find(part.name), part.arguments
+    reference = registry.find(called)
     if reference is not None:
         with contextlib.suppress(InputError):  # whoever names a trial checks its arguments
-            arguments = registry.arguments(reference, part.arguments)
-    return {**fields, name: part.name, f"{name}_args": {**beside, **dict(arguments)}}
+            arguments = registry.arguments(reference, arguments)
+    return {**fields, name: called, f"{name}_args": {**beside, **dict(arguments)}}
 
 
 #: The fields that name a part, and where such parts are registered; ``FIELD_args`` holds the part's arguments.
-PARTS = {"model": MODELS, "optimizer": OPTIMIZERS}
+PARTS = {
+    "model": MODELS,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "criterion": CRITERIA,
+    "transform": TRANSFORMS,
+    "test_transform": TRANSFORMS,
+}
 
 Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False), AfterValidator(_float32)]
 Whole = Annotated[int, BeforeValidator(_number)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Arguments = Annotated[tuple[tuple[str, Scalar], ...], BeforeValidator(_arguments)]
+PartName = Annotated[Name, BeforeValidator(_name)]
 
 
 class TrialSpec(BaseModel):
     """One training run: fixed hyper-parameters and one seed.
 
-    ``train_size`` and ``val_size`` count images; ``None`` stands for a fifth of the training half (at most
-    10,000) for validation and all the rest for training. ``learning_rate`` and ``weight_decay`` are
-    dimensionless. ``dropout`` of ``None`` keeps the model's own rate. ``vary`` names the one source of
-    randomness that follows ``seed`` while the others keep seed 0 ("all": every one follows it; "split": which
-    images train and validate). ``split_seed`` of ``None`` draws the split with ``seed`` where the split varies.
-    ``model`` and ``optimizer`` may be written with arguments, ``sgd(momentum=0.8)``; these are kept in ``model_args``
-    and ``optimizer_args``. ``test_augmented`` has the trial tested on augmented test images too, as every augmented
-    trial is.
+    ``model``, ``optimizer``, ``schedule``, ``criterion``, ``transform`` and ``test_transform`` name parts, and may be
+    written with arguments, ``sgd(momentum=0.8)``; these are kept in ``model_args``, ``optimizer_args`` and so on.
+    Transforms can be sums, ``flip+crop(padding=4)``, with the arguments ``crop.padding``.
+
+    Attributes:
+        dropout: the model's argument ``dropout_rate``; ``None`` keeps its own.
+        train_size: number of training images; ``None`` stands for all that are not for validation.
+        val_size: number of validation images; ``None`` stands for a fifth of the training half, at most 10,000.
+        split_seed: the seed that the split is drawn with; ``None`` draws it with ``seed`` where the split varies.
+        transform: what happens to the training images.
+        test_augmented: whether the trial is tested on test images with the transform "augmented" too, as every
+            augmented trial is.
+        test_transform: the trial is tested on test images with this transform too, unless it is "standard".
+        schedule: how the learning rate changes; ``learning_rate`` is its highest value.
+        learning_rate: dimensionless, like ``weight_decay``.
+        decay_on: which parameters decay: "all", or "weights", those with two axes or more, which leaves out biases
+            and the scales of normalization.
+        clip_norm: the largest global norm of a step's gradients; ``None`` for no limit.
+        ema_decay: the decay of the exponential moving average of the parameters, with which the trial is evaluated;
+            0 for no average.
+        mixup: the parameter α of the Beta distribution of mixup; 0 for no mixup.
+        metric: the validation metric that chooses the best epoch and stops a trial.
+        patience: a trial ends after this number of epochs without improvement; ``None`` for all epochs.
+        min_delta: how much better the metric must be to count as an improvement.
+        normalize: "half" maps pixels to [-1, 1]; "dataset" gives every channel of the training images mean 0 and
+            standard deviation 1.
+        vary: the one source of randomness that follows ``seed`` while the others keep seed 0 ("all": every one
+            follows it; "split": which images train and validate).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -136,16 +178,30 @@ class TrialSpec(BaseModel):
     train_size: Annotated[Whole, Field(ge=1)] | None = None
     val_size: Annotated[Whole, Field(ge=1)] | None = None
     split_seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] | None = None
-    transform: Literal["standard", "augmented"] = "standard"
+    transform: Annotated[PartName, _known("transform", TRANSFORMS)] = "standard"
+    transform_args: Arguments = ()
     test_augmented: bool = False
-    criterion: Literal["cross_entropy", "manual"] = "cross_entropy"
-    optimizer: Annotated[Literal["adam", "sgd"], BeforeValidator(_name)] = "adam"
-    optimizer_args: Arguments = ()  # static: each value compiles another program
+    test_transform: Annotated[PartName, _known("transform", TRANSFORMS)] = "standard"
+    test_transform_args: Arguments = ()
+    normalize: Literal["half", "dataset"] = "half"
+    criterion: Annotated[PartName, _known("criterion", CRITERIA)] = "cross_entropy"
+    criterion_args: Arguments = ()
+    mixup: Annotated[Finite, Field(ge=0, le=1e3)] = 0.0
+    optimizer: Annotated[PartName, _known("optimizer", OPTIMIZERS)] = "adam"
+    optimizer_args: Arguments = ()
     learning_rate: Annotated[Finite, Field(gt=0, le=1e6)] = 1e-3
+    schedule: Annotated[PartName, _known("schedule", SCHEDULES)] = "constant"
+    schedule_args: Arguments = ()
     weight_decay: Annotated[Finite, Field(ge=0, le=1e6)] = 0.0
     decay_mode: Literal["decoupled", "l2"] = "decoupled"
+    decay_on: Literal["all", "weights"] = "all"
+    clip_norm: Annotated[Finite, Field(gt=0, le=1e12)] | None = None
+    ema_decay: Annotated[Finite, Field(ge=0, lt=1)] = 0.0
     batch_size: Annotated[Whole, Field(ge=1, le=65536)] = 16
     num_epochs: Annotated[Whole, Field(ge=1, le=100_000)] = 5
+    metric: Literal["val/accuracy", "val/loss"] = "val/accuracy"
+    patience: Annotated[Whole, Field(ge=1, le=100_000)] | None = None
+    min_delta: Annotated[Finite, Field(ge=0, le=1e6)] = 0.0
     seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] = 0
     vary: Literal["all", "init", "order", "dropout", "augment", "split"] = "all"
 
@@ -162,11 +218,59 @@ class TrialSpec(BaseModel):
                 fields = _split(fields, name, registry)
         return fields
 
+    def to_record(self) -> dict[str, Any]:
+        """The fields as JSON values, the arguments of parts as mappings."""
+        return {**dict(self), **{f"{name}_args": dict(getattr(self, f"{name}_args")) for name in PARTS}}
+
+    def arguments(self, part: str) -> parts.Arguments:
+        """The arguments that the part in a field is made with, where they are not its defaults; sorted by name."""
+        given: parts.Arguments = getattr(self, f"{part}_args")
+        if part == "model" and self.dropout is not None:
+            return tuple(sorted({**dict(given), "dropout_rate": self.dropout}.items()))
+        return given
+
+    def dynamic(self) -> dict[str, float]:
+        """The numbers that are arrays in the compiled program, besides learning rate and weight decay.
+
+        Arguments of parts are named by their path, ``optimizer.momentum``. What is off (0, or ``None``) is left out:
+        without it the program is another one.
+        """
+        found = dict(_parts(*_PART_FIELDS(self))[1])
+        for name in _SWITCHES:
+            if value := getattr(self, name):
+                found[name] = value
+        if self.schedule != "constant":
+            found["num_epochs"] = float(self.num_epochs)
+        return found
+
     def static(self) -> tuple[object, ...]:
         """Everything that makes another XLA program; equal values share one."""
-        return _STATIC(self)
+        switches = (bool(getattr(self, name)) for name in _SWITCHES)
+        return *_STATIC(self), _parts(*_PART_FIELDS(self))[0], *switches
 
 
+@functools.lru_cache(maxsize=4096)  # trials by the ten thousand share a few parts
+def _parts(*fields: Any) -> tuple[tuple[object, ...], Mapping[str, float]]:
+    """What the parts of a trial make static, and their dynamic arguments by path.
+
+    Args:
+        fields: the values of :data:`_PART_FIELDS`.
+    """
+    spec = TrialSpec.model_construct(**dict(zip(_PART_NAMES, fields, strict=True)))
+    static: list[object] = []
+    dynamic: dict[str, float] = {}
+    for field in _TRAINED:
+        given, name = spec.arguments(field), getattr(spec, field)
+        arrays = PARTS[field].dynamic(PARTS[field].find(name) or name, given)
+        static.append((tuple(each for each in given if each[0] not in arrays), tuple(arrays)))
+        dynamic |= {f"{field}.{name}": value for name, value in arrays.items()}
+    return tuple(static), dynamic
+
+
+#: The parts that a compiled program is made of.
+_TRAINED = tuple(name for name in PARTS if name != "test_transform")
+#: Numbers that are arrays in the program where they are on, and that make another program where they are off.
+_SWITCHES = ("clip_norm", "ema_decay", "mixup")
 #: An array inside the program: trials that differ in these alone share it. The loop over epochs is outside.
 DYNAMIC_FIELDS = (
     "learning_rate",
@@ -176,8 +280,14 @@ DYNAMIC_FIELDS = (
     "vary",
     "num_epochs",
     "test_augmented",
+    "test_transform",
+    "patience",
+    "min_delta",
 )
-STATIC_FIELDS = tuple(name for name in TrialSpec.model_fields if name not in DYNAMIC_FIELDS)
+_OF_PARTS = (*(f"{name}_args" for name in PARTS), "dropout", *_SWITCHES)
+_PART_NAMES = (*_TRAINED, *(f"{name}_args" for name in _TRAINED), "dropout")
+_PART_FIELDS: Callable[[TrialSpec], tuple[Any, ...]] = operator.attrgetter(*_PART_NAMES)
+STATIC_FIELDS = tuple(name for name in TrialSpec.model_fields if name not in (*DYNAMIC_FIELDS, *_OF_PARTS))
 _STATIC: Callable[[TrialSpec], tuple[object, ...]] = operator.attrgetter(*STATIC_FIELDS)
 #: The fields that every id has been made of since the first release. Those that came later are left out of a trial's
 #: id at their defaults, so that it stays what it was.
@@ -224,6 +334,8 @@ def make_trial_spec(fields: Mapping[str, Any], place: str | None = None) -> Tria
 def _explained(error: ValidationError, place: str | None) -> SpecError:
     problem = error.errors()[0]
     field, value = str(problem["loc"][0]), problem["input"]
+    if problem["type"] == "unknown_part":
+        return SpecError(problem["msg"], field=field, value=value, place=place)
     if problem["type"] == "extra_forbidden":
         known = (*TrialSpec.model_fields, *ALIASES)
         return SpecError(unknown("field", field, known), value=field, place=place)
@@ -241,7 +353,8 @@ class Trial(BaseModel):
     Args:
         spec: the trial as asked for, its sizes explicit.
         data_digest: SHA-256 of the data set's arrays.
-        model_digest: SHA-256 of the source a user's model comes from; "" for the built-in ones.
+        model_digest: SHA-256 of the source of a user's model; "" for the built-in ones.
+        part_digests: the same of other parts that are the user's, by field, sorted.
         lanes: how many trials share the vmapped axis; bits are promised at equal ``lanes`` only.
         numerics: the version of the numerics that it is trained with.
     """
@@ -251,6 +364,7 @@ class Trial(BaseModel):
     spec: TrialSpec
     data_digest: str
     model_digest: str = ""
+    part_digests: tuple[tuple[str, str], ...] = ()
     lanes: int = 1
     numerics: int = NUMERICS_VERSION
 
@@ -261,6 +375,8 @@ class Trial(BaseModel):
         for name in _LATER_FIELDS:
             if record["spec"][name] == TrialSpec.model_fields[name].default:
                 del record["spec"][name]
+        if not self.part_digests:
+            del record["part_digests"]
         return digest(record)[:16]
 
     def with_numerics(self, version: int) -> Trial:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from dlbench.errors import UnknownNameError
 from dlbench.records import METRICS, OUTCOME_FIELDS, TIME_KINDS, Epoch, Outcome, TrialStatus, json_number
-from dlbench.spec.parts import Scalar
+from dlbench.spec.parts import Arguments
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import Trial, TrialSpec
 
@@ -64,22 +64,36 @@ class TrialResult:
     study_dir: Path | None = None
 
     model = _OfSpec[str]()
-    model_args = _OfSpec[tuple[tuple[str, Scalar], ...]]()
+    model_args = _OfSpec[Arguments]()
     dropout = _OfSpec["float | None"]()
     dataset = _OfSpec[str]()
     train_size = _OfSpec["int | None"]()
     val_size = _OfSpec["int | None"]()
     split_seed = _OfSpec[int]()
     transform = _OfSpec[str]()
+    transform_args = _OfSpec[Arguments]()
     test_augmented = _OfSpec[bool]()
+    test_transform = _OfSpec[str]()
+    test_transform_args = _OfSpec[Arguments]()
+    normalize = _OfSpec[str]()
     criterion = _OfSpec[str]()
+    criterion_args = _OfSpec[Arguments]()
+    mixup = _OfSpec[float]()
     optimizer = _OfSpec[str]()
-    optimizer_args = _OfSpec[tuple[tuple[str, Scalar], ...]]()
+    optimizer_args = _OfSpec[Arguments]()
     learning_rate = _OfSpec[float]()
+    schedule = _OfSpec[str]()
+    schedule_args = _OfSpec[Arguments]()
     weight_decay = _OfSpec[float]()
     decay_mode = _OfSpec[str]()
+    decay_on = _OfSpec[str]()
+    clip_norm = _OfSpec["float | None"]()
+    ema_decay = _OfSpec[float]()
     batch_size = _OfSpec[int]()
     num_epochs = _OfSpec[int]()
+    metric = _OfSpec[str]()
+    patience = _OfSpec["int | None"]()
+    min_delta = _OfSpec[float]()
     seed = _OfSpec[int]()
     vary = _OfSpec[str]()
 
@@ -88,6 +102,7 @@ class TrialResult:
     best_epoch = _OfOutcome[int]()
     convergence_epoch = _OfOutcome[int]()
     diverged_epoch = _OfOutcome[int]()
+    stopped_epoch = _OfOutcome[int]()
     test_accuracy = _OfOutcome[float]()
     test_accuracy_low = _OfOutcome[float]()
     test_accuracy_high = _OfOutcome[float]()
@@ -175,12 +190,11 @@ class TrialResult:
         """
         record = {
             "id": self.id,
-            **dict(self.trial.spec),
-            "model_args": dict(self.trial.spec.model_args),
-            "optimizer_args": dict(self.trial.spec.optimizer_args),
+            **self.trial.spec.to_record(),
             "lanes": self.trial.lanes,
             "data_digest": self.trial.data_digest,
             "model_digest": self.trial.model_digest,
+            "part_digests": dict(self.trial.part_digests),
             "numerics": self.trial.numerics,
             "status": str(self.status),
             **self.outcome.to_record(),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlbench import files
 from dlbench.records import Epoch, Outcome
-from dlbench.spec.trial import Trial
+from dlbench.spec.trial import PARTS, Trial
 
 if TYPE_CHECKING:
     from tensorboardX.record_writer import RecordWriter
@@ -110,9 +110,10 @@ def _open_records(path: Path) -> RecordWriter:
 
 
 def _hyper_parameters(trial: Trial) -> dict[str, Any]:
-    fields = trial.spec.model_dump(exclude={"model_args", "optimizer_args"})
-    values = {**fields, **{f"model_args.{key}": value for key, value in trial.spec.model_args}}
-    values |= {f"optimizer.{key}": value for key, value in trial.spec.optimizer_args}
+    values = trial.spec.model_dump(exclude={f"{part}_args" for part in PARTS})
+    for part in PARTS:
+        start = "model_args" if part == "model" else part
+        values |= {f"{start}.{key}": value for key, value in getattr(trial.spec, f"{part}_args")}
     return {key: value for key, value in values.items() if value is not None}
 
 

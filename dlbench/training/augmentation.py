@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
-from dlbench.spec.registry import TRANSFORMS
+from dlbench.spec.registry import TRANSFORMS, label
 
 MAX_ROTATION_DEG = 30.0
 MAX_SHIFT = 0.1
@@ -39,6 +42,29 @@ def augment(images: jax.Array, key: jax.Array) -> jax.Array:
     shifts = jax.random.uniform(shift_key, (count, 2), minval=-1.0, maxval=1.0)
     shifts = jnp.round(shifts * MAX_SHIFT * jnp.array([height, width]))
     return affine(images, angles, shifts)
+
+
+def transform_images(
+    transform: str, arguments: Mapping[str, Any], images: jax.Array, key: jax.Array
+) -> jax.Array:
+    """Apply a transform, or several one after the other.
+
+    Args:
+        transform: a name or reference, or several joined by "+".
+        arguments: their arguments, each under the name of its part: ``crop.padding``.
+        images: uint8 [N, H, W, C].
+        key: one key for all images. A sum gives each of its parts a key of its own.
+
+    Returns:
+        uint8 [N, H, W, C].
+    """
+    pieces = TRANSFORMS.pieces(transform)
+    for place, piece in enumerate(pieces):
+        start = f"{label(piece)}."
+        own = {name.removeprefix(start): value for name, value in arguments.items() if name.startswith(start)}
+        own_key = key if len(pieces) == 1 else jax.random.fold_in(key, place)
+        images = TRANSFORMS.load(piece)(images, own_key, **own)
+    return images
 
 
 def affine(images: jax.Array, angles: jax.Array, shifts: jax.Array) -> jax.Array:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
-from typing import cast
 
 import jax
 import jax.numpy as jnp
 
-from dlbench.models.mode import mode
-from dlbench.spec.registry import CRITERIA
-from dlbench.training.augmentation import augment
-from dlbench.training.state import Data, Params, Static, TrainState
+from dlbench.models.network import Variables, network_of
+from dlbench.training.losses import losses_of, single_precision
+from dlbench.training.state import Data, Hyper, Params, Static, TrainState
 
 #: Images per step of an evaluation. It is fixed, so that bits do not depend on the batch size of training.
 EVAL_CHUNK = 100
@@ -22,7 +20,17 @@ def normalize_images(images: jax.Array) -> jax.Array:
     return (images.astype(jnp.float32) / 255.0 - 0.5) / 0.5
 
 
-def validate(static: Static, state: TrainState, data: Data) -> tuple[TrainState, jax.Array, jax.Array]:
+def network_input(static: Static, images: jax.Array) -> jax.Array:
+    """What the network is given of uint8 images [N, H, W, C]: float32, of the range that the static part names."""
+    if static.pixels is None:
+        return normalize_images(images)
+    mean, deviation = (jnp.asarray(values, jnp.float32) for values in static.pixels)
+    return (images.astype(jnp.float32) / 255.0 - mean) / deviation
+
+
+def validate(
+    static: Static, state: TrainState, data: Data, hyper: Hyper
+) -> tuple[TrainState, jax.Array, jax.Array]:
     """Evaluate on the validation images and keep the parameters if they are the best so far.
 
     Returns:
@@ -31,14 +39,17 @@ def validate(static: Static, state: TrainState, data: Data) -> tuple[TrainState,
     images, labels = data.val_images, data.val_labels
     if data.val_indices is not None:
         images, labels = images[data.val_indices], labels[data.val_indices]
-    loss, accuracy = evaluate(static, state.params, state.batch_stats, images, labels)
-    better = accuracy > state.best_val_accuracy
+    params = state.ema_params if "ema_decay" in hyper.others else state.params
+    loss, accuracy = evaluate(static, params, state.batch_stats, images, labels, hyper)
+    by_accuracy = static.metric == "val/accuracy"
+    better = accuracy > state.best_val_accuracy if by_accuracy else loss < state.best_val_loss
     keep = functools.partial(jax.tree.map, lambda new, old: jnp.where(better, new, old))
     state = state._replace(
-        best_params=keep(state.params, state.best_params),
+        best_params=keep(params, state.best_params),
         best_batch_stats=keep(state.batch_stats, state.best_batch_stats),
         best_val_accuracy=jnp.where(better, accuracy, state.best_val_accuracy),
         best_epoch=jnp.where(better, state.epoch, state.best_epoch),
+        best_val_loss=jnp.where(better, loss, state.best_val_loss),
     )
     return state, loss, accuracy
 
@@ -48,7 +59,7 @@ def predict(
     params: Params,
     batch_stats: Params,
     images: jax.Array,
-    augment_key: jax.Array | None = None,
+    hyper: Hyper | None = None,
 ) -> jax.Array:
     """Logits in evaluation mode, in chunks of fixed size.
 
@@ -57,31 +68,33 @@ def predict(
         params: parameters.
         batch_stats: batch statistics; empty if the model has none.
         images: uint8 [N, H, W, C].
-        augment_key: if given, the images are augmented with this key.
+        hyper: the hyper-parameters, for a model that has dynamic arguments.
 
     Returns:
         float32 [N, num_classes].
     """
     count = images.shape[0]
-    if augment_key is not None:
-        images = augment(images, augment_key)
     chunks = -(-count // EVAL_CHUNK)
     padding = [(0, chunks * EVAL_CHUNK - count)] + [(0, 0)] * (images.ndim - 1)
     stacked = jnp.pad(images, padding).reshape(chunks, EVAL_CHUNK, *images.shape[1:])
+    network, numbers = network_of(static.model), {} if hyper is None else hyper.of_part("model")
 
     def logits_of(chunk: jax.Array) -> jax.Array:
-        variables = {"params": params, "batch_stats": batch_stats}
-        return cast(
-            jax.Array, static.model.apply(variables, normalize_images(chunk), **mode(static.model, False))
-        )
+        variables = Variables(params, batch_stats)
+        return single_precision(network.apply(variables, network_input(static, chunk), numbers)[0])
 
     logits: jax.Array = jax.lax.map(logits_of, stacked)
     return logits.reshape(chunks * EVAL_CHUNK, -1)[:count]
 
 
 def evaluate(
-    static: Static, params: Params, batch_stats: Params, images: jax.Array, labels: jax.Array
+    static: Static,
+    params: Params,
+    batch_stats: Params,
+    images: jax.Array,
+    labels: jax.Array,
+    hyper: Hyper | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Mean loss and accuracy over images, in evaluation mode."""
-    logits = predict(static, params, batch_stats, images)
-    return CRITERIA.load(static.criterion)(logits, labels).mean(), (logits.argmax(-1) == labels).mean()
+    logits = predict(static, params, batch_stats, images, hyper)
+    return losses_of(static, logits, labels, hyper).mean(), (logits.argmax(-1) == labels).mean()

@@ -7,14 +7,17 @@ hashable, and each value of it needs its own XLA program. Everything else is an 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from dlbench.models.mode import initial_mode, mode
-from dlbench.spec.registry import CRITERIA, TRANSFORMS
-from dlbench.training.evaluation import normalize_images, validate
+from dlbench.models.network import Variables, network_of
+from dlbench.spec.registry import SCHEDULES
+from dlbench.training import mixup
+from dlbench.training.augmentation import transform_images
+from dlbench.training.evaluation import network_input, validate
+from dlbench.training.losses import losses_of, single_precision
 from dlbench.training.optimizers import make_optimizer
 from dlbench.training.state import Data, EpochMetrics, Hyper, Keys, Params, Static, TrainState
 
@@ -26,10 +29,9 @@ def purpose_keys(key: jax.Array) -> Keys:
 
 def init(static: Static, data: Data, keys: Keys, hyper: Hyper) -> TrainState:
     """The state before the first epoch."""
-    example = normalize_images(data.train_images[:1])
+    example = network_input(static, data.train_images[:1])
     rngs = {"params": keys.init, "dropout": keys.dropout}
-    variables = static.model.init(rngs, example, **initial_mode(static.model))
-    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    params, batch_stats = network_of(static.model).init(rngs, example, hyper.of_part("model"))
     return TrainState(
         params=params,
         batch_stats=batch_stats,
@@ -39,6 +41,8 @@ def init(static: Static, data: Data, keys: Keys, hyper: Hyper) -> TrainState:
         best_batch_stats=batch_stats,
         best_val_accuracy=jnp.full((), -1.0, jnp.float32),
         best_epoch=jnp.zeros((), jnp.int32),
+        best_val_loss=jnp.full((), jnp.inf, jnp.float32),
+        ema_params=params if "ema_decay" in hyper.others else (),
     )
 
 
@@ -47,7 +51,7 @@ def run_epoch(
 ) -> tuple[TrainState, EpochMetrics]:
     """Train for one epoch, evaluate on the validation images, and keep the best parameters."""
     state, train_loss, train_accuracy = train_epoch(static, state, data, keys, hyper)
-    state, val_loss, val_accuracy = validate(static, state, data)
+    state, val_loss, val_accuracy = validate(static, state, data, hyper)
     return state, EpochMetrics(train_loss, train_accuracy, val_loss, val_accuracy)
 
 
@@ -66,66 +70,118 @@ def train_epoch(
     if data.train_indices is not None:
         order = data.train_indices[order]
     steps, left = divmod(count, size)
-    carry = (state.params, state.batch_stats, state.opt_state)
+    carry = Carry(state.params, state.batch_stats, state.opt_state, state.ema_params)
 
     def step(carry: Any, xs: tuple[jax.Array, jax.Array]) -> tuple[Any, tuple[jax.Array, jax.Array]]:
         index, places = xs
         images, labels = data.train_images[places], data.train_labels[places]
-        return train_step(static, carry, images, labels, keys, index, hyper)
+        past = (epoch - 1) * -(-count // size) + index
+        scheduled = hyper._replace(learning_rate=scheduled_rate(static, hyper, past, -(-count // size)))
+        return train_step(static, carry, images, labels, keys, index, scheduled, past)
 
     full = order[: steps * size].reshape(steps, size)
     carry, (losses, correct) = jax.lax.scan(step, carry, (jnp.arange(steps), full))
     if left:
         carry, (loss, hits) = step(carry, (jnp.asarray(steps), order[steps * size :]))
         losses, correct = jnp.append(losses, loss), jnp.append(correct, hits)
-    params, batch_stats, opt_state = carry
-    state = state._replace(params=params, batch_stats=batch_stats, opt_state=opt_state, epoch=epoch)
-    return state, losses.mean(), correct.sum() / count
+    return state._replace(**carry._asdict(), epoch=epoch), losses.mean(), correct.sum() / count
+
+
+class Carry(NamedTuple):
+    """What a step of training changes: fields of :class:`~dlbench.training.state.TrainState`."""
+
+    params: Params
+    batch_stats: Params
+    opt_state: Any
+    ema_params: Params = ()
 
 
 def train_step(
     static: Static,
-    carry: tuple[Params, Params, Any],
+    carry: Carry | tuple[Params, Params, Any],
     images: jax.Array,
     labels: jax.Array,
     keys: Keys,
     index: jax.Array,
     hyper: Hyper,
-) -> tuple[tuple[Params, Params, Any], tuple[jax.Array, jax.Array]]:
+    past: jax.Array | int = 0,
+) -> tuple[Carry, tuple[jax.Array, jax.Array]]:
     """One step of gradient descent.
 
     Args:
         static: the static part.
-        carry: parameters, batch statistics, optimizer state.
+        carry: parameters, batch statistics, optimizer state, average of the parameters.
         images: uint8 [B, H, W, C].
         labels: int32 [B].
         keys: the keys of the epoch; those of dropout and augmentation are combined with ``index``.
         index: the number of the step in the epoch, from 0.
-        hyper: learning rate and weight decay.
+        hyper: the hyper-parameters, with the learning rate of this step.
+        past: the number of steps before this one in the whole training; the average of the parameters needs it.
 
     Returns:
-        The new carry; the mean loss and the number of images classified correctly.
+        The new carry; the mean loss and the number of images classified correctly. With mixup, an image counts by the
+        share of the image that it is mixed from.
     """
-    params, batch_stats, opt_state = carry
-    images = TRANSFORMS.load(static.transform)(images, jax.random.fold_in(keys.augment, index))
-    batch = normalize_images(images)
+    carry = Carry(*carry)
+    network, numbers = network_of(static.model), hyper.of_part("model")
+    augment_key = jax.random.fold_in(keys.augment, index)
+    images = transform_images(
+        static.transform, dict(static.transform_args) | hyper.arrays("transform"), images, augment_key
+    )
+    batch, targets = mixup.mixed(network_input(static, images), labels, augment_key, hyper.value("mixup"))
     dropout_key = jax.random.fold_in(keys.dropout, index)
 
     def loss_of(params: Params) -> tuple[jax.Array, tuple[jax.Array, Params]]:
-        logits, updated = static.model.apply(
-            {"params": params, "batch_stats": batch_stats},
-            batch,
-            **mode(static.model, True),
-            rngs={"dropout": dropout_key},
-            mutable=["batch_stats"],
-        )
-        return CRITERIA.load(static.criterion)(logits, labels).mean(), (logits, updated)
+        logits, updated = network.apply(Variables(params, carry.batch_stats), batch, numbers, dropout_key)
+        logits = single_precision(logits)
+        losses = mixup.weighted(lambda labels: losses_of(static, logits, labels, hyper), targets)
+        return losses.mean(), (logits, updated)
 
-    (loss, (logits, updated)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
-    updates, opt_state = _optimizer(static, hyper).update(grads, opt_state, params)
-    params = jax.tree.map(jnp.add, params, updates)
-    hits = (logits.argmax(-1) == labels).sum()
-    return (params, updated.get("batch_stats", batch_stats), opt_state), (loss, hits)
+    (loss, (logits, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(carry.params)
+    updates, opt_state = _optimizer(static, hyper).update(grads, carry.opt_state, carry.params)
+    params = jax.tree.map(jnp.add, carry.params, updates)
+    ema_params = averaged(carry.ema_params, params, hyper, past)
+    answers = logits.argmax(-1)
+    hits = mixup.weighted(lambda labels: answers == labels, targets).sum()
+    return Carry(params, batch_stats, opt_state, ema_params), (loss, hits)
+
+
+def scheduled_rate(static: Static, hyper: Hyper, past: jax.Array, steps_per_epoch: int) -> jax.Array | float:
+    """The learning rate of a step.
+
+    Args:
+        static: the static part.
+        hyper: the hyper-parameters.
+        past: the number of steps before this one, int32.
+        steps_per_epoch: number of steps of an epoch.
+    """
+    numbers = hyper.arrays("schedule")
+    if static.schedule == "constant" and not numbers:
+        return hyper.learning_rate
+    factor: jax.Array = SCHEDULES.load(static.schedule)(
+        past.astype(jnp.float32),
+        steps_per_epoch,
+        hyper.value("num_epochs"),
+        **dict(static.schedule_args),
+        **numbers,
+    )
+    return hyper.learning_rate * factor
+
+
+def averaged(average: Params, params: Params, hyper: Hyper, past: jax.Array | int) -> Params:
+    """The exponential moving average of the parameters after a step: ``decay`` of the old, the rest of the new.
+
+    It begins as the parameters after the first step, as ``torch.optim.swa_utils.AveragedModel``. Nothing if there is no
+    average.
+    """
+    decay = hyper.others.get("ema_decay")
+    if decay is None:
+        return ()
+
+    def blend(old: jax.Array, new: jax.Array) -> jax.Array:
+        return jnp.where(past == 0, new, old + (1 - decay) * (new - old))
+
+    return jax.tree.map(blend, average, params)
 
 
 @functools.partial(jax.jit, static_argnames=("static", "num_epochs"))
@@ -163,6 +219,13 @@ def permutation(key: jax.Array, count: int) -> jax.Array:
 
 
 def _optimizer(static: Static, hyper: Hyper) -> Any:
+    arguments = (*static.optimizer_args, *hyper.of_part("optimizer").items())
     return make_optimizer(
-        static.optimizer, hyper.learning_rate, hyper.weight_decay, static.decay_mode, static.optimizer_args
+        static.optimizer,
+        hyper.learning_rate,
+        hyper.weight_decay,
+        static.decay_mode,
+        arguments,
+        decay_on=static.decay_on,
+        clip_norm=hyper.value("clip_norm"),
     )

@@ -1,55 +1,161 @@
-"""Optimizers: Adam and SGD with momentum, with decoupled or L2 weight decay.
+"""Optimizers through optax, with decoupled or L2 weight decay and gradient clipping.
 
 The transformation is created inside each traced function from the hyper-parameters of that trace, so that the learning
-rate can be an array with a lane axis. Its state holds no hyper-parameters. The arguments of an optimizer are static:
-another value makes another program.
+rate and the dynamic arguments can be arrays with a lane axis. Its state holds no hyper-parameters.
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 import optax
+from optax import contrib
 
 from dlbench.errors import InputError
 from dlbench.spec.parts import Scalar
 from dlbench.spec.registry import OPTIMIZERS
 
+#: A float, or an array that stands for one (see :class:`dlbench.training.state.Coefficient`).
+Number = Any
 
-@OPTIMIZERS.register("adam")
-def adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
+
+@OPTIMIZERS.register(
+    "adam",
+    dynamic=("b1", "b2", "eps"),
+    ranges={"b1": "[0, 1)", "b2": "[0, 1)", "eps": "(0, inf)"},
+)
+def adam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> optax.GradientTransformation:
     """Adam.
 
     Reference: Kingma and Ba, "Adam: a method for stochastic optimization", 2015.
 
     Args:
-        b1: decay of the first moment, in [0, 1).
-        b2: decay of the second moment, in [0, 1).
+        b1: decay of the first moment.
+        b2: decay of the second moment.
         eps: added to the root of the second moment.
-
-    Raises:
-        InputError: a value is out of range.
     """
-    _in_unit_interval("adam", b1=b1, b2=b2)
-    if eps <= 0:
-        raise InputError(f"eps of adam must be greater than 0; got {eps}")
     return optax.scale_by_adam(b1, b2, eps)
 
 
-@OPTIMIZERS.register("sgd")
-def sgd(momentum: float = 0.9, nesterov: bool = False) -> optax.GradientTransformation:
-    """Stochastic gradient descent with momentum, as ``torch.optim.SGD`` has it.
+@OPTIMIZERS.register(
+    "adamw",
+    dynamic=("b1", "b2", "eps"),
+    ranges={"b1": "[0, 1)", "b2": "[0, 1)", "eps": "(0, inf)"},
+)
+def adamw(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> optax.GradientTransformation:
+    """AdamW: Adam with decoupled weight decay only.
+
+    Reference: Loshchilov and Hutter, "Decoupled weight decay regularization", 2019. The rate of decay is that of the
+    trial, 0 unless it is given; PyTorch's is 0.01 by default.
+    """
+    return adam(b1, b2, eps)
+
+
+@OPTIMIZERS.register("sgd", dynamic=("momentum",), ranges={"momentum": "[0, 1)"})
+def sgd(momentum: Number = 0.9, nesterov: bool = False) -> optax.GradientTransformation:
+    """Stochastic gradient descent with momentum, as ``torch.optim.SGD``.
 
     Reference: Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013.
 
     Args:
-        momentum: decay of the accumulated gradients, in [0, 1).
+        momentum: decay of the accumulated gradients.
         nesterov: whether to look ahead.
-
-    Raises:
-        InputError: a value is out of range.
     """
-    _in_unit_interval("sgd", momentum=momentum)
     return optax.trace(decay=momentum, nesterov=nesterov)
+
+
+@OPTIMIZERS.register(
+    "rmsprop",
+    dynamic=("decay", "eps", "momentum"),
+    ranges={"decay": "[0, 1)", "eps": "(0, inf)", "momentum": "[0, 1)"},
+)
+def rmsprop(
+    decay: Number = 0.99, eps: Number = 1e-8, momentum: Number = 0.0
+) -> optax.GradientTransformation:
+    """Gradients divided by the root of their mean square, as ``torch.optim.RMSprop``.
+
+    Reference: Tieleman and Hinton, "Lecture 6.5: RMSProp", 2012.
+
+    Args:
+        decay: decay of the mean square (``alpha`` in PyTorch).
+        eps: added to the root.
+        momentum: decay of the accumulated updates.
+    """
+    scale = optax.scale_by_rms(decay, eps, eps_in_sqrt=False)
+    if isinstance(momentum, float) and momentum == 0:
+        return scale
+    return optax.chain(scale, optax.trace(decay=momentum))
+
+
+@OPTIMIZERS.register("lion", dynamic=("b1", "b2"), ranges={"b1": "[0, 1)", "b2": "[0, 1)"})
+def lion(b1: Number = 0.9, b2: Number = 0.99) -> optax.GradientTransformation:
+    """The sign of a momentum.
+
+    Reference: Chen et al., "Symbolic discovery of optimization algorithms", 2023.
+
+    Args:
+        b1: share of the momentum in the update.
+        b2: decay of the momentum.
+    """
+    return optax.scale_by_lion(b1, b2)
+
+
+@OPTIMIZERS.register(
+    "muon",
+    dynamic=("momentum", "b1", "b2"),
+    ranges={"momentum": "[0, 1)", "iterations": "[1, 100]", "b1": "[0, 1)", "b2": "[0, 1)"},
+)
+def muon(
+    momentum: Number = 0.95,
+    nesterov: bool = True,
+    iterations: int = 5,
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+) -> optax.GradientTransformation:
+    """Momentum made orthogonal for weights; Adam for biases and scales of normalization.
+
+    A kernel of a convolution is the matrix of its outputs by all its inputs. Updates are scaled by the root of the
+    number of outputs over that of inputs where it exceeds 1. Reference: Jordan et al., "Muon: an optimizer for hidden
+    layers in neural networks", 2024. All weights are trained with it, the first and last layers' too.
+
+    Args:
+        momentum: decay of the accumulated gradients.
+        nesterov: whether to look ahead.
+        iterations: Newton-Schulz iterations.
+        b1: decay of Adam's first moment.
+        b2: decay of Adam's second moment.
+    """
+
+    def kinds(params: Any) -> Any:
+        return jax.tree.map(lambda leaf: "weights" if leaf.ndim >= 2 else "others", params)
+
+    def axes(params: Any) -> Any:
+        def of(leaf: jax.Array) -> contrib.MuonDimensionNumbers:
+            return contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
+
+        return jax.tree.map(of, params)
+
+    def scaled(updates: Any, params: Any) -> Any:
+        def of(leaf: jax.Array) -> jax.Array:
+            outputs = leaf.shape[-1]
+            return leaf * max(1.0, outputs / (leaf.size // outputs)) ** 0.5
+
+        return jax.tree.map(of, updates)
+
+    orthogonal = contrib.scale_by_muon(
+        ns_steps=iterations, beta=momentum, nesterov=nesterov, weight_dimension_numbers=axes
+    )
+    return optax.partition(
+        {
+            "weights": optax.chain(orthogonal, optax.stateless(scaled)),
+            "others": optax.scale_by_adam(b1, b2),
+        },
+        kinds,
+    )
 
 
 def make_optimizer(
@@ -57,29 +163,68 @@ def make_optimizer(
     learning_rate: float | jax.Array,
     weight_decay: float | jax.Array,
     decay_mode: str = "decoupled",
-    optimizer_args: tuple[tuple[str, Scalar], ...] = (),
+    optimizer_args: Iterable[tuple[str, Number]] = (),
+    *,
+    decay_on: str = "all",
+    clip_norm: float | jax.Array | None = None,
 ) -> optax.GradientTransformation:
     """An optimizer with its learning rate and weight decay.
 
+    A user's factory that takes ``learning_rate`` is given it, and makes a whole optimizer, such as ``optax.adafactor``;
+    any other makes a direction, such as ``optax.scale_by_adam``, which is multiplied by the negative rate. A factory
+    that takes ``weight_decay`` sees to the decay itself.
+
     Args:
-        optimizer: "adam" or "sgd".
+        optimizer: a name of :data:`~dlbench.spec.registry.OPTIMIZERS`, or the reference of a user's.
         learning_rate: scalar.
         weight_decay: scalar. "decoupled" subtracts learning rate × weight decay × parameter from the parameter
             (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019: AdamW's convention);
             "l2" adds weight decay × parameter to the gradient, as ``torch.optim.Adam`` and ``SGD`` do.
         decay_mode: "decoupled" or "l2".
         optimizer_args: what the optimizer is made with, where that is not its default.
+        decay_on: "all", or "weights": parameters with two axes or more.
+        clip_norm: the largest global norm of the gradients, which are scaled down to it before anything else;
+            ``None`` for no limit.
 
     Raises:
-        InputError: an argument is out of range.
+        InputError: an argument is out of range, or the factory makes something else.
     """
-    direction = OPTIMIZERS.load(optimizer)(**dict(optimizer_args))
-    decay = optax.add_decayed_weights(weight_decay)
-    order = {"decoupled": (direction, decay), "l2": (decay, direction)}[decay_mode]
-    return optax.chain(*order, optax.scale_by_learning_rate(learning_rate))
+    given = dict(optimizer_args)
+    OPTIMIZERS.arguments(optimizer, tuple((k, v) for k, v in given.items() if isinstance(v, Scalar)))
+    factory = OPTIMIZERS.load(optimizer)
+    takes = inspect.signature(factory).parameters
+    supplied = {"learning_rate": learning_rate, "weight_decay": weight_decay}
+    made = factory(**given, **{name: value for name, value in supplied.items() if name in takes})
+    if not isinstance(made, optax.GradientTransformation):
+        raise InputError(
+            f"optimizer {optimizer!r} made a {type(made).__name__}; expected an optax.GradientTransformation"
+        )
+    whole = "learning_rate" in takes
+    steps = [made]
+    if "weight_decay" not in takes:
+        after = whole and decay_mode == "decoupled"
+        rate = -learning_rate * weight_decay if after else weight_decay
+        decay = optax.add_decayed_weights(rate, None if decay_on == "all" else _weights)
+        steps.insert({"decoupled": 1, "l2": 0}[decay_mode], decay)
+    if clip_norm is not None:
+        steps.insert(0, clip_by_global_norm(clip_norm))
+    if not whole:
+        steps.append(optax.scale_by_learning_rate(learning_rate))
+    return optax.chain(*steps)
 
 
-def _in_unit_interval(optimizer: str, **values: float) -> None:
-    for name, value in values.items():
-        if not 0 <= value < 1:
-            raise InputError(f"{name} of {optimizer} must be in [0, 1); got {value}")
+def clip_by_global_norm(limit: float | jax.Array) -> optax.GradientTransformation:
+    """Scale gradients down to a global norm, as ``torch.nn.utils.clip_grad_norm_``: by limit / (norm + 1e-6), at most 1.
+
+    Reference: Pascanu et al., "On the difficulty of training recurrent neural networks", 2013.
+    """
+
+    def update(updates: Any, params: Any) -> Any:
+        factor = jnp.minimum(limit / (optax.global_norm(updates) + 1e-6), 1.0)
+        return jax.tree.map(lambda leaf: leaf * factor, updates)
+
+    return optax.stateless(update)
+
+
+def _weights(params: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)

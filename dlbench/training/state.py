@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -15,34 +16,52 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlbench.data import Split
-from dlbench.spec.parts import Scalar
+from dlbench.spec.parts import Arguments
 from dlbench.spec.trial import Trial
 
 Params = Any
+Pixels = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 @dataclass(frozen=True, eq=False)
 class Static:
     """The static part of training; each value of it needs its own XLA program.
 
+    Arguments of parts are those whose values make another program; the others are in :class:`Hyper`.
+
     Args:
         model: Flax module, called as ``model(images, train=...)``, or with whichever of the arguments in
-            :data:`dlbench.spec.switches.SPELLINGS` it takes.
+            :data:`dlbench.spec.switches.SPELLINGS` it takes; or a :class:`~dlbench.models.network.Network`.
         batch_size: images per step; the last step of an epoch takes the remaining ones.
-        optimizer: "adam" or "sgd".
+        optimizer: the optimizer, by name or reference.
         decay_mode: "decoupled" or "l2".
-        criterion: "cross_entropy" or "manual".
-        transform: "standard" or "augmented".
+        criterion: the loss.
+        transform: what happens to the training images; several transforms are joined by "+".
         optimizer_args: what the optimizer is made with, where that is not its default.
+        schedule: how the learning rate changes.
+        schedule_args: as ``optimizer_args``.
+        criterion_args: as ``optimizer_args``.
+        transform_args: as ``optimizer_args``.
+        decay_on: which parameters decay: "all" or "weights".
+        metric: the validation metric of the best epoch: "val/accuracy" or "val/loss".
+        pixels: mean and standard deviation of each channel of the images, whose values are in [0, 1]; ``None`` maps
+            them to [-1, 1].
     """
 
-    model: nn.Module
+    model: Any
     batch_size: int = 16
     optimizer: str = "adam"
     decay_mode: str = "decoupled"
     criterion: str = "cross_entropy"
     transform: str = "standard"
-    optimizer_args: tuple[tuple[str, Scalar], ...] = ()
+    optimizer_args: Arguments = ()
+    schedule: str = "constant"
+    schedule_args: Arguments = ()
+    criterion_args: Arguments = ()
+    transform_args: Arguments = ()
+    decay_on: str = "all"
+    metric: str = "val/accuracy"
+    pixels: Pixels | None = None
 
     @functools.cached_property
     def _key(self) -> tuple[object, ...]:
@@ -79,11 +98,83 @@ def _frozen(value: Any) -> object:
     return value
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Coefficient:
+    """A number as an array in a compiled program, in operations as a float would be.
+
+    A float ``b`` is rounded to float32 where it meets an array, and so is ``1 - b``: the complement is not the
+    difference of rounded numbers. With both as arrays, a program gives the bits that it gives for a constant.
+
+    Attributes:
+        value: float32.
+        complement: ``1 - value``, computed in float64 and rounded to float32.
+    """
+
+    value: jax.Array
+    complement: jax.Array
+
+    @classmethod
+    def of(cls, number: float) -> Coefficient:
+        """The coefficient of a number."""
+        return cls(jnp.float32(number), jnp.float32(1 - number))
+
+    def __rsub__(self, other: Any) -> Any:
+        return self.complement if isinstance(other, int | float) and other == 1 else other - self.value
+
+    def __mul__(self, other: Any) -> Any:
+        return self.value * other
+
+    __rmul__ = __mul__
+
+    def __add__(self, other: Any) -> Any:
+        return self.value + other
+
+    __radd__ = __add__
+
+    def __pow__(self, other: Any) -> Any:
+        return self.value**other
+
+    def __lt__(self, other: Any) -> Any:
+        return self.value < other
+
+    def __gt__(self, other: Any) -> Any:
+        return self.value > other
+
+
 class Hyper(NamedTuple):
-    """Hyper-parameters that are arrays in the program: float32 scalars, or [lanes] under vmap."""
+    """Hyper-parameters that are arrays in the program: float32 scalars, or [lanes] under vmap.
+
+    Attributes:
+        learning_rate: the learning rate, at its highest where a schedule changes it.
+        weight_decay: weight decay.
+        others: whatever else a trial has on (see :meth:`dlbench.spec.trial.TrialSpec.dynamic`): arguments of parts by
+            their path ("optimizer.momentum"), "clip_norm", "ema_decay", "mixup", "num_epochs".
+    """
 
     learning_rate: jax.Array | float
     weight_decay: jax.Array | float = 0.0
+    others: Mapping[str, Coefficient] = {}  # noqa: RUF012 (nothing writes to it)
+
+    def arrays(self, part: str) -> dict[str, jax.Array]:
+        """The dynamic arguments of a part, by name, as plain arrays."""
+        return {name: number.value for name, number in self.of_part(part).items()}
+
+    def of_part(self, part: str) -> dict[str, Coefficient]:
+        """The dynamic arguments of a part, by name."""
+        start = f"{part}."
+        return {
+            name.removeprefix(start): value for name, value in self.others.items() if name.startswith(start)
+        }
+
+    def only(self, *names: str) -> Hyper:
+        """The same without other numbers and parts than these, for a function that uses no more."""
+        kept = {name: value for name, value in self.others.items() if name.partition(".")[0] in names}
+        return self._replace(others=kept)
+
+    def value(self, name: str) -> jax.Array | None:
+        """A number by name; ``None`` where it is off."""
+        return self.others[name].value if name in self.others else None
 
 
 class Keys(NamedTuple):
@@ -153,8 +244,8 @@ class Data(NamedTuple):
 class TrainState(NamedTuple):
     """The state of training between epochs.
 
-    The fields ``best_*`` belong to the first epoch with the highest validation accuracy. Epochs are counted from 1; 0
-    stands for the state before the first.
+    The fields ``best_*`` belong to the first epoch with the best validation metric. Epochs are counted from 1; 0 stands
+    for the state before the first. ``ema_params`` is the exponential moving average of the parameters, if there is one.
     """
 
     params: Params
@@ -165,6 +256,8 @@ class TrainState(NamedTuple):
     best_batch_stats: Params
     best_val_accuracy: jax.Array
     best_epoch: jax.Array
+    best_val_loss: jax.Array | float = math.inf
+    ema_params: Params = ()
 
 
 class EpochMetrics(NamedTuple):
@@ -180,9 +273,20 @@ class EpochMetrics(NamedTuple):
     val_accuracy: jax.Array
 
 
-def static_part(model: nn.Module, trial: Trial) -> Static:
-    """The static part of a trial's program."""
+def static_part(model: Any, trial: Trial, pixels: Pixels | None = None) -> Static:
+    """The static part of a trial's program.
+
+    Args:
+        model: a Flax module or a network.
+        trial: the trial.
+        pixels: mean and standard deviation of each channel, where the trial normalizes by them.
+    """
     spec = trial.spec
+    dynamic = spec.dynamic()
+
+    def arguments(part: str) -> Arguments:
+        return tuple(each for each in spec.arguments(part) if f"{part}.{each[0]}" not in dynamic)
+
     return Static(
         model,
         spec.batch_size,
@@ -190,5 +294,12 @@ def static_part(model: nn.Module, trial: Trial) -> Static:
         spec.decay_mode,
         spec.criterion,
         spec.transform,
-        spec.optimizer_args,
+        arguments("optimizer"),
+        spec.schedule,
+        arguments("schedule"),
+        arguments("criterion"),
+        arguments("transform"),
+        spec.decay_on,
+        spec.metric,
+        pixels,
     )

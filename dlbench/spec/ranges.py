@@ -1,0 +1,49 @@
+"""Ranges of values: intervals of numbers, ``"[0, 1)"``, and choices of text, ``"step|epoch"``. No jax."""
+
+from __future__ import annotations
+
+import functools
+import re
+
+_INTERVAL = re.compile(r"([\[(])\s*(\S+)\s*,\s*(\S+)\s*([\])])")
+
+
+@functools.cache
+def _bounds(interval: str) -> tuple[str, float, float, str]:
+    found = _INTERVAL.fullmatch(interval)
+    if found is None:
+        raise ValueError(f"{interval!r} is not an interval such as '[0, 1)'")
+    opening, low, high, closing = found.groups()
+    return opening, float(low), float(high), closing
+
+
+def contains(values: str, value: float | str) -> bool:
+    """Whether a value is possible.
+
+    Args:
+        values: an interval, with square brackets at bounds that belong to it and round ones at others; or choices,
+            separated by ``|``.
+        value: a number, or text.
+
+    Raises:
+        ValueError: the interval is written in another form.
+    """
+    if isinstance(value, str):
+        return value in values.split("|")
+    opening, low, high, closing = _bounds(values)
+    above = value >= low if opening == "[" else value > low
+    below = value <= high if closing == "]" else value < high
+    return above and below
+
+
+def in_words(values: str) -> str:
+    """The possible values as an error message states them: "at least 0 and less than 1", "'step' or 'epoch'"."""
+    if _INTERVAL.fullmatch(values) is None:
+        return " or ".join(map(repr, values.split("|")))
+    opening, low, high, closing = _bounds(values)
+    words = []
+    if low != float("-inf"):
+        words.append(f"{'at least' if opening == '[' else 'greater than'} {low:g}")
+    if high != float("inf"):
+        words.append(f"{'at most' if closing == ']' else 'less than'} {high:g}")
+    return " and ".join(words) or "any number"
