@@ -176,9 +176,7 @@ def train_dlbench(static, mode, params, stats, data, keys, hyper):
     with (
         mock.patch.object(loop, "train_step", recording(loop.train_step)),
         mock.patch.object(loop, "make_optimizer", return_value=tx),
-        mock.patch.object(
-            loop, "network_input", normalise_in_double if double else evaluation.network_input
-        ),
+        mock.patch.object(loop, "network_input", normalise_in_double if double else evaluation.network_input),
     ):
         state, loss, accuracy = loop.train_epoch(static, state, data, keys, hyper)
     return Run(state.opt_state.losses, loss, accuracy, state.opt_state.params, state.batch_stats)

@@ -16,7 +16,7 @@ from dlbench.records import TrialStatus
 from dlbench.spec.metrics import SELECTION_METRIC
 from dlbench.spec.metrics import metric as metric_named
 from dlbench.spec.naming import phrase, setting
-from dlbench.spec.trial import TrialSpec
+from dlbench.spec.trial import PARTS, TrialSpec
 from dlbench.stats import Interval, mean_interval
 from dlbench.storage.results import TrialResult
 
@@ -188,7 +188,11 @@ def common(trials: Sequence[TrialResult], axes: Sequence[str] | None = None) -> 
     fixed = [(name, getattr(spec, name)) for name in TrialSpec.model_fields if name not in varied]
     if all(each.trial.spec.split_seed == each.trial.spec.default_split_seed for each in trials):
         fixed = [(name, value) for name, value in fixed if name != "split_seed"]  # it says what the seed says
-    return ", ".join(phrase(n, value) for n, value in fixed if n in _ALWAYS or value != getattr(default, n))
+    told = {name: value for name, value in fixed if name in _ALWAYS or value != getattr(default, name)}
+    for part, registry in PARTS.items():
+        if f"{part}_args" in told and part not in varied:
+            told[part] = registry.text(getattr(spec, part), told.pop(f"{part}_args"))
+    return ", ".join(phrase(name, told[name]) for name in TrialSpec.model_fields if name in told)
 
 
 @dataclass(frozen=True)

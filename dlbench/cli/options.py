@@ -27,16 +27,26 @@ WHAT, DATA, HOW, OUTPUT = "Model and training", "Data and seeds", "Execution", "
 #: The defaults shown by ``--help``; a test compares them with TrialSpec, whose import takes 0.2 s.
 DEFAULTS = {
     "model": "Baseline",
-    "learning_rate": "0.001",
-    "batch_size": "16",
+    "dropout": "the model's own",
     "optimizer": "adam",
+    "learning_rate": "0.001",
+    "schedule": "constant",
     "weight_decay": "0",
     "decay_mode": "decoupled",
+    "decay_on": "all",
+    "clip_norm": "no limit",
+    "ema_decay": "0",
+    "batch_size": "16",
     "num_epochs": "5",
-    "dropout": "the model's own",
-    "transform": "standard",
-    "test_augmented": "no",
+    "patience": "train all epochs",
+    "min_delta": "0",
+    "metric": "val/accuracy",
     "criterion": "cross_entropy",
+    "transform": "standard",
+    "mixup": "0",
+    "normalize": "half",
+    "test_augmented": "no",
+    "test_transform": "standard",
     "dataset": "mnist5k",
     "train_size": "all others",
     "val_size": "a fifth, at most 10000",
@@ -44,6 +54,10 @@ DEFAULTS = {
     "seed": "0",
     "vary": "all",
 }
+#: The fields that name a part, whose arguments have flags by their path; a test compares them with TrialSpec's.
+PART_FIELDS = ("model", "optimizer", "schedule", "criterion", "transform", "test_transform")
+#: The flag that stands for those of all arguments: ``--model.width 8`` becomes ``--PART.ARG model.width=8``.
+_ARGUMENT = "--PART.ARG"
 
 #: The flag of each field, for error messages; filled by :func:`takes`.
 FLAGS: dict[str, str] = {}
@@ -61,33 +75,33 @@ def _option(flag: str, panel: str, text: str, **more: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyOptions:
-    """The flags of ``train``, ``grid`` and ``compare-archs``; the first seventeen are fields of a trial."""
+    """The flags of ``train``, ``grid`` and ``compare-archs``; those in :data:`DEFAULTS` are fields of a trial."""
 
     model: Annotated[
         Values, _values("--model", WHAT, "NAME...", "Names of models, or MODULE:ATTRIBUTE for your own.")
     ] = None
-    model_arguments: Annotated[
+    arguments: Annotated[
         Values,
         _values(
-            "--model.ARG", WHAT, "VALUE...", "An argument of the models, as in --model.dropout_rate 0.1 0.2."
-        ),
-    ] = None
-    learning_rate: Annotated[
-        Values, _values("--lr", WHAT, "NUMBER...", "Learning rates.", "--learning-rate")
-    ] = None
-    batch_size: Annotated[Values, _values("--batch-size", WHAT, "N...", "Images per training step.")] = None
-    optimizer: Annotated[
-        Values, _values("--optimizer", WHAT, "NAME...", "Optimizers: adam, sgd (with momentum 0.9).")
-    ] = None
-    optimizer_arguments: Annotated[
-        Values,
-        _values(
-            "--optimizer.ARG",
+            _ARGUMENT,
             WHAT,
             "VALUE...",
-            "An argument of the optimizers, as in --optimizer.momentum 0.8.",
+            "An argument of a part, as in --model.dropout_rate 0.1 0.2 or --schedule.warmup 5.",
         ),
     ] = None
+    dropout: Annotated[Values, _values("--dropout", WHAT, "RATE...", "Dropout rates.")] = None
+    optimizer: Annotated[Values, _values("--optimizer", WHAT, "NAME...", "Optimizers.")] = None
+    learning_rate: Annotated[
+        Values,
+        _values(
+            "--lr",
+            WHAT,
+            "NUMBER...",
+            "Learning rates; the highest ones where a schedule changes them.",
+            "--learning-rate",
+        ),
+    ] = None
+    schedule: Annotated[Values, _values("--schedule", WHAT, "NAME...", "Learning rate schedules.")] = None
     weight_decay: Annotated[Values, _values("--weight-decay", WHAT, "NUMBER...", "Weight decays.")] = None
     decay_mode: Annotated[
         Values,
@@ -95,21 +109,66 @@ class StudyOptions:
             "--decay-mode", WHAT, "NAME...", "Kinds of weight decay: decoupled, l2 (added to the gradient)."
         ),
     ] = None
+    decay_on: Annotated[
+        Values,
+        _values(
+            "--decay-on",
+            WHAT,
+            "NAME...",
+            "Parameters that decay: all, weights (without biases and scales of normalization).",
+        ),
+    ] = None
+    clip_norm: Annotated[
+        Values, _values("--clip-norm", WHAT, "NUMBER...", "Largest global norms of the gradients.")
+    ] = None
+    ema_decay: Annotated[
+        Values,
+        _values(
+            "--ema-decay",
+            WHAT,
+            "RATE...",
+            "Decays of the average of the parameters that is evaluated; 0 for no average.",
+        ),
+    ] = None
+    batch_size: Annotated[Values, _values("--batch-size", WHAT, "N...", "Images per training step.")] = None
     num_epochs: Annotated[
         Values, _values("--epochs", WHAT, "N...", "Passes over the training set.", "--num-epochs")
     ] = None
-    dropout: Annotated[Values, _values("--dropout", WHAT, "RATE...", "Dropout rates.")] = None
+    patience: Annotated[
+        Values, _values("--patience", WHAT, "N...", "Epochs without improvement after which a trial ends.")
+    ] = None
+    min_delta: Annotated[
+        Values, _values("--min-delta", WHAT, "NUMBER...", "How much better counts as an improvement.")
+    ] = None
+    metric: Annotated[
+        Values, _values("--metric", WHAT, "NAME...", "What chooses the best epoch: val/accuracy, val/loss.")
+    ] = None
+    criterion: Annotated[Values, _values("--criterion", WHAT, "NAME...", "Losses.")] = None
     transform: Annotated[
+        Values, _values("--transform", WHAT, "NAME...", "Transforms of training images; A+B composes.")
+    ] = None
+    mixup: Annotated[Values, _values("--mixup", WHAT, "ALPHA...", "Strengths of mixup; 0 for none.")] = None
+    normalize: Annotated[
         Values,
         _values(
-            "--transform", WHAT, "NAME...", "Training images: standard, augmented (rotated and shifted)."
+            "--normalize",
+            WHAT,
+            "NAME...",
+            "Range of pixels: half ([-1, 1]), dataset (mean 0, deviation 1).",
+            "--normalise",
         ),
     ] = None
     test_augmented: Annotated[
         bool, _option("--test-augmented", WHAT, "Test on augmented test images as well.")
     ] = False
-    criterion: Annotated[
-        Values, _values("--criterion", WHAT, "NAME...", "Losses: cross_entropy, manual.")
+    test_transform: Annotated[
+        Values,
+        _values(
+            "--test-transform",
+            WHAT,
+            "NAME...",
+            "Transforms of test images, on which trials are tested as well.",
+        ),
     ] = None
     dataset: Annotated[
         Values, _values("--dataset", DATA, "NAME...", "Data sets; 'dlbench data' lists all.")
@@ -194,10 +253,9 @@ class StudyOptions:
             InputError: two flags give the seeds, or --seeds is not a number.
         """
         given = {name: values for name in DEFAULTS if (values := getattr(self, name))}
-        for part in ("model", "optimizer"):
-            for text in getattr(self, f"{part}_arguments") or ():
-                argument, _, value = text.partition("=")
-                given.setdefault(f"{part}.{argument}", []).append(parts.literal(value))
+        for text in self.arguments or ():
+            path, _, value = text.partition("=")
+            given.setdefault(path, []).append(parts.literal(value))
         if self.test_augmented:
             given["test_augmented"] = [True]
         if self.seeds is not None:
@@ -413,7 +471,7 @@ _DASHES = ("\u2013", "\u2014")
 def split_values(args: Iterable[str], flags: set[str]) -> list[str]:
     """Rewrite ``--lr a b,c`` to ``--lr a --lr b --lr c`` for flags that take several values.
 
-    Commas inside brackets belong to the value. ``--model.width 8`` becomes ``--model.ARG width=8``.
+    Commas inside brackets belong to the value. ``--model.width 8`` becomes ``--PART.ARG model.width=8``.
 
     Raises:
         InputError: one of these flags has no value, or an argument begins with a dash that is not a hyphen.
@@ -430,10 +488,9 @@ def split_values(args: Iterable[str], flags: set[str]) -> list[str]:
         name, equals, value = arg.partition("=")
         if _is_flag(arg):
             _has_value(current, count)
-            part, dot, argument = name.partition(".")
-            by_path = f"{part}.ARG" if dot else ""
-            prefix = f"{argument}=" if by_path in flags else ""
-            name = by_path if prefix else name
+            path = _path_of(name) if _ARGUMENT in flags else ""
+            prefix = f"{path}=" if path else ""
+            name = _ARGUMENT if path else name
             current, count = (name, 0) if name in flags else ("", 1)
             if not current:
                 rewritten.append(arg)
@@ -454,6 +511,13 @@ def split_values(args: Iterable[str], flags: set[str]) -> list[str]:
             rewritten.append(arg)
     _has_value(current, count)
     return rewritten
+
+
+def _path_of(flag: str) -> str:
+    """The path of the argument that a flag names (``--test-transform.crop.padding``); empty for other flags."""
+    part, dot, argument = flag.removeprefix("--").partition(".")
+    field = part.replace("-", "_")
+    return f"{field}.{argument}" if dot and flag.startswith("--") and field in PART_FIELDS else ""
 
 
 def _check_seeds(args: list[str]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from dlbench.data import Dataset
 from dlbench.errors import InputError
 from dlbench.models.mode import initial_mode, layers_with_modes, mode
+from dlbench.models.network import Variables, network_of
 from dlbench.spec.switches import SPELLINGS
 from dlbench.spec.trial import Trial
 from dlbench.training import evaluation, loop
@@ -184,19 +186,13 @@ def check_model(model: Any, dataset: DeviceData, trial: Trial) -> None:
         InputError: it does not; names the model, what it returned and what was expected.
     """
     images = jax.ShapeDtypeStruct((2, *dataset.train_images.shape[1:]), jnp.float32)
-    keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
     expected = (2, dataset.num_classes)
     name = f"model {trial.spec.model!r}"
     wanted = f"expected float logits of shape {expected}, one per class, for float32 images of shape {images.shape}"
-
-    def trace() -> Any:
-        given = initial_mode(model)
-        return jax.eval_shape(lambda x: model.init_with_output(keys, x, **given), images)
-
     try:
-        logits, variables = trace()
+        logits, variables = _traced(model, images)
     except Exception as error:
-        if least := _least_side(model, keys, dataset.train_images.shape[1:], dataset.num_classes):
+        if least := _least_side(model, dataset.train_images.shape[1:], dataset.num_classes):
             raise InputError(_too_small(name, dataset.train_images.shape[1:], least)) from error
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(f"{name} raised {type(error).__name__}: {reason}; {wanted}") from error
@@ -204,14 +200,27 @@ def check_model(model: Any, dataset: DeviceData, trial: Trial) -> None:
     if dtype is None or logits.shape != expected or not jnp.issubdtype(dtype, jnp.floating):
         found = type(logits).__name__ if dtype is None else f"{dtype.name} {logits.shape}"
         raise InputError(f"{name} returned {found}; {wanted}")
-    if not jax.tree.leaves(variables.get("params")):
+    if not jax.tree.leaves(variables.params):
         raise InputError(
             f"{name} has no parameters to train; expected a Flax module with parameters in 'params'"
         )
     if any(0 in leaf.shape for leaf in jax.tree.leaves(variables)) and (
-        least := _least_side(model, keys, dataset.train_images.shape[1:], dataset.num_classes)
+        least := _least_side(model, dataset.train_images.shape[1:], dataset.num_classes)
     ):
         raise InputError(_too_small(name, dataset.train_images.shape[1:], least))
+    if isinstance(model, nn.Module):
+        _check_module(model, images, name, trial)
+
+
+def _check_module(model: nn.Module, images: Any, name: str, trial: Trial) -> None:
+    """What only a Linen module can get wrong: its collections, and how it is told to train."""
+    keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
+
+    def trace() -> Any:
+        given = initial_mode(model)
+        return jax.eval_shape(lambda x: model.init_with_output(keys, x, **given), images)
+
+    _, variables = trace()
     unknown = set(variables) - {"params", "batch_stats"}
     if unknown:
         raise InputError(
@@ -228,18 +237,31 @@ def check_model(model: Any, dataset: DeviceData, trial: Trial) -> None:
         )
 
 
+def _traced(model: Any, images: Any) -> tuple[Any, Variables]:
+    """The shapes of a model's logits and variables."""
+    network = network_of(model)
+    keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
+
+    def run(x: jax.Array) -> tuple[Any, Variables]:
+        variables = network.init(keys, x, {})
+        return network.apply(variables, x, {})[0], variables
+
+    found: tuple[Any, Variables] = jax.eval_shape(run, images)
+    return found
+
+
 def _too_small(name: str, shape: tuple[int, ...], least: int) -> str:
     height, width, _ = shape
     return f"images of {height}x{width} are too small for {name}: at least {least}x{least}"
 
 
-def _least_side(model: Any, keys: Any, shape: tuple[int, ...], num_classes: int) -> int | None:
+def _least_side(model: Any, shape: tuple[int, ...], num_classes: int) -> int | None:
     """The side of the smallest square images that a model can take; ``None`` where size is not what is wrong."""
 
     def works(side: int) -> bool:
         images = jax.ShapeDtypeStruct((2, side, side, shape[-1]), jnp.float32)
         try:
-            logits, variables = jax.eval_shape(lambda x: model.init_with_output(keys, x), images)
+            logits, variables = _traced(model, images)
             return bool(
                 logits.shape == (2, num_classes)
                 and all(0 not in leaf.shape for leaf in jax.tree.leaves(variables))

@@ -29,6 +29,7 @@ from clu import parameter_overview
 from dlbench import data
 from dlbench.errors import InputError
 from dlbench.execution import environment, messages, saved_states
+from dlbench.execution.imported import check_sources
 from dlbench.execution.processes import LEFT_TO_PARENT
 from dlbench.execution.programs import (
     CompiledProgram,
@@ -41,7 +42,6 @@ from dlbench.execution.programs import (
     stack,
     with_lane,
 )
-from dlbench.execution.imported import check_sources
 from dlbench.models import creation
 from dlbench.models.network import network_for
 from dlbench.ops import native
@@ -296,7 +296,9 @@ class Worker:
             for lane, (trial, progress) in enumerate(zip(trials, found, strict=True))
             if progress is not None and is_ended(trial.spec, progress.history)
         }
-        going = {int(each.state.epoch) for lane, each in enumerate(found) if each is not None and lane not in ended}
+        going = {
+            int(each.state.epoch) for lane, each in enumerate(found) if each is not None and lane not in ended
+        }
         if len(kept) < len(trials) or len(going) > 1:
             return state, [[] for _ in trials], {}
         for trial, progress in zip(trials, kept, strict=True):
@@ -339,7 +341,13 @@ class Worker:
         """Metrics on the test images, and the trial's files: checkpoint and predictions."""
         scratch = Path(self._scratch.name)
         best = checkpoints.best_files(
-            trial, dataset.num_classes, state.best_params, state.best_batch_stats, sha256, scratch
+            trial,
+            dataset.num_classes,
+            state.best_params,
+            state.best_batch_stats,
+            sha256,
+            scratch,
+            self._pixels(trial, dataset),
         )
         predictions = io.BytesIO()
         np.save(predictions, logits, allow_pickle=False)

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.extend import core
@@ -22,14 +21,14 @@ from jax.extend import core
 from dlbench import ops
 from dlbench.models.counts import TABLE, Counts, Request
 from dlbench.models.creation import create
-from dlbench.models.mode import initial_mode
+from dlbench.models.network import Variables, network_of
 from dlbench.spec.registry import MODELS
 
 #: Height, width, channels and classes of the public data sets.
 PUBLIC_IMAGES = (((28, 28, 1), 10), ((32, 32, 3), 10))
 
 
-def count(model: nn.Module, image_shape: Sequence[int]) -> Counts:
+def count(model: Any, image_shape: Sequence[int]) -> Counts:
     """The counts of one image.
 
     dlbench's operations are traced in their plain form: what is counted is the network, not how it is computed
@@ -38,21 +37,19 @@ def count(model: nn.Module, image_shape: Sequence[int]) -> Counts:
     the optimizer are not counted; they amount to a few percent.
 
     Args:
-        model: a Flax module.
+        model: a model as :func:`dlbench.models.creation.create` makes it.
         image_shape: height, width, channels.
     """
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     key = jax.random.key(0)
-    switch = initial_mode(model)
+    network = network_of(model)
 
     def logits(params: Any, others: Any, x: jax.Array) -> Any:
-        variables = {**others, "params": params}
-        return model.apply(variables, x, rngs={"dropout": key}, mutable=["batch_stats"], **switch)
+        return network.apply(Variables(params, others), x, {})
 
     with ops.lowered("lax"):
-        rngs = {"params": key, "dropout": key}
-        others = dict(jax.eval_shape(lambda x: model.init(rngs, x, **switch), image))
-        params = others.pop("params")
+        keys = {"params": key, "dropout": key}
+        params, others = jax.eval_shape(lambda x: network.init(keys, x, {}), image)
         traced = jax.make_jaxpr(logits)(params, others, image)
     leaves = jax.tree.leaves(params)
     given = [True] * len(leaves) + [False] * (len(traced.jaxpr.invars) - len(leaves))

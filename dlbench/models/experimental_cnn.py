@@ -57,9 +57,7 @@ class ExperimentalCNN(nn.Module):
         return Dense(self.num_classes)(x)
 
 
-@MODELS.register(
-    "Baseline", compared=2, dynamic=("dropout_rate",), ranges={"dropout_rate": "[0, 1)"}
-)
+@MODELS.register("Baseline", compared=2, dynamic=("dropout_rate",), ranges={"dropout_rate": "[0, 1)"})
 def baseline(
     num_classes: int = 10,
     kernel_size: int = 3,
@@ -71,9 +69,7 @@ def baseline(
     return ExperimentalCNN(num_classes, kernel_size, activation, batch_norm, dropout_rate)
 
 
-@MODELS.register(
-    "Stabilized", compared=3, dynamic=("dropout_rate",), ranges={"dropout_rate": "[0, 1)"}
-)
+@MODELS.register("Stabilized", compared=3, dynamic=("dropout_rate",), ranges={"dropout_rate": "[0, 1)"})
 def stabilized(
     num_classes: int = 10,
     kernel_size: int = 3,
@@ -85,9 +81,7 @@ def stabilized(
     return ExperimentalCNN(num_classes, kernel_size, activation, batch_norm, dropout_rate)
 
 
-@MODELS.register(
-    "High-Vision", compared=4, dynamic=("dropout_rate",), ranges={"dropout_rate": "[0, 1)"}
-)
+@MODELS.register("High-Vision", compared=4, dynamic=("dropout_rate",), ranges={"dropout_rate": "[0, 1)"})
 def high_vision(
     num_classes: int = 10,
     kernel_size: int = 5,
@@ -99,9 +93,7 @@ def high_vision(
     return ExperimentalCNN(num_classes, kernel_size, activation, batch_norm, dropout_rate)
 
 
-@MODELS.register(
-    "Modernist", compared=5, dynamic=("dropout_rate",), ranges={"dropout_rate": "[0, 1)"}
-)
+@MODELS.register("Modernist", compared=5, dynamic=("dropout_rate",), ranges={"dropout_rate": "[0, 1)"})
 def modernist(
     num_classes: int = 10,
     kernel_size: int = 3,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+from flax import nnx
 
 from dlbench.models.creation import create
 from dlbench.models.mode import initial_mode, mode
+from dlbench.spec import switches as spellings
 from dlbench.spec.parts import Arguments
 from dlbench.spec.trial import Trial
 
@@ -89,6 +93,105 @@ class LinenNetwork:
 
 
 @dataclass(frozen=True)
+class NnxNetwork:
+    """A model of ``flax.nnx``.
+
+    Parameters and statistics are kept in flat dictionaries, by path ("layers/0/kernel"). The model is made anew in each
+    traced function, and its layers are switched by its methods ``train`` and ``eval``; its call may also take one of
+    the arguments in :data:`dlbench.spec.switches.SPELLINGS`.
+
+    Args:
+        make: makes the model from ``nnx.Rngs``.
+    """
+
+    make: Callable[[nnx.Rngs], nnx.Module]
+
+    def init(self, keys: Mapping[str, jax.Array], images: jax.Array, numbers: Numbers) -> Variables:
+        """See :class:`Network`."""
+        _, state = nnx.split(self.make(nnx.Rngs(**keys)))
+        return _variables(state)
+
+    def apply(
+        self,
+        variables: Variables,
+        images: jax.Array,
+        numbers: Numbers,
+        dropout_key: jax.Array | None = None,
+    ) -> tuple[jax.Array, Any]:
+        """See :class:`Network`."""
+        structure, state = nnx.split(nnx.eval_shape(lambda: self.make(nnx.Rngs(0))))
+        training = dropout_key is not None
+        held = {**variables.params, **variables.batch_stats}
+        filled = []
+        for number, (path, variable) in enumerate(nnx.to_flat_state(state)):
+            if isinstance(variable, nnx.RngKey):
+                key = jax.random.key(0) if dropout_key is None else dropout_key
+                value = jax.random.fold_in(key, number)
+            elif isinstance(variable, nnx.RngCount):
+                value = jnp.zeros((), jnp.uint32)
+            else:
+                value = held[_name(path)]
+            filled.append((path, variable.replace(value)))
+        model: Any = nnx.merge(structure, nnx.from_flat_state(filled))
+        (model.train if training else model.eval)()
+        logits = model(images, **mode(model, training))
+        return logits, _variables(nnx.split(model)[1]).batch_stats
+
+
+def _variables(state: Any) -> Variables:
+    params, others = {}, {}
+    for path, variable in nnx.to_flat_state(state):
+        if isinstance(variable, nnx.Param):
+            params[_name(path)] = variable[...]
+        elif not isinstance(variable, nnx.RngState):
+            others[_name(path)] = variable[...]
+    return Variables(params, others)
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return "/".join(map(str, path))
+
+
+@dataclass(frozen=True)
+class FunctionNetwork:
+    """A pair of functions, as Equinox or plain JAX has models.
+
+    Parameters are kept in a flat dictionary, by their path in the tree that ``initialise`` returns.
+
+    Args:
+        initialise: called with a key and images; returns the parameters, a tree of arrays.
+        compute: called with parameters and images; returns the logits. It may also take a ``key``, and one of the
+            arguments in :data:`dlbench.spec.switches.SPELLINGS`.
+    """
+
+    initialise: Callable[..., Any]
+    compute: Callable[..., Any]
+
+    def init(self, keys: Mapping[str, jax.Array], images: jax.Array, numbers: Numbers) -> Variables:
+        """See :class:`Network`."""
+        leaves = jax.tree_util.tree_leaves_with_path(self.initialise(keys["params"], images))
+        return Variables({jax.tree_util.keystr(p, simple=True, separator="/"): leaf for p, leaf in leaves}, {})
+
+    def apply(
+        self,
+        variables: Variables,
+        images: jax.Array,
+        numbers: Numbers,
+        dropout_key: jax.Array | None = None,
+    ) -> tuple[jax.Array, Any]:
+        """See :class:`Network`."""
+        example = jax.eval_shape(self.initialise, jax.random.key(0), images)
+        paths, structure = jax.tree_util.tree_flatten_with_path(example)
+        names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
+        params = jax.tree.unflatten(structure, [variables.params[name] for name in names])
+        taken = inspect.signature(self.compute).parameters
+        key = jax.random.key(0) if dropout_key is None else dropout_key
+        given = {"key": key} if "key" in taken else {}
+        switches = spellings.arguments(taken, dropout_key is not None)
+        return self.compute(params, images, **switches, **given), variables.batch_stats
+
+
+@dataclass(frozen=True)
 class NamedNetwork:
     """A model by its reference, made anew inside each traced function, with the dynamic arguments of the trace.
 
@@ -124,9 +227,14 @@ def network_of(model: Any) -> Network:
     """A model as a network.
 
     Args:
-        model: a Flax module, or a network.
+        model: a Flax module, a function that makes an NNX module from ``nnx.Rngs``, a pair of functions (see
+            :class:`FunctionNetwork`), or a network.
     """
-    return LinenNetwork(model) if isinstance(model, nn.Module) else model
+    if isinstance(model, nn.Module):
+        return LinenNetwork(model)
+    if isinstance(model, tuple):
+        return FunctionNetwork(*model)
+    return model if isinstance(model, Network) else NnxNetwork(model)
 
 
 def network_for(trial: Trial, num_classes: int) -> NamedNetwork:

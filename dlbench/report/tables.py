@@ -13,8 +13,8 @@ from typing import Any
 from dlbench.analysis.configurations import Summary
 from dlbench.analysis.convergence import Convergence
 from dlbench.errors import printable
-from dlbench.spec.trial import TrialSpec
 from dlbench.spec.naming import field_title, setting
+from dlbench.spec.trial import TrialSpec
 
 
 @dataclass(frozen=True)

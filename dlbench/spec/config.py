@@ -52,7 +52,7 @@ _MERGE = "tag:yaml.org,2002:merge"
 _DEEPEST = 50
 
 _FIELDS = (*TrialSpec.model_fields, *ALIASES)
-_PATH = re.compile(rf"({'|'.join(PARTS)})\.[A-Za-z_]\w*")
+_PATH = re.compile(rf"({'|'.join(PARTS)})(\.[A-Za-z_]\w*)+")
 _KEYS = ("description", "design", "kind", "grids", "claims", *_FIELDS)
 _CLAIM_KEYS = ("says", "better", "varies", "than", "metric", "figure", "points")
 _SIDE_KEYS = ("metric", "figure", *(name for name in _FIELDS if name != "seeds"))
@@ -387,9 +387,8 @@ class _Reader:
         part, _, argument = name.partition(".")
         try:
             if argument:
-                return dict(getattr(make_trial_spec({f"{part}_args": {argument: value}}), f"{part}_args"))[
-                    argument
-                ]
+                field = f"{part}_args"
+                return dict(getattr(make_trial_spec({field: {argument: value}}), field))[argument]
             checked = getattr(make_trial_spec({name: value}), name)
             return value if name in PARTS else checked
         except InputError as error:

@@ -159,7 +159,9 @@ class _Canonical:
         for name, values in by_path.items():
             field = f"{name}_args"
             given = dict(getattr(trial, field))
-            values = {PARTS[name].full_name(getattr(trial, name), each): value for each, value in values.items()}
+            values = {
+                PARTS[name].full_name(getattr(trial, name), each): value for each, value in values.items()
+            }
             if twice := sorted(given.keys() & values.keys()):
                 raise SpecError(
                     *(Field(f"{name}.{twice[0]}"), f" is given beside {given[twice[0]]!r} with the {name}"),

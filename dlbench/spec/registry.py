@@ -167,7 +167,9 @@ class Registry:
         if len(pieces) > 1:
             found = [self.resolve(piece) for piece in pieces]
             if twice := next((each for each in found if found.count(each) > 1), None):
-                raise InputError.must_be(self.kind, f"a sum of different parts ({label(twice)} stands twice)", name)
+                raise InputError.must_be(
+                    self.kind, f"a sum of different parts ({label(twice)} stands twice)", name
+                )
             return "+".join(found)
         found_one = self.find(name)
         if found_one is not None:
@@ -247,7 +249,9 @@ class Registry:
     def full_name(self, reference: str, name: str) -> str:
         """The name of an argument of a sum, which carries that of its part even where there is one part alone."""
         pieces = self.pieces(reference)
-        return f"{label(pieces[0])}.{name}" if self.composes and len(pieces) == 1 and "." not in name else name
+        return (
+            f"{label(pieces[0])}.{name}" if self.composes and len(pieces) == 1 and "." not in name else name
+        )
 
     def dynamic(self, reference: str, given: Arguments) -> dict[str, float]:
         """The arguments that are arrays in the compiled program, with their values.
@@ -261,6 +265,20 @@ class Registry:
             for name, value in found.items()
             if isinstance(value, int | float) and not value == known.arguments[name] == 0
         }
+
+    def text(self, reference: str, given: Arguments) -> str:
+        """A part with its arguments as people write it, ``flip+crop(padding=4)``; a user's by its attribute."""
+        if not self.composes:
+            return str(parts.Part(label(reference), given))
+        split = [(label(piece), f"{label(piece)}.") for piece in self.pieces(reference)]
+        return "+".join(
+            str(
+                parts.Part(
+                    name, tuple((key.removeprefix(start), v) for key, v in given if key.startswith(start))
+                )
+            )
+            for name, start in split
+        )
 
     def load(self, reference: str) -> Callable[..., Any]:
         """Import what a reference of one part points to (this runs the module's code).
@@ -287,7 +305,9 @@ class Registry:
             return Source("")
         if len(pieces := self.pieces(reference)) > 1:
             found = [self.source(piece) for piece in pieces]
-            return Source(digest([each.digest for each in found]), tuple(f for each in found for f in each.files))
+            return Source(
+                digest([each.digest for each in found]), tuple(f for each in found for f in each.files)
+            )
         module_name = reference.partition(":")[0]
         if module_name == sources.MAIN and not live_code.is_in(self.load(reference), sources.main_file()):
             return Source(live_code.digest_of(self.load(reference), label(reference)))
@@ -377,15 +397,15 @@ class Registry:
         return ".".join(("dlbench", *Path(place).with_suffix("").parts))
 
 
-MODELS = Registry("model", "MODELS", "models", ("num_classes",))
-OPTIMIZERS = Registry("optimizer", "OPTIMIZERS", "training/optimizers.py")
+MODELS = Registry("model", "MODELS", "models", ("num_classes", "rngs"))
+OPTIMIZERS = Registry(
+    "optimizer", "OPTIMIZERS", "training/optimizers.py", ("learning_rate", "weight_decay")
+)
 SCHEDULES = Registry(
     "schedule", "SCHEDULES", "training/schedules.py", ("step", "steps_per_epoch", "num_epochs")
 )
 CRITERIA = Registry("criterion", "CRITERIA", "training/losses.py", ("logits", "labels"))
-TRANSFORMS = Registry(
-    "transform", "TRANSFORMS", "training/augmentation.py", ("images", "key"), composes=True
-)
+TRANSFORMS = Registry("transform", "TRANSFORMS", "training/augmentation.py", ("images", "key"), composes=True)
 
 register_model = MODELS.register
 resolve_model = MODELS.resolve

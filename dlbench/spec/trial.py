@@ -95,7 +95,9 @@ def _known(kind: str, registry: Registry) -> AfterValidator:
     def check(name: str) -> str:
         if ":" in name or registry.find(name):
             return name
-        raise PydanticCustomError("unknown_part", "{reason}", {"reason": unknown(kind, name, registry.names())})
+        raise PydanticCustomError(
+            "unknown_part", "{reason}", {"reason": unknown(kind, name, registry.names())}
+        )
 
     return AfterValidator(check)
 

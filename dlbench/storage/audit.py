@@ -48,7 +48,7 @@ def _check(stored_id: str, trial: TrialResult) -> Iterator[str]:
     if history_digest(list(trial.history)) != trial.history_sha256:
         yield f"trial {trial.id}: its history differs from what was recorded"
     complete = trial.status is TrialStatus.COMPLETE
-    expected = trial.trial.spec.num_epochs if complete else trial.diverged_epoch
+    expected = trial.stopped_epoch or trial.trial.spec.num_epochs if complete else trial.diverged_epoch
     if len(trial.history) != expected:
         yield f"trial {trial.id}: it has {len(trial.history)} epochs; expected {expected}"
     if complete:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-import flax.linen as nn
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -26,7 +25,7 @@ from dlbench.models.creation import create_for
 from dlbench.spec import registry
 from dlbench.spec.trial import Trial
 from dlbench.training import evaluation
-from dlbench.training.state import static_part
+from dlbench.training.state import Pixels, static_part
 
 BEST = "best"
 
@@ -36,16 +35,18 @@ class LoadedModel:
     """A trained model.
 
     Args:
-        model: the Flax module.
+        model: the model, as :func:`dlbench.models.create` makes it; usually a Flax module.
         params: its parameters.
         batch_stats: its batch statistics; empty if it has none.
         trial: the trial that trained it.
+        pixels: mean and standard deviation of each channel of its images, where it was trained with them.
     """
 
-    model: nn.Module
+    model: Any
     params: Any
     batch_stats: Any
     trial: Trial
+    pixels: Pixels | None = None
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -74,7 +75,7 @@ class LoadedModel:
                 remedy="x[np.newaxis] makes one image a batch",
             )
         predict = jax.jit(evaluation.predict, static_argnums=0)
-        logits = predict(static_part(self.model, self.trial), self.params, self.batch_stats, images)
+        logits = predict(static_part(self.model, self.trial, self.pixels), self.params, self.batch_stats, images)
         return np.asarray(logits)
 
     def test_accuracy(self, data_dir: str | None = None) -> float:
@@ -86,7 +87,13 @@ class LoadedModel:
 
 
 def best_files(
-    trial: Trial, num_classes: int, params: Any, batch_stats: Any, sha256: str, scratch: Path
+    trial: Trial,
+    num_classes: int,
+    params: Any,
+    batch_stats: Any,
+    sha256: str,
+    scratch: Path,
+    pixels: Pixels | None = None,
 ) -> dict[str, bytes]:
     """The files of a checkpoint of a trial's best parameters, by path below the trial's folder.
 
@@ -105,6 +112,7 @@ def best_files(
         batch_stats: pytree of arrays, possibly empty.
         sha256: the digest of both, by :func:`tree_digest`, which :func:`load` compares.
         scratch: a folder for temporary files; empty afterwards.
+        pixels: mean and standard deviation of each channel of the images, where the trial was trained with them.
     """
     state = {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})}
     leaves, structure = jax.tree_util.tree_flatten_with_path(state)
@@ -113,6 +121,8 @@ def best_files(
         for keys, leaf in leaves
     }
     about = {"trial": trial.model_dump(mode="json"), "num_classes": num_classes, "sha256": sha256}
+    if pixels is not None:
+        about["pixels"] = pixels
     shapes = structure, tuple((array.shape, array.dtype.str) for array in arrays.values())
     if shapes not in _layouts:
         _write(scratch.absolute() / BEST, state, about)
@@ -228,6 +238,7 @@ def load(trial: HasFolder | Path | str) -> LoadedModel:
             stored = checkpointer.restore(path, args=ocp.args.Composite(state=ocp.args.PyTreeRestore()))
         record = Trial.model_validate(about["trial"])
         num_classes = int(about["num_classes"])
+        pixels = about.get("pixels") and tuple(tuple(map(float, channel)) for channel in about["pixels"])
         state = {"params": stored.state["params"], "batch_stats": stored.state.get("batch_stats", {})}
         recorded = {about.get("sha256"), getattr(trial, "best_params_sha256", None)} - {None}
         found = tree_digest((state["params"], state["batch_stats"]))
@@ -239,7 +250,8 @@ def load(trial: HasFolder | Path | str) -> LoadedModel:
             f"{' and '.join(sorted(each[:12] for each in recorded))}"
         )
     registry.check_trusted(record.spec.model)
-    return LoadedModel(create_for(record, num_classes), state["params"], state["batch_stats"], record)
+    model = create_for(record, num_classes)
+    return LoadedModel(model, state["params"], state["batch_stats"], record, pixels)
 
 
 def check_claims(folder: Path, limit: int | None = None) -> None:

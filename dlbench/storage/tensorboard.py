@@ -73,7 +73,7 @@ class TensorBoardWriter:
         metrics = {
             tag: value for name, tag in _FINAL.items() if (value := getattr(outcome, name)) is not None
         }
-        self._scalars(trial.id, metrics, trial.spec.num_epochs)
+        self._scalars(trial.id, metrics, outcome.stopped_epoch or trial.spec.num_epochs)
         for summary in hparams(_hyper_parameters(trial), metrics):
             self._write(trial.id, [summary])
         self._open.pop(trial.id).close()

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 
 #: Keeps the key apart from those of the transforms.
 _PURPOSE = 0x6D69

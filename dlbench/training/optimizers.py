@@ -73,9 +73,7 @@ def sgd(momentum: Number = 0.9, nesterov: bool = False) -> optax.GradientTransfo
     dynamic=("decay", "eps", "momentum"),
     ranges={"decay": "[0, 1)", "eps": "(0, inf)", "momentum": "[0, 1)"},
 )
-def rmsprop(
-    decay: Number = 0.99, eps: Number = 1e-8, momentum: Number = 0.0
-) -> optax.GradientTransformation:
+def rmsprop(decay: Number = 0.99, eps: Number = 1e-8, momentum: Number = 0.0) -> optax.GradientTransformation:
     """Gradients divided by the root of their mean square, as ``torch.optim.RMSprop``.
 
     Reference: Tieleman and Hinton, "Lecture 6.5: RMSProp", 2012.

@@ -39,7 +39,9 @@ def constant(
     Returns:
         The factor, in [0, 1].
     """
-    return _warmed(step, step, _length(steps_per_epoch, warmup, warmup_steps), lambda done, total: 1.0 + 0 * done, 0)
+    return _warmed(
+        step, step, _length(steps_per_epoch, warmup, warmup_steps), lambda done, total: 1.0 + 0 * done, 0
+    )
 
 
 @SCHEDULES.register(

@@ -154,7 +154,7 @@ class Hyper(NamedTuple):
 
     learning_rate: jax.Array | float
     weight_decay: jax.Array | float = 0.0
-    others: Mapping[str, Coefficient] = {}  # noqa: RUF012 (nothing writes to it)
+    others: Mapping[str, Coefficient] = {}
 
     def arrays(self, part: str) -> dict[str, jax.Array]:
         """The dynamic arguments of a part, by name, as plain arrays."""
