@@ -54,6 +54,8 @@ class Declaration:
         signature: what it can be made with.
         aliases: other names.
         compared: its place in a comparison that names no part; ``None`` where it has none.
+        dynamic: the arguments that may be traced arrays.
+        ranges: the least and the largest value of arguments; ``None`` for no bound.
     """
 
     name: str
@@ -62,6 +64,8 @@ class Declaration:
     signature: Signature
     aliases: tuple[str, ...] = ()
     compared: int | None = None
+    dynamic: tuple[str, ...] = ()
+    ranges: Mapping[str, tuple[float | None, float | None]] | None = None
 
 
 def declarations(source: str, registry: str) -> Iterator[Declaration]:

@@ -67,7 +67,13 @@ class Registry:
         self._trusted: set[str] = set()
 
     def register(
-        self, name: str, *, aliases: tuple[str, ...] = (), compared: int | None = None
+        self,
+        name: str,
+        *,
+        aliases: tuple[str, ...] = (),
+        compared: int | None = None,
+        dynamic: tuple[str, ...] = (),
+        ranges: Mapping[str, tuple[float | None, float | None]] | None = None,
     ) -> Callable[[F], F]:
         """Decorator: make a class or function known under a name.
 
@@ -78,6 +84,8 @@ class Registry:
             name: its name; case, hyphens, underscores and spaces are ignored where it is looked up.
             aliases: other names.
             compared: of a built-in part: its place in a comparison that names no part; ``None`` where it has none.
+            dynamic: of a built-in part: the arguments that may be traced arrays.
+            ranges: of a built-in part: the least and the largest value of arguments; ``None`` for no bound.
 
         Raises:
             InputError: the name is taken by a built-in part.
@@ -310,7 +318,7 @@ class Registry:
 MODELS = Registry("model", "MODELS", "models", ("num_classes",), "dlbench.models")
 OPTIMIZERS = Registry("optimizer", "OPTIMIZERS", "training/optimizers.py")
 CRITERIA = Registry("criterion", "CRITERIA", "training/losses.py", ("logits", "labels"))
-TRANSFORMS = Registry("transform", "TRANSFORMS", "training/augmentation.py", ("images", "key"))
+TRANSFORMS = Registry("transform", "TRANSFORMS", "training/augmentation", ("images", "key"))
 
 register_model = MODELS.register
 resolve_model = MODELS.resolve
