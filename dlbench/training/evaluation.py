@@ -7,6 +7,7 @@ from typing import cast
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from dlbench.models.mode import mode
 from dlbench.spec.registry import CRITERIA
@@ -17,9 +18,18 @@ from dlbench.training.state import Data, Params, Static, TrainState
 EVAL_CHUNK = 100
 
 
-def normalize_images(images: jax.Array) -> jax.Array:
-    """uint8 [..., C] in [0, 255] → float32 in [-1, 1]."""
-    return (images.astype(jnp.float32) / 255.0 - 0.5) / 0.5
+def normalize_images(images: jax.Array, mean: ArrayLike = 0.5, std: ArrayLike = 0.5) -> jax.Array:
+    """Subtract a mean from images and divide them by a standard deviation.
+
+    Args:
+        images: uint8 [..., C], 0 to 255.
+        mean: float32 [C] or a scalar, on the scale [0, 1], such as :func:`dlbench.data.channel_statistics` returns.
+        std: likewise; not 0.
+
+    Returns:
+        float32 [..., C]; in [-1, 1] with the default mean and standard deviation.
+    """
+    return (images.astype(jnp.float32) / 255.0 - mean) / std
 
 
 def validate(static: Static, state: TrainState, data: Data) -> tuple[TrainState, jax.Array, jax.Array]:
