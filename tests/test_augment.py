@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import re
+import runpy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image as Pictures
 from scipy import stats
 
 from dlbench.spec.registry import TRANSFORMS
@@ -34,6 +38,8 @@ from dlbench.training.augmentation.translation import crop, draw_offsets, draw_s
 Image = NDArray[np.uint8]
 Operation = Callable[..., jax.Array]
 GREY, ODD, COLOUR = SHAPES = [(28, 28, 1), (27, 13, 1), (32, 20, 3)]
+ROOT = Path(__file__).parent.parent
+DOCUMENT = ROOT / "docs" / "augmentation.md"
 KEY = jax.random.key(0)
 COUNT = 8
 #: Two values of each argument that changes with the lane.
@@ -455,3 +461,27 @@ def test_noise_has_the_standard_deviation() -> None:
     images = np.full((20, 32, 32, 1), 128, np.uint8)
     spread = applied(noise, images, KEY, std=20.0).std()
     assert spread == pytest.approx(np.sqrt(400 + 1 / 12), rel=0.02)
+
+
+# Documentation
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_documentation_has_defaults_and_ranges(name: str) -> None:
+    section = DOCUMENT.read_text().split(f"\n## {name}\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (\S+) \| ([^|]*) \|", section, flags=re.MULTILINE)
+    declared = TRANSFORMS.built_in[name]
+    bounds = {
+        argument: f"{least} to {largest}" if largest is not None else f"at least {least}"
+        for argument, (least, largest) in (declared.ranges or {}).items()
+    }
+    defaults = {argument: f"{default:g}" for argument, default in defaults_of(name).items()}
+    assert rows == [(argument, defaults[argument], bounds[argument]) for argument in bounds]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_pictures_are_what_the_operations_return(name: str) -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "augmentation_pictures.py"))
+    with Pictures.open(ROOT / "docs" / "augmentation" / f"{name}.png") as stored:
+        np.testing.assert_array_equal(np.asarray(stored), script["picture"](name).squeeze())

@@ -19,7 +19,7 @@ LEVELS = 1 << 16
 
 
 @TRANSFORMS.register("noise", dynamic=("std",), ranges={"std": (0, 255)})
-def noise(images: jax.Array, key: jax.Array, std: ArrayLike = 10.0) -> jax.Array:
+def noise(images: jax.Array, key: jax.Array, std: ArrayLike = 25.0) -> jax.Array:
     """Add Gaussian noise to every value, independently, then round and clip to 0 to 255.
 
     Args:
