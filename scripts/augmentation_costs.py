@@ -1,6 +1,6 @@
 """Measure what augmentation costs: ``python scripts/augmentation_costs.py`` prints the table of docs/augmentation.md.
 
-Times are those of one core, for 64 images, inside a compiled loop as in training; the shortest of several rounds.
+The CPU time of one thread for 64 images, inside a compiled loop as in training; the shortest of several rounds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dlbench.spec.registry import TRANSFORMS  # noqa: E402
 from dlbench.training import loop  # noqa: E402
 from dlbench.training.state import Data, Hyper, Static  # noqa: E402
 
-BATCH, STEPS, ROUNDS = 64, 16, 12
+BATCH, STEPS, ROUNDS = 64, 16, 20
 SHAPES = ((28, 28, 1), (32, 32, 3))
 
 
@@ -63,9 +63,9 @@ def main() -> None:
         times = np.empty((ROUNDS + 1, len(runs)))
         for measured in times:
             for number, run in enumerate(runs):
-                start = time.perf_counter()
+                start = time.process_time()
                 run()
-                measured[number] = (time.perf_counter() - start) / STEPS
+                measured[number] = (time.process_time() - start) / STEPS
         shortest.append(times[1:].min(axis=0))
     print("| operation | " + " | ".join("ms, {}x{}x{} | of a step".format(*shape) for shape in SHAPES) + " |")
     print("|---|" + "--:|--:|" * len(SHAPES))
