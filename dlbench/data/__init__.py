@@ -1,6 +1,7 @@
 """Data sets: sources, cache, checks and splits. Imports neither jax nor TensorFlow Datasets."""
 
 from dlbench.data.arrays import Dataset, from_arrays
+from dlbench.data.channels import channel_statistics
 from dlbench.data.sources import (
     DATA_DIR_VARIABLE,
     DEFAULT,
@@ -25,6 +26,7 @@ __all__ = [
     "Split",
     "available",
     "cache_root",
+    "channel_statistics",
     "from_arrays",
     "images_of",
     "info",

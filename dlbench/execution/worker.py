@@ -399,7 +399,11 @@ class Worker:
         if trial.spec.normalize == "half":
             return None
         if trial.data_digest not in self._statistics:
-            self._statistics[trial.data_digest] = data.channel_statistics(np.asarray(dataset.train_images))
+            mean, deviation = data.channel_statistics(np.asarray(dataset.train_images))
+            self._statistics[trial.data_digest] = (
+                tuple(map(float, mean)),
+                tuple(map(float, deviation)),
+            )
         return self._statistics[trial.data_digest]
 
     def _split(self, trial: Trial, dataset: DeviceData) -> data.Split:

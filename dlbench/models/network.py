@@ -170,7 +170,9 @@ class FunctionNetwork:
     def init(self, keys: Mapping[str, jax.Array], images: jax.Array, numbers: Numbers) -> Variables:
         """See :class:`Network`."""
         leaves = jax.tree_util.tree_leaves_with_path(self.initialise(keys["params"], images))
-        return Variables({jax.tree_util.keystr(p, simple=True, separator="/"): leaf for p, leaf in leaves}, {})
+        return Variables(
+            {jax.tree_util.keystr(p, simple=True, separator="/"): leaf for p, leaf in leaves}, {}
+        )
 
     def apply(
         self,

@@ -9,7 +9,12 @@ _INTERVAL = re.compile(r"([\[(])\s*(\S+)\s*,\s*(\S+)\s*([\])])")
 
 
 @functools.cache
-def _bounds(interval: str) -> tuple[str, float, float, str]:
+def bounds(interval: str) -> tuple[str, float, float, str]:
+    """The opening bracket, the two bounds and the closing bracket of an interval.
+
+    Raises:
+        ValueError: it is written in another form.
+    """
     found = _INTERVAL.fullmatch(interval)
     if found is None:
         raise ValueError(f"{interval!r} is not an interval such as '[0, 1)'")
@@ -30,7 +35,7 @@ def contains(values: str, value: float | str) -> bool:
     """
     if isinstance(value, str):
         return value in values.split("|")
-    opening, low, high, closing = _bounds(values)
+    opening, low, high, closing = bounds(values)
     above = value >= low if opening == "[" else value > low
     below = value <= high if closing == "]" else value < high
     return above and below
@@ -40,7 +45,7 @@ def in_words(values: str) -> str:
     """The possible values as an error message states them: "at least 0 and less than 1", "'step' or 'epoch'"."""
     if _INTERVAL.fullmatch(values) is None:
         return " or ".join(map(repr, values.split("|")))
-    opening, low, high, closing = _bounds(values)
+    opening, low, high, closing = bounds(values)
     words = []
     if low != float("-inf"):
         words.append(f"{'at least' if opening == '[' else 'greater than'} {low:g}")

@@ -398,14 +398,12 @@ class Registry:
 
 
 MODELS = Registry("model", "MODELS", "models", ("num_classes", "rngs"))
-OPTIMIZERS = Registry(
-    "optimizer", "OPTIMIZERS", "training/optimizers.py", ("learning_rate", "weight_decay")
-)
+OPTIMIZERS = Registry("optimizer", "OPTIMIZERS", "training/optimizers.py", ("learning_rate", "weight_decay"))
 SCHEDULES = Registry(
     "schedule", "SCHEDULES", "training/schedules.py", ("step", "steps_per_epoch", "num_epochs")
 )
 CRITERIA = Registry("criterion", "CRITERIA", "training/losses.py", ("logits", "labels"))
-TRANSFORMS = Registry("transform", "TRANSFORMS", "training/augmentation.py", ("images", "key"), composes=True)
+TRANSFORMS = Registry("transform", "TRANSFORMS", "training/augmentation", ("images", "key"), composes=True)
 
 register_model = MODELS.register
 resolve_model = MODELS.resolve

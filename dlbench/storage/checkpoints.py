@@ -75,7 +75,9 @@ class LoadedModel:
                 remedy="x[np.newaxis] makes one image a batch",
             )
         predict = jax.jit(evaluation.predict, static_argnums=0)
-        logits = predict(static_part(self.model, self.trial, self.pixels), self.params, self.batch_stats, images)
+        logits = predict(
+            static_part(self.model, self.trial, self.pixels), self.params, self.batch_stats, images
+        )
         return np.asarray(logits)
 
     def test_accuracy(self, data_dir: str | None = None) -> float:

@@ -6,6 +6,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from dlbench.models.network import Variables, network_of
 from dlbench.training.losses import losses_of, single_precision
@@ -15,17 +16,24 @@ from dlbench.training.state import Data, Hyper, Params, Static, TrainState
 EVAL_CHUNK = 100
 
 
-def normalize_images(images: jax.Array) -> jax.Array:
-    """uint8 [..., C] in [0, 255] → float32 in [-1, 1]."""
-    return (images.astype(jnp.float32) / 255.0 - 0.5) / 0.5
+def normalize_images(images: jax.Array, mean: ArrayLike = 0.5, std: ArrayLike = 0.5) -> jax.Array:
+    """Subtract a mean from images and divide them by a standard deviation.
+
+    Args:
+        images: uint8 [..., C], 0 to 255.
+        mean: float32 [C] or a scalar, on the scale [0, 1], such as :func:`dlbench.data.channel_statistics` returns.
+        std: likewise; not 0.
+
+    Returns:
+        float32 [..., C]; in [-1, 1] with the default mean and standard deviation.
+    """
+    return (images.astype(jnp.float32) / 255.0 - mean) / std
 
 
 def network_input(static: Static, images: jax.Array) -> jax.Array:
     """What the network is given of uint8 images [N, H, W, C]: float32, of the range that the static part names."""
-    if static.pixels is None:
-        return normalize_images(images)
-    mean, deviation = (jnp.asarray(values, jnp.float32) for values in static.pixels)
-    return (images.astype(jnp.float32) / 255.0 - mean) / deviation
+    pixels = (jnp.asarray(values, jnp.float32) for values in static.pixels or ())
+    return normalize_images(images, *pixels)
 
 
 def validate(

@@ -1,23 +1,16 @@
-"""Augmentation on the device: rotations and shifts of uint8 images, before they are normalised."""
+"""Rotation about the centre, alone or followed by a shift."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from dlbench.spec.registry import TRANSFORMS, label
+from dlbench.spec.registry import TRANSFORMS
+from dlbench.training.augmentation.gather import gather
 
 MAX_ROTATION_DEG = 30.0
 MAX_SHIFT = 0.1
-
-
-@TRANSFORMS.register("standard")
-def standard(images: jax.Array, key: jax.Array) -> jax.Array:
-    """Images as they are."""
-    return images
 
 
 @TRANSFORMS.register("augmented")
@@ -34,37 +27,46 @@ def augment(images: jax.Array, key: jax.Array) -> jax.Array:
     Returns:
         uint8 [N, H, W, C].
     """
-    count, height, width, _ = images.shape
+    return affine(images, *draw_motions(key, images.shape))
+
+
+def draw_motions(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """What :func:`augment` draws for images of a shape [N, H, W, C].
+
+    Returns:
+        angles float32 [N] in radians; shifts float32 [N, 2], whole pixels down and right.
+    """
+    count, height, width, _ = shape
     angle_key, shift_key = jax.random.split(key)
     angles = jnp.deg2rad(
         jax.random.uniform(angle_key, (count,), minval=-MAX_ROTATION_DEG, maxval=MAX_ROTATION_DEG)
     )
     shifts = jax.random.uniform(shift_key, (count, 2), minval=-1.0, maxval=1.0)
-    shifts = jnp.round(shifts * MAX_SHIFT * jnp.array([height, width]))
-    return affine(images, angles, shifts)
+    return angles, jnp.round(shifts * MAX_SHIFT * jnp.array([height, width]))
 
 
-def transform_images(
-    transform: str, arguments: Mapping[str, Any], images: jax.Array, key: jax.Array
-) -> jax.Array:
-    """Apply a transform, or several one after the other.
+@TRANSFORMS.register("rotate", dynamic=("degrees",), ranges={"degrees": "[0, 180]"})
+def rotate(images: jax.Array, key: jax.Array, degrees: ArrayLike = 15.0) -> jax.Array:
+    """Rotate each image about its centre by an angle drawn uniformly from ±degrees.
+
+    Equivalent to ``torchvision.transforms.RandomAffine(degrees)``: nearest neighbour, zeros outside the image.
 
     Args:
-        transform: a name or reference, or several joined by "+".
-        arguments: their arguments, each under the name of its part: ``crop.padding``.
         images: uint8 [N, H, W, C].
-        key: one key for all images. A sum gives each of its parts a key of its own.
+        key: one key for all images.
+        degrees: the largest angle.
 
     Returns:
         uint8 [N, H, W, C].
     """
-    pieces = TRANSFORMS.pieces(transform)
-    for place, piece in enumerate(pieces):
-        start = f"{label(piece)}."
-        own = {name.removeprefix(start): value for name, value in arguments.items() if name.startswith(start)}
-        own_key = key if len(pieces) == 1 else jax.random.fold_in(key, place)
-        images = TRANSFORMS.load(piece)(images, own_key, **own)
-    return images
+    angles = draw_angles(key, len(images), degrees)
+    return affine(images, angles, jnp.zeros((len(images), 2), jnp.float32))
+
+
+def draw_angles(key: jax.Array, count: int, degrees: ArrayLike) -> jax.Array:
+    """What :func:`rotate` draws: angles, float32 [count], in radians."""
+    largest = jnp.deg2rad(jnp.asarray(degrees, jnp.float32))
+    return largest * jax.random.uniform(key, (count,), minval=-1.0, maxval=1.0)
 
 
 def affine(images: jax.Array, angles: jax.Array, shifts: jax.Array) -> jax.Array:
@@ -78,7 +80,7 @@ def affine(images: jax.Array, angles: jax.Array, shifts: jax.Array) -> jax.Array
     Returns:
         uint8 [N, H, W, C]: each pixel is the nearest one of the source, or zero if that lies outside the image.
     """
-    count, height, width, channels = images.shape
+    _, height, width, _ = images.shape
     rows = jnp.arange(height, dtype=jnp.float32) - (height - 1) / 2
     columns = jnp.arange(width, dtype=jnp.float32) - (width - 1) / 2
     y = rows[None, :, None] - shifts[:, 0, None, None]
@@ -86,8 +88,4 @@ def affine(images: jax.Array, angles: jax.Array, shifts: jax.Array) -> jax.Array
     cosine, sine = jnp.cos(angles)[:, None, None], jnp.sin(angles)[:, None, None]
     source_y = jnp.round(x * sine + y * cosine + (height - 1) / 2).astype(jnp.int32)
     source_x = jnp.round(x * cosine - y * sine + (width - 1) / 2).astype(jnp.int32)
-    inside = (source_y >= 0) & (source_y < height) & (source_x >= 0) & (source_x < width)
-    place = jnp.where(inside, source_y * width + source_x, 0).reshape(count, height * width)
-    pixels = images.reshape(count, height * width, channels)
-    moved = jnp.take_along_axis(pixels, place[..., None], axis=1).reshape(images.shape)
-    return jnp.where(inside[..., None], moved, 0).astype(images.dtype)
+    return gather(images, source_y, source_x)
