@@ -40,7 +40,7 @@ class Network:
         split = data.make_split(dataset.train_labels, train_size, val_size, 0)
         on_device = DeviceData.of(dataset)
         arrays = Data.from_split(on_device, split)
-        spec = TrialSpec(model=model, batch_size=batch_size, optimizer=optimizer)  # type: ignore[arg-type]
+        spec = TrialSpec(model=model, batch_size=batch_size, optimizer=optimizer)
         trial = Trial(spec=spec, data_digest=dataset.digest)
         static = static_part(self._make(model), trial)
         self._arrays, self._inputs = arrays, inputs_of(trial)
@@ -63,7 +63,9 @@ class Network:
         """Evaluate the validation images some times; returns start and end, in seconds of the same clock."""
         start = time.monotonic()
         for _ in range(times):
-            self._state, _, _ = jax.block_until_ready(self._program.validate(self._state, self._arrays))
+            self._state, _, _ = jax.block_until_ready(
+                self._program.validate(self._state, self._arrays, self._inputs[1])
+            )
         return start, time.monotonic()
 
     def latency(self, calls: int) -> list[float]:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from dlbench import data
 from dlbench.models.counts import Counts, Request, at_hand
+from dlbench.spec.parts import Arguments
 from dlbench.spec.programs import programs
-from dlbench.spec.registry import Arguments
 from dlbench.spec.trial import Trial, TrialSpec
 
 #: Seconds that one core takes to train on an image: a fixed part, and one in proportion to its FLOPs. Fitted to one

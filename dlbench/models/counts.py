@@ -21,7 +21,7 @@ from dlbench import files
 from dlbench.errors import DlbenchError
 from dlbench.records import digest
 from dlbench.spec import registry
-from dlbench.spec.registry import Arguments
+from dlbench.spec.parts import Arguments
 
 TABLE = Path(__file__).parent / "counted.json"
 #: Seconds that a process may take to count what is missing.

@@ -82,13 +82,14 @@ class LinenNetwork:
     ) -> tuple[jax.Array, Any]:
         """See :class:`Network`."""
         held = {"params": variables.params, "batch_stats": variables.batch_stats}
-        training = dropout_key is not None
-        switches = mode(self.module, training)
-        if not training:
-            return self.module.apply(held, images, **switches), variables.batch_stats
-        logits, updated = self.module.apply(
+        switches = mode(self.module, dropout_key is not None)
+        if dropout_key is None:
+            answers: Any = self.module.apply(held, images, **switches)
+            return answers, variables.batch_stats
+        trained: Any = self.module.apply(
             held, images, **switches, rngs={"dropout": dropout_key}, mutable=["batch_stats"]
         )
+        logits, updated = trained
         return logits, updated.get("batch_stats", variables.batch_stats)
 
 

@@ -13,8 +13,8 @@ import jax
 #: Keeps the key apart from those of the transforms.
 _PURPOSE = 0x6D69
 
-#: Labels int32 [B] with their weights, scalars that add up to 1; one without a weight if nothing is mixed.
-Targets = tuple[tuple[jax.Array, jax.Array | None], ...]
+#: Labels int32 [B] with their weights, scalars that add up to 1.
+Targets = tuple[tuple[jax.Array, jax.Array | float], ...]
 
 
 def mixed(
@@ -32,7 +32,7 @@ def mixed(
         The images, and the labels with their weights.
     """
     if alpha is None:
-        return images, ((labels, None),)
+        return images, ((labels, 1.0),)
     weight_key, order_key = jax.random.split(jax.random.fold_in(key, _PURPOSE))
     weight = jax.random.beta(weight_key, alpha, alpha)
     order = jax.random.permutation(order_key, len(labels))
@@ -42,7 +42,9 @@ def mixed(
 def weighted(function: Callable[[jax.Array], jax.Array], targets: Targets) -> jax.Array:
     """A function of the labels [B], as the weighted mean over the targets."""
     (labels, weight), *others = targets
-    total = function(labels) if weight is None else weight * function(labels)
+    if not others:
+        return function(labels)
+    total = weight * function(labels)
     for labels, weight in others:
         total = total + weight * function(labels)
     return total

@@ -140,7 +140,8 @@ def muon(
     def scaled(updates: Any, params: Any) -> Any:
         def of(leaf: jax.Array) -> jax.Array:
             outputs = leaf.shape[-1]
-            return leaf * max(1.0, outputs / (leaf.size // outputs)) ** 0.5
+            factor: float = max(1.0, outputs / (leaf.size // outputs)) ** 0.5
+            return leaf * factor
 
         return jax.tree.map(of, updates)
 
@@ -212,7 +213,7 @@ def make_optimizer(
 
 
 def clip_by_global_norm(limit: float | jax.Array) -> optax.GradientTransformation:
-    """Scale gradients down to a global norm, as ``torch.nn.utils.clip_grad_norm_``: by limit / (norm + 1e-6), at most 1.
+    """Multiply gradients by limit / (global norm + 1e-6), at most 1, as ``torch.nn.utils.clip_grad_norm_``.
 
     Reference: Pascanu et al., "On the difficulty of training recurrent neural networks", 2013.
     """

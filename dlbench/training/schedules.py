@@ -5,7 +5,7 @@ program and with NumPy's, for tables and curves. Steps are counted from 0 over t
 begin with a linear warm-up, whose length is given in epochs (``warmup``), in steps (``warmup_steps``), or as the sum of
 both; what follows takes the remaining steps.
 
-With ``per="epoch"`` the factor changes between epochs only, as schedulers of PyTorch do that are stepped once per epoch.
+With ``per="epoch"`` the factor changes between epochs only, as in PyTorch where a scheduler is stepped once per epoch.
 """
 
 from __future__ import annotations
