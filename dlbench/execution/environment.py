@@ -49,6 +49,11 @@ PINNED: Mapping[str, bool | int | float | str | None] = {
     "JAX_DEBUG_INFS": False,
     "JAX_DEFAULT_DEVICE": None,
 }
+#: What is pinned to another value on a kind of device. By default, a GPU multiplies float32 numbers as TF32, with 10 bits
+#: of mantissa: in matrix products at jax's precisions "default" and "high", and in convolutions likewise.
+PINNED_ON: Mapping[str, Mapping[str, bool | int | float | str | None]] = {
+    "gpu": {"JAX_DEFAULT_MATMUL_PRECISION": "highest"},
+}
 #: Others, whose default belongs to the release of jax: they are taken away, and that release is recorded.
 DEFAULTED = (
     "JAX_OPTIMIZATION_LEVEL",
@@ -104,12 +109,17 @@ class SettingError(InputError):
     """jax is configured in a way that changes numbers."""
 
 
+def pinned(device: str) -> dict[str, bool | int | float | str | None]:
+    """What each variable of :data:`PINNED` is set to on a kind of device."""
+    return {**PINNED, **PINNED_ON.get(device, {})}
+
+
 def configure(environ: MutableMapping[str, str], device: str) -> None:
     """Set what jax reads when it starts: platform, numerics, one thread on a CPU, a shared compilation cache."""
     environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     for name in (*PINNED, *DEFAULTED):
         environ.pop(name, None)
-    environ.update({name: str(value) for name, value in PINNED.items() if value is not None})
+    environ.update({name: str(value) for name, value in pinned(device).items() if value is not None})
     environ["JAX_PLATFORMS"] = _PLATFORMS[device]
     if device == "cpu":
         for name in ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -117,6 +127,25 @@ def configure(environ: MutableMapping[str, str], device: str) -> None:
     environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(files.cache_root() / COMPILED))
     environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     environ.setdefault("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "none")
+
+
+@contextlib.contextmanager
+def computing_in_float32() -> Iterator[None]:
+    """Pin what a kind of device needs besides :data:`PINNED`, in a process whose jax may have been imported before.
+
+    Settings that are not at jax's own default are left for :func:`check_settings` to refuse.
+    """
+    import jax
+
+    ours = {name.lower(): value for name, value in PINNED_ON.get(jax.default_backend(), {}).items()}
+    ours = {name: value for name, value in ours.items() if getattr(jax.config, name) is None}
+    for name, value in ours.items():
+        jax.config.update(name, value)
+    try:
+        yield
+    finally:
+        for name in ours:
+            jax.config.update(name, None)
 
 
 @contextlib.contextmanager
@@ -173,7 +202,7 @@ def _others() -> Iterator[tuple[str, object, object]]:
     """The settings of jax that are not what is pinned: name, what is pinned, what it is."""
     import jax
 
-    for variable, wanted in PINNED.items():
+    for variable, wanted in pinned(jax.default_backend()).items():
         found = getattr(jax.config, variable.lower(), wanted)
         if found != wanted:
             yield variable.lower(), wanted, found
