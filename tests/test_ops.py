@@ -194,9 +194,7 @@ def test_lanes_under_vmap_match_each_alone(lowering):
 
     def value(x, kernel, bias):
         pooled = ops.conv_pool(x, kernel, bias, padding="SAME", lowering=lowering)
-        normal, mean, variance = ops.conv_norm_pool(
-            x, kernel, bias, bias, padding="SAME", lowering=lowering
-        )
+        normal, mean, variance = ops.conv_norm_pool(x, kernel, bias, bias, padding="SAME", lowering=lowering)
         full = ops.conv2d(x, kernel, padding="SAME", lowering=lowering)
         return (
             jnp.sin(pooled).sum() + jnp.sin(normal).sum() + jnp.sin(full).sum() + mean.sum() + variance.sum()

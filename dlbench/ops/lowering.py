@@ -39,5 +39,7 @@ def resolve_lowering(lowering: Lowering | None) -> Lowering:
     if lowering is None:
         return "compiled" if jax.default_backend() == "cpu" else "lax"
     if lowering not in get_args(Lowering):
-        raise ValueError(f"lowering must be one of {', '.join(map(repr, get_args(Lowering)))}, not {lowering!r}")
+        raise ValueError(
+            f"lowering must be one of {', '.join(map(repr, get_args(Lowering)))}, not {lowering!r}"
+        )
     return lowering
