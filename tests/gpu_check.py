@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 #: The parts in their order, and the seconds that each may take.
-PARTS = {"environment": 40, "study": 110, "oracle": 55, "determinism": 85, "lanes": 140, "resnet": 80}
+PARTS = {"environment": 40, "study": 130, "oracle": 50, "lanes": 140, "determinism": 85, "resnet": 100}
 NETWORKS = ("Baseline", "SimpleCNN", "Stabilized", "High-Vision", "Modernist")
 LOWERINGS = ("lax", "product")
 
@@ -287,9 +287,9 @@ def determinism(part: Part) -> None:
         first, second = (part.found.get(f"{flags} {number}", {}).get("digests", {}) for number in (1, 2))
         both = sorted(first.keys() & second.keys())
         part.found[f"{flags}: equal in two processes"] = {
-            key: first[key].get("params") is not None
-            and first[key].get("params") == second[key].get("params")
+            key: first[key]["params"] == second[key]["params"]
             for key in both
+            if "params" in first[key] and "params" in second[key]
         }
     part.save()
 
@@ -341,7 +341,9 @@ def digests(part: Part) -> None:
             found["equal_beside_others"] = equal(
                 *(jax.tree.map(lambda leaf: leaf[0], each) for each in (first, changed))
             )
-            found["lanes_differ"] = not equal(*(jax.tree.map(lambda leaf: leaf[i], first) for i in (0, 1)))
+            found["lanes_differ"] = not equal(
+                jax.tree.map(lambda leaf: leaf[0], first), jax.tree.map(lambda leaf: leaf[1], first)
+            )
         return found
 
     with concurrent.futures.ThreadPoolExecutor(max(2, (os.cpu_count() or 2) // 3)) as pool:
@@ -404,15 +406,18 @@ def study(part: Part) -> None:
         on = ["--device", part.device]
         part.attempt("20 trials, cold", command, part, folder, "a", [*grid, *on])
         part.attempt("20 trials, warm", command, part, folder, "b", [*grid, *on])
-        part.attempt("20 trials, CPU, cold", command, part, folder, "c", [*grid, "--device", "cpu"])
-        part.attempt("20 trials, CPU, warm", command, part, folder, "d", [*grid, "--device", "cpu"])
-        part.attempt("PyTorch", lambda: child(part, "torch_trials", min(30.0, part.left)))
-        part.attempt(f"{lanes} trials, cold", command, part, folder, "e", [*many, *on])
-        if part.left > 10:
-            part.attempt(f"{lanes} trials, warm", command, part, folder, "f", [*many, *on])
-        if part.left > 10:
+        if not part.small:
             words = ["replay", f"{folder}/a", "--sample", "1", "--json"]
             part.attempt("replay", run_dlbench, part, folder, words)
+        part.attempt(f"{lanes} trials, cold", command, part, folder, "c", [*many, *on])
+        part.attempt("PyTorch", lambda: child(part, "torch_trials", min(25.0, part.left)))
+        for name, words, least in (
+            (f"{lanes} trials, warm", [*many, *on], 12),
+            ("20 trials, CPU, cold", [*grid, "--device", "cpu"], 18),
+            ("20 trials, CPU, warm", [*grid, "--device", "cpu"], 8),
+        ):
+            if part.left > least:
+                part.attempt(name, command, part, folder, name.replace(" ", "-"), words)
     first, second = (part.found[f"20 trials, {cache}"].get("params_sha256") for cache in ("cold", "warm"))
     part.found["cold and warm have equal bits"] = bool(first) and first == second
     part.save()
@@ -514,7 +519,7 @@ def torch_trials(part: Part) -> None:
 
 def resnet(part: Part) -> None:
     """ResNet-18 on images of CIFAR's shape: jax, then PyTorch."""
-    part.attempt("jax", lambda: child(part, "resnet_jax", part.left * 0.5))
+    part.attempt("jax", lambda: child(part, "resnet_jax", part.left * 0.55))
     part.attempt("torch", lambda: child(part, "resnet_torch", part.left - 6))
 
 
@@ -597,7 +602,17 @@ def resnet_jax(part: Part) -> None:
         return epoch
 
     key = jax.random.key(0)
-    variables = jax.jit(ResNet18(jnp.float32).init)(key, jnp.zeros((1, 32, 32, 3)))
+    shapes = jax.eval_shape(ResNet18(jnp.float32).init, key, jnp.zeros((1, 32, 32, 3)))
+
+    def initial(path: Any, leaf: Any) -> Any:
+        name = path[-1].key
+        if name == "kernel":
+            return generator.normal(0, (2 / math.prod(leaf.shape[:-1])) ** 0.5, leaf.shape).astype(np.float32)
+        return np.full(leaf.shape, name in ("scale", "var"), np.float32)
+
+    variables = jax.device_put(
+        jax.tree_util.tree_map_with_path(initial, shapes)
+    )  # cheaper than to compile init
     carry = (variables["params"], variables["batch_stats"], tx.init(variables["params"]))
 
     def compile_one(dtype: Any, matmul: str | None) -> tuple[Any, float]:
@@ -867,7 +882,8 @@ def _oracle_lines(found: dict[str, Any]) -> Any:
 def _determinism_lines(found: dict[str, Any]) -> Any:
     for flags in FLAGS:
         pairs = found.get(f"{flags}: equal in two processes", {})
-        yield f"{flags}: equal in two processes {sum(pairs.values())} of {len(pairs)}; not {[k for k, v in pairs.items() if not v]}"
+        others = [key for key, same in pairs.items() if not same]
+        yield f"{flags}: equal in two processes {sum(pairs.values())} of {len(pairs)}; not {others}"
         first = found.get(f"{flags} 1", {}).get("digests", {})
         for what in ("equal_in_process", "equal_at_another_place", "equal_beside_others"):
             known = [each[what] for each in first.values() if what in each]
@@ -879,7 +895,8 @@ def _lanes_lines(found: dict[str, Any]) -> Any:
         what = f"{case['model']}, batch {case['batch_size']}, {case['lanes']} lanes, {case['form']}"
         if "samples" in case:
             size = (case["bytes"] or 0) / case["lanes"] / 1e6
-            yield f"{what}: {statistics.median(case['samples']):,.0f} images/s, {size:.1f} MB per lane, {case['compile_s']:.0f} s"
+            rate, seconds = statistics.median(case["samples"]), case["compile_s"]
+            yield f"{what}: {rate:,.0f} images/s, {size:.1f} MB per lane, compiled in {seconds:.0f} s"
         else:
             yield f"{what}: {case['failed']}"
     for case in found["torch"]:

@@ -165,7 +165,7 @@ def _subject(side: str, device: str) -> Iterator[Subject]:
 
 
 def _torch_tasks(chosen: Sequence[Case]) -> list[dict[str, Any]]:
-    """What PyTorch is measured with: one network for each network and batch size, ensembles for each number of lanes."""
+    """What PyTorch is measured with: each network and batch size alone, and as ensembles of each number of lanes."""
     alone = dict.fromkeys((case.model, case.batch_size, case.optimizer, 1) for case in chosen)
     several = dict.fromkeys(
         (case.model, case.batch_size, case.optimizer, case.lanes) for case in chosen if case.lanes > 1

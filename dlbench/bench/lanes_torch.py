@@ -1,8 +1,8 @@
 """A process that measures PyTorch on one device: one network at a time, and ensembles of networks.
 
-TF32 is off, as in dlbench. Images are on the device, nothing is read back during an epoch, and the fastest memory format
-and optimizer are chosen for each network and batch size. On a GPU, each way is measured launched step by step, and with
-the step captured as a CUDA graph.
+TF32 is off, as in dlbench. Images are on the device, nothing is read back during an epoch, and the fastest memory
+format and optimizer are chosen for each network and batch size. On a GPU, each way is measured launched step by step,
+and with the step captured as a CUDA graph.
 
 Reference: https://docs.pytorch.org/tutorials/intermediate/ensembling.html
 """

@@ -86,7 +86,8 @@ class BenchOptions:
         typer.Option(
             "--against",
             metavar="NAME...",
-            help="steps: torch, flax; lanes: torch; grid, archs, trial: torch (tensors in memory), original (image by image).",
+            help="steps: torch, flax; lanes: torch; grid, archs, trial: torch (tensors in memory), original (image by "
+            "image).",
         ),
     ] = None
     repeats: Annotated[

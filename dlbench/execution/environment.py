@@ -49,8 +49,8 @@ PINNED: Mapping[str, bool | int | float | str | None] = {
     "JAX_DEBUG_INFS": False,
     "JAX_DEFAULT_DEVICE": None,
 }
-#: What is pinned to another value on a kind of device. By default, a GPU multiplies float32 numbers as TF32, with 10 bits
-#: of mantissa: in matrix products at jax's precisions "default" and "high", and in convolutions likewise.
+#: What is pinned to another value on a kind of device. A GPU multiplies float32 numbers as TF32, with 10 bits of
+#: mantissa, in matrix products and in convolutions, at every precision but jax's "highest".
 PINNED_ON: Mapping[str, Mapping[str, bool | int | float | str | None]] = {
     "gpu": {"JAX_DEFAULT_MATMUL_PRECISION": "highest"},
 }
