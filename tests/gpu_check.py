@@ -469,7 +469,7 @@ def torch_trials(part: Part) -> None:
     import torch
     from torch import nn
 
-    from dlbench.bench.lanes_torch import Networks
+    from dlbench.bench.torch_lanes import Networks
     from dlbench.bench.torch_reference import VARIANTS
 
     size, batch, epochs = (64, 8, 2) if part.small else (800, 8, 5)

@@ -25,7 +25,7 @@ from dlbench.bench.steps import Notify
 from dlbench.execution import devices
 
 FORMS = ("vmap", "product", "loop")
-MODULES = {"dlbench": "dlbench.bench.lanes_subject", "torch": "dlbench.bench.lanes_torch"}
+MODULES = {"dlbench": "dlbench.bench.lanes_subject", "torch": "dlbench.bench.torch_lanes"}
 BATCH_SIZES = (8, 64)
 #: The numbers of lanes that are measured by default.
 LANES = {"cpu": (1, 2, 8)}

@@ -14,7 +14,7 @@ import numpy as np
 
 from dlbench import data, models, ops
 from dlbench.bench.serving import serve
-from dlbench.execution import devices
+from dlbench.execution import devices, environment
 from dlbench.execution.programs import LANES_OF_DATA, DeviceData
 from dlbench.spec.trial import Trial, TrialSpec
 from dlbench.training import loop
@@ -46,7 +46,7 @@ class Lanes:
         return {
             "device_kind": device.device_kind,
             "images_per_epoch": train_size,
-            "matmul_precision": jax.config.jax_default_matmul_precision,
+            "matmul_precision": environment.describe()["settings"]["jax_default_matmul_precision"],
             "jax": jax.__version__,
         }
 
@@ -129,14 +129,14 @@ class Lanes:
         indices = drawn[:, : self._train_size], drawn[:, self._train_size :][:, :_VAL_SIZE]
         keys = jax.jit(jax.vmap(lambda seed: loop.purpose_keys(jax.random.key(seed))))(np.arange(lanes))
         rates = np.geomspace(1e-4, 1e-2, lanes, dtype=np.float32)
-        hyper = Hyper(rates, np.zeros(lanes, np.float32))
+        hyper = Hyper(jax.device_put(rates), jax.device_put(np.zeros(lanes, np.float32)))
         one = jax.tree.map(lambda leaf: leaf[0], (keys, hyper))
         start = jax.device_get(_initial(static, Data(images[:1], labels[:1], images[:1], labels[:1]), *one))
         if lanes == 1:
             return start, Data(images, labels, images, labels, *(each[0] for each in indices)), *one
         state = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (lanes, *leaf.shape)), start)
-        on_device = jax.device_put((state, hyper, indices))
-        return on_device[0], Data(images, labels, images, labels, *on_device[2]), keys, on_device[1]
+        state, indices = jax.device_put((state, indices))
+        return state, Data(images, labels, images, labels, *indices), keys, hyper
 
 
 _initial = jax.jit(loop.init, static_argnums=0)

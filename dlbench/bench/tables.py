@@ -149,7 +149,7 @@ def _short(setting: str, cores: int) -> str:
 
 def lanes_report(record: dict[str, Any]) -> Report:
     """Images per second by number of lanes and form, and the comparison with PyTorch."""
-    tables = [_lanes(record)]
+    tables: Report = [_lanes(record)]
     if record["torch"]:
         tables += [_torch_lanes(record), _lanes_compared(record)]
     return tables
@@ -159,7 +159,8 @@ _OF_LANES = (Column("model", "model", left=True), Column("batch_size", "batch"),
 
 
 def _lanes(record: dict[str, Any]) -> Table:
-    images, rows = record["images_per_epoch"], []
+    images = record["images_per_epoch"]
+    rows: list[tuple[Any, ...]] = []
     for case in record["cases"]:
         start = (case["model"], case["batch_size"], case["lanes"], case["form"])
         if "samples" not in case:
