@@ -328,16 +328,17 @@ def digests(part: Part) -> None:
         return state, data._replace(train_indices=indices[0], val_indices=indices[1]), keys, hyper
 
     def check(program: Compiled, lanes: int) -> dict[str, Any]:
-        first = run(program, program.arguments)
+        arguments = program.arguments()
+        first = run(program, arguments)
         found: dict[str, Any] = {"params": digest(first), "compile_s": program.seconds}
-        found["equal_in_process"] = equal(first, run(program, program.arguments))
+        found["equal_in_process"] = equal(first, run(program, arguments))
         if lanes > 1:
             order = np.roll(np.arange(lanes), 3)
             back = np.argsort(order)
-            rolled = run(program, moved(program.arguments, lambda leaf: leaf[order]))
+            rolled = run(program, moved(arguments, lambda leaf: leaf[order]))
             found["equal_at_another_place"] = equal(first, jax.tree.map(lambda leaf: leaf[back], rolled))
             others = np.concatenate([[0], np.roll(np.arange(1, lanes), 1)])  # lane 0 stays, the others change
-            changed = run(program, moved(program.arguments, lambda leaf: leaf[others]))
+            changed = run(program, moved(arguments, lambda leaf: leaf[others]))
             found["equal_beside_others"] = equal(
                 *(jax.tree.map(lambda leaf: leaf[0], each) for each in (first, changed))
             )

@@ -7,9 +7,11 @@ import contextlib
 import functools
 import math
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dlbench import data, models, ops
@@ -18,7 +20,7 @@ from dlbench.execution import devices, environment
 from dlbench.execution.programs import LANES_OF_DATA, DeviceData
 from dlbench.spec.trial import Trial, TrialSpec
 from dlbench.training import loop
-from dlbench.training.state import Data, Hyper, Static, TrainState, static_part
+from dlbench.training.state import Data, Hyper, Keys, Static, TrainState, static_part
 
 #: Beyond this many seconds for an epoch of all lanes, one sample is enough.
 _LONG_S = 2.0
@@ -26,10 +28,10 @@ _VAL_SIZE = 100
 
 
 class Compiled(NamedTuple):
-    """A compiled epoch, what it is called with, and the seconds that tracing and compiling took."""
+    """A compiled epoch, what puts its arguments on the device, and the seconds that tracing and compiling took."""
 
     call: Any
-    arguments: tuple[Any, ...]
+    arguments: Callable[[], tuple[Any, ...]]
     seconds: float
 
 
@@ -82,7 +84,7 @@ class Lanes:
         return found | {"compiled_meanwhile": compiling}
 
     def _measure(self, compiled: Compiled, lanes: int, repeats: int, sample_s: float) -> dict[str, Any]:
-        state, *inputs = compiled.arguments
+        state, *inputs = compiled.arguments()
 
         def epochs(state: TrainState, count: int) -> tuple[TrainState, float]:
             start = time.perf_counter()
@@ -117,26 +119,45 @@ class Lanes:
         start = time.perf_counter()
         mapped = epoch_of_lanes(static, lanes, form)
         with ops.lowered("product") if form == "product" else contextlib.nullcontext():
-            lowered = jax.jit(mapped).lower(*arguments)
+            lowered = jax.jit(mapped).lower(*jax.eval_shape(arguments))
         call = lowered.compile()
         return Compiled(call, arguments, time.perf_counter() - start)
 
-    def arguments(self, static: Static, lanes: int) -> tuple[Any, ...]:
-        """State, data, keys and hyper-parameters, of one trial, or of one per lane; all start from one network."""
+    def arguments(self, static: Static, lanes: int) -> Callable[[], tuple[Any, ...]]:
+        """What makes state, data, keys and hyper-parameters, of one trial or of one per lane, all of one network.
+
+        They are made when they are needed: those of all cases together can exceed the device's memory.
+        """
         generator = np.random.default_rng(lanes)
         images, labels = self._dataset.train_images, self._dataset.train_labels
         drawn = np.stack([generator.permutation(len(labels)) for _ in range(lanes)]).astype(np.int32)
-        indices = drawn[:, : self._train_size], drawn[:, self._train_size :][:, :_VAL_SIZE]
-        keys = jax.jit(jax.vmap(lambda seed: loop.purpose_keys(jax.random.key(seed))))(np.arange(lanes))
-        rates = np.geomspace(1e-4, 1e-2, lanes, dtype=np.float32)
-        hyper = Hyper(jax.device_put(rates), jax.device_put(np.zeros(lanes, np.float32)))
+        train, val = drawn[:, : self._train_size], drawn[:, self._train_size :][:, :_VAL_SIZE]
+        keys = _purpose_keys(np.arange(lanes))
+        hyper = Hyper(
+            *jax.device_put((np.geomspace(1e-4, 1e-2, lanes, dtype=np.float32), np.zeros(lanes, "f4")))
+        )
         one = jax.tree.map(lambda leaf: leaf[0], (keys, hyper))
-        start = jax.device_get(_initial(static, Data(images[:1], labels[:1], images[:1], labels[:1]), *one))
+        start = _initial(static, Data(images[:1], labels[:1], images[:1], labels[:1]), *one)
         if lanes == 1:
-            return start, Data(images, labels, images, labels, *(each[0] for each in indices)), *one
-        state = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (lanes, *leaf.shape)), start)
-        state, indices = jax.device_put((state, indices))
-        return state, Data(images, labels, images, labels, *indices), keys, hyper
+            only = start, Data(images, labels, images, labels, *jax.device_put((train[0], val[0]))), *one
+            return lambda: only
+
+        def make() -> tuple[Any, ...]:
+            state = _spread(lanes, start)
+            return state, Data(images, labels, images, labels, *jax.device_put((train, val))), keys, hyper
+
+        return make
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _spread(lanes: int, tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (lanes, *leaf.shape)), tree)
+
+
+@jax.jit
+@jax.vmap
+def _purpose_keys(seed: jax.Array) -> Keys:
+    return loop.purpose_keys(jax.random.key(seed))
 
 
 _initial = jax.jit(loop.init, static_argnums=0)
