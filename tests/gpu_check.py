@@ -265,7 +265,7 @@ def oracle(part: Part) -> None:
 # Determinism
 
 
-FLAGS = {"default": "", "deterministic": "--xla_gpu_deterministic_ops=true"}
+FLAGS = {"as pinned": "", "autotuned": "--xla_gpu_deterministic_ops=false"}
 
 
 def determinism(part: Part) -> None:
@@ -379,7 +379,11 @@ def lanes(part: Part) -> None:
         chosen = bench.cases(["Baseline"], [16], "sgd", [1, 2])
         effort = bench.Effort(2, 64, 0.01, part.left)
     else:
-        chosen = bench.cases(["Baseline", "Stabilized", "SimpleCNN"], [8, 64], "sgd", [64, 512, 1, 8, 256])
+        chosen = [
+            case
+            for case in bench.cases(["Baseline", "Stabilized", "SimpleCNN"], [8, 64], "sgd", [64, 512, 8, 1])
+            if case.form == "product" or (case.model == "Baseline" and case.batch_size == 8)
+        ]
         effort = bench.Effort(3, 512, 0.15, part.left - 4)
 
     def keep(record: dict[str, Any]) -> None:
@@ -520,7 +524,9 @@ def torch_trials(part: Part) -> None:
 
 def resnet(part: Part) -> None:
     """ResNet-18 on images of CIFAR's shape: jax, then PyTorch."""
-    part.attempt("jax", lambda: child(part, "resnet_jax", part.left * 0.55))
+    part.attempt("jax", lambda: child(part, "resnet_jax", part.left * 0.4))
+    tuned = {"XLA_FLAGS": FLAGS["autotuned"]} if part.device == "gpu" else {}
+    part.attempt("jax, autotuned", lambda: child(part, "resnet_jax", part.left * 0.45, **tuned))
     part.attempt("torch", lambda: child(part, "resnet_torch", part.left - 6))
 
 

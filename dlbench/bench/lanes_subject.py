@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import functools
 import math
 import time
@@ -118,7 +117,8 @@ class Lanes:
         arguments = self.arguments(static, lanes)
         start = time.perf_counter()
         mapped = epoch_of_lanes(static, lanes, form)
-        with ops.lowered("product") if form == "product" else contextlib.nullcontext():
+        plain: ops.Lowering = "compiled" if jax.default_backend() == "cpu" else "lax"
+        with ops.lowered("product" if form == "product" else plain):
             lowered = jax.jit(mapped).lower(*jax.eval_shape(arguments))
         call = lowered.compile()
         return Compiled(call, arguments, time.perf_counter() - start)

@@ -54,6 +54,10 @@ PINNED: Mapping[str, bool | int | float | str | None] = {
 PINNED_ON: Mapping[str, Mapping[str, bool | int | float | str | None]] = {
     "gpu": {"JAX_DEFAULT_MATMUL_PRECISION": "highest"},
 }
+#: Flags of XLA that are set on a kind of device, before those of the user. Without this one, XLA times several
+#: implementations while it compiles a program for a GPU and takes the fastest, so that two processes can compute other
+#: bits; and compiling takes about four times as long.
+XLA_FLAGS_ON: Mapping[str, str] = {"gpu": "--xla_gpu_deterministic_ops=true"}
 #: Others, whose default belongs to the release of jax: they are taken away, and that release is recorded.
 DEFAULTED = (
     "JAX_OPTIMIZATION_LEVEL",
@@ -121,6 +125,8 @@ def configure(environ: MutableMapping[str, str], device: str) -> None:
         environ.pop(name, None)
     environ.update({name: str(value) for name, value in pinned(device).items() if value is not None})
     environ["JAX_PLATFORMS"] = _PLATFORMS[device]
+    if flags := XLA_FLAGS_ON.get(device):
+        environ["XLA_FLAGS"] = " ".join((flags, environ.get("XLA_FLAGS", ""))).strip()
     if device == "cpu":
         for name in ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             environ[name] = "1"
@@ -244,7 +250,12 @@ def environment_digest(described: Mapping[str, Any]) -> str:
 
 def notices(described: Mapping[str, Any]) -> list[str]:
     """What of an environment is not what workers have by themselves, a sentence each."""
-    flags = {SAID[0]: described["xla_flags"]} if described.get("xla_flags") else {}
+    given = (
+        described.get("xla_flags", "")
+        .removeprefix(XLA_FLAGS_ON.get(described.get("backend", ""), ""))
+        .strip()
+    )
+    flags = {SAID[0]: given} if given else {}
     said = [
         f"{name}={value} is set: it can change bits, so it is part of the environment that is recorded with each trial"
         for name, value in (flags | described.get("variables", {})).items()

@@ -3,8 +3,8 @@
 XLA's CPU compiler is fast only for convolutions in one form, and the gradients that automatic differentiation derives
 are not in it: training through ``lax.conv_general_dilated`` is 10 to 40 times slower than the processor allows.
 :mod:`dlbench.ops.cpu` writes the gradients in that form, and :mod:`dlbench.ops.pooled` computes a pooled convolution
-with C code. On other backends a convolution is ``lax.conv_general_dilated``; :mod:`dlbench.ops.product` writes it as a
-matrix product, for many trials at once.
+with C code. On a GPU, :mod:`dlbench.ops.product` writes a convolution as a matrix product, for many trials at once. On
+other backends it is ``lax.conv_general_dilated``.
 
 Pooling before the activation leaves a quarter of the values to activate: :func:`conv_pool` and
 :func:`conv_norm_pool` return what the pool selects *before* the activation, which the caller then applies.

@@ -1,7 +1,7 @@
 """The implementations of an operation, and the one that is used by default."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import Literal, get_args
 
@@ -11,6 +11,10 @@ Lowering = Literal["compiled", "cpu", "lax", "product"]
 #: The lowerings whose gradients are written for XLA's CPU compiler.
 FOR_CPU: tuple[Lowering, ...] = ("compiled", "cpu")
 
+#: The lowering that is used by default, by backend; ``"lax"`` on others. On an NVIDIA H100 (see docs/devices.md), the
+#: matrix product trains Baseline, at batch size 8, 8.7 times as fast as ``"lax"`` in one lane and 5.1 times in 64:
+#: under ``vmap`` with a kernel per lane, XLA makes a grouped convolution of a convolution.
+_DEFAULT: Mapping[str, Lowering] = {"cpu": "compiled", "gpu": "product"}
 _PREFERRED: ContextVar[Lowering | None] = ContextVar("_PREFERRED", default=None)
 
 
@@ -37,7 +41,7 @@ def resolve_lowering(lowering: Lowering | None) -> Lowering:
     """
     lowering = lowering or _PREFERRED.get()
     if lowering is None:
-        return "compiled" if jax.default_backend() == "cpu" else "lax"
+        return _DEFAULT.get(jax.default_backend(), "lax")
     if lowering not in get_args(Lowering):
         raise ValueError(
             f"lowering must be one of {', '.join(map(repr, get_args(Lowering)))}, not {lowering!r}"
