@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from dlbench import models
-from dlbench.bench import charts, commands, flax_reference, ours, rounds, scaling, steps, tables
+from dlbench.bench import charts, commands, flax_reference, lanes, ours, rounds, scaling, steps, tables
 from dlbench.cli import main
 from dlbench.cli.bench import measure_command
 from dlbench.execution import devices
@@ -205,6 +205,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(steps, "Effort", functools.partial(steps.Effort, **TINY))
+    monkeypatch.setattr(lanes, "Effort", functools.partial(lanes.Effort, train_size=64, sample_s=0.01))
 
     def call(*args: str) -> Outcome:
         with pytest.raises(SystemExit) as ended:
@@ -248,9 +249,61 @@ def test_a_real_run(bench: Any, tmp_path: Path) -> None:
     assert "<svg" in (tmp_path / "steps.svg").read_text()
 
 
+def test_lanes_are_measured_in_every_form(bench: Any) -> None:
+    flags = ["--model", "baseline", "--batch-size", "16", "--lanes", "2", "--device", "cpu", "--repeats", "2"]
+    done = bench("lanes", *flags, "--json", *(["--against", "torch"] if HAS_TORCH else []))
+    assert done.code == 0, done.err
+    record = json.loads(done.out)
+    assert {case["form"] for case in record["cases"]} == {"vmap", "product", "loop"}
+    for case in record["cases"]:
+        assert (case["model"], case["batch_size"], case["lanes"]) == ("Baseline", 16, 2)
+        assert len(case["samples"]) == 2
+        assert min(case["samples"]) > 0
+        assert case["bytes"] > case["temporary_bytes"] > 0
+        assert case["compile_s"] > 0
+    (ratio,) = record["ratios"]
+    assert (ratio["ensemble"] is not None) == HAS_TORCH
+    ways = [set(case["samples"]) for case in record["torch"]]
+    assert ways == ([{"eager"}, {"ensemble"}] if HAS_TORCH else [])
+    report = tables.lanes_report(record)
+    assert len(report) == 1 + 2 * HAS_TORCH
+    assert all(isinstance(table, tables.Table) and table.texts() for table in report)
+
+
+def test_the_fastest_form_is_compared_with_pytorchs_fastest_way() -> None:
+    def case(lanes: int, **more: Any) -> dict[str, Any]:
+        return {"model": "Baseline", "batch_size": 8, "lanes": lanes, **more}
+
+    failed = {"failed": "out of memory"}
+    mine = [
+        case(4, form="vmap", samples=[100.0, 110.0, 90.0]),
+        case(4, form="product", samples=[300.0]),
+        case(8, form="vmap", **failed),
+    ]
+    theirs = [
+        case(1, samples={"eager": [10.0], "graph": [30.0]}),
+        case(4, samples={"ensemble": [50.0]}),
+        case(8, **failed),
+    ]
+    (found,) = lanes.compare(mine, theirs)
+    assert found == case(4, form="product", one_at_a_time=10.0, ensemble=6.0)
+    record = {
+        "device_kind": "cpu",
+        "images_per_epoch": 64,
+        "cases": [{**each, "bytes": 4_000_000, "compile_s": 1.0} for each in mine],
+        "torch": theirs,
+        "ratios": [found],
+    }
+    ours, pytorch, _ = map(str, tables.lanes_report(record))
+    assert "out of memory" in ours
+    assert "out of memory" in pytorch
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
+        (["--lanes", "8"], "bench steps does not accept --lanes; leave it out, or use bench lanes"),
+        (["lanes", "--lanes", "0"], "--lanes must be a number from 1 to 1,000; got '0'"),
         (["--model", "basline"], "'basline'. Did you mean 'Baseline'?"),
         (["--batch-size", "0"], "--batch-size must be a number from 1 to 1,000; got '0'"),
         (["--repeats", "many"], "--repeats must be a number from 1 to 1,000; got 'many'"),

@@ -89,6 +89,34 @@ def test_a_worker_has_none_of_the_users_settings(
         assert trial.environment == before.environment
 
 
+def test_a_worker_on_a_gpu_computes_in_float32() -> None:
+    environ: dict[str, str] = {}
+    environment.configure(environ, "gpu")
+    assert environ["JAX_DEFAULT_MATMUL_PRECISION"] == "highest"
+    environment.configure(environ, "cpu")
+    assert "JAX_DEFAULT_MATMUL_PRECISION" not in environ
+
+
+def test_what_one_device_needs_is_pinned_while_a_process_trains_and_then_set_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Here the CPU needs what a GPU does."""
+    import jax
+
+    monkeypatch.setattr(environment, "PINNED_ON", {"cpu": environment.PINNED_ON["gpu"]})
+    name = "jax_default_matmul_precision"
+    with pytest.raises(environment.SettingError, match=f"{name}=None.*trained with 'highest'"):
+        environment.check_settings("")
+    with environment.computing_in_float32():
+        environment.check_settings("")
+        jax.config.update(name, "tensorfloat32")
+        with pytest.raises(environment.SettingError, match=f"{name}='tensorfloat32'"):
+            environment.check_settings("")
+        environment.restore_settings()
+        environment.check_settings("")
+    assert getattr(jax.config, name) is None
+
+
 def test_settings_that_jax_runs_with_are_refused_by_name(tmp_path: Path) -> None:
     """Each member: set in a process that trains by itself, as a script or notebook does."""
     code = """

@@ -123,6 +123,7 @@ NEED_JAX = (
     "dlbench.execution.saved_states",
     "dlbench.execution.worker",
     "dlbench.bench.flax_reference",
+    "dlbench.bench.lanes_subject",
     "dlbench.bench.ours",
     "dlbench.bench.torch_",
     "dlbench.bench.widths",

@@ -81,16 +81,19 @@ def test_convolution_and_pool_match_loops_in_float64(x_shape, k_shape, padding):
 
     @quick_jit
     def outputs(x, kernel, bias):
-        return (
-            ops.conv2d(x, kernel, bias, padding=padding, lowering="cpu"),
-            ops.conv_pool(x, kernel, bias, padding=padding, lowering="cpu"),
-            ops.max_positions(ops.conv_positions(x, kernel, bias, padding=padding, lowering="cpu")),
-        )
+        return [
+            (
+                ops.conv2d(x, kernel, bias, padding=padding, lowering=how),
+                ops.conv_pool(x, kernel, bias, padding=padding, lowering=how),
+                ops.max_positions(ops.conv_positions(x, kernel, bias, padding=padding, lowering=how)),
+            )
+            for how in ("cpu", "product")
+        ]
 
-    full, pooled, from_positions = outputs(x, kernel, bias)
-    np.testing.assert_allclose(full, want, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(pooled, numpy_max_pool(want)[0], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(from_positions, numpy_max_pool(want)[0], rtol=1e-5, atol=1e-5)
+    for full, pooled, from_positions in outputs(x, kernel, bias):
+        np.testing.assert_allclose(full, want, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(pooled, numpy_max_pool(want)[0], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(from_positions, numpy_max_pool(want)[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("x_shape", "k_shape", "padding"), CASES)
@@ -106,12 +109,14 @@ def test_gradients_match_lax(x_shape, k_shape, padding):
     @quick_jit
     def gradients(x, kernel, bias):
         return [
-            [jax.grad(f, (0, 1, 2))(x, kernel, bias, how) for f in (conv, pool)] for how in ("cpu", "lax")
+            [jax.grad(f, (0, 1, 2))(x, kernel, bias, how) for f in (conv, pool)]
+            for how in ("lax", "cpu", "product")
         ]
 
-    ours, lax_ones = gradients(x, kernel, bias)
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(lax_ones), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(b).max())
+    lax_ones, *others = gradients(x, kernel, bias)
+    for ours in others:
+        for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(lax_ones), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(b).max())
 
 
 def test_dense_and_its_gradients_are_those_of_the_product():
@@ -167,7 +172,7 @@ def test_the_gradient_of_a_pool_goes_to_the_first_maximum(shape, levels, seed):
     np.testing.assert_array_equal(dx, numpy_max_pool_gradient(x, g))
 
 
-@pytest.mark.parametrize("lowering", ["cpu", "lax"])
+@pytest.mark.parametrize("lowering", ["cpu", "lax", "product"])
 def test_conv_pool_sends_tied_gradients_to_the_first_position(lowering):
     """On a blank image every window is a tie; only the kernel taps seen from the first position count."""
     x = np.zeros((1, 4, 4, 1), np.float32)
@@ -183,13 +188,14 @@ def test_conv_pool_sends_tied_gradients_to_the_first_position(lowering):
     np.testing.assert_allclose(gradient(x, g), want[:, 1:-1, 1:-1], rtol=1e-5, atol=1e-6)
 
 
-def test_lanes_under_vmap_match_each_alone():
+@pytest.mark.parametrize("lowering", ["cpu", "product"])
+def test_lanes_under_vmap_match_each_alone(lowering):
     x, kernel, bias = arrays(3, (3, 2, 8, 8, 5), (3, 3, 3, 5, 4), (3, 4))
 
     def value(x, kernel, bias):
-        pooled = ops.conv_pool(x, kernel, bias, padding="SAME", lowering="cpu")
-        normal, mean, variance = ops.conv_norm_pool(x, kernel, bias, bias, padding="SAME", lowering="cpu")
-        full = ops.conv2d(x, kernel, padding="SAME", lowering="cpu")
+        pooled = ops.conv_pool(x, kernel, bias, padding="SAME", lowering=lowering)
+        normal, mean, variance = ops.conv_norm_pool(x, kernel, bias, bias, padding="SAME", lowering=lowering)
+        full = ops.conv2d(x, kernel, padding="SAME", lowering=lowering)
         return (
             jnp.sin(pooled).sum() + jnp.sin(normal).sum() + jnp.sin(full).sum() + mean.sum() + variance.sum()
         )
@@ -198,6 +204,19 @@ def test_lanes_under_vmap_match_each_alone():
     lanes = quick_jit(jax.vmap(gradient))(x, kernel, bias)
     alone = jax.tree.map(lambda *leaves: np.stack(leaves), *map(quick_jit(gradient), x, kernel, bias))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), lanes, alone)
+
+
+def test_a_convolution_as_a_product_has_no_convolution_under_vmap():
+    """Neither it nor its gradients: a kernel per lane makes a grouped convolution of any, slow on a GPU."""
+
+    def value(x, kernel):
+        with ops.lowered("product"):
+            return jnp.sin(ops.conv_pool(x, kernel, padding="SAME")).sum()
+
+    arguments = arrays(15, (3, 2, 8, 8, 5), (3, 3, 3, 5, 4))
+    text = jax.jit(jax.vmap(jax.grad(value, (0, 1)))).lower(*arguments).as_text()
+    assert "convolution" not in text
+    assert text.count("dot_general") == 3
 
 
 @pytest.mark.parametrize("options", [{}, {"padding": "VALID"}, {"padding": 2}, {"strides": 2}])
@@ -249,15 +268,15 @@ def test_pooling_before_gelu_is_pooling_after_it(x_shape, k_shape):
 
     @quick_jit
     def both(x, kernel, bias):
-        ways = [(before, "cpu"), (before, "lax"), (after, "lax")]
+        ways = [(before, "cpu"), (before, "lax"), (before, "product"), (after, "lax")]
         sine = [lambda *a, f=f, how=how: jnp.sin(f(*a, how)).sum() for f, how in ways]
         return [
             (f(x, kernel, bias, how), jax.grad(g, (0, 1, 2))(x, kernel, bias))
             for (f, how), g in zip(ways, sine, strict=True)
         ]
 
-    fused, fallback, plain = both(x, kernel, bias)
-    for ours in (fused, fallback):
+    *before_pooling, plain = both(x, kernel, bias)
+    for ours in before_pooling:
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, plain)
 
 
@@ -281,11 +300,11 @@ def test_normalising_inside_the_pool_is_batch_norm(activation, case):
 
     @quick_jit
     def outputs(*a):
-        ways = [lambda *a: fused(*a, "cpu"), lambda *a: fused(*a, "lax"), plain]
+        ways = [*(lambda *a, how=how: fused(*a, how) for how in ("cpu", "lax", "product")), plain]
         return [(f(*a), jax.grad(lambda *a, f=f: jnp.sin(f(*a)[0]).sum(), (0, 1, 2, 3))(*a)) for f in ways]
 
-    ours, fallback, want = outputs(x, kernel, scale, offset)
-    for got in (ours, fallback):
+    *ours, want = outputs(x, kernel, scale, offset)
+    for got in ours:
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), got, want)
 
 

@@ -11,6 +11,7 @@ implementations are used only here and in tests.
 | `serving`, `measure` | a process that measures: the process itself, and its parent's side |
 | `ours`, `flax_reference` | dlbench's own programs, and the same programs with plain Flax layers |
 | `torch_reference`, `torch_subject`, `torch_trials` | PyTorch: networks and loops, step by step, whole runs |
+| `lanes`, `lanes_subject`, `torch_lanes` | many trials at once on one device: the parent, dlbench, PyTorch |
 | `steps` | images per second, latency, compilation and memory by network and batch size |
 | `commands` | whole commands, from process start to the final table |
 | `scaling`, `widths` | cost by number of trials, workers, images and parameters, and by batch size |

@@ -30,10 +30,13 @@ class Subject:
         module: the module that it runs.
         threads: number of threads.
         cache_dir: folder of its persistent compilation cache.
+        device: the kind of device that jax computes on.
         variables: further environment variables.
     """
 
-    def __init__(self, module: str, threads: int, cache_dir: Path, **variables: str) -> None:
+    def __init__(
+        self, module: str, threads: int, cache_dir: Path, device: str = "cpu", **variables: str
+    ) -> None:
         self._module = module
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
@@ -41,7 +44,7 @@ class Subject:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env=environment(threads, cache_dir) | variables,
+            env=environment(threads, cache_dir, device) | variables,
             text=True,
         )
 
@@ -99,10 +102,10 @@ def ask_all(subjects: Sequence[Subject], do: str, **arguments: Any) -> list[Any]
     return [subject.receive() for subject in subjects]
 
 
-def environment(threads: int, cache_dir: Path) -> dict[str, str]:
-    """The environment of a process that computes on the CPU with the given number of threads."""
+def environment(threads: int, cache_dir: Path, device: str = "cpu") -> dict[str, str]:
+    """The environment of a process that computes on a device, or on the CPU with the given number of threads."""
     environ = dict(os.environ)
-    configure(environ, "cpu")
+    configure(environ, device)
     environ["JAX_COMPILATION_CACHE_DIR"] = str(cache_dir)
     return environ | dict.fromkeys(_THREAD_VARIABLES, str(threads))
 

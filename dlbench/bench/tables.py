@@ -147,6 +147,84 @@ def _short(setting: str, cores: int) -> str:
     return f"{cores} process{'es' * (cores > 1)}" if setting.endswith("a_core") else "1 thread"
 
 
+def lanes_report(record: dict[str, Any]) -> Report:
+    """Images per second by number of lanes and form, and the comparison with PyTorch."""
+    tables: Report = [_lanes(record)]
+    if record["torch"]:
+        tables += [_torch_lanes(record), _lanes_compared(record)]
+    return tables
+
+
+_OF_LANES = (Column("model", "model", left=True), Column("batch_size", "batch"), Column("lanes", "lanes"))
+
+
+def _lanes(record: dict[str, Any]) -> Table:
+    images = record["images_per_epoch"]
+    rows: list[tuple[Any, ...]] = []
+    for case in record["cases"]:
+        start = (case["model"], case["batch_size"], case["lanes"], case["form"])
+        if "samples" not in case:
+            rows.append((*start, None, None, None, None, case["failed"]))
+            continue
+        rate, size = statistics.median(case["samples"]), case["bytes"]
+        hourly, each = 3600 * rate / images, size and size / case["lanes"] / 1e6
+        rows.append((*start, quartiles(case["samples"]), hourly, each, case["compile_s"], ""))
+    columns = (
+        *_OF_LANES,
+        Column("form", "form", left=True),
+        Column("images_per_s", "images per second", _RATE),
+        Column("epochs_per_h", "epochs of a trial per hour", _number(",.0f")),
+        Column("lane_mb", "MB per lane", _number(",.1f")),
+        Column("compile_s", "compile s", _number(".1f")),
+        Column("failed", "", left=True),
+    )
+    return Table(
+        f"Training many trials at once on {record['device_kind']}",
+        columns,
+        tuple(rows),
+        f"Medians [quartiles] of all lanes together; epochs of {images} images. vmap: the program of studies; product: "
+        "convolutions as matrix products; loop: one lane after the other inside a program. MB: arguments, results and "
+        "temporary arrays of the epoch.",
+    )
+
+
+def _torch_lanes(record: dict[str, Any]) -> Table:
+    rows: list[tuple[Any, ...]] = []
+    for case in record["torch"]:
+        start = (case["model"], case["batch_size"], case["lanes"])
+        rows += [(*start, way, quartiles(samples), "") for way, samples in case.get("samples", {}).items()]
+        rows += [(*start, way, None, text) for way, text in case.get("failures", {}).items()]
+        if "failed" in case and "failures" not in case:
+            rows.append((*start, "", None, case["failed"]))
+    columns = (
+        *_OF_LANES,
+        Column("way", "way", left=True),
+        Column("images_per_s", "images per second", _RATE),
+        Column("failed", "", left=True),
+    )
+    return Table(
+        "PyTorch on the same device",
+        columns,
+        tuple(rows),
+        "Medians [quartiles]. eager, graph: one network, launched step by step or as a CUDA graph; ensemble: as many "
+        "networks as lanes, through torch.func.vmap. TF32 is off.",
+    )
+
+
+def _lanes_compared(record: dict[str, Any]) -> Table:
+    names = ("model", "batch_size", "lanes", "form", "one_at_a_time", "ensemble")
+    columns = (
+        *_OF_LANES,
+        Column("form", "fastest form", left=True),
+        Column("one_at_a_time", "times one network", _number(",.2f")),
+        Column("ensemble", "times the ensemble", _number(",.2f")),
+    )
+    rows = tuple(tuple(each[name] for name in names) for each in record["ratios"])
+    return Table(
+        "How many times faster than PyTorch", columns, rows, "Ratios of medians, PyTorch in its fastest way."
+    )
+
+
 def commands_report(record: dict[str, Any]) -> Report:
     """Wall-clock times of whole commands."""
     columns = (

@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 #: The flags that each benchmark accepts.
 _FLAGS = {
     "steps": ("model", "batch_size", "optimizer"),
+    "lanes": ("model", "batch_size", "optimizer", "device", "lanes", "seconds"),
     "grid": ("epochs",),
     "archs": ("epochs",),
     "trial": ("model", "epochs"),
     "scaling": (),
 }
-_AGAINST = {"steps": ("torch", "flax"), "scaling": ()}
+_AGAINST = {"steps": ("torch", "flax"), "lanes": ("torch",), "scaling": ()}
 _PIPELINES = ("torch", "original")
-_REPEATS = {"steps": 5, "grid": 3, "archs": 1, "trial": 3, "scaling": 2}
+_REPEATS = {"steps": 5, "lanes": 3, "grid": 3, "archs": 1, "trial": 3, "scaling": 2}
 _EPOCHS = {"grid": 20, "archs": 50, "trial": 10}
 
 
@@ -38,22 +39,43 @@ class BenchOptions:
     """The flags of ``bench``."""
 
     what: Annotated[
-        Literal["steps", "grid", "archs", "trial", "scaling"],
+        Literal["steps", "lanes", "grid", "archs", "trial", "scaling"],
         typer.Argument(
             metavar="BENCHMARK",
-            help="steps: training step by step; grid, archs, trial: whole commands; scaling: cost by size.",
+            help="steps: training step by step; lanes: many trials at once on one device; grid, archs, trial: whole "
+            "commands; scaling: cost by size.",
         ),
     ] = "steps"
     model: Annotated[
         Values,
-        typer.Option("--model", metavar="NAME...", help="steps: networks [all five]; trial: one [Baseline]."),
+        typer.Option(
+            "--model", metavar="NAME...", help="steps, lanes: networks [all five]; trial: one [Baseline]."
+        ),
     ] = None
     batch_size: Annotated[
         Values,
-        typer.Option("--batch-size", metavar="N...", help="steps: images per training step [8 16 64 128]."),
+        typer.Option(
+            "--batch-size", metavar="N...", help="Images per training step [steps 8 16 64 128, lanes 8 64]."
+        ),
     ] = None
     optimizer: Annotated[
-        Literal["sgd", "adam"] | None, typer.Option("--optimizer", help="steps: the optimizer [sgd].")
+        Literal["sgd", "adam"] | None, typer.Option("--optimizer", help="steps, lanes: the optimizer [sgd].")
+    ] = None
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="auto|cpu|gpu|tpu|metal", help="lanes: the device [auto]."),
+    ] = None
+    lanes: Annotated[
+        Values,
+        typer.Option(
+            "--lanes",
+            metavar="N...",
+            help="lanes: numbers of trials at once [1 2 8 on a CPU, 1 8 64 256 512 on others].",
+        ),
+    ] = None
+    seconds: Annotated[
+        str | None,
+        typer.Option("--seconds", metavar="N", help="lanes: what is not measured by then is left out."),
     ] = None
     epochs: Annotated[
         str | None,
@@ -64,13 +86,14 @@ class BenchOptions:
         typer.Option(
             "--against",
             metavar="NAME...",
-            help="steps: torch, flax; grid, archs, trial: torch (tensors in memory), original (image by image).",
+            help="steps: torch, flax; lanes: torch; grid, archs, trial: torch (tensors in memory), original (image by "
+            "image).",
         ),
     ] = None
     repeats: Annotated[
         str | None,
         typer.Option(
-            "--repeats", metavar="N", help="Rounds [steps 5, grid and trial 3, archs 1, scaling 2]."
+            "--repeats", metavar="N", help="Rounds [steps 5, lanes, grid and trial 3, archs 1, scaling 2]."
         ),
     ] = None
     chart: Annotated[
@@ -94,7 +117,7 @@ def bench(options: BenchOptions) -> None:
         check_path("--chart", options.chart)
         charts.check(Path(options.chart))
     record = _measure(options, against, repeats, terminal.message)
-    reports = {"steps": tables.steps_report, "scaling": tables.scaling_report}
+    reports = {"steps": tables.steps_report, "lanes": tables.lanes_report, "scaling": tables.scaling_report}
     if options.as_json:
         print_json({"benchmark": options.what, **record})
     else:
@@ -106,6 +129,8 @@ def bench(options: BenchOptions) -> None:
 def _measure(options: BenchOptions, against: Sequence[str], repeats: int, notify: Any) -> dict[str, Any]:
     from dlbench.bench import commands, scaling, steps, tables
 
+    if options.what == "lanes":
+        return _measure_lanes(options, against, repeats, notify)
     if options.what == "scaling":
         extent = scaling.Extent(repeats)
         notify(tables.announcement("scaling", scaling.estimate_s(extent)))
@@ -131,6 +156,30 @@ def _measure(options: BenchOptions, against: Sequence[str], repeats: int, notify
         work = {"grid": commands.grid, "archs": commands.archs}[options.what](epochs)
     notify(tables.announcement(options.what, commands.estimate_s(work, against, repeats)))
     return measure_command(work, against, repeats, notify)
+
+
+def _measure_lanes(
+    options: BenchOptions, against: Sequence[str], repeats: int, notify: Notify
+) -> dict[str, Any]:
+    from dlbench.bench import lanes, steps, tables
+    from dlbench.execution import devices
+
+    device = devices.device(options.device or "auto")
+    sizes = options.batch_size or map(str, lanes.BATCH_SIZES)
+    chosen = lanes.cases(
+        _models(options.model or steps.MODELS),
+        list(dict.fromkeys(_number("--batch-size", text, 0) for text in sizes)),
+        options.optimizer or "sgd",
+        list(
+            dict.fromkeys(
+                _number("--lanes", text, 0) for text in options.lanes or map(str, lanes.default_lanes(device))
+            )
+        ),
+    )
+    seconds = None if options.seconds is None else _number("--seconds", options.seconds, 0)
+    effort = lanes.Effort(repeats, seconds=seconds)
+    notify(tables.announcement("lanes", lanes.estimate_s(chosen, against, effort)))
+    return lanes.run(chosen, device, against, effort, notify)
 
 
 def measure_command(work: Work, against: Sequence[str], repeats: int, notify: Notify) -> dict[str, Any]:
@@ -161,7 +210,7 @@ def measure_command(work: Work, against: Sequence[str], repeats: int, notify: No
 
 
 def _check_flags(options: BenchOptions) -> None:
-    for name in ("model", "batch_size", "optimizer", "epochs"):
+    for name in dict.fromkeys(name for names in _FLAGS.values() for name in names):
         if getattr(options, name) is not None and name not in _FLAGS[options.what]:
             accepting = [what for what, flags in _FLAGS.items() if name in flags]
             raise InputError(

@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import json
 import operator
+import os
 import re
 import subprocess
 import sys
@@ -258,7 +259,8 @@ def info(options: InfoOptions) -> None:
 def _jax_environment() -> dict[str, Any]:
     """The environment described by jax, in a separate process, so that this one does not import jax."""
     command = [sys.executable, "-P", "-m", "dlbench.execution.worker", "environment"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environ = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # a study may be using the GPU's memory
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
     if done.returncode:
         raise WorkerError(f"jax cannot start:\n{done.stderr.strip()}")
     environment: dict[str, Any] = json.loads(done.stdout)

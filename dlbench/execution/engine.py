@@ -14,7 +14,7 @@ from typing import TextIO, cast
 
 from dlbench import files
 from dlbench.execution import messages, stderr
-from dlbench.execution.environment import COMPILED, check_settings, configured
+from dlbench.execution.environment import COMPILED, check_settings, computing_in_float32, configured
 from dlbench.execution.jobs import Job, JobQueue
 from dlbench.execution.place import Place
 from dlbench.execution.pool import Pool
@@ -94,7 +94,7 @@ def _in_process(
     jobs: JobQueue, place: Place, states: Callable[[Job], Mapping[str, bytes]], stopping: threading.Event
 ) -> Generator[messages.AnyEvent]:
     started = time.monotonic()
-    with configured(place.device, starting=not _backend_is_up()):
+    with configured(place.device, starting=not _backend_is_up()), computing_in_float32():
         from dlbench.execution.worker import Worker
 
         check_settings(

@@ -49,6 +49,15 @@ PINNED: Mapping[str, bool | int | float | str | None] = {
     "JAX_DEBUG_INFS": False,
     "JAX_DEFAULT_DEVICE": None,
 }
+#: What is pinned to another value on a kind of device. A GPU multiplies float32 numbers as TF32, with 10 bits of
+#: mantissa, in matrix products and in convolutions, at every precision but jax's "highest".
+PINNED_ON: Mapping[str, Mapping[str, bool | int | float | str | None]] = {
+    "gpu": {"JAX_DEFAULT_MATMUL_PRECISION": "highest"},
+}
+#: Flags of XLA that are set on a kind of device, before those of the user. Without this one, XLA times several
+#: implementations while it compiles a program for a GPU and takes the fastest, so that two processes can compute other
+#: bits; and compiling takes about four times as long.
+XLA_FLAGS_ON: Mapping[str, str] = {"gpu": "--xla_gpu_deterministic_ops=true"}
 #: Others, whose default belongs to the release of jax: they are taken away, and that release is recorded.
 DEFAULTED = (
     "JAX_OPTIMIZATION_LEVEL",
@@ -104,19 +113,45 @@ class SettingError(InputError):
     """jax is configured in a way that changes numbers."""
 
 
+def pinned(device: str) -> dict[str, bool | int | float | str | None]:
+    """What each variable of :data:`PINNED` is set to on a kind of device."""
+    return {**PINNED, **PINNED_ON.get(device, {})}
+
+
 def configure(environ: MutableMapping[str, str], device: str) -> None:
     """Set what jax reads when it starts: platform, numerics, one thread on a CPU, a shared compilation cache."""
     environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     for name in (*PINNED, *DEFAULTED):
         environ.pop(name, None)
-    environ.update({name: str(value) for name, value in PINNED.items() if value is not None})
+    environ.update({name: str(value) for name, value in pinned(device).items() if value is not None})
     environ["JAX_PLATFORMS"] = _PLATFORMS[device]
+    if flags := XLA_FLAGS_ON.get(device):
+        environ["XLA_FLAGS"] = " ".join((flags, environ.get("XLA_FLAGS", ""))).strip()
     if device == "cpu":
         for name in ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             environ[name] = "1"
     environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(files.cache_root() / COMPILED))
     environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     environ.setdefault("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "none")
+
+
+@contextlib.contextmanager
+def computing_in_float32() -> Iterator[None]:
+    """Pin what a kind of device needs besides :data:`PINNED`, in a process whose jax may have been imported before.
+
+    Settings that are not at jax's own default are left for :func:`check_settings` to refuse.
+    """
+    import jax
+
+    ours = {name.lower(): value for name, value in PINNED_ON.get(jax.default_backend(), {}).items()}
+    ours = {name: value for name, value in ours.items() if getattr(jax.config, name) is None}
+    for name, value in ours.items():
+        jax.config.update(name, value)
+    try:
+        yield
+    finally:
+        for name in ours:
+            jax.config.update(name, None)
 
 
 @contextlib.contextmanager
@@ -173,7 +208,7 @@ def _others() -> Iterator[tuple[str, object, object]]:
     """The settings of jax that are not what is pinned: name, what is pinned, what it is."""
     import jax
 
-    for variable, wanted in PINNED.items():
+    for variable, wanted in pinned(jax.default_backend()).items():
         found = getattr(jax.config, variable.lower(), wanted)
         if found != wanted:
             yield variable.lower(), wanted, found
@@ -215,7 +250,12 @@ def environment_digest(described: Mapping[str, Any]) -> str:
 
 def notices(described: Mapping[str, Any]) -> list[str]:
     """What of an environment is not what workers have by themselves, a sentence each."""
-    flags = {SAID[0]: described["xla_flags"]} if described.get("xla_flags") else {}
+    given = (
+        described.get("xla_flags", "")
+        .removeprefix(XLA_FLAGS_ON.get(described.get("backend", ""), ""))
+        .strip()
+    )
+    flags = {SAID[0]: given} if given else {}
     said = [
         f"{name}={value} is set: it can change bits, so it is part of the environment that is recorded with each trial"
         for name, value in (flags | described.get("variables", {})).items()

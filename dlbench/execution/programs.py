@@ -298,7 +298,7 @@ def _purpose_keys(seed: int) -> Keys:
 
 def lane_of(tree: Any, lane: int, lanes: int) -> Any:
     """One lane of a tree of arrays; the tree itself if there are no lanes."""
-    return tree if lanes == 1 else jax.tree.map(lambda leaf: leaf[lane], tree)
+    return tree if lanes == 1 else jax.tree.map(lambda leaf: leaf[lane, ...], tree)
 
 
 def with_lane(tree: Any, lane: int, own: Any, lanes: int) -> Any:

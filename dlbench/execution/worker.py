@@ -173,8 +173,11 @@ class Worker:
         transformed = self._transformed_accuracies(trials, program, state, dataset, inputs[2])
         clock.lap("eval")
         finished = []
+        whole = jax.device_get(
+            state
+        )  # once: a copy for each lane and array takes longer than to train many lanes
         for lane, (trial, split) in enumerate(zip(trials, splits, strict=True)):
-            own = jax.device_get(lane_of(state, lane, lanes))
+            own = lane_of(whole, lane, lanes)
             outcome = self._outcome(trial, split, histories[lane], own)
             made: dict[str, bytes] = {}
             if histories[lane][-1].is_finite:

@@ -9,7 +9,8 @@ listed here; the module that implements it, and jax, are imported when a name is
 | `padding` | the forms of padding |
 | `pooling` | 2x2 max pooling: its windows, its maximum, its gradient |
 | `matmul` | the matrix product of a dense layer |
-| `lowering` | the three implementations, and which one is the default |
+| `lowering` | the four implementations, and which one is the default |
+| `product` | lowering ``"product"``: a convolution as one matrix product |
 | `cpu`, `winograd`, `chunks`, `fusion` | lowering ``"cpu"``: convolutions in the forms that XLA compiles well |
 | `pooled` | lowering ``"compiled"``: convolution with pooling, by C code that XLA calls |
 | `native`, `*.c`, `*.h` | that C code, and how it is compiled and loaded; free of jax |

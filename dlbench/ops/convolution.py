@@ -3,24 +3,37 @@
 XLA's CPU compiler is fast only for convolutions in one form, and the gradients that automatic differentiation derives
 are not in it: training through ``lax.conv_general_dilated`` is 10 to 40 times slower than the processor allows.
 :mod:`dlbench.ops.cpu` writes the gradients in that form, and :mod:`dlbench.ops.pooled` computes a pooled convolution
-with C code. On other backends a convolution is ``lax.conv_general_dilated``.
+with C code. On a GPU, :mod:`dlbench.ops.product` writes a convolution as a matrix product, for many trials at once. On
+other backends it is ``lax.conv_general_dilated``.
 
 Pooling before the activation leaves a quarter of the values to activate: :func:`conv_pool` and
 :func:`conv_norm_pool` return what the pool selects *before* the activation, which the caller then applies.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
 
-from dlbench.ops import cpu, pooled
-from dlbench.ops.lowering import Lowering, resolve_lowering
-from dlbench.ops.padding import Padding, explicit_padding
+from dlbench.ops import cpu, pooled, product
+from dlbench.ops.lowering import FOR_CPU, Lowering, resolve_lowering
+from dlbench.ops.padding import Padding, Pads, explicit_padding
 from dlbench.ops.pooling import Activation, max_pool2_before, split_windows
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+def _lax_conv2d(x: Array, kernel: Array, pads: Pads) -> Array:
+    return lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=_NHWC)
+
+
+_CONVOLUTIONS: Mapping[Lowering, Callable[[Array, Array, Pads], Array]] = {
+    "compiled": cpu.conv2d,
+    "cpu": cpu.conv2d,
+    "lax": _lax_conv2d,
+    "product": product.conv2d,
+}
 
 
 def conv2d(
@@ -33,9 +46,9 @@ def conv2d(
         kernel: ``[kh, kw, C_in, C_out]``.
         bias: ``[C_out]``, or None.
         padding: ``"SAME"``, ``"VALID"``, one number for all sides, or ``((top, bottom), (left, right))``.
-        lowering: ``"lax"``, plain ``jax.lax``; ``"cpu"``, the forms that XLA compiles well for a CPU; ``"compiled"``,
-            C code where it covers the operation and ``"cpu"`` otherwise. By default the fast one of the default
-            backend.
+        lowering: ``"lax"``, plain ``jax.lax``; ``"product"``, one matrix product; ``"cpu"``, the forms that XLA
+            compiles well for a CPU; ``"compiled"``, C code where it covers the operation and ``"cpu"`` otherwise. By
+            default the fast one of the default backend.
 
     Returns:
         ``[N, H_out, W_out, C_out]``.
@@ -44,10 +57,7 @@ def conv2d(
         ValueError: unknown padding or lowering.
     """
     pads = explicit_padding(padding, kernel.shape)
-    if resolve_lowering(lowering) == "lax":
-        y = lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=_NHWC)
-    else:
-        y = cpu.conv2d(x, kernel, pads)
+    y = _CONVOLUTIONS[resolve_lowering(lowering)](x, kernel, pads)
     return y if bias is None else y + bias
 
 
@@ -81,8 +91,8 @@ def conv_pool(
     """
     lowering = resolve_lowering(lowering)
     pads = explicit_padding(padding, kernel.shape)
-    if lowering == "lax":
-        return max_pool2_before(conv2d(x, kernel, bias, padding=pads, lowering="lax"), activation)
+    if lowering not in FOR_CPU:
+        return max_pool2_before(conv2d(x, kernel, bias, padding=pads, lowering=lowering), activation)
     bias = jnp.zeros(kernel.shape[-1:], x.dtype) if bias is None else bias
     compiled = lowering == "compiled" and pooled.supports(x, kernel)
     fused = pooled.conv_pool if compiled else cpu.conv_pool
@@ -124,10 +134,11 @@ def conv_norm_pool(
         ValueError: unknown padding or lowering.
     """
     pads = explicit_padding(padding, kernel.shape)
-    if resolve_lowering(lowering) != "lax":
+    lowering = resolve_lowering(lowering)
+    if lowering in FOR_CPU:
         pooled_y, mean, variance = cpu.conv_norm_pool(x, kernel, scale, offset, pads, epsilon, activation)
         return pooled_y, lax.stop_gradient(mean), lax.stop_gradient(variance)
-    y = conv2d(x, kernel, padding=pads, lowering="lax")
+    y = conv2d(x, kernel, padding=pads, lowering=lowering)
     mean = y.mean((0, 1, 2))
     variance = jnp.square(y - mean).mean((0, 1, 2))
     normalized = (y - mean) * (scale * lax.rsqrt(variance + epsilon)) + offset

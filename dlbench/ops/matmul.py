@@ -4,7 +4,7 @@ import jax
 from jax import Array
 
 from dlbench.ops.fusion import fusion_barrier
-from dlbench.ops.lowering import Lowering, resolve_lowering
+from dlbench.ops.lowering import FOR_CPU, Lowering, resolve_lowering
 
 
 def dense(x: Array, kernel: Array, *, lowering: Lowering | None = None) -> Array:
@@ -21,7 +21,7 @@ def dense(x: Array, kernel: Array, *, lowering: Lowering | None = None) -> Array
     Raises:
         ValueError: unknown lowering.
     """
-    if x.ndim == 2 and resolve_lowering(lowering) != "lax":
+    if x.ndim == 2 and resolve_lowering(lowering) in FOR_CPU:
         product: Array = _dense(x, kernel)
         return product
     return x @ kernel
