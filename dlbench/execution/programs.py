@@ -191,6 +191,8 @@ def check_model(model: Any, dataset: DeviceData, trial: Trial) -> None:
     wanted = f"expected float logits of shape {expected}, one per class, for float32 images of shape {images.shape}"
     try:
         logits, variables = _traced(model, images)
+    except InputError:
+        raise
     except Exception as error:
         if least := _least_side(model, dataset.train_images.shape[1:], dataset.num_classes):
             raise InputError(_too_small(name, dataset.train_images.shape[1:], least)) from error
