@@ -10,15 +10,16 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 from dlbench import files
 from dlbench.execution import messages, stderr
-from dlbench.execution.environment import COMPILED, check_settings, configured
+from dlbench.execution.environment import COMPILED, check_settings, configured, describe
 from dlbench.execution.jobs import Job, JobQueue
 from dlbench.execution.place import Place
 from dlbench.execution.pool import Pool
 from dlbench.execution.processes import Endpoint, ProcessEndpoint, Receive
+from dlbench.execution.worker_environment import worker_environment
 from dlbench.ops import native
 from dlbench.spec import registry
 from dlbench.spec.programs import Program
@@ -78,6 +79,22 @@ def run(
         if not said and isinstance(event, messages.Ready):
             said = True
             _warn_without_kernels(environ)
+
+
+def environment(device: str, workers: int) -> Mapping[str, Any]:
+    """Describe the environment in which trials would be trained.
+
+    Args:
+        device: "cpu", "gpu", "tpu" or "metal".
+        workers: number of worker processes; 0 trains in this process.
+
+    Raises:
+        WorkerError: jax cannot start.
+    """
+    if workers or not _backend_is_up():
+        return worker_environment(device)
+    with configured(device, starting=False):
+        return describe()
 
 
 def _warn_without_kernels(environ: Mapping[str, str]) -> None:

@@ -194,7 +194,7 @@ def describe() -> dict[str, Any]:
         "jax": jax.__version__,
         "jaxlib": metadata.version("jaxlib"),
         "python": sys.version.split()[0],
-        "processor": _processor(),
+        "processor": processor_name(platform.machine(), manifest.processor()),
         "xla_threads": xla_threads(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "variables": {name: os.environ[name] for name in SAID[1:] if os.environ.get(name)},
@@ -208,6 +208,7 @@ def describe() -> dict[str, Any]:
 def environment_digest(described: Mapping[str, Any]) -> str:
     """16 hexadecimal digits that are equal for environments in which nothing that can change bits differs."""
     parts = {name: described.get(name) for name in _CHANGES_BITS}
+    parts["devices"] = (parts["devices"] or [])[:1]  # the one that trains: a worker may see one of several
     if not parts["variables"]:  # as of the environments that were recorded before there was this part
         del parts["variables"]
     return digest(parts)[:16]
@@ -230,17 +231,40 @@ def notices(described: Mapping[str, Any]) -> list[str]:
 
 def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """The differences between two environments that can change bits, each as ``name: recorded → now``."""
+    before, after = changing_bits(recorded), changing_bits(now)
     return [
-        f"{name}: {recorded.get(name)} → {now.get(name)}"
-        for name in _CHANGES_BITS
-        if (recorded.get(name) or None) != (now.get(name) or None)
+        f"{name}: {recorded.get(name)} → {now.get(name)}" for name in before if before[name] != after[name]
     ]
 
 
-def _processor() -> str:
-    cpu = manifest.processor()
+def changing_bits(described: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of an environment that can change bits; ``None`` for what is empty or was not recorded."""
+    return {name: described.get(name) or None for name in _CHANGES_BITS}
+
+
+def change(recorded: str | None, now: Mapping[str, Any], described: Mapping[str, Mapping[str, Any]]) -> str:
+    """What distinguishes a recorded environment from another one, in words.
+
+    Args:
+        recorded: its digest; ``None`` if it was not recorded.
+        now: the other environment.
+        described: descriptions of the environments of the study, by digest.
+    """
+    if recorded is None:
+        return "which was not recorded"
+    changed = "; ".join(differences(described[recorded], now)) if recorded in described else ""
+    return f"{recorded}, now {now.get('digest')}" + (f"; {changed}" if changed else "")
+
+
+def processor_name(machine: str, cpu: Mapping[str, str]) -> str:
+    """The kind of a processor: "x86_64/GenuineIntel/6/143".
+
+    Args:
+        machine: its architecture.
+        cpu: its description, see :func:`dlbench.storage.manifest.processor`.
+    """
     known = [cpu[name] for name in ("vendor_id", "cpu family", "model") if name in cpu]
-    return "/".join([platform.machine(), *known])
+    return "/".join([machine, *known])
 
 
 def _kernels(backend: str) -> str | None:

@@ -51,6 +51,7 @@ def plan_report(plan: Plan) -> Report:
         Table("Programs (trials that share one compilation)", columns, tuple(rows)),
         *([schedule_in_words(plan.study.looks)] if plan.study.looks else []),
         *plan.own_models,
+        *plan.trained_again,
         f"{most}{count(len(plan.trials), 'trial')} in {count(len(programs), 'program')}; {len(plan.done):,} done, "
         f"{len(plan.missing):,} to train: about {duration(plan.estimate_s)} on {plan.device} with {workers} "
         f"(estimated).\nNothing was written; the study's folder is {plan.folder}",
@@ -77,6 +78,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
             "looks": list(plan.study.looks),
             "num_trials": len(plan.trials),
             "num_done": len(plan.done),
+            "num_superseded": len(plan.superseded),
             "num_programs": len(plan.programs),
             "workers": plan.workers,
             "device": plan.device,
@@ -91,6 +93,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
                 "lanes": trial.lanes,
                 "program": number,
                 "done": trial.id in plan.done,
+                "superseded": trial.id in plan.superseded,
             }
             for number, program in enumerate(plan.programs)
             for trial in program.trials

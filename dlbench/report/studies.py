@@ -28,6 +28,7 @@ from dlbench.report.comparison import (
     comparison_table,
     same_images_report,
 )
+from dlbench.report.environments import mixed_trials, superseded_trials
 from dlbench.report.selection import selection_report
 from dlbench.report.tables import (
     Column,
@@ -114,7 +115,12 @@ def study_report(result: StudyRecord, answers: Mapping[str, NDArray[np.bool_]] |
         trials, findings = _grid(result.trials)
     return StudyReport(
         trials=trials,
-        findings=[*findings, *_left_out(result.trials)],
+        findings=[
+            *findings,
+            *_left_out(result.trials),
+            *mixed_trials(result),
+            *superseded_trials(result),
+        ],
         same_images=same_images,
         times=times_report(result),
         origin=[_where(result)],

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
 from dlbench import data
 from dlbench.data import DatasetInfo
 from dlbench.errors import SpecError, UnknownNameError
-from dlbench.execution import devices
+from dlbench.execution import devices, engine
 from dlbench.execution.plan import Plan
-from dlbench.records import TrialStatus, digest
+from dlbench.records import digest
 from dlbench.spec import registry, resolution
 from dlbench.spec.looks import Look, seeds_at
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import PARTS, TrialSpec
-from dlbench.storage.studies import RUNS, read_statuses
+from dlbench.storage.studies import RUNS, read_trials
 from dlbench.studies.options import RunOptions, RunSettings, merged
 
 
@@ -50,11 +51,14 @@ def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack
     trials = tuple(resolution.resolve(study, info, lanes))
     name = f"{study.kind}-{digest([*(trial.id for trial in trials), *study.looks])[:10]}"
     folder = Path(how.out).expanduser() if how.out is not None else RUNS / name
-    statuses = read_statuses(folder, study.looks)
-    left = sum(not statuses.get(trial.id, TrialStatus.WAITING).is_finished for trial in trials)
+    stored = read_trials(folder, study.looks)
     cores = devices.cores_each(how.workers, backend, len(trials))
-    processes = devices.workers(how.workers, backend, study, left)
-    return Plan(study, trials, folder, processes, cores, backend, how.data_dir, statuses)
+    processes = devices.workers(how.workers, backend, study, len(trials))
+    known = any(trial.id in stored.environments for trial in trials)
+    environment = engine.environment(backend, processes) if known else {}
+    planned = Plan(study, trials, folder, processes, cores, backend, how.data_dir, stored, environment)
+    left = devices.workers(how.workers, backend, study, len(planned.missing))
+    return replace(planned, workers=left)
 
 
 def _lanes(
