@@ -112,6 +112,7 @@ NEED_JAX = (
     "dlbench.models.layers",
     "dlbench.models.mode",
     "dlbench.models.simple_cnn",
+    "dlbench.models.sizes",
     "dlbench.training.augmentation",
     "dlbench.training.evaluation",
     "dlbench.training.loop",

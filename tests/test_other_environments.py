@@ -16,7 +16,7 @@ from conftest import SMALL
 
 import dlbench
 from dlbench.execution import environment, messages
-from dlbench.execution.worker_environment import worker_environment
+from dlbench.execution.environment_probe import worker_environment
 from dlbench.records import TrialStatus, canonical_json
 from dlbench.report import study_report
 from dlbench.storage import artifacts

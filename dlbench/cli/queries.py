@@ -198,7 +198,9 @@ def _condition(text: str) -> _Condition:
             if value is None:
                 return False
             raise InputError(f"--filter {text}: {field} is not a number; use = or !=")
-        known = "none" if value is None else label(str(value)) if field == "model" else str(value)
+        known = "none" if value is None else str(value)
+        if field == "model" and ":" not in wanted:
+            known = label(known)
         return compare(name_key(known), name_key(wanted))
 
     return field, keep
@@ -240,7 +242,7 @@ def info(options: InfoOptions) -> None:
     """Show versions, devices and caches."""
     from dlbench import report
     from dlbench.data import cache_root
-    from dlbench.execution.worker_environment import described_by_child
+    from dlbench.execution.environment_probe import described_by_child
     from dlbench.report import terminal
     from dlbench.storage import manifest
 

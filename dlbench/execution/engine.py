@@ -15,11 +15,11 @@ from typing import Any, TextIO, cast
 from dlbench import files
 from dlbench.execution import messages, stderr
 from dlbench.execution.environment import COMPILED, check_settings, configured, describe
+from dlbench.execution.environment_probe import worker_environment
 from dlbench.execution.jobs import Job, JobQueue
 from dlbench.execution.place import Place
 from dlbench.execution.pool import Pool
 from dlbench.execution.processes import Endpoint, ProcessEndpoint, Receive
-from dlbench.execution.worker_environment import worker_environment
 from dlbench.ops import native
 from dlbench.spec import registry
 from dlbench.spec.programs import Program

@@ -10,7 +10,7 @@ from dlbench.execution.costs import COMPILE_S, cost_s
 from dlbench.records import TrialStatus
 from dlbench.report.tables import Column, Made, Report, Table, count, duration, level, listed, thousands
 from dlbench.spec.looks import Look
-from dlbench.spec.naming import phrase
+from dlbench.spec.naming import model_names, phrase
 from dlbench.spec.trial import STATIC_FIELDS
 from dlbench.storage.results import TrialResult
 
@@ -38,11 +38,12 @@ def plan_report(plan: Plan) -> Report:
         Column("done", "done", thousands),
         Column("core_s", "left, on one core", duration),
     )
+    models = model_names(trial.spec.model for trial in plan.trials)
     rows = []
     for program in programs:
         spec = program.trials[0].spec
         left = [trial for trial in program.trials if trial.id not in plan.done]
-        label = ", ".join(phrase(name, getattr(spec, name)) for name in varied or ("model",))
+        label = ", ".join(phrase(name, getattr(spec, name), models) for name in varied or ("model",))
         core_s = sum(map(cost_s, left)) + (COMPILE_S if left else 0.0)
         rows.append((label, len(program.trials), len(program.trials) - len(left), core_s))
     most = "At most " if plan.study.looks else ""

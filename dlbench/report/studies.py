@@ -37,7 +37,7 @@ from dlbench.report.tables import (
     Table,
     count,
     duration,
-    field_column,
+    field_columns,
     listed,
     means_note,
     percent,
@@ -147,7 +147,7 @@ def trial_table(trials: Sequence[TrialResult], title: str = "Trials") -> Table:
     status = Column("status", "status", lambda status: str(status).lower(), left=True)
     axes = axes_of(trials, without=())
     columns = (
-        *map(field_column, axes),
+        *field_columns(axes, trials),
         Column("best_val_accuracy", "val acc %", percent),
         Column("test_accuracy", "test acc % [95 %]", within),
         Column("best_epoch", "best epoch"),
@@ -221,7 +221,7 @@ def _grid(trials: Sequence[TrialResult]) -> tuple[Table | None, Report]:
 
 def _configuration_table(groups: Sequence[Configuration], axes: Sequence[str], shared: str) -> Table:
     columns = (
-        *map(field_column, axes),
+        *field_columns(axes, [trial for group in groups for trial in group.trials]),
         Column("best_val_accuracy", "val acc %", plus_minus),
         Column("test_accuracy", "test acc %", plus_minus),
         Column("best_epoch", "best epoch", tenth),

@@ -8,12 +8,14 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from dlbench.analysis.configurations import Summary
 from dlbench.analysis.convergence import Convergence
 from dlbench.errors import printable
-from dlbench.spec.naming import field_title, setting
+from dlbench.spec.naming import field_title, model_names, setting
+from dlbench.storage.results import TrialResult
 
 
 @dataclass(frozen=True)
@@ -256,17 +258,29 @@ def listed(names: list[str]) -> str:
     return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
 
 
-def field_column(name: str) -> Column:
-    """A column for a field of the trials' specifications."""
-    words = name in (
-        "model",
-        "model_args",
-        "optimizer_args",
-        "dataset",
-        "transform",
-        "criterion",
-        "optimizer",
-        "decay_mode",
-        "vary",
+def field_columns(names: Sequence[str], trials: Sequence[TrialResult]) -> tuple[Column, ...]:
+    """Columns for fields of the trials' specifications; models of the same name are told apart by their modules.
+
+    Args:
+        names: the fields.
+        trials: all trials of the table.
+    """
+    models = model_names(trial.model for trial in trials)
+    return tuple(
+        Column(name, field_title(name), partial(setting, name, models=models), left=name in _WORDS)
+        for name in names
     )
-    return Column(name, field_title(name), lambda value: setting(name, value), left=words)
+
+
+#: Fields whose values are words.
+_WORDS = (
+    "model",
+    "model_args",
+    "optimizer_args",
+    "dataset",
+    "transform",
+    "criterion",
+    "optimizer",
+    "decay_mode",
+    "vary",
+)

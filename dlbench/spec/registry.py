@@ -233,7 +233,7 @@ class Registry:
         known_by = f"the source of {listed}{more}" if source.files else "its code in memory"
         parameters = self._call_parameters(reference)
         called = f"; it is {switches.in_words(parameters)}" if parameters is not None else ""
-        return f"{label(reference)} is identified by {known_by} ({source.digest[:12]}){called}"
+        return f"{reference} is identified by {known_by} ({source.digest[:12]}){called}"
 
     def _call_parameters(self, reference: str) -> tuple[str, ...] | None:
         """The arguments of a model's ``__call__``; ``None`` where its source does not show them."""
