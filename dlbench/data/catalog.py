@@ -28,6 +28,7 @@ class PublicSet:
         files: names of the original files, as downloaded.
         digest: digest of the whole data set, if known.
         idx_folders: folders below a data folder in which its IDX files are looked for.
+        installed_folder: where the package of a Linux distribution puts its IDX files; "" if there is none.
         md5: MD5 digests of the decompressed original files, by array, if known.
     """
 
@@ -41,6 +42,7 @@ class PublicSet:
     files: tuple[str, ...]
     digest: str | None = None
     idx_folders: tuple[str, ...] = ()
+    installed_folder: str = ""
     md5: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -90,7 +92,15 @@ FASHION_MNIST = PublicSet(
     ),
     url="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     files=_GZIPPED_IDX,
+    digest="c87c0167e58002dea4afc3f90bb1d1852de7e08d5c39aedfceed312443b96130",
     idx_folders=("FashionMNIST/raw", "fashion_mnist"),
+    installed_folder="/usr/share/datasets/fashion-mnist",
+    md5={
+        "train_images": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "train_labels": "9018921c3c673c538a1fc5bad174d6f9",
+        "test_images": "8181f5470baa50b63fa0f6fddb340f0a",
+        "test_labels": "15d484375f8d13e6eb1aabb0c3f46965",
+    },
 )
 
 KMNIST = PublicSet(

@@ -225,7 +225,7 @@ def _load_builtin(name: str, data_dir: Path | None, verify: bool) -> Dataset:
         )
     if known.digest and (found := _cached(name, known.digest, None, verify)):
         return found
-    files = idx.find_files(known, data_dir) if data_dir else None
+    files = idx.find_files(known, data_dir)
     origin = _files_origin(files) if files else tfds_source.ORIGIN
     if not known.digest and (found := _cached(name, None, origin, verify)):
         return found
@@ -284,7 +284,8 @@ def _how(known: PublicSet, data_dir: Path | None) -> str:
     """How to get a public data set that is not prepared."""
     if known.idx_folders:
         folder = (data_dir or Path("DATA_DIR")) / known.idx_folders[0]
-        return f"IDX files in {folder}, else downloaded"
+        installed = f" or {known.installed_folder}" if known.installed_folder else ""
+        return f"IDX files in {folder}{installed}, else downloaded"
     return f"{', '.join(known.files)} is downloaded"
 
 
