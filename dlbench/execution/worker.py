@@ -18,6 +18,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,7 +29,7 @@ from clu import parameter_overview
 
 from dlbench import data
 from dlbench.errors import InputError
-from dlbench.execution import environment, messages, saved_states
+from dlbench.execution import environment, messages, saved_states, stopping
 from dlbench.execution.processes import LEFT_TO_PARENT
 from dlbench.execution.programs import (
     CompiledProgram,
@@ -72,6 +73,21 @@ class Interrupted(Exception):  # noqa: N818
     """The parent has asked the worker to stop."""
 
 
+@dataclass(frozen=True)
+class _Latest:
+    """The trials in hand after their last complete epoch, on the device: what a saved state is made from."""
+
+    trials: Sequence[Trial]
+    state: TrainState
+    histories: tuple[tuple[Epoch, ...], ...]
+    spent: dict[str, float]
+
+    @property
+    def number(self) -> int:
+        """The epoch."""
+        return max(map(len, self.histories))
+
+
 class Worker:
     """Trains trials on this process's default device and reports events.
 
@@ -104,6 +120,10 @@ class Worker:
         #: Users' models whose code changes settings that all trials of a process share, with the reason.
         self._refused: dict[str, environment.SettingError] = {}
         self._scratch = tempfile.TemporaryDirectory(prefix="dlbench-worker-")
+        #: Held while a state is saved, which may happen in another thread during an epoch.
+        self._saving = threading.Lock()
+        self._latest: _Latest | None = None
+        self._saved_number = 0
 
     def run(self, trials: Sequence[Trial], states: Files | None = None) -> None:
         """Train trials that share a program and a number of epochs, one per lane.
@@ -120,15 +140,38 @@ class Worker:
         self._clock.lap("io")
         self.emit(messages.Idle(worker=self.number, spent=self._clock.total))
 
+    def save(self) -> None:
+        """Save the trials in hand after their last complete epoch, unless that is done. Any thread may call this.
+
+        An epoch need not end for this: its result is another state than the one that it began with.
+        """
+        with self._saving:
+            latest = self._latest
+            if latest is None or latest.number <= self._saved_number:
+                return
+            for lane, (trial, history) in enumerate(zip(latest.trials, latest.histories, strict=True)):
+                own = jax.device_get(lane_of(latest.state, lane, trial.lanes))
+                progress = saved_states.Progress(own, history, latest.spent)
+                made = saved_states.save(
+                    trial, progress, self.environment["digest"], Path(self._scratch.name)
+                )
+                self.emit(messages.StateSaved(trial_id=trial.id, number=len(history), files=made))
+            self._saved_number = latest.number
+
+    def _keep(self, latest: _Latest | None) -> None:
+        with self._saving:
+            self._latest = latest
+
     def _try(self, trials: Sequence[Trial], states: Files) -> None:
         self.emit(messages.Started(worker=self.number, trial_ids=tuple(trial.id for trial in trials)))
         try:
             self._train(trials, states)
         except Interrupted:
-            pass  # the state is saved, and the trial can be continued from it
+            self._keep(None)  # the state is saved, and the trial can be continued from it
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a model that calls sys.exit() has failed too
+            self._keep(None)
             text = _encodable(traceback.format_exc())
             for trial in trials:
                 reason = _reason(error)
@@ -204,10 +247,11 @@ class Worker:
         """
         state = program.init(*inputs)
         state, histories = self._restored(trials, state, states, clock)
+        self._saved_number = max(map(len, histories))
         saved = time.monotonic()
         for number in range(max(map(len, histories)) + 1, trials[0].spec.num_epochs + 1):
             if self.stopping.is_set():
-                self._save(trials, state, histories, clock)
+                self.save()
                 raise Interrupted
             trained = program.train_epoch(state, *inputs)
             state, loss, accuracy = jax.block_until_ready(trained)
@@ -222,26 +266,19 @@ class Worker:
                 self.emit(messages.EpochEnded(trial_id=trials[lane].id, number=number, values=epoch))
             if not any(histories[lane][-1].is_finite for lane in alive):
                 break
+            spent = {kind: seconds / len(trials) for kind, seconds in clock.job.items()}
+            self._keep(_Latest(trials, state, tuple(map(tuple, histories)), spent))
             if number < trials[0].spec.num_epochs and self._is_due(number, saved):
-                self._save(trials, state, histories, clock)
+                self.save()
                 saved = time.monotonic()
             clock.lap("io")
+        self._keep(None)
         return state, histories
 
     def _is_due(self, number: int, saved: float) -> bool:
         if self.checkpoint_every is None:
             return time.monotonic() - saved > SAVE_AFTER_S
         return number % self.checkpoint_every == 0
-
-    def _save(
-        self, trials: Sequence[Trial], state: TrainState, histories: list[list[Epoch]], clock: Clock
-    ) -> None:
-        for lane, trial in enumerate(trials):
-            own = jax.device_get(lane_of(state, lane, trial.lanes))
-            spent = {kind: seconds / len(trials) for kind, seconds in clock.job.items()}
-            progress = saved_states.Progress(own, tuple(histories[lane]), spent)
-            made = saved_states.save(trial, progress, self.environment["digest"], Path(self._scratch.name))
-            self.emit(messages.StateSaved(trial_id=trial.id, number=len(histories[lane]), files=made))
 
     def _restored(
         self, trials: Sequence[Trial], state: TrainState, states: Files, clock: Clock
@@ -488,8 +525,16 @@ def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
                 os._exit(0)
             if isinstance(command, messages.Stop):
                 worker.stopping.set()
+                threading.Thread(target=stop, daemon=True).start()
             if isinstance(command, messages.Train):
                 received.put(command)
+
+    def stop() -> None:
+        """Save what is complete, and end this process if the epoch takes too long."""
+        for seconds in stopping.pauses():
+            time.sleep(seconds)
+            worker.save()
+        os._exit(0)
 
     lock = threading.Lock()
 
