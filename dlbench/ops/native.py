@@ -13,6 +13,7 @@ Anything else is compiled again: in the cache, or where that cannot be used, in 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -20,6 +21,7 @@ import importlib.util
 import os
 import shlex
 import shutil
+import signal
 import stat
 import subprocess
 import tempfile
@@ -33,7 +35,10 @@ SOURCES = tuple(Path(__file__).with_name(name) for name in ("pooled.c", "cores.c
 #: Environment variable with the path of the compiled file that the parent process chose; empty for none.
 VARIABLE = "DLBENCH_KERNELS"
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fPIC", "-pthread")
-_TIMEOUT_S = 60
+#: Seconds that the compiler may take to show its macros, and to compile. The first takes a fraction of a second.
+_PREPROCESS_S, _COMPILE_S = 10, 60
+#: Compilers that did not end, with the reason: they are not tried again.
+_hung: dict[str, str] = {}
 #: Bytes of a compiled file, at most; it has 100,000.
 _LONGEST = 2**26
 _SIGNATURES = {  # of the functions that Python calls: result, arguments
@@ -127,7 +132,7 @@ def _compiled(compiler: str) -> Path:
     include = Path(jaxlib.origin).parent / "include"
     command = [name, *options, "-I", str(include), *map(str, SOURCES)]
     # With every macro (compiler version, processor features, XLA's interface), and without the paths of the files.
-    source = _run([*command, "-E", "-dD", "-P"])
+    source = _run([*command, "-E", "-dD", "-P"], _PREPROCESS_S)
     digest = hashlib.sha256("\0".join([*options, ""]).encode() + source).hexdigest()[:16]
     problems = []
     for is_private in (False, True):
@@ -149,7 +154,7 @@ def _build(path: Path, command: list[str]) -> None:
     """Compile, and write the file and its digest, each whole or not at all."""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         new = Path(folder) / path.name
-        _run([*command, "-shared", "-o", str(new)])
+        _run([*command, "-shared", "-o", str(new)], _COMPILE_S)
         new.chmod(0o700)
         written = _note(new)
         written.write_text(f"{hashlib.sha256(new.read_bytes()).hexdigest()}\n")
@@ -209,24 +214,39 @@ def _is_ours(path: Path, is_kind: Callable[[int], bool], others: bool = False) -
     return is_kind(status.st_mode) and status.st_uid == os.geteuid() and (others or not writable)
 
 
-def _run(command: list[str]) -> bytes:
+def _run(command: list[str], timeout_s: float) -> bytes:
+    """Run the compiler, and end it with all that it has started if it takes too long."""
+    if reason := _hung.get(command[0]):
+        raise _UnavailableError(reason)
+    pipe = subprocess.PIPE
     try:
-        return subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=True).stdout
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, start_new_session=True
+        )
     except FileNotFoundError:
         raise _UnavailableError(f"no C compiler: {command[0]} was not found") from None
-    except subprocess.TimeoutExpired:
-        raise _UnavailableError(f"the compiler {command[0]} did not end within {_TIMEOUT_S} s") from None
-    except subprocess.CalledProcessError as error:
-        lines = error.stderr.decode(errors="replace").strip().splitlines()
-        said = next((line for line in lines if "error" in line), lines[-1] if lines else "")
-        raise _UnavailableError(
-            f"the compiler failed: {command[0]} ended with exit code {error.returncode}"
-            + (f", {said[:200]}" if said else "")
-        ) from None
     except (OSError, ValueError) as error:
         raise _UnavailableError(
             f"the compiler {command[0]} cannot be started: {_in_one_line(error)}"
         ) from None
+    with process:
+        try:
+            output, errors = process.communicate(timeout=timeout_s)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            _hung[command[0]] = f"the compiler {command[0]} did not end within {timeout_s} s"
+            raise _UnavailableError(_hung[command[0]]) from None
+    if process.returncode:
+        lines = errors.decode(errors="replace").strip().splitlines()
+        said = next((line for line in lines if "error" in line), lines[-1] if lines else "")
+        raise _UnavailableError(
+            f"the compiler failed: {command[0]} ended with exit code {process.returncode}"
+            + (f", {said[:200]}" if said else "")
+        )
+    return output
 
 
 def _in_one_line(error: object) -> str:
