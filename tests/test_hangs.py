@@ -338,11 +338,13 @@ def test_a_study_whose_folder_vanishes_ends_with_a_line_and_writes_no_more(how: 
         assert epochs(cwd / "runs" / "other") >= 1
 
 
-def test_a_limit_on_the_size_of_files_is_said(cwd: Path) -> None:
-    done = shell(f"ulimit -f 100; dlbench train --name=s --workers=1 {' '.join(TINY)}", cwd)
+@pytest.mark.parametrize("flags", ["--workers=1", "--workers=0 --checkpoint-every=1"])
+def test_a_limit_on_the_size_of_files_is_said_in_a_line(flags: str, cwd: Path) -> None:
+    done = shell(f"ulimit -f 300; dlbench train --name=s --quiet {flags} {' '.join(TINY)}", cwd)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("Error: the disk that holds runs/s cannot be written")
-    assert "File too large" in done.stderr.splitlines()[-1]
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Error: the folder for temporary files, ")
+    assert "cannot be written: File too large; raise the limit" in line
 
 
 def test_a_file_system_without_locks_is_named(cwd: Path) -> None:

@@ -19,7 +19,7 @@ from dlbench.execution.processes import LEFT_TO_PARENT
 from dlbench.records import TIME_KINDS, Epoch, TrialStatus
 from dlbench.spec.trial import Trial
 from dlbench.storage import artifacts, manifest
-from dlbench.storage.database import explained
+from dlbench.storage.database import explained, remedy_for
 from dlbench.storage.store import Store
 
 #: Seconds within which a second signal, other than SIGINT, counts as the first one again.
@@ -185,10 +185,7 @@ def record(
                 store.finish(event.trial_id, event.status, outcome, history)
                 artifacts.remove_states(folder)
             case messages.Failed(disk=True):
-                raise StoreError(
-                    f"the disk that holds {store.folder} cannot be written: {event.reason}; free some space or make "
-                    "it writable, then run the same command again: finished trials are kept"
-                )
+                raise StoreError(event.reason, remedy=remedy_for(event.reason))
             case messages.Failed():
                 error = f"{event.reason}\n\n{event.traceback}".strip()
                 store.finish(event.trial_id, TrialStatus.FAILED, error=error)

@@ -20,7 +20,7 @@ from dlbench import files
 from dlbench.records import Epoch
 from dlbench.spec.trial import Trial
 from dlbench.storage.artifacts import STATE, Files, write
-from dlbench.storage.checkpoints import check_claims, files_below, tree_digest
+from dlbench.storage.checkpoints import check_claims, files_below, quiet_orbax, tree_digest
 from dlbench.training.state import TrainState
 
 
@@ -57,7 +57,7 @@ def save(trial: Trial, progress: Progress, environment: str, scratch: Path) -> d
         "spent": progress.spent,
     }
     path = scratch.absolute() / STATE / str(len(progress.history))
-    with _checkpointer() as checkpointer:
+    with quiet_orbax(), _checkpointer() as checkpointer:
         checkpointer.save(
             path,
             args=ocp.args.Composite(

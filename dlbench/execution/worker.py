@@ -55,7 +55,7 @@ from dlbench.spec.registry import CRITERIA, MODELS, label
 from dlbench.spec.trial import Trial
 from dlbench.storage import checkpoints
 from dlbench.storage.artifacts import Files
-from dlbench.storage.database import is_disk_error
+from dlbench.storage.database import disk_problem
 from dlbench.training.augmentation import augment
 from dlbench.training.metrics import classification_metrics
 from dlbench.training.state import Data, Hyper, Keys, TrainState, static_part
@@ -173,10 +173,15 @@ class Worker:
         except BaseException as error:  # a model that calls sys.exit() has failed too
             self._keep(None)
             text = _encodable(traceback.format_exc())
+            problem, reason = disk_problem(error), _reason(error)
+            if problem:  # everything that a worker writes goes there
+                reason = (
+                    f"the folder for temporary files, {tempfile.gettempdir()}, cannot be written: {problem}"
+                )
             for trial in trials:
-                reason = _reason(error)
-                disk = is_disk_error(error)
-                self.emit(messages.Failed(trial_id=trial.id, reason=reason, traceback=text, disk=disk))
+                self.emit(
+                    messages.Failed(trial_id=trial.id, reason=reason, traceback=text, disk=bool(problem))
+                )
             self._clock.take()
 
     def _train(self, trials: Sequence[Trial], states: Files) -> None:
