@@ -18,7 +18,7 @@ import dlbench
 from dlbench.execution import environment, messages
 from dlbench.execution.environment_probe import worker_environment
 from dlbench.records import TrialStatus, canonical_json
-from dlbench.report import study_report
+from dlbench.report import exports, study_report
 from dlbench.storage import artifacts
 from dlbench.storage.audit import audit
 from dlbench.storage.store import FILE_NAME, Store
@@ -284,3 +284,28 @@ def test_several_devices_of_one_kind_are_one_environment() -> None:
     digest = environment.environment_digest(one)
     assert environment.environment_digest(one | {"devices": ["NVIDIA H100"] * 8}) == digest
     assert environment.environment_digest(one | {"devices": ["NVIDIA A100"]}) != digest
+
+
+def test_studies_of_different_processors_are_said_to_be_so_when_they_are_compared(
+    tmp_path: Path, small_result: dlbench.StudyResult
+) -> None:
+    exports.export(small_result.folder, tmp_path / "one")
+    for name in ("two", "old"):
+        shutil.copytree(tmp_path / "one", tmp_path / name)
+    manifest = json.loads((tmp_path / "one" / "manifest.json").read_text())
+    processor = manifest["device"]["processor"]
+    other = manifest | {"device": manifest["device"] | {"processor": "x86_64/Another/1/2"}}
+    (tmp_path / "two" / "manifest.json").write_text(json.dumps(other))
+    del manifest["device"]["processor"]  # as 0.1.0 recorded it
+    (tmp_path / "old" / "manifest.json").write_text(json.dumps(manifest))
+
+    def reported(*names: str) -> tuple[str, str]:
+        assert cli(tmp_path, "report", *names, "--out", "r").returncode == 0
+        return (tmp_path / "r" / "report.md").read_text(), (tmp_path / "r" / "report.html").read_text()
+
+    for text in reported("one", "two"):
+        assert "These studies were trained in different environments" in text
+        assert f"One: processor {processor}; Two: processor x86_64/Another/1/2." in text
+    for names in (["one", "old"], ["one"]):
+        for text in reported(*names):
+            assert "different environments" not in text
