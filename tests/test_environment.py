@@ -88,6 +88,23 @@ def test_a_worker_has_none_of_the_users_settings(
         assert trial.environment == before.environment
 
 
+def test_jax_has_the_same_settings_in_a_worker_as_where_nothing_is_set(tmp_path: Path) -> None:
+    """Each member has the value that jax has by itself, so a wrong value in the table is noticed too."""
+    code = """
+import json, os, sys
+from dlbench.execution import environment
+environment.configure(os.environ, "cpu")
+import jax
+names = [name.lower() for name in (*environment.PINNED, *environment.DEFAULTED)]
+print(json.dumps({name: str(getattr(jax.config, name, None)) for name in names}))
+"""
+    plain = f"import os; [os.environ.pop(name, None) for name in {[*HOSTILE]}]"
+    unset = code.replace('environment.configure(os.environ, "cpu")', plain)
+    worker = python(code, tmp_path, **HOSTILE)
+    assert len(worker) >= 30
+    assert worker == python(unset, tmp_path)
+
+
 def test_settings_that_jax_runs_with_are_refused_by_name(tmp_path: Path) -> None:
     """Each member: set in a process that trains by itself, as a script or notebook does."""
     code = """
@@ -200,6 +217,14 @@ def test_what_is_set_on_purpose_is_recorded_and_said_and_earlier_trials_are_name
 
 def test_every_variable_that_is_said_makes_another_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = {"backend": "cpu", "xla_flags": "", "settings": {}, "variables": {}}
+    assert set(environment.SAID) >= {
+        "XLA_FLAGS",
+        "LIBTPU_INIT_ARGS",
+        "NVIDIA_TF32_OVERRIDE",
+        "CUBLAS_WORKSPACE_CONFIG",
+        "DNNL_MAX_CPU_ISA",
+        "ONEDNN_MAX_CPU_ISA",
+    }
     for name in environment.SAID:
         other = plain | ({"xla_flags": "x"} if name == "XLA_FLAGS" else {"variables": {name: "x"}})
         assert environment.environment_digest(other) != environment.environment_digest(plain)

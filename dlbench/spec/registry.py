@@ -15,6 +15,7 @@ import math
 import os
 import re
 import sys
+import types
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -326,7 +327,19 @@ def reference_to(kind: str, part: object) -> str:
     Raises:
         SpecError: it is something else, or no other process could import it.
     """
+    if isinstance(part, types.ModuleType):
+        raise SpecError(
+            *(Field(kind), f" is the module {part.__name__}"),
+            value=part,
+            remedy="give one of the classes or functions in it",
+        )
     name, module = getattr(part, "__qualname__", None), getattr(part, "__module__", None)
+    if isinstance(name, str) and name.endswith("<lambda>"):
+        raise SpecError(
+            *(Field(kind), " is a lambda, which has no name by which another process could import it"),
+            value=part,
+            remedy="define a function at the top of a module",
+        )
     if isinstance(name, str) and isinstance(module, str) and callable(part):
         if _REFERENCE.fullmatch(f"{module}:{name}"):
             return f"{module}:{name}"
