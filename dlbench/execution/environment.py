@@ -121,11 +121,11 @@ def configure(environ: MutableMapping[str, str], device: str) -> None:
 
 @contextlib.contextmanager
 def configured(device: str, starting: bool) -> Iterator[None]:
-    """Compute in the calling process, which finds its environment variables as they were afterwards.
+    """Configure the calling process for training, and restore its environment variables afterwards.
 
     Args:
         device: "cpu", "gpu", "tpu" or "metal".
-        starting: whether jax is yet to be started; otherwise it keeps what it runs with.
+        starting: whether jax has not been started yet; otherwise, its configuration stays as it is.
     """
     global _threads
     before = dict(os.environ)
@@ -144,13 +144,13 @@ def configured(device: str, starting: bool) -> Iterator[None]:
 
 
 def check_settings(remedy: str) -> None:
-    """Make sure that jax computes with what is pinned, in whichever way it was configured.
+    """Check that all pinned settings of jax have their values, however jax was configured.
 
     Args:
-        remedy: what can be done where it does not.
+        remedy: what to do if they do not.
 
     Raises:
-        SettingError: naming the first setting that is another, its value, and what it must be.
+        SettingError: names the first setting that differs, its value, and the value that it must have.
     """
     for name, wanted, found in _others():
         raise SettingError(
@@ -162,7 +162,7 @@ def check_settings(remedy: str) -> None:
 
 
 def restore_settings() -> None:
-    """Set everything that is pinned, whoever has changed it."""
+    """Set all pinned settings of jax to their values."""
     import jax
 
     for name, wanted, _ in [*_others()]:
@@ -170,7 +170,7 @@ def restore_settings() -> None:
 
 
 def _others() -> Iterator[tuple[str, object, object]]:
-    """The settings of jax that are not what is pinned: name, what is pinned, what it is."""
+    """The settings of jax that differ from the pinned ones: name, pinned value, actual value."""
     import jax
 
     for variable, wanted in PINNED.items():
@@ -206,7 +206,7 @@ def describe() -> dict[str, Any]:
 
 
 def environment_digest(described: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits that are equal for environments in which nothing that can change bits differs."""
+    """16 hexadecimal digits, equal for environments that do not differ in anything that can change bits."""
     parts = {name: described.get(name) for name in _CHANGES_BITS}
     parts["devices"] = (parts["devices"] or [])[:1]  # the one that trains: a worker may see one of several
     if not parts["variables"]:  # as of the environments that were recorded before there was this part
@@ -215,7 +215,7 @@ def environment_digest(described: Mapping[str, Any]) -> str:
 
 
 def notices(described: Mapping[str, Any]) -> list[str]:
-    """What of an environment is not what workers have by themselves, a sentence each."""
+    """A sentence about each setting in which an environment differs from the default one of workers."""
     flags = {SAID[0]: described["xla_flags"]} if described.get("xla_flags") else {}
     said = [
         f"{name}={value} is set: it can change bits, so it is part of the environment that is recorded with each trial"
@@ -223,8 +223,8 @@ def notices(described: Mapping[str, Any]) -> list[str]:
     ]
     if described.get("backend") == "cpu" and described.get("xla_threads", 1) != 1:
         said.append(
-            f"jax was running in this process before, with {described['xla_threads']} threads where a worker has one: "
-            "bits can differ from a worker's, so this is part of the environment that is recorded with each trial"
+            f"jax was running in this process before, with {described['xla_threads']} threads instead of one: bits can "
+            "differ from those of worker processes, so this is part of the environment that is recorded with each trial"
         )
     return said
 

@@ -89,7 +89,7 @@ class Pool:
                 member.endpoint.kill()
 
     def _stop(self) -> Generator[messages.AnyEvent]:
-        """Ask workers to save their trials after the epoch; end the workers that have none."""
+        """Ask workers to save their trials; end the workers that have none."""
         for number, member in list(self._members.items()):
             if member.job is None:
                 del self._members[number]

@@ -29,7 +29,7 @@ _WRITE_AFTER_S = 1.0
 
 
 class Stopping(threading.Event):
-    """Set by the first signal that asks to end, whose number it keeps."""
+    """Set by the first signal that asks the process to end; keeps its number."""
 
     number: int = signal.SIGINT
 
@@ -38,9 +38,9 @@ class Stopping(threading.Event):
 def interruptible() -> Iterator[Stopping]:
     """An event that the first SIGINT, SIGTERM, SIGHUP or SIGUSR1 sets; a second signal interrupts immediately.
 
-    SIGHUP stays ignored where it is (nohup). Senders other than people repeat themselves: timeout(1) signals the
-    process and then its group, a shell that ends and its terminal both send SIGHUP. What comes from them within a
-    second is one request.
+    SIGHUP stays ignored if it is (nohup). Programs may send a signal twice: timeout(1) signals the process and then its
+    group, and both a shell and its terminal send SIGHUP when they close. All signals other than SIGINT within a second
+    count as one request.
 
     Raises:
         StudyInterrupted: a second signal came.

@@ -95,7 +95,7 @@ def restore(
         for number in sorted({int(name.split("/")[1]) for name in mine}, reverse=True):
             try:
                 progress, saved_in = _read(scratch / STATE / str(number), trial, example)
-            except Exception as error:  # whatever a damaged file makes orbax raise
+            except Exception as error:  # orbax raises many kinds of errors for damaged files
                 reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
                 warn(f"the state of trial {trial.id} after epoch {number} is damaged and not used: {reason}")
                 continue

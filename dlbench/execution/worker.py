@@ -428,10 +428,10 @@ class Worker:
 
 
 def _check_source(trial: Trial) -> None:
-    """Make sure that a user's model is what the trial was planned with.
+    """Check that the source of a user's model is the one that the trial was planned with.
 
     Raises:
-        InputError: its source has changed, or this process has imported it before it changed.
+        InputError: its source has changed, or this process has imported an earlier version of it.
     """
     reference = trial.spec.model
     if reference in MODELS.built_in:
@@ -449,14 +449,14 @@ def _check_source(trial: Trial) -> None:
         _imported[reference] = found
     if _imported[reference] != trial.model_digest:
         raise InputError(
-            f"this process has imported model {reference!r} before its source was changed: it holds "
+            f"this process imported model {reference!r} before its source was changed: it has "
             f"{_imported[reference][:12]}, the trial was planned with {trial.model_digest[:12]}",
             remedy="start Python again, or train in worker processes",
         )
 
 
 def _storable(logits: Any) -> np.ndarray[Any, Any]:
-    """Logits of a type that numpy can store: float32 in place of bfloat16 and its like."""
+    """Logits in a type that numpy can store: float32 instead of bfloat16 and similar types."""
     found = np.asarray(logits)
     return found if found.dtype.kind == "f" and found.dtype.isbuiltin else found.astype(np.float32)
 
@@ -469,7 +469,7 @@ def _are_probabilities(logits: np.ndarray[Any, Any]) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """An error in one line; its own text may fail too."""
+    """An error in one line; converting it to text may fail as well."""
     try:
         text = str(error)
     except Exception as failed:
@@ -480,7 +480,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _encodable(text: str) -> str:
-    """The text, with an escape in place of what no file or pipe can carry."""
+    """The text, with escapes for characters that cannot be encoded."""
     return text.encode(errors="backslashreplace").decode()
 
 

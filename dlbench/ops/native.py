@@ -1,8 +1,8 @@
 """The C part of :mod:`dlbench.ops`: compiled for this processor when it is first needed, and loaded. No jax.
 
 Compiling takes a second or two; the result is kept in the cache folder. If there is no compiler, or it fails, XLA
-computes the same, but slower and with other rounding, and :func:`reason` says why. The name of the compiled file is part
-of the environment that is recorded with results. A parent process chooses the file for all its workers.
+computes the same, but slower and with other rounding, and :func:`reason` says why. The name of the compiled file is
+part of the environment that is recorded with results. A parent process chooses the file for all its workers.
 
 A compiled file is code that runs, so only the user's own files are loaded: the file and its folder belong to this user,
 nobody else can write to them, neither is a link, and the content has the SHA-256 that was written beside it when it was

@@ -2,8 +2,8 @@
 
 A part is identified by the file that defines it and by all of the user's own code that this file imports, directly or
 indirectly: modules beside it, the ``__init__`` files of packages, imports inside functions. Installed packages are left
-out; their versions are recorded with the study. Imports by a computed name (``importlib.import_module(name)``) and files
-that are read as data do not appear in a syntax tree, so they are not covered.
+out; their versions are recorded with the study. Imports by a computed name (``importlib.import_module(name)``) and
+files that are read as data do not appear in a syntax tree, so they are not covered.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def read(module: str) -> Source:
 
 
 def locate(module: str) -> Place | None:
-    """Where Python would import a module from; ``None`` if there is no such module. Not even its package is imported."""
+    """Where Python would import a module from; ``None`` if there is no such module. Its package is not imported."""
     place: Place | None = None
     names = module.split(".")
     for end in range(1, len(names) + 1):

@@ -1,10 +1,10 @@
 """Which commit is checked out in a folder, and whether its files were changed. No jax.
 
-The folder may come from a stranger, and git runs commands that a repository's configuration names: file system monitors,
-filters, diff drivers, credential helpers, hooks. Therefore the commit is read from git's files directly, and git lists
-the changes from a temporary repository. This one uses the objects, the index and the work tree of the real repository,
-but none of its commands, and only those of its settings that :data:`_SETTINGS` names. In this source tree, that takes
-three times as long as ``git status``: 21 ms instead of 6 ms (median of 15, both cores busy).
+The folder may come from a stranger, and git runs commands that a repository's configuration names: file system
+monitors, filters, diff drivers, credential helpers, hooks. Therefore the commit is read from git's files directly, and
+git lists the changes from a temporary repository. This one uses the objects, the index and the work tree of the real
+repository, but none of its commands, and only those of its settings that :data:`_SETTINGS` names. In this source tree,
+that takes three times as long as ``git status``: 21 ms instead of 6 ms (median of 15, both cores busy).
 """
 
 from __future__ import annotations
