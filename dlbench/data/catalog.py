@@ -29,7 +29,7 @@ class PublicSet:
         digest: digest of the whole data set, if known.
         idx_folders: folders below a data folder in which its IDX files are looked for.
         installed_folder: where the package of a Linux distribution puts its IDX files; "" if there is none.
-        md5: MD5 digests of the decompressed original files, by array, if known.
+        md5: MD5 digests of the decompressed original files, by array; for CIFAR-10 of the pickled batches, by name.
     """
 
     name: str
@@ -135,6 +135,14 @@ CIFAR10 = PublicSet(
     ),
     url="https://www.cs.toronto.edu/~kriz/",
     files=("cifar-10-binary.tar.gz",),
+    md5={
+        "data_batch_1": "c99cafc152244af753f735de768cd75f",
+        "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+        "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+        "data_batch_4": "634d18415352ddfa80567beed471001a",
+        "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+        "test_batch": "40351d587109b95175f43aff81a1287e",
+    },
 )
 
 PUBLIC_SETS = {s.name: s for s in (MNIST, FASHION_MNIST, KMNIST, CIFAR10)}
