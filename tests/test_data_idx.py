@@ -9,7 +9,7 @@ import pytest
 
 from dlbench import data
 from dlbench.data import idx
-from dlbench.data.catalog import IDX_FILES, MNIST, PUBLIC_SETS
+from dlbench.data.catalog import FASHION_MNIST, IDX_FILES, KMNIST, MNIST, PUBLIC_SETS
 from dlbench.errors import DataError
 
 NUM_TRAIN, NUM_TEST = 40, 20
@@ -36,7 +36,9 @@ def small_sets(tmp_path, monkeypatch):
     """Let the public data sets be small, and the cache be the test's own."""
     monkeypatch.setenv("DLBENCH_CACHE_DIR", str(tmp_path / "cache"))
     for name, known in list(PUBLIC_SETS.items()):
-        small = dataclasses.replace(known, num_train=NUM_TRAIN, num_test=NUM_TEST, digest=None, md5={})
+        small = dataclasses.replace(
+            known, num_train=NUM_TRAIN, num_test=NUM_TEST, digest=None, md5={}, installed_folder=""
+        )
         monkeypatch.setitem(PUBLIC_SETS, name, small)
 
 
@@ -195,9 +197,46 @@ def test_mnist_in_the_folder_of_another_set_is_refused(real, tmp_path, monkeypat
     monkeypatch.setitem(
         PUBLIC_SETS,
         "fashion_mnist",
-        dataclasses.replace(PUBLIC_SETS["fashion_mnist"], num_train=60_000, num_test=10_000),
+        FASHION_MNIST,
     )
     (tmp_path / "FashionMNIST").mkdir()
     (tmp_path / "FashionMNIST" / "raw").symlink_to(next(iter(idx.find_files(MNIST, real).values())).parent)
     with pytest.raises(DataError, match=r"this is the file of data set 'mnist'"):
         data.load("fashion_mnist", tmp_path)
+
+
+def test_other_files_under_the_names_of_fashion_mnist_are_refused(tmp_path, monkeypatch):
+    """As KMNIST's are: they have the same names, shapes and classes."""
+    monkeypatch.setitem(PUBLIC_SETS, "fashion_mnist", dataclasses.replace(FASHION_MNIST, installed_folder=""))
+    for suffix in ("", ".gz"):
+        target = tmp_path / f"data{suffix}" / "FashionMNIST" / "raw"
+        target.mkdir(parents=True)
+        for key, stem in IDX_FILES.items():
+            count = 60_000 if key.startswith("train") else 10_000
+            array = np.arange(count) % 10 if key.endswith("labels") else np.ones((count, 28, 28), np.uint8)
+            content = encode(array)
+            (target / (stem + suffix)).write_bytes(gzip.compress(content, 1) if suffix else content)
+        with pytest.raises(DataError, match=r"train-images.* md5 .*; expected f4a8712d.*put the original"):
+            data.load("fashion_mnist", tmp_path / f"data{suffix}")
+
+
+INSTALLED = Path(FASHION_MNIST.installed_folder)
+
+
+@pytest.mark.skipif(not INSTALLED.is_dir(), reason="the package dataset-fashion-mnist is not installed")
+def test_fashion_mnist_is_found_where_a_distribution_installs_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(PUBLIC_SETS, "fashion_mnist", FASHION_MNIST)
+    monkeypatch.delenv("DLBENCH_DATA_DIR", raising=False)
+    found = data.load("fashion_mnist")
+    assert found.digest == FASHION_MNIST.digest
+    assert str(INSTALLED) in found.source
+    for place in ("MNIST", "KMNIST"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "raw").symlink_to(INSTALLED)
+        monkeypatch.setitem(
+            PUBLIC_SETS,
+            place.lower(),
+            dataclasses.replace(MNIST if place == "MNIST" else KMNIST, digest=None),
+        )
+        with pytest.raises(DataError, match=r"this is the file of data set 'fashion_mnist'"):
+            data.load(place.lower(), tmp_path)

@@ -16,7 +16,6 @@ from conftest import SMALL
 import dlbench
 from dlbench.execution import environment, messages
 from dlbench.records import TrialStatus
-from dlbench.storage.store import Store
 
 #: For every variable that is pinned or taken away: a value that it shall not have.
 HOSTILE = {
@@ -117,6 +116,23 @@ def test_what_one_device_needs_is_pinned_while_a_process_trains_and_then_set_bac
     assert getattr(jax.config, name) is None
 
 
+def test_jax_has_the_same_settings_in_a_worker_as_where_nothing_is_set(tmp_path: Path) -> None:
+    """Each member has the value that jax has by itself, so a wrong value in the table is noticed too."""
+    code = """
+import json, os, sys
+from dlbench.execution import environment
+environment.configure(os.environ, "cpu")
+import jax
+names = [name.lower() for name in (*environment.PINNED, *environment.DEFAULTED)]
+print(json.dumps({name: str(getattr(jax.config, name, None)) for name in names}))
+"""
+    plain = f"import os; [os.environ.pop(name, None) for name in {[*HOSTILE]}]"
+    unset = code.replace('environment.configure(os.environ, "cpu")', plain)
+    worker = python(code, tmp_path, **HOSTILE)
+    assert len(worker) >= 30
+    assert worker == python(unset, tmp_path)
+
+
 def test_settings_that_jax_runs_with_are_refused_by_name(tmp_path: Path) -> None:
     """Each member: set in a process that trains by itself, as a script or notebook does."""
     code = """
@@ -206,23 +222,37 @@ def test_what_is_set_on_purpose_is_recorded_and_said_and_earlier_trials_are_name
     folder = tmp_path / "s"
     shutil.copytree(small_result.folder, folder)
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
-    more = dlbench.grid(model="baseline", learning_rate=[1e-3, 1e-2], seed=[0, 1, 2], **SMALL)
     notices: list[str] = []
 
     def note(event: object) -> None:
         if isinstance(event, messages.Notice):
             notices.append(event.text)
 
-    result = dlbench.run(more, out=folder, workers=2, on_event=note)
-    assert len({trial.environment for trial in result}) == 2
+    result = dlbench.run(
+        dlbench.grid(model="baseline", seed=2, **SMALL), out=folder, workers=1, on_event=note
+    )
     flags, others = notices
     assert flags.startswith("XLA_FLAGS=--xla_cpu_enable_fast_math=true is set: it can change bits")
-    assert others.startswith("4 trials of this study were trained in another environment (")
-    assert others.endswith("xla_flags:  → --xla_cpu_enable_fast_math=true")
+    assert others.startswith("4 results in this folder come from another environment (")
+    assert "xla_flags:  → --xla_cpu_enable_fast_math=true" in others
+    study = dlbench.open_study(folder)
+    assert len(study) == 5
+    assert {trial.environment for trial in study} == {
+        small_result.trials[0].environment,
+        result.trials[0].environment,
+    }
 
 
 def test_every_variable_that_is_said_makes_another_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = {"backend": "cpu", "xla_flags": "", "settings": {}, "variables": {}}
+    assert set(environment.SAID) >= {
+        "XLA_FLAGS",
+        "LIBTPU_INIT_ARGS",
+        "NVIDIA_TF32_OVERRIDE",
+        "CUBLAS_WORKSPACE_CONFIG",
+        "DNNL_MAX_CPU_ISA",
+        "ONEDNN_MAX_CPU_ISA",
+    }
     for name in environment.SAID:
         other = plain | ({"xla_flags": "x"} if name == "XLA_FLAGS" else {"variables": {name: "x"}})
         assert environment.environment_digest(other) != environment.environment_digest(plain)
@@ -230,18 +260,6 @@ def test_every_variable_that_is_said_makes_another_environment(monkeypatch: pyte
         assert said.startswith(f"{name}=x is set")
     old = {name: value for name, value in plain.items() if name != "variables"}
     assert environment.environment_digest(old) == environment.environment_digest(plain)
-
-
-def test_nothing_is_said_of_old_trials_without_an_environment(
-    tmp_path: Path, small_study: dlbench.StudySpec, small_result: dlbench.StudyResult
-) -> None:
-    from dlbench.execution import recording
-
-    folder = Path(shutil.copytree(small_result.folder, tmp_path / "s"))
-    with Store(folder) as store:
-        now = store.manifests()[-1]["device"]
-        assert recording._others(store, now) == []
-        assert len(recording._others(store, now | {"digest": "0" * 16})) == 1
 
 
 SETS = """

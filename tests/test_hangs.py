@@ -36,6 +36,7 @@ LONG = ["--train-size=3000", "--val-size=500", "--batch-size=16", "--epochs=500"
 MODELS = '''
 import sys
 import time
+import jax
 from flax import linen as nn
 
 
@@ -48,6 +49,20 @@ class Noisy(nn.Module):
         for number in range(4000):
             print("line", number, "of a model that prints a lot")
         return nn.Dense(self.num_classes)(x.reshape(len(x), -1))
+
+
+class Slow(nn.Module):
+    """Takes more than a second for a batch."""
+    num_classes: int = 10
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        def wait(x):
+            time.sleep(1.5)
+            return x
+
+        wait_s = jax.pure_callback(wait, jax.ShapeDtypeStruct((), x.dtype), jax.lax.stop_gradient(x.sum()))
+        return nn.Dense(self.num_classes)(x.reshape(len(x), -1)) + 0 * wait_s
 
 
 class Exits(nn.Module):
@@ -165,6 +180,40 @@ def test_the_first_interrupt_is_answered_at_once_and_the_second_obeyed(cwd: Path
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(("workers", "name"), [(1, "SIGTERM"), (0, "SIGTERM"), (0, "SIGINT")])
+def test_of_a_long_epoch_only_this_epoch_is_lost(workers: int, name: str, cwd: Path) -> None:
+    number = getattr(signal, name)
+    flags = ["--train-size=72", "--val-size=16", "--batch-size=16", "--epochs=3", f"--workers={workers}"]
+    process = begun("train", "--model=unruly:Slow", "--name=s", "--quiet", *flags, cwd=cwd)
+    wait_for(lambda: epochs(cwd / "runs" / "s") == 1, process)
+    start = time.monotonic()
+    os.killpg(process.pid, number)
+    assert process.stderr is not None
+    assert "Finishing the epoch" in next(line for line in process.stderr if "Warning" not in line)
+    assert time.monotonic() - start < 1.5
+    wait_for(lambda: list((cwd / "runs" / "s" / "trials").glob("*/state/1")) != [], process)
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - start < 6
+    assert process.returncode == 128 + number
+    assert "To continue: dlbench train" in err
+    assert "Traceback" not in err
+    assert group(process.pid) == []
+
+
+def test_a_second_interrupt_ends_training_in_this_process_at_once(cwd: Path) -> None:
+    flags = ["--train-size=72", "--val-size=16", "--batch-size=16", "--epochs=3", "--workers=0"]
+    process = begun("train", "--model=unruly:Slow", "--name=s", "--quiet", *flags, cwd=cwd)
+    wait_for(lambda: epochs(cwd / "runs" / "s") == 1, process)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.stderr is not None
+    next(line for line in process.stderr if "press Ctrl-C again" in line)
+    start = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    assert time.monotonic() - start < 1.5
+    assert process.returncode == 130
 
 
 @pytest.mark.parametrize("delay", [0.3, 1.5])
@@ -289,11 +338,13 @@ def test_a_study_whose_folder_vanishes_ends_with_a_line_and_writes_no_more(how: 
         assert epochs(cwd / "runs" / "other") >= 1
 
 
-def test_a_limit_on_the_size_of_files_is_said(cwd: Path) -> None:
-    done = shell(f"ulimit -f 100; dlbench train --name=s --workers=1 {' '.join(TINY)}", cwd)
+@pytest.mark.parametrize("flags", ["--workers=1", "--workers=0 --checkpoint-every=1"])
+def test_a_limit_on_the_size_of_files_is_said_in_a_line(flags: str, cwd: Path) -> None:
+    done = shell(f"ulimit -f 300; dlbench train --name=s --quiet {flags} {' '.join(TINY)}", cwd)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("Error: the disk that holds runs/s cannot be written")
-    assert "File too large" in done.stderr.splitlines()[-1]
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Error: the folder for temporary files, ")
+    assert "cannot be written: File too large; raise the limit" in line
 
 
 def test_a_file_system_without_locks_is_named(cwd: Path) -> None:

@@ -121,12 +121,13 @@ def test_images_too_small_for_a_model_are_called_so(tmp_path: Path) -> None:
     study = dlbench.grid(
         model="SimpleCNN", dataset=name, train_size=12, val_size=4, batch_size=4, num_epochs=1
     )
-    with pytest.warns(FailedTrialsWarning, match="images of 3x3 are too small for model 'SimpleCNN'"):
-        result = dlbench.run(study, out=tmp_path / "s", workers=1)
-    (trial,) = result
-    least = int(trial.failure.rpartition("x")[2])
-    with pytest.raises(ValueError, match=r"has completed: .*too small"):
-        result.best()
+    with pytest.raises(InputError, match="images of 3x3 are too small for model 'SimpleCNN'") as caught:
+        dlbench.plan(study, out=tmp_path / "s")
+    assert caught.value.field == "model"
+    least = int(str(caught.value).split("at least ")[1].split("x")[0])
+    with pytest.raises(InputError, match="too small"):  # now from the cache
+        dlbench.run(study, out=tmp_path / "s")
+    assert not (tmp_path / "s").exists()
     wide = dlbench.data.register(made(some(20, least, least, 1), labels))
     (enough,) = dlbench.run(
         dlbench.grid(model="SimpleCNN", dataset=wide, train_size=12, val_size=4, batch_size=4, num_epochs=1),
@@ -134,6 +135,36 @@ def test_images_too_small_for_a_model_are_called_so(tmp_path: Path) -> None:
         workers=1,
     )
     assert enough.status is TrialStatus.COMPLETE
+
+
+POOLS = """
+import flax.linen as nn
+
+class Pools(nn.Module):
+    num_classes: int = 10
+
+    @nn.compact
+    def __call__(self, x):
+        for _ in range(5):
+            x = nn.max_pool(nn.Conv(2, (3, 3))(x), (2, 2), (2, 2))
+        return nn.Dense(self.num_classes)(x.reshape(x.shape[0], -1))
+"""
+
+
+def test_images_that_only_the_worker_finds_too_small_are_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pools.py").write_text(POOLS)
+    monkeypatch.syspath_prepend(tmp_path)
+    name = dlbench.data.register(made(some(20, 28, 28, 1), np.arange(20) % 2))
+    study = dlbench.grid(
+        model="pools:Pools", dataset=name, train_size=12, val_size=4, batch_size=4, num_epochs=1
+    )
+    with pytest.warns(FailedTrialsWarning, match="images of 28x28 are too small for model 'pools:Pools'"):
+        result = dlbench.run(study, out=tmp_path / "s", workers=1)
+    assert "at least 32x32" in result.trials[0].failure
+    with pytest.raises(ValueError, match=r"has completed: .*too small"):
+        result.best()
 
 
 def test_a_loaded_model_takes_images_as_training_does(small_result: dlbench.StudyResult) -> None:

@@ -99,7 +99,7 @@ def test_a_model_that_is_alike_in_both_needs_no_switch(trained: dict[str, dlbenc
 def test_what_a_model_is_called_with_is_planned(trained: dict[str, dlbench.TrialResult]) -> None:
     folder = Path(str(trained["Plain"].study_dir)).parent
     said = (folder / "plan").read_text()
-    assert "Train9 is identified by the source of modes.py (" in said
+    assert "modes:Train9 is identified by the source of modes.py (" in said
     assert "it is called with deterministic=False in training and deterministic=True in evaluation" in said
     assert "called with train=True, deterministic=False in training and train=False" in said
     assert "; it is called alike in training and evaluation" in said

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,38 @@ def test_it_is_compiled_once_and_again_if_the_file_is_gone(empty_cache):
     path.unlink()
     native.choose(environ)
     assert files_in(empty_cache) == [note, name]
+
+
+@pytest.mark.parametrize("compiler", ["cc -O1", "'cc' \"-O1\"", "'{place}' -O1", "{wrapper} cc -O1"])
+def test_a_compiler_is_named_as_in_a_shell(compiler, empty_cache):
+    """With quotes, options, spaces in its path, or a wrapper in front of it, as ccache is."""
+    place = empty_cache / "my compilers" / "cc"
+    place.parent.mkdir()
+    place.symlink_to(shutil.which("cc"))
+    wrapper = empty_cache / "wrapper"
+    wrapper.write_text('#!/bin/sh\nexec "$@"\n')
+    wrapper.chmod(0o755)
+    native.choose(environ := {"CC": compiler.format(place=place, wrapper=wrapper)})
+    assert Path(environ[native.VARIABLE]).is_file(), native.reason()
+
+
+def test_a_compiler_that_hangs_is_ended_with_what_it_has_started_and_not_tried_again(
+    empty_cache, monkeypatch
+):
+    monkeypatch.setattr(native, "_PREPROCESS_S", 1)
+    monkeypatch.setattr(native, "_hung", {})
+    compiler, mark = empty_cache / "slow-cc", empty_cache / "mark"
+    compiler.write_text(f"#!/bin/sh\n(sleep 60; echo late) &\necho $! >> {mark}\nwait\n")
+    compiler.chmod(0o755)
+    start = time.monotonic()
+    for _ in range(2):
+        native.choose(environ := {"CC": str(compiler)})
+        assert environ[native.VARIABLE] == ""
+        assert native.reason() == f"the compiler {compiler} did not end within 1 s"
+    assert time.monotonic() - start < 5
+    (child,) = mark.read_text().split()
+    status = Path(f"/proc/{child}/stat")
+    assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def test_processes_that_compile_at_once_leave_one_file_and_its_digest(empty_cache):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from dlbench import report, stats
+from dlbench.analysis.configurations import configurations
 from dlbench.records import Epoch, Outcome, TrialStatus
 from dlbench.report import Column, Table
 from dlbench.report.tables import duration, listed
@@ -311,11 +313,23 @@ def test_one_seed_is_not_judged() -> None:
 
 
 def test_models_of_one_name_are_kept_apart() -> None:
-    found = study(lambda spec: 0.9, "compare-archs", model=["mine:Net", "yours:Net"], seed=[0, 1])
-    assert {row[0] for row in tables(report.study_report(found).parts)[0].rows} == {
-        "Net (mine:Net)",
-        "Net (yours:Net)",
-    }
+    both = {"mine:Net", "yours:Net"}
+    found = study(lambda spec: 0.9, "compare-archs", model=[*both], seed=[0, 1])
+    assert {row[0] for row in tables(report.study_report(found).parts)[0].rows} == both
+    for seeds in ([0], [0, 1]):
+        found = study(lambda spec: 0.9, "grid", model=[*both], batch_size=[8, 16], seed=seeds)
+        parts = report.study_report(found).parts
+        assert {row[0] for row in tables(parts)[0].texts()} == both
+        assert re.search(r"Highest validation accuracy: (mine|yours):Net", words(parts))
+        assert {row[0] for row in report.trial_table(found.trials).texts()} == both
+        assert {group.label(["model"]) for group in configurations(found.trials)} == both
+    found = study(
+        lambda spec: 0.9, "grid", model=[*both], batch_size=[8, 16], learning_rate=[0.1, 0.2], seed=[0, 1]
+    )
+    maps = [table.title for table in tables(report.study_report(found).parts) if table.heat]
+    assert sorted(title.rpartition(": ")[2] for title in maps) == sorted(both)
+    alone = study(lambda spec: 0.9, "compare-archs", model=["mine:Net", "baseline"], seed=[0, 1])
+    assert {row[0] for row in tables(report.study_report(alone).parts)[0].rows} == {"Net", "Baseline"}
 
 
 def test_one_trial_is_shown_whole() -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import repeat
 from operator import attrgetter, ne
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from dlbench.records import TrialStatus
 from dlbench.spec.metrics import SELECTION_METRIC
 from dlbench.spec.metrics import metric as metric_named
-from dlbench.spec.naming import phrase, setting
+from dlbench.spec.naming import model_names, phrase
 from dlbench.spec.trial import PARTS, TrialSpec
 from dlbench.stats import Interval, mean_interval
 from dlbench.storage.results import TrialResult
@@ -68,12 +67,14 @@ class Configuration:
     Attributes:
         spec: their specification, with seeds of 0.
         trials: the trials.
+        models: the names of the models that it is shown beside (:func:`dlbench.spec.naming.model_names`).
 
     Metrics are named "test/accuracy" or ``test_accuracy``.
     """
 
     spec: TrialSpec
     trials: tuple[TrialResult, ...]
+    models: Mapping[str, str] = field(default_factory=dict)
 
     @functools.cached_property
     def complete(self) -> list[TrialResult]:
@@ -123,11 +124,9 @@ class Configuration:
         counts = [sum(row) for row in matrix]
         return max(counts) / sum(counts)
 
-    def label(self, axes: Iterable[str]) -> str:
+    def label(self, axes: Sequence[str]) -> str:
         """The values of the fields that distinguish it from other configurations."""
-        return ", ".join(phrase(name, getattr(self.spec, name)) for name in axes) or setting(
-            "model", self.spec.model
-        )
+        return ", ".join(phrase(name, getattr(self.spec, name), self.models) for name in axes or ("model",))
 
 
 def best_first(groups: Iterable[Configuration], metric: str = SELECTION_METRIC) -> list[Configuration]:
@@ -141,21 +140,18 @@ def configurations(trials: Iterable[TrialResult]) -> list[Configuration]:
     settings = attrgetter(*(name for name in TrialSpec.model_fields if name not in REPLICATES))
     for trial in trials:
         groups.setdefault(settings(trial.trial.spec), []).append(trial)
+    models = model_names(group[0].trial.spec.model for group in groups.values())
     return [
-        Configuration(group[0].trial.spec.model_copy(update=dict.fromkeys(REPLICATES, 0)), tuple(group))
+        Configuration(
+            group[0].trial.spec.model_copy(update=dict.fromkeys(REPLICATES, 0)), tuple(group), models
+        )
         for group in groups.values()
     ]
 
 
 def labelled(groups: Iterable[Configuration], axes: Sequence[str]) -> dict[str, Configuration]:
-    """Configurations by label. Models of the same name from different modules are labelled with their module."""
-    groups = list(groups)
-    times = Counter(group.label(axes) for group in groups)
-    return {
-        label if times[label] == 1 else f"{label} ({group.spec.model})": group
-        for group in groups
-        for label in [group.label(axes)]
-    }
+    """Configurations by label."""
+    return {group.label(axes): group for group in groups}
 
 
 def axes_of(trials: Sequence[TrialResult], without: Sequence[str] = REPLICATES) -> list[str]:
@@ -233,7 +229,7 @@ def planes(groups: Iterable[Configuration], axes: Sequence[str]) -> list[Plane]:
         return []
     found: dict[str, Plane] = {}
     for group in groups:
-        label = ", ".join(phrase(name, getattr(group.spec, name)) for name in axes if name not in numeric)
+        label = group.label(others) if (others := [name for name in axes if name not in numeric]) else ""
         plane = found.setdefault(label, Plane(label, numeric[0], numeric[1], {}))
         plane.cells[getattr(group.spec, plane.down), getattr(group.spec, plane.across)] = group
     return list(found.values())

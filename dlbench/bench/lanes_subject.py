@@ -112,7 +112,7 @@ class Lanes:
 
     def program(self, model: str, batch_size: int, optimizer: str, lanes: int, form: str) -> Compiled:
         """Compile the epoch of a case."""
-        spec = TrialSpec(model=model, batch_size=batch_size, optimizer=optimizer)  # type: ignore[arg-type]
+        spec = TrialSpec(model=model, batch_size=batch_size, optimizer=optimizer)
         static = static_part(models.create(model), Trial(spec=spec, data_digest=""))
         arguments = self.arguments(static, lanes)
         start = time.perf_counter()

@@ -7,6 +7,7 @@ import gc
 import io
 import os
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -144,6 +145,9 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     """
     code = _main(list(sys.argv[1:] if args is None else args))
     gc.freeze()  # the process exits, so a final garbage collection would be a waste of time
+    if any(not t.daemon and t is not threading.main_thread() for t in threading.enumerate()):
+        stderr.flush()
+        os._exit(code)  # an epoch that was given up (workers=0) cannot be ended in another way
     sys.exit(code)
 
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import json
 import operator
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,7 +16,7 @@ import typer
 from dlbench.cli.checks import check
 from dlbench.cli.options import Values, takes
 from dlbench.cli.studies import WHOLE_TABLE, print_json, show_failures, study_folder
-from dlbench.errors import InputError, UnknownNameError, WorkerError
+from dlbench.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
     from dlbench.storage.results import TrialResult
@@ -201,7 +198,9 @@ def _condition(text: str) -> _Condition:
             if value is None:
                 return False
             raise InputError(f"--filter {text}: {field} is not a number; use = or !=")
-        known = "none" if value is None else label(str(value)) if field == "model" else str(value)
+        known = "none" if value is None else str(value)
+        if field == "model" and ":" not in wanted:
+            known = label(known)
         return compare(name_key(known), name_key(wanted))
 
     return field, keep
@@ -243,28 +242,18 @@ def info(options: InfoOptions) -> None:
     """Show versions, devices and caches."""
     from dlbench import report
     from dlbench.data import cache_root
+    from dlbench.execution.environment_probe import described_by_child
     from dlbench.report import terminal
     from dlbench.storage import manifest
 
     with terminal.waiting("listing jax's devices"):
-        record = {**manifest.environment(), "jax": _jax_environment()}
+        record = {**manifest.environment(), "jax": described_by_child(dict(os.environ))}
     record["caches"] = [
         {"folder": str(path), "bytes": sum(f.stat().st_size for f in path.rglob("*") if f.is_file())}
         for path in sorted(cache_root().glob("*"))
         if path.is_dir()
     ]
     _print("json" if options.as_json else "table", list, lambda: report.info_report(record), lambda: record)
-
-
-def _jax_environment() -> dict[str, Any]:
-    """The environment described by jax, in a separate process, so that this one does not import jax."""
-    command = [sys.executable, "-P", "-m", "dlbench.execution.worker", "environment"]
-    environ = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # a study may be using the GPU's memory
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
-    if done.returncode:
-        raise WorkerError(f"jax cannot start:\n{done.stderr.strip()}")
-    environment: dict[str, Any] = json.loads(done.stdout)
-    return environment
 
 
 def data(context: typer.Context, data_dir: DataDir = None, as_json: Json = False) -> None:

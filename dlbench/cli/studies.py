@@ -286,6 +286,7 @@ def _confirm(planned: Plan, yes: bool) -> None:
     if yes or not estimates:
         return
     about = f"{count(len(planned.missing), 'trial')} would {' and '.join(estimates)}"
+    about = ". ".join([*planned.trained_again, about])
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise InputError(f"{about}; add --yes to start, or remove some values")
     if not typer.confirm(f"{about}. Start?", err=True):

@@ -28,7 +28,8 @@ class PublicSet:
         files: names of the original files, as downloaded.
         digest: digest of the whole data set, if known.
         idx_folders: folders below a data folder in which its IDX files are looked for.
-        md5: MD5 digests of the decompressed original files, by array, if known.
+        installed_folder: where the package of a Linux distribution puts its IDX files; "" if there is none.
+        md5: MD5 digests of the decompressed original files, by array; for CIFAR-10 of the pickled batches, by name.
     """
 
     name: str
@@ -41,6 +42,7 @@ class PublicSet:
     files: tuple[str, ...]
     digest: str | None = None
     idx_folders: tuple[str, ...] = ()
+    installed_folder: str = ""
     md5: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -90,7 +92,15 @@ FASHION_MNIST = PublicSet(
     ),
     url="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     files=_GZIPPED_IDX,
+    digest="c87c0167e58002dea4afc3f90bb1d1852de7e08d5c39aedfceed312443b96130",
     idx_folders=("FashionMNIST/raw", "fashion_mnist"),
+    installed_folder="/usr/share/datasets/fashion-mnist",
+    md5={
+        "train_images": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "train_labels": "9018921c3c673c538a1fc5bad174d6f9",
+        "test_images": "8181f5470baa50b63fa0f6fddb340f0a",
+        "test_labels": "15d484375f8d13e6eb1aabb0c3f46965",
+    },
 )
 
 KMNIST = PublicSet(
@@ -125,6 +135,14 @@ CIFAR10 = PublicSet(
     ),
     url="https://www.cs.toronto.edu/~kriz/",
     files=("cifar-10-binary.tar.gz",),
+    md5={
+        "data_batch_1": "c99cafc152244af753f735de768cd75f",
+        "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+        "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+        "data_batch_4": "634d18415352ddfa80567beed471001a",
+        "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+        "test_batch": "40351d587109b95175f43aff81a1287e",
+    },
 )
 
 PUBLIC_SETS = {s.name: s for s in (MNIST, FASHION_MNIST, KMNIST, CIFAR10)}

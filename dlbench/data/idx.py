@@ -13,16 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlbench.data.arrays import Dataset, from_arrays
-from dlbench.data.catalog import IDX_FILES, MNIST, PublicSet
+from dlbench.data.catalog import FASHION_MNIST, IDX_FILES, MNIST, PublicSet
 from dlbench.errors import DataError
 
 IMAGES_MAGIC, LABELS_MAGIC = 0x803, 0x801
 _GZIP_MAGIC = b"\x1f\x8b"
+#: The data sets whose original files are known by their digests.
+_ORIGINALS = (MNIST, FASHION_MNIST)
 _KINDS = {IMAGES_MAGIC: "images", LABELS_MAGIC: "labels"}
 
 
-def find_files(known: PublicSet, data_dir: Path) -> dict[str, Path] | None:
-    """Look for the four files of a data set below a data folder.
+def find_files(known: PublicSet, data_dir: Path | None) -> dict[str, Path] | None:
+    """Look for the four files of a data set below a data folder, then where a Linux distribution installs them.
 
     The spellings ``train-images-idx3-ubyte`` and ``train-images.idx3-ubyte`` are accepted, each with or
     without ``.gz``.
@@ -33,8 +35,9 @@ def find_files(known: PublicSet, data_dir: Path) -> dict[str, Path] | None:
     Raises:
         DataError: a folder holds some of the four files, but not all.
     """
-    for place in known.idx_folders:
-        folder = _below(data_dir, place)
+    folders = [_below(data_dir, place) for place in known.idx_folders] if data_dir else []
+    folders += [Path(known.installed_folder)] if known.installed_folder else []
+    for folder in folders:
         found = {key: path for key, stem in IDX_FILES.items() if (path := _find(folder, stem))}
         if len(found) == len(IDX_FILES):
             return found
@@ -66,7 +69,7 @@ def read_files(known: PublicSet, files: dict[str, Path]) -> Dataset:
             magic=LABELS_MAGIC if labels else IMAGES_MAGIC,
             shape=(count,) if labels else (count, *known.image_shape[:2]),
             md5=known.md5.get(key),
-            foreign={} if known.name == MNIST.name else {MNIST.md5[key]: MNIST.name},
+            foreign={other.md5[key]: other.name for other in _ORIGINALS if other.name != known.name},
         )
         if labels and (high := int(arrays[key].max())) >= known.num_classes:
             raise DataError(
@@ -125,11 +128,14 @@ def read_file(
         )
     digest = hashlib.md5(header + body, usedforsecurity=False).hexdigest()
     if foreign and digest in foreign:
-        raise DataError(f"{path}: this is the file of data set {foreign[digest]!r}, in the wrong folder.")
+        raise DataError(
+            f"{path}: this is the file of data set {foreign[digest]!r}, in the wrong folder. "
+            "Put the original files of each data set in its own folder."
+        )
     if md5 is not None and digest != md5:
         raise DataError(
             f"{path}: the decompressed bytes have md5 {digest}; expected {md5}. "
-            "The file is damaged or belongs to another data set; download it again."
+            "The file is damaged or belongs to another data set; put the original file in its place."
         )
     return np.frombuffer(body, np.uint8).reshape(shape)
 

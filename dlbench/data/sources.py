@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dlbench import files
-from dlbench.data import cache, idx, mnist5k, tfds_source
+from dlbench.data import cache, cifar, idx, mnist5k, tfds_source
 from dlbench.data.arrays import DIGEST_PREFIX, Dataset, check_name
 from dlbench.data.catalog import PUBLIC_SETS, PublicSet
 from dlbench.errors import DataError, Field, InputError, UnknownNameError
@@ -225,11 +225,12 @@ def _load_builtin(name: str, data_dir: Path | None, verify: bool) -> Dataset:
         )
     if known.digest and (found := _cached(name, known.digest, None, verify)):
         return found
-    files = idx.find_files(known, data_dir) if data_dir else None
+    reader = idx if known.idx_folders else cifar
+    files = reader.find_files(known, data_dir)
     origin = _files_origin(files) if files else tfds_source.ORIGIN
     if not known.digest and (found := _cached(name, None, origin, verify)):
         return found
-    dataset = idx.read_files(known, files) if files else tfds_source.read(known, data_dir)
+    dataset = reader.read_files(known, files) if files else tfds_source.read(known, data_dir)
     return _keep(dataset, origin)
 
 
@@ -284,8 +285,9 @@ def _how(known: PublicSet, data_dir: Path | None) -> str:
     """How to get a public data set that is not prepared."""
     if known.idx_folders:
         folder = (data_dir or Path("DATA_DIR")) / known.idx_folders[0]
-        return f"IDX files in {folder}, else downloaded"
-    return f"{', '.join(known.files)} is downloaded"
+        installed = f" or {known.installed_folder}" if known.installed_folder else ""
+        return f"IDX files in {folder}{installed}, else downloaded"
+    return f"torchvision's folder or archive in {data_dir or 'DATA_DIR'}, else downloaded"
 
 
 def _files_origin(files: dict[str, Path]) -> str:
@@ -294,4 +296,4 @@ def _files_origin(files: dict[str, Path]) -> str:
     for key, path in sorted(files.items()):
         status = path.stat()
         state.update(f"{key} {path.resolve()} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return f"idx {state.hexdigest()}"
+    return f"idx {state.hexdigest()}"  # "idx" for all formats, so that cached entries stay known

@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import queue
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 from dlbench import files
 from dlbench.execution import messages, stderr
-from dlbench.execution.environment import COMPILED, check_settings, computing_in_float32, configured
+from dlbench.execution.environment import (
+    COMPILED,
+    check_settings,
+    computing_in_float32,
+    configured,
+    describe,
+)
+from dlbench.execution.environment_probe import worker_environment
 from dlbench.execution.jobs import Job, JobQueue
 from dlbench.execution.place import Place
 from dlbench.execution.pool import Pool
 from dlbench.execution.processes import Endpoint, ProcessEndpoint, Receive
+from dlbench.execution.stopping import NOTICE, pauses
 from dlbench.ops import native
 from dlbench.spec import registry
 from dlbench.spec.programs import Program
 from dlbench.storage import artifacts
 
+#: The name of the thread that trains in this process.
+TRAINING = "dlbench-training"
+#: Seconds between checks for an interruption.
+_POLL_S = 0.1
 #: When a study starts, the cache of compiled programs is trimmed to this size, least recently used files first.
 CACHE_BYTES = 2**30
 
@@ -80,6 +94,22 @@ def run(
             _warn_without_kernels(environ)
 
 
+def environment(device: str, workers: int) -> Mapping[str, Any]:
+    """Describe the environment in which trials would be trained.
+
+    Args:
+        device: "cpu", "gpu", "tpu" or "metal".
+        workers: number of worker processes; 0 trains in this process.
+
+    Raises:
+        WorkerError: jax cannot start.
+    """
+    if workers or not _backend_is_up():
+        return worker_environment(device)
+    with configured(device, starting=False):
+        return describe()
+
+
 def _warn_without_kernels(environ: Mapping[str, str]) -> None:
     if not environ.get(native.VARIABLE):
         warnings.warn(
@@ -104,15 +134,79 @@ def _in_process(
             native.use_cores(place.cores)
             _warn_without_kernels(os.environ)
 
-        events: list[messages.AnyEvent] = []
-        worker = Worker(0, place.data_dir, place.checkpoint_every, events.append, started)
+        events: queue.SimpleQueue[messages.AnyEvent | BaseException | None] = queue.SimpleQueue()
+        abandoned = threading.Event()
+
+        def emit(event: messages.AnyEvent) -> None:
+            if abandoned.is_set():
+                raise SystemExit  # ends the thread
+            events.put(event)
+
+        worker = Worker(0, place.data_dir, place.checkpoint_every, emit, started)
         worker.stopping = stopping
+
+        def train() -> None:
+            try:
+                while not stopping.is_set() and (job := jobs.next(0)):
+                    worker.run(job, states(job))
+            except BaseException as error:  # to be raised where the caller sees it
+                events.put(error)
+            events.put(None)
+
+        # This thread stays free, so that it can answer signals during an epoch.
+        thread = threading.Thread(target=train, name=TRAINING)
         yield messages.Ready(worker=0, environment=worker.environment)
-        while not stopping.is_set() and (job := jobs.next(0)):
-            with contextlib.redirect_stdout(cast(TextIO, stderr.Stream())):  # as worker processes do
-                worker.run(job, states(job))
-            yield from events
-            events.clear()
+        try:
+            with _output_of(thread):
+                thread.start()
+                yield from _received(events, stopping, worker.save)
+        finally:
+            abandoned.set()
+
+
+def _received(
+    events: queue.SimpleQueue[messages.AnyEvent | BaseException | None],
+    stopping: threading.Event,
+    save: Callable[[], None],
+) -> Generator[messages.AnyEvent]:
+    """The events of the thread that trains, until it ends, or takes too long to stop."""
+    attempts: Iterator[float] = iter(())
+    due: float | None = math.inf  # when to save; None once the epoch is given up
+    while True:
+        if due == math.inf and stopping.is_set():
+            attempts = pauses()
+            due = time.monotonic() + next(attempts)
+            yield NOTICE
+        try:
+            event = events.get(timeout=_POLL_S if due else 0.0)
+        except queue.Empty:
+            if due is None:
+                return  # all that was saved has been received
+            if time.monotonic() >= due:
+                save()
+                pause = next(attempts, None)
+                due = None if pause is None else due + pause
+            continue
+        if event is None:
+            return
+        if isinstance(event, BaseException):
+            raise event
+        yield event
+
+
+class _Output:
+    """Standard output; what one thread writes there goes to standard error, as that of worker processes does."""
+
+    def __init__(self, thread: threading.Thread) -> None:
+        self._thread, self._stdout, self._stderr = thread, sys.stdout, stderr.Stream()
+
+    def __getattr__(self, name: str) -> Any:
+        is_training = threading.current_thread() is self._thread
+        return getattr(self._stderr if is_training else self._stdout, name)
+
+
+def _output_of(thread: threading.Thread) -> contextlib.AbstractContextManager[object]:
+    return contextlib.redirect_stdout(cast(TextIO, _Output(thread)))
 
 
 def _backend_is_up() -> bool:

@@ -156,11 +156,11 @@ def computing_in_float32() -> Iterator[None]:
 
 @contextlib.contextmanager
 def configured(device: str, starting: bool) -> Iterator[None]:
-    """Compute in the calling process, which finds its environment variables as they were afterwards.
+    """Configure the calling process for training, and restore its environment variables afterwards.
 
     Args:
         device: "cpu", "gpu", "tpu" or "metal".
-        starting: whether jax is yet to be started; otherwise it keeps what it runs with.
+        starting: whether jax has not been started yet; otherwise, its configuration stays as it is.
     """
     global _threads
     before = dict(os.environ)
@@ -179,13 +179,13 @@ def configured(device: str, starting: bool) -> Iterator[None]:
 
 
 def check_settings(remedy: str) -> None:
-    """Make sure that jax computes with what is pinned, in whichever way it was configured.
+    """Check that all pinned settings of jax have their values, however jax was configured.
 
     Args:
-        remedy: what can be done where it does not.
+        remedy: what to do if they do not.
 
     Raises:
-        SettingError: naming the first setting that is another, its value, and what it must be.
+        SettingError: names the first setting that differs, its value, and the value that it must have.
     """
     for name, wanted, found in _others():
         raise SettingError(
@@ -197,7 +197,7 @@ def check_settings(remedy: str) -> None:
 
 
 def restore_settings() -> None:
-    """Set everything that is pinned, whoever has changed it."""
+    """Set all pinned settings of jax to their values."""
     import jax
 
     for name, wanted, _ in [*_others()]:
@@ -205,7 +205,7 @@ def restore_settings() -> None:
 
 
 def _others() -> Iterator[tuple[str, object, object]]:
-    """The settings of jax that are not what is pinned: name, what is pinned, what it is."""
+    """The settings of jax that differ from the pinned ones: name, pinned value, actual value."""
     import jax
 
     for variable, wanted in pinned(jax.default_backend()).items():
@@ -229,7 +229,7 @@ def describe() -> dict[str, Any]:
         "jax": jax.__version__,
         "jaxlib": metadata.version("jaxlib"),
         "python": sys.version.split()[0],
-        "processor": _processor(),
+        "processor": processor_name(platform.machine(), manifest.processor()),
         "xla_threads": xla_threads(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "variables": {name: os.environ[name] for name in SAID[1:] if os.environ.get(name)},
@@ -241,15 +241,16 @@ def describe() -> dict[str, Any]:
 
 
 def environment_digest(described: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits that are equal for environments in which nothing that can change bits differs."""
+    """16 hexadecimal digits, equal for environments that do not differ in anything that can change bits."""
     parts = {name: described.get(name) for name in _CHANGES_BITS}
+    parts["devices"] = (parts["devices"] or [])[:1]  # the one that trains: a worker may see one of several
     if not parts["variables"]:  # as of the environments that were recorded before there was this part
         del parts["variables"]
     return digest(parts)[:16]
 
 
 def notices(described: Mapping[str, Any]) -> list[str]:
-    """What of an environment is not what workers have by themselves, a sentence each."""
+    """A sentence about each setting in which an environment differs from the default one of workers."""
     given = (
         described.get("xla_flags", "")
         .removeprefix(XLA_FLAGS_ON.get(described.get("backend", ""), ""))
@@ -262,25 +263,48 @@ def notices(described: Mapping[str, Any]) -> list[str]:
     ]
     if described.get("backend") == "cpu" and described.get("xla_threads", 1) != 1:
         said.append(
-            f"jax was running in this process before, with {described['xla_threads']} threads where a worker has one: "
-            "bits can differ from a worker's, so this is part of the environment that is recorded with each trial"
+            f"jax was running in this process before, with {described['xla_threads']} threads instead of one: bits can "
+            "differ from those of worker processes, so this is part of the environment that is recorded with each trial"
         )
     return said
 
 
 def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """The differences between two environments that can change bits, each as ``name: recorded → now``."""
+    before, after = changing_bits(recorded), changing_bits(now)
     return [
-        f"{name}: {recorded.get(name)} → {now.get(name)}"
-        for name in _CHANGES_BITS
-        if (recorded.get(name) or None) != (now.get(name) or None)
+        f"{name}: {recorded.get(name)} → {now.get(name)}" for name in before if before[name] != after[name]
     ]
 
 
-def _processor() -> str:
-    cpu = manifest.processor()
+def changing_bits(described: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of an environment that can change bits; ``None`` for what is empty or was not recorded."""
+    return {name: described.get(name) or None for name in _CHANGES_BITS}
+
+
+def change(recorded: str | None, now: Mapping[str, Any], described: Mapping[str, Mapping[str, Any]]) -> str:
+    """What distinguishes a recorded environment from another one, in words.
+
+    Args:
+        recorded: its digest; ``None`` if it was not recorded.
+        now: the other environment.
+        described: descriptions of the environments of the study, by digest.
+    """
+    if recorded is None:
+        return "which was not recorded"
+    changed = "; ".join(differences(described[recorded], now)) if recorded in described else ""
+    return f"{recorded}, now {now.get('digest')}" + (f"; {changed}" if changed else "")
+
+
+def processor_name(machine: str, cpu: Mapping[str, str]) -> str:
+    """The kind of a processor: "x86_64/GenuineIntel/6/143".
+
+    Args:
+        machine: its architecture.
+        cpu: its description, see :func:`dlbench.storage.manifest.processor`.
+    """
     known = [cpu[name] for name in ("vendor_id", "cpu family", "model") if name in cpu]
-    return "/".join([platform.machine(), *known])
+    return "/".join([machine, *known])
 
 
 def _kernels(backend: str) -> str | None:

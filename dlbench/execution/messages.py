@@ -65,7 +65,7 @@ class Train(Message):
 
 
 class Stop(Message):
-    """Parent → worker: save the current trial after its epoch, and do not start another one."""
+    """Parent → worker: save the current trials, and do not start others; see :mod:`dlbench.execution.stopping`."""
 
     type: Literal["stop"] = "stop"
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from dlbench.execution import costs
+from dlbench.execution import costs, environment
 from dlbench.records import TrialStatus
 from dlbench.spec import programs
 from dlbench.spec.programs import Program
 from dlbench.spec.registry import MODELS
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import Trial
-from dlbench.storage.studies import read_statuses
+from dlbench.storage.studies import StoredTrials, read_trials
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,9 @@ class Plan:
         cores: number of cores that train one trial, on a CPU.
         device: "cpu", "gpu", "tpu" or "metal".
         data_dir: folder of the user's data sets.
-        statuses: the status of each trial that ``folder`` already holds, by id.
+        stored: what ``folder`` already holds.
+        environment: the environment in which trials would be trained; empty if ``folder`` holds no results, which
+            need not be compared then.
     """
 
     study: StudySpec
@@ -39,17 +43,28 @@ class Plan:
     cores: int
     device: str
     data_dir: str | None
-    statuses: Mapping[str, TrialStatus]
+    stored: StoredTrials
+    environment: Mapping[str, Any]
 
     @functools.cached_property
     def done(self) -> frozenset[str]:
-        """The ids of the trials that have a result."""
-        return frozenset(i for i, status in self._known() if status.is_finished)
+        """The ids of the trials that have a result of the present environment."""
+        return self._with_result - self.superseded
+
+    @functools.cached_property
+    def superseded(self) -> frozenset[str]:
+        """The ids of the trials that have a result of another environment, and are trained again."""
+        now = self.environment.get("digest")
+        return frozenset(i for i in self._with_result if self.stored.is_of_another(i, now))
 
     @functools.cached_property
     def failed(self) -> frozenset[str]:
         """The ids of the trials that failed."""
-        return frozenset(i for i, status in self._known() if status is TrialStatus.FAILED)
+        return frozenset(t.id for t in self.trials if self.stored.status(t.id) is TrialStatus.FAILED)
+
+    @functools.cached_property
+    def _with_result(self) -> frozenset[str]:
+        return frozenset(t.id for t in self.trials if self.stored.status(t.id).is_finished)
 
     @property
     def programs(self) -> list[Program]:
@@ -70,6 +85,17 @@ class Plan:
             if (about := MODELS.about(model))
         ]
 
+    @property
+    def trained_again(self) -> list[str]:
+        """Which results are superseded and why, a sentence for each environment that they come from."""
+        found = Counter(self.stored.environments.get(trial_id) for trial_id in sorted(self.superseded))
+        return [
+            f"{'1 trial has a result' if number == 1 else f'{number:,} trials have results'} of another environment "
+            f"({environment.change(other, self.environment, self.stored.described)}): trained again, because bits can "
+            "differ; the earlier results are kept"
+            for other, number in found.items()
+        ]
+
     def part(self, seeds: Collection[int]) -> Plan:
         """The plan of the trials with these seeds only, in the same folder, with their present statuses."""
         specs = tuple(spec for spec in self.study.trials if spec.seed in seeds)
@@ -77,15 +103,10 @@ class Plan:
             self,
             study=self.study.model_copy(update={"trials": specs}),
             trials=tuple(trial for trial in self.trials if trial.spec.seed in seeds),
-            statuses=read_statuses(self.folder, self.study.looks),
+            stored=read_trials(self.folder, self.study.looks),
         )
 
     @property
     def estimate_s(self) -> float:
         """Estimated seconds for training the missing trials."""
         return costs.estimate_s(self.missing, max(self.workers, 1))
-
-    def _known(self) -> Iterator[tuple[str, TrialStatus]]:
-        """Id and status of its trials that the folder holds."""
-        ids = (trial.id for trial in self.trials)
-        return ((trial_id, self.statuses[trial_id]) for trial_id in ids if trial_id in self.statuses)

@@ -17,11 +17,10 @@ from dlbench.errors import WorkerError
 from dlbench.execution import messages
 from dlbench.execution.jobs import Job, JobQueue
 from dlbench.execution.processes import Endpoint, Receive
+from dlbench.execution.stopping import KILL_AFTER_S, NOTICE
 
 #: How often a trial is tried if its workers die, and how often in a row a worker may die before it is ready.
 MAX_ATTEMPTS = 3
-#: Seconds that workers have to save their trials when the study is interrupted.
-PATIENCE_S = 3.5
 #: Seconds between checks for an interruption.
 _POLL_S = 0.1
 
@@ -44,8 +43,7 @@ class Pool:
         workers: number of workers.
         start: starts the worker with a given number; also receives the function to call with its events.
         states: returns the saved states of a job's interrupted trials, in a folder per trial id.
-        stopping: once set, workers finish the current epoch, save the state of their trials and exit; those that take
-            longer than :data:`PATIENCE_S` are killed.
+        stopping: once set, workers save the state of their trials and exit, see :mod:`dlbench.execution.stopping`.
     """
 
     def __init__(
@@ -76,7 +74,7 @@ class Pool:
             deadline = math.inf
             while self._members and time.monotonic() < deadline:
                 if self._stopping.is_set() and deadline == math.inf:
-                    deadline = time.monotonic() + PATIENCE_S
+                    deadline = time.monotonic() + KILL_AFTER_S
                     yield from self._stop()
                 try:
                     endpoint, event = self._events.get(timeout=_POLL_S)
@@ -91,7 +89,7 @@ class Pool:
                 member.endpoint.kill()
 
     def _stop(self) -> Generator[messages.AnyEvent]:
-        """Ask workers to save their trials after the epoch; end the workers that have none."""
+        """Ask workers to save their trials; end the workers that have none."""
         for number, member in list(self._members.items()):
             if member.job is None:
                 del self._members[number]
@@ -99,10 +97,7 @@ class Pool:
             else:
                 member.endpoint.send(messages.Stop())
         if self._members:
-            yield messages.Notice(
-                text="Finishing the epoch and saving its state; press Ctrl-C again to stop now",
-                urgent=True,
-            )
+            yield NOTICE
 
     def _add(self, number: int) -> None:
         receive: Receive = lambda endpoint, event: self._events.put((endpoint, event))  # noqa: E731

@@ -24,8 +24,8 @@ Receive = Callable[["Endpoint", "messages.AnyEvent | None"], None]
 #: Lines of standard error that are kept to explain why a worker died, and bytes of a line.
 _KEPT_LINES = 20
 _LONGEST_LINE = 2**16
-#: What the whole process group may get at once (Ctrl-C, a scheduler, a terminal that closes): the parent decides, and
-#: workers ignore it. Where the parent is gone they end because their pipe does.
+#: Signals that may be sent to the whole process group (by Ctrl-C, a scheduler, a terminal that closes). Workers ignore
+#: them, and the parent decides. If the parent has died, workers exit because their pipe is closed.
 LEFT_TO_PARENT = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
 )
@@ -132,7 +132,7 @@ class ProcessEndpoint:
         assert stream is not None
         try:
             frame: bytes | None = messages.encode(self._setup(kernels=self._kernels()))
-        except Exception as error:  # whatever it is, a worker that waits for ever is worse
+        except Exception as error:  # without the message, the worker would wait forever
             self._last_lines.append(f"{type(error).__name__}: {error}".encode(errors="replace"))
             self._process.kill()
             return
@@ -169,7 +169,7 @@ class ProcessEndpoint:
 
 @contextlib.contextmanager
 def _held_back(numbers: tuple[int, ...]) -> Iterator[None]:
-    """Hold signals back in this thread; a process that starts meanwhile holds them back until it says otherwise."""
+    """Block signals in this thread. A process that is started meanwhile inherits this, until it unblocks them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield

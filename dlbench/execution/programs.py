@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from dlbench.data import Dataset
 from dlbench.errors import InputError
+from dlbench.models.counts import too_small
 from dlbench.models.mode import initial_mode, layers_with_modes, mode
-from dlbench.models.network import Variables, network_of
+from dlbench.models.sizes import has_empty_arrays, least_side, traced
 from dlbench.spec.switches import SPELLINGS
 from dlbench.spec.trial import Trial
 from dlbench.training import evaluation, loop
@@ -73,8 +74,6 @@ class DeviceData:
         )
 
 
-#: Images of at least this side are not too small for any model.
-_LARGEST_SIDE = 64
 #: Under vmap, trials share images and labels; each has a split of its own.
 LANES_OF_DATA = Data(None, None, None, None, 0, 0)  # type: ignore[arg-type]
 
@@ -190,12 +189,12 @@ def check_model(model: Any, dataset: DeviceData, trial: Trial) -> None:
     name = f"model {trial.spec.model!r}"
     wanted = f"expected float logits of shape {expected}, one per class, for float32 images of shape {images.shape}"
     try:
-        logits, variables = _traced(model, images)
+        logits, variables = traced(model, images)
     except InputError:
         raise
     except Exception as error:
-        if least := _least_side(model, dataset.train_images.shape[1:], dataset.num_classes):
-            raise InputError(_too_small(name, dataset.train_images.shape[1:], least)) from error
+        if least := least_side(model, images.shape[1:], dataset.num_classes):
+            raise too_small(trial.spec.model, images.shape[1:], least) from error
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(f"{name} raised {type(error).__name__}: {reason}; {wanted}") from error
     dtype = getattr(logits, "dtype", None)
@@ -206,10 +205,8 @@ def check_model(model: Any, dataset: DeviceData, trial: Trial) -> None:
         raise InputError(
             f"{name} has no parameters to train; expected a Flax module with parameters in 'params'"
         )
-    if any(0 in leaf.shape for leaf in jax.tree.leaves(variables)) and (
-        least := _least_side(model, dataset.train_images.shape[1:], dataset.num_classes)
-    ):
-        raise InputError(_too_small(name, dataset.train_images.shape[1:], least))
+    if has_empty_arrays(variables) and (least := least_side(model, images.shape[1:], dataset.num_classes)):
+        raise too_small(trial.spec.model, images.shape[1:], least)
     if isinstance(model, nn.Module):
         _check_module(model, images, name, trial)
 
@@ -237,41 +234,6 @@ def _check_module(model: nn.Module, images: Any, name: str, trial: Trial) -> Non
             value=trial.spec.model,
             remedy="give __call__ an argument such as train: bool = False",
         )
-
-
-def _traced(model: Any, images: Any) -> tuple[Any, Variables]:
-    """The shapes of a model's logits and variables."""
-    network = network_of(model)
-    keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
-
-    def run(x: jax.Array) -> tuple[Any, Variables]:
-        variables = network.init(keys, x, {})
-        return network.apply(variables, x, {})[0], variables
-
-    found: tuple[Any, Variables] = jax.eval_shape(run, images)
-    return found
-
-
-def _too_small(name: str, shape: tuple[int, ...], least: int) -> str:
-    height, width, _ = shape
-    return f"images of {height}x{width} are too small for {name}: at least {least}x{least}"
-
-
-def _least_side(model: Any, shape: tuple[int, ...], num_classes: int) -> int | None:
-    """The side of the smallest square images that a model can take; ``None`` where size is not what is wrong."""
-
-    def works(side: int) -> bool:
-        images = jax.ShapeDtypeStruct((2, side, side, shape[-1]), jnp.float32)
-        try:
-            logits, variables = _traced(model, images)
-            return bool(
-                logits.shape == (2, num_classes)
-                and all(0 not in leaf.shape for leaf in jax.tree.leaves(variables))
-            )
-        except Exception:
-            return False
-
-    return next((side for side in range(min(shape[:2]) + 1, _LARGEST_SIDE + 1) if works(side)), None)
 
 
 def inputs_of(trial: Trial) -> tuple[Keys, Hyper]:

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -19,7 +19,7 @@ from dlbench.execution.processes import LEFT_TO_PARENT
 from dlbench.records import TIME_KINDS, Epoch, TrialStatus
 from dlbench.spec.trial import Trial
 from dlbench.storage import artifacts, manifest
-from dlbench.storage.database import explained
+from dlbench.storage.database import explained, remedy_for
 from dlbench.storage.store import Store
 
 #: Seconds within which a second signal, other than SIGINT, counts as the first one again.
@@ -29,7 +29,7 @@ _WRITE_AFTER_S = 1.0
 
 
 class Stopping(threading.Event):
-    """Set by the first signal that asks to end, whose number it keeps."""
+    """Set by the first signal that asks the process to end; keeps its number."""
 
     number: int = signal.SIGINT
 
@@ -38,9 +38,9 @@ class Stopping(threading.Event):
 def interruptible() -> Iterator[Stopping]:
     """An event that the first SIGINT, SIGTERM, SIGHUP or SIGUSR1 sets; a second signal interrupts immediately.
 
-    SIGHUP stays ignored where it is (nohup). Senders other than people repeat themselves: timeout(1) signals the
-    process and then its group, a shell that ends and its terminal both send SIGHUP. What comes from them within a
-    second is one request.
+    SIGHUP stays ignored if it is (nohup). Programs may send a signal twice: timeout(1) signals the process and then its
+    group, and both a shell and its terminal send SIGHUP when they close. All signals other than SIGINT within a second
+    count as one request.
 
     Raises:
         StudyInterrupted: a second signal came.
@@ -97,30 +97,31 @@ class _Times:
         return {kind: self._before.get(kind, 0.0) + spent[kind] for kind in TIME_KINDS}
 
 
-def _others(store: Store, now: Mapping[str, Any]) -> list[str]:
-    """What to say of finished trials that were trained in another environment than the rest will be.
+def _others(store: Store, todo: Collection[str], now: Mapping[str, Any]) -> list[str]:
+    """What to say of results of another environment that stay, because their trials are not trained now.
 
     Args:
         store: the study's results.
-        now: the environment of the trials to come.
+        todo: the ids of the trials to come.
+        now: their environment.
     """
-    finished = [trial for trial in store.results(history=False, verify=False) if trial.status.is_finished]
-    elsewhere = Counter(t.environment for t in finished if t.environment not in (None, now.get("digest")))
-    known = {device.get("digest"): device for device in (m.get("device") or {} for m in store.manifests())}
-    said = []
-    for other, count in elsewhere.items():
-        changed = "; ".join(environment.differences(known[other], now)) if other in known else ""
-        trained = "1 trial of this study was" if count == 1 else f"{count} trials of this study were"
-        said.append(
-            f"{trained} trained in another environment ({other}, now {now.get('digest')}), so its bits can differ from "
-            f"those of the rest{f': {changed}' if changed else ''}"
-        )
-    return said
+    found = Counter(
+        other
+        for trial_id, other in store.environments().items()
+        if trial_id not in todo and other != now.get("digest")
+    )
+    described = store.described_environments()
+    return [
+        f"{'1 result' if number == 1 else f'{number:,} results'} in this folder come{'s' if number == 1 else ''} from "
+        f"another environment ({environment.change(other, now, described)}), so bits can differ from those of the rest"
+        for other, number in found.items()
+    ]
 
 
 def record(
     store: Store,
     trials: dict[str, Trial],
+    todo: Collection[str],
     described: dict[str, Any],
     events: Generator[messages.AnyEvent],
     notify: Callable[[messages.AnyEvent], None],
@@ -132,6 +133,7 @@ def record(
     Args:
         store: the study's store, open for writing.
         trials: the study's trials by id.
+        todo: the ids of those that are trained now.
         described: the manifest; the environment of the first worker is added to it.
         events: the events of the study.
         notify: called with each event after it is recorded.
@@ -151,7 +153,8 @@ def record(
         nonlocal recorded
         match event:
             case messages.Ready() if not recorded:
-                for text in (*environment.notices(event.environment), *_others(store, event.environment)):
+                others = _others(store, todo, event.environment)
+                for text in (*environment.notices(event.environment), *others):
                     notify(messages.Notice(text=text))
                 store.add_manifest(described | {"device": event.environment})
                 manifest.write(store.folder, described | {"device": event.environment})
@@ -159,6 +162,11 @@ def record(
             case messages.Ready() | messages.Idle() if times.update(event):
                 store.set_times(times.total())
             case messages.Started():
+                for trial_id, other in store.environments().items():
+                    if trial_id in event.trial_ids:
+                        name = artifacts.environment_name(other)
+                        writer.supersede(trials[trial_id], artifacts.superseded_folder(store.folder, name))
+                        artifacts.supersede(store.folder, trial_id, name)
                 store.start(event.trial_ids)
                 for trial_id in event.trial_ids:
                     writer.start(trials[trial_id])
@@ -177,10 +185,7 @@ def record(
                 store.finish(event.trial_id, event.status, outcome, history)
                 artifacts.remove_states(folder)
             case messages.Failed(disk=True):
-                raise StoreError(
-                    f"the disk that holds {store.folder} cannot be written: {event.reason}; free some space or make "
-                    "it writable, then run the same command again: finished trials are kept"
-                )
+                raise StoreError(event.reason, remedy=remedy_for(event.reason))
             case messages.Failed():
                 error = f"{event.reason}\n\n{event.traceback}".strip()
                 store.finish(event.trial_id, TrialStatus.FAILED, error=error)

@@ -20,7 +20,7 @@ from dlbench import files
 from dlbench.records import Epoch
 from dlbench.spec.trial import Trial
 from dlbench.storage.artifacts import STATE, Files, write
-from dlbench.storage.checkpoints import check_claims, files_below, tree_digest
+from dlbench.storage.checkpoints import check_claims, files_below, quiet_orbax, tree_digest
 from dlbench.training.state import TrainState
 
 
@@ -57,7 +57,7 @@ def save(trial: Trial, progress: Progress, environment: str, scratch: Path) -> d
         "spent": progress.spent,
     }
     path = scratch.absolute() / STATE / str(len(progress.history))
-    with _checkpointer() as checkpointer:
+    with quiet_orbax(), _checkpointer() as checkpointer:
         checkpointer.save(
             path,
             args=ocp.args.Composite(
@@ -95,7 +95,7 @@ def restore(
         for number in sorted({int(name.split("/")[1]) for name in mine}, reverse=True):
             try:
                 progress, saved_in = _read(scratch / STATE / str(number), trial, example)
-            except Exception as error:  # whatever a damaged file makes orbax raise
+            except Exception as error:  # orbax raises many kinds of errors for damaged files
                 reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
                 warn(f"the state of trial {trial.id} after epoch {number} is damaged and not used: {reason}")
                 continue

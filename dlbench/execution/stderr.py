@@ -1,6 +1,6 @@
-"""Standard error, which may be closed, broken, full or read by nobody: writing to it never fails, nor waits for long.
+"""Write to standard error without failing, and without waiting for long, even if it is closed or nobody reads it.
 
-A study must end even where the pager that showed its messages has been left. No jax.
+A study must finish even if the pager that showed its messages has been closed. No jax.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import select
 import sys
 import threading
 
-#: Seconds that a reader has to make room, once; from then on nothing is waited for until it reads again.
+#: Seconds to wait, once, for a reader to make room. After that, text is dropped until it reads again.
 PATIENCE_S = 1.0
-#: Characters written at once: at most 4,096 bytes, which a pipe that has room takes without waiting.
+#: Characters per write: at most 4,096 bytes, which a pipe with room accepts without blocking.
 _PIECE = 1000
 _lock = threading.Lock()
 _is_read = True
 
 
 def write(text: str) -> None:
-    """Write to standard error; what cannot be written, or nobody reads, is dropped."""
+    """Write to standard error; text that cannot be written, or that nobody reads, is dropped."""
     with _lock:
         for start in range(0, len(text), _PIECE):
             if not _has_room():
@@ -29,7 +29,7 @@ def write(text: str) -> None:
 
 
 def flush() -> None:
-    """Write what is buffered."""
+    """Flush standard error."""
     with _lock:
         if _has_room():
             with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -37,7 +37,7 @@ def flush() -> None:
 
 
 def is_terminal() -> bool:
-    """Whether a person may be reading."""
+    """Whether standard error is a terminal."""
     try:
         return sys.stderr.isatty()
     except (ValueError, AttributeError):
@@ -49,7 +49,7 @@ def _has_room() -> bool:
     try:
         number = sys.stderr.fileno()
     except (OSError, ValueError, AttributeError):
-        return True  # no file: a notebook's, or none at all
+        return True  # not a file, as in a notebook, or closed
     poll = select.poll()
     poll.register(number, select.POLLOUT)
     try:
@@ -64,7 +64,7 @@ class Stream:
 
     @property
     def encoding(self) -> str:
-        """That of standard error."""
+        """The encoding of standard error."""
         return getattr(sys.stderr, "encoding", None) or "utf-8"
 
     def write(self, text: str) -> int:
@@ -81,7 +81,7 @@ class Stream:
         return is_terminal()
 
     def fileno(self) -> int:
-        """Its number, where it has one.
+        """The file descriptor of standard error.
 
         Raises:
             OSError: it has none.

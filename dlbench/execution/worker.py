@@ -18,6 +18,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,7 +29,7 @@ from clu import parameter_overview
 
 from dlbench import data
 from dlbench.errors import InputError
-from dlbench.execution import environment, messages, saved_states
+from dlbench.execution import environment, messages, saved_states, stopping
 from dlbench.execution.imported import check_sources
 from dlbench.execution.processes import LEFT_TO_PARENT
 from dlbench.execution.programs import (
@@ -59,7 +60,7 @@ from dlbench.spec.registry import CRITERIA, label
 from dlbench.spec.trial import Trial
 from dlbench.storage import checkpoints
 from dlbench.storage.artifacts import Files
-from dlbench.storage.database import is_disk_error
+from dlbench.storage.database import disk_problem
 from dlbench.training.augmentation import transform_images
 from dlbench.training.metrics import classification_metrics
 from dlbench.training.state import Data, Hyper, Keys, Pixels, TrainState, static_part
@@ -74,6 +75,22 @@ Emit = Callable[[messages.AnyEvent], None]
 
 class Interrupted(Exception):  # noqa: N818
     """The parent has asked the worker to stop."""
+
+
+@dataclass(frozen=True)
+class _Latest:
+    """The trials in hand after their last complete epoch, on the device: what a saved state is made from."""
+
+    trials: Sequence[Trial]
+    state: TrainState
+    histories: tuple[tuple[Epoch, ...], ...]
+    ended: Mapping[int, TrainState]
+    spent: dict[str, float]
+
+    @property
+    def number(self) -> int:
+        """The epoch."""
+        return max(map(len, self.histories))
 
 
 class Worker:
@@ -109,6 +126,10 @@ class Worker:
         #: Users' models whose code changes settings that all trials of a process share, with the reason.
         self._refused: dict[str, environment.SettingError] = {}
         self._scratch = tempfile.TemporaryDirectory(prefix="dlbench-worker-")
+        #: Held while a state is saved, which may happen in another thread during an epoch.
+        self._saving = threading.Lock()
+        self._latest: _Latest | None = None
+        self._saved_number = 0
 
     def run(self, trials: Sequence[Trial], states: Files | None = None) -> None:
         """Train trials that share a program and a number of epochs, one per lane.
@@ -125,20 +146,48 @@ class Worker:
         self._clock.lap("io")
         self.emit(messages.Idle(worker=self.number, spent=self._clock.total))
 
+    def save(self) -> None:
+        """Save the trials in hand after their last complete epoch, unless that is done. Any thread may call this.
+
+        An epoch need not end for this: its result is another state than the one that it began with.
+        """
+        with self._saving:
+            latest = self._latest
+            if latest is None or latest.number <= self._saved_number:
+                return
+            for lane, (trial, history) in enumerate(zip(latest.trials, latest.histories, strict=True)):
+                own = latest.ended.get(lane) or jax.device_get(lane_of(latest.state, lane, trial.lanes))
+                progress = saved_states.Progress(own, history, latest.spent)
+                made = saved_states.save(
+                    trial, progress, self.environment["digest"], Path(self._scratch.name)
+                )
+                self.emit(messages.StateSaved(trial_id=trial.id, number=len(history), files=made))
+            self._saved_number = latest.number
+
+    def _keep(self, latest: _Latest | None) -> None:
+        with self._saving:
+            self._latest = latest
+
     def _try(self, trials: Sequence[Trial], states: Files) -> None:
         self.emit(messages.Started(worker=self.number, trial_ids=tuple(trial.id for trial in trials)))
         try:
             self._train(trials, states)
         except Interrupted:
-            pass  # the state is saved, and the trial can be continued from it
+            self._keep(None)  # the state is saved, and the trial can be continued from it
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a model that calls sys.exit() has failed too
+            self._keep(None)
             text = _encodable(traceback.format_exc())
+            problem, reason = disk_problem(error), _reason(error)
+            if problem:  # everything that a worker writes goes there
+                reason = (
+                    f"the folder for temporary files, {tempfile.gettempdir()}, cannot be written: {problem}"
+                )
             for trial in trials:
-                reason = _reason(error)
-                disk = is_disk_error(error)
-                self.emit(messages.Failed(trial_id=trial.id, reason=reason, traceback=text, disk=disk))
+                self.emit(
+                    messages.Failed(trial_id=trial.id, reason=reason, traceback=text, disk=bool(problem))
+                )
             self._clock.take()
 
     def _train(self, trials: Sequence[Trial], states: Files) -> None:
@@ -215,12 +264,13 @@ class Worker:
         """
         state = program.init(*inputs)
         state, histories, ended = self._restored(trials, state, states, clock)
+        self._saved_number = max(map(len, histories))
         saved = time.monotonic()
         for number in range(max(map(len, histories)) + 1, trials[0].spec.num_epochs + 1):
             if len(ended) == len(trials):
                 break
             if self.stopping.is_set():
-                self._save(trials, state, histories, ended, clock)
+                self.save()
                 raise Interrupted
             trained = program.train_epoch(state, *inputs)
             state, loss, accuracy = jax.block_until_ready(trained)
@@ -236,10 +286,13 @@ class Worker:
                 self.emit(messages.EpochEnded(trial_id=trial.id, number=number, values=epoch))
                 if is_ended(trial.spec, histories[lane]):
                     ended[lane] = jax.device_get(lane_of(state, lane, trial.lanes))
+            spent = {kind: seconds / len(trials) for kind, seconds in clock.job.items()}
+            self._keep(_Latest(trials, state, tuple(map(tuple, histories)), dict(ended), spent))
             if number < trials[0].spec.num_epochs and self._is_due(number, saved):
-                self._save(trials, state, histories, ended, clock)
+                self.save()
                 saved = time.monotonic()
             clock.lap("io")
+        self._keep(None)
         for lane, own in ended.items():
             state = with_lane(state, lane, own, trials[0].lanes)
         return state, histories
@@ -248,21 +301,6 @@ class Worker:
         if self.checkpoint_every is None:
             return time.monotonic() - saved > SAVE_AFTER_S
         return number % self.checkpoint_every == 0
-
-    def _save(
-        self,
-        trials: Sequence[Trial],
-        state: TrainState,
-        histories: list[list[Epoch]],
-        ended: Mapping[int, TrainState],
-        clock: Clock,
-    ) -> None:
-        for lane, trial in enumerate(trials):
-            own = ended.get(lane) or jax.device_get(lane_of(state, lane, trial.lanes))
-            spent = {kind: seconds / len(trials) for kind, seconds in clock.job.items()}
-            progress = saved_states.Progress(own, tuple(histories[lane]), spent)
-            made = saved_states.save(trial, progress, self.environment["digest"], Path(self._scratch.name))
-            self.emit(messages.StateSaved(trial_id=trial.id, number=len(histories[lane]), files=made))
 
     def _restored(
         self, trials: Sequence[Trial], state: TrainState, states: Files, clock: Clock
@@ -452,7 +490,7 @@ class Worker:
 
 
 def _storable(logits: Any) -> np.ndarray[Any, Any]:
-    """Logits of a type that numpy can store: float32 in place of bfloat16 and its like."""
+    """Logits in a type that numpy can store: float32 instead of bfloat16 and similar types."""
     found = np.asarray(logits)
     return found if found.dtype.kind == "f" and found.dtype.isbuiltin else found.astype(np.float32)
 
@@ -465,7 +503,7 @@ def _are_probabilities(logits: np.ndarray[Any, Any]) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """An error in one line; its own text may fail too."""
+    """An error in one line; converting it to text may fail as well."""
     try:
         text = str(error)
     except Exception as failed:
@@ -476,7 +514,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _encodable(text: str) -> str:
-    """The text, with an escape in place of what no file or pipe can carry."""
+    """The text, with escapes for characters that cannot be encoded."""
     return text.encode(errors="backslashreplace").decode()
 
 
@@ -530,8 +568,16 @@ def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
                 os._exit(0)
             if isinstance(command, messages.Stop):
                 worker.stopping.set()
+                threading.Thread(target=stop, daemon=True).start()
             if isinstance(command, messages.Train):
                 received.put(command)
+
+    def stop() -> None:
+        """Save what is complete, and end this process if the epoch takes too long."""
+        for seconds in stopping.pauses():
+            time.sleep(seconds)
+            worker.save()
+        os._exit(0)
 
     lock = threading.Lock()
 

@@ -22,6 +22,7 @@ from dlbench import ops
 from dlbench.models.counts import TABLE, Counts, Request
 from dlbench.models.creation import create
 from dlbench.models.network import Variables, network_of
+from dlbench.models.sizes import least_side
 from dlbench.spec.registry import MODELS
 
 #: Height, width, channels and classes of the public data sets.
@@ -134,15 +135,16 @@ def table() -> dict[str, dict[str, dict[str, int]]]:
 
 
 def answer(asked: dict[str, Any]) -> list[dict[str, int] | None]:
-    """The counts that are asked for, ``None`` for what cannot be counted."""
+    """The counts that are asked for; the least side where images are too small, ``None`` for what cannot be counted."""
     sys.path.extend(path for path in asked["path"] if path not in sys.path)
     answers: list[dict[str, int] | None] = []
     for request in asked["requests"]:
-        counts = None
+        found = None
         with contextlib.suppress(Exception):  # a user's code may raise anything
             model = create(request["model"], request["num_classes"], **dict(request["arguments"]))
-            counts = asdict(count(model, request["image_shape"]))
-        answers.append(counts)
+            least = least_side(model, request["image_shape"], request["num_classes"])
+            found = {"least_side": least} if least else asdict(count(model, request["image_shape"]))
+        answers.append(found)
     return answers
 
 

@@ -1,4 +1,4 @@
-"""What is counted of a model: parameters and floating-point operations. No jax.
+"""What is counted of a model: parameters and floating-point operations; or that its images are too small. No jax.
 
 The built-in models' counts, on the images of the public data sets, are shipped in ``counted.json``, which
 ``python -m dlbench.models.counting`` writes and a test compares with the models. Any other count is made by a process
@@ -13,12 +13,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dlbench import files
-from dlbench.errors import DlbenchError
+from dlbench.errors import DlbenchError, Field, InputError
 from dlbench.records import digest
 from dlbench.spec import registry
 from dlbench.spec.parts import Arguments
@@ -46,6 +46,17 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class TooSmall:
+    """In place of counts: the images are too small for the model.
+
+    Attributes:
+        least_side: the side of the smallest square images that it can take, in pixels.
+    """
+
+    least_side: int
+
+
+@dataclass(frozen=True)
 class Request:
     """What is to be counted.
 
@@ -69,13 +80,24 @@ class Request:
 
 def at_hand(request: Request) -> Counts | None:
     """The counts that are shipped or in the cache; ``None`` where they would have to be made."""
+    known = _known(request)
+    return known if isinstance(known, Counts) else None
+
+
+def _known(request: Request) -> Counts | TooSmall | None:
     if not request.arguments and (shipped := _table().get(request.model, {}).get(request.images)):
         return Counts(**shipped)
     path = _path(request)
     try:
-        return None if path is None else Counts(**json.loads(path.read_text()))
+        return None if path is None else _decoded(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def _decoded(answer: Mapping[str, int] | None) -> Counts | TooSmall | None:
+    if answer is None:
+        return None
+    return TooSmall(**answer) if "least_side" in answer else Counts(**answer)
 
 
 def count(requests: Iterable[Request]) -> dict[Request, Counts]:
@@ -83,13 +105,48 @@ def count(requests: Iterable[Request]) -> dict[Request, Counts]:
 
     One process is started at most, and none for a model whose code this process has not named.
     """
+    return {request: found for request, found in _found(requests).items() if isinstance(found, Counts)}
+
+
+def check_sizes(requests: Iterable[Request]) -> None:
+    """Make sure that images are large enough for the models that they are given to, as far as that can be known.
+
+    A process is started as by :func:`count`.
+
+    Raises:
+        InputError: images are too small for a model; names the smallest size that it can take.
+    """
+    for request, found in _found(requests).items():
+        if isinstance(found, TooSmall):
+            raise too_small(request.model, request.image_shape, found.least_side)
+
+
+def too_small(model: str, image_shape: Sequence[int], least: int) -> InputError:
+    """The error about images that are too small for a model.
+
+    Args:
+        model: the model.
+        image_shape: height, width, channels.
+        least: the side of the smallest square images that it can take.
+    """
+    height, width, _ = image_shape
+    return InputError(
+        f"images of {height}x{width} are too small for model {model!r}: at least {least}x{least}",
+        field="model",
+        value=model,
+        remedy=("use larger images, or another ", Field("model")),
+    )
+
+
+def _found(requests: Iterable[Request]) -> dict[Request, Counts | TooSmall]:
+    """What is known of each request, asking a process for what is not; failures are left out."""
     wanted = dict.fromkeys(requests)
-    found = {request: counts for request in wanted if (counts := at_hand(request))}
+    found = {request: known for request in wanted if (known := _known(request))}
     missing = [request for request in wanted if request not in found and _may_run(request)]
-    for request, counts in zip(missing, _counted(tuple(missing)), strict=True):
-        if counts is not None:
-            found[request] = counts
-            _keep(request, counts)
+    for request, answer in zip(missing, _counted(tuple(missing)), strict=True):
+        if answer is not None:
+            found[request] = answer
+            _keep(request, answer)
     return found
 
 
@@ -110,7 +167,7 @@ def _may_run(request: Request) -> bool:
 
 
 @functools.cache  # of failures too: they are not tried again
-def _counted(requests: tuple[Request, ...]) -> list[Counts | None]:
+def _counted(requests: tuple[Request, ...]) -> list[Counts | TooSmall | None]:
     if not requests:
         return []
     path = registry.import_path(request.model for request in requests)
@@ -125,8 +182,8 @@ def _counted(requests: tuple[Request, ...]) -> list[Counts | None]:
             timeout=_PATIENCE_S,
             check=True,
         )
-        return [counts and Counts(**counts) for counts in json.loads(done.stdout.splitlines()[-1])]
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return list(map(_decoded, json.loads(done.stdout.splitlines()[-1])))
+    except (OSError, subprocess.SubprocessError, ValueError, TypeError, IndexError):
         return [None] * len(requests)
 
 
@@ -149,12 +206,12 @@ def _own_source() -> str:
     return hashed.hexdigest()
 
 
-def _keep(request: Request, counts: Counts) -> None:
+def _keep(request: Request, answer: Counts | TooSmall) -> None:
     path = _path(request)
     if path is None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_whole(path, lambda file: file.write(json.dumps(asdict(counts)).encode()))
+        files.write_whole(path, lambda file: file.write(json.dumps(asdict(answer)).encode()))
     except OSError:
         pass  # it will be counted again

@@ -1,18 +1,19 @@
-"""The C part of :mod:`dlbench.ops`: compiled for this processor when first needed, and loaded. Free of jax.
+"""The C part of :mod:`dlbench.ops`: compiled for this processor when it is first needed, and loaded. No jax.
 
-Compiling takes the machine's C compiler a second or two; the result is kept in the cache folder. Without a compiler, or
-if it fails, XLA computes the same, slower and rounded differently, and :func:`reason` says why. Which compiled file a
-process uses is part of the environment that is recorded with its results; a parent process chooses it for all its
-workers.
+Compiling takes a second or two; the result is kept in the cache folder. If there is no compiler, or it fails, XLA
+computes the same, but slower and with other rounding, and :func:`reason` says why. The name of the compiled file is
+part of the environment that is recorded with results. A parent process chooses the file for all its workers.
 
-A compiled file is code that runs, so only one's own is loaded: file and folder belong to this user, nobody else can
-write them, neither is a link, and the content is the one whose SHA-256 was written beside it when it was compiled.
-Anything else is compiled again: in the cache, or where that cannot be used, in a folder that goes with this process.
+A compiled file is code that runs, so only the user's own files are loaded: the file and its folder belong to this user,
+nobody else can write to them, neither is a link, and the content has the SHA-256 that was written beside it when it was
+compiled. Otherwise, the sources are compiled again: in the cache, or if that cannot be used, in a temporary folder that
+is removed when the process ends.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -20,6 +21,7 @@ import importlib.util
 import os
 import shlex
 import shutil
+import signal
 import stat
 import subprocess
 import tempfile
@@ -30,11 +32,14 @@ from dlbench import files
 from dlbench.errors import StoreError
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("pooled.c", "cores.c", "operands.c"))
-#: Environment variable with the path of the compiled file that the parent process chose; empty for none.
+#: Environment variable with the path of the compiled file that the parent process chose; empty if there is none.
 VARIABLE = "DLBENCH_KERNELS"
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fPIC", "-pthread")
-_TIMEOUT_S = 60
-#: Bytes of a compiled file, at most; it has 100,000.
+#: Seconds that the compiler may take to show its macros, and to compile. The first takes a fraction of a second.
+_PREPROCESS_S, _COMPILE_S = 10, 60
+#: Compilers that did not end, with the reason: they are not tried again.
+_hung: dict[str, str] = {}
+#: Largest size of a compiled file in bytes; it has 100,000.
 _LONGEST = 2**26
 _SIGNATURES = {  # of the functions that Python calls: result, arguments
     "dlbench_use_cores": (None, [ctypes.c_int]),
@@ -55,7 +60,7 @@ _reason: str | None = None
 def choose(environ: MutableMapping[str, str]) -> None:
     """Choose the compiled file for processes with this environment, compiling it if necessary.
 
-    A choice that was made before is kept while the file is as it was made.
+    An earlier choice is kept as long as the file is unchanged.
     """
     global _reason
     known = environ.get(VARIABLE)
@@ -69,18 +74,18 @@ def choose(environ: MutableMapping[str, str]) -> None:
 
 
 def chosen() -> str:
-    """Return the path of the compiled file that this process uses; empty for none."""
+    """Return the path of the compiled file that this process uses; "" if there is none."""
     choose(os.environ)
     return os.environ[VARIABLE]
 
 
 def reason() -> str | None:
-    """Why the last choice of this process was no compiled file; ``None`` where it was one, or nothing was chosen."""
+    """Why this process uses no compiled file; ``None`` if it uses one, or has not chosen yet."""
     return _reason
 
 
 def load() -> ctypes.CDLL | None:
-    """Load the compiled file that this process uses; None without one, or if it cannot be loaded."""
+    """Load the compiled file that this process uses; None if there is none, or it cannot be loaded."""
     global _reason
     path = chosen()
     if not path:
@@ -93,7 +98,7 @@ def load() -> ctypes.CDLL | None:
 
 
 def use_cores(count: int) -> None:
-    """Set how many cores, in all, the compiled kernels of this process use; bits do not depend on it."""
+    """Set the number of cores that the compiled kernels of this process use in total; bits do not depend on it."""
     if library := load():
         library.dlbench_use_cores(count)
 
@@ -111,7 +116,7 @@ def _library(path: str) -> ctypes.CDLL:
 
 
 def _compiled(compiler: str) -> Path:
-    """Return the sources compiled by this compiler for this processor, from the cache if they are there.
+    """Return the file compiled from the sources for this processor, from the cache if it is there.
 
     Raises:
         _UnavailableError: they cannot be compiled or loaded.
@@ -127,7 +132,7 @@ def _compiled(compiler: str) -> Path:
     include = Path(jaxlib.origin).parent / "include"
     command = [name, *options, "-I", str(include), *map(str, SOURCES)]
     # With every macro (compiler version, processor features, XLA's interface), and without the paths of the files.
-    source = _run([*command, "-E", "-dD", "-P"])
+    source = _run([*command, "-E", "-dD", "-P"], _PREPROCESS_S)
     digest = hashlib.sha256("\0".join([*options, ""]).encode() + source).hexdigest()[:16]
     problems = []
     for is_private in (False, True):
@@ -146,10 +151,10 @@ def _compiled(compiler: str) -> Path:
 
 
 def _build(path: Path, command: list[str]) -> None:
-    """Compile, and write the file and its digest, each whole or not at all."""
+    """Compile, and write the file and its digest, each atomically."""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         new = Path(folder) / path.name
-        _run([*command, "-shared", "-o", str(new)])
+        _run([*command, "-shared", "-o", str(new)], _COMPILE_S)
         new.chmod(0o700)
         written = _note(new)
         written.write_text(f"{hashlib.sha256(new.read_bytes()).hexdigest()}\n")
@@ -169,12 +174,12 @@ def _own_folder(folder: Path) -> Path:
     """A folder that belongs to this user and that nobody else can write.
 
     Raises:
-        OSError: it cannot be made.
-        _UnavailableError: it is somebody else's, or a link.
+        OSError: it cannot be created.
+        _UnavailableError: it belongs to another user, or is a link.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not _is_ours(folder, stat.S_ISDIR, others=True):
-        raise _UnavailableError(f"the folder {folder} belongs to somebody else, or is a link")
+        raise _UnavailableError(f"the folder {folder} belongs to another user, or is a link")
     if not _is_ours(folder, stat.S_ISDIR):
         folder.chmod(0o700)
     return folder
@@ -182,7 +187,7 @@ def _own_folder(folder: Path) -> Path:
 
 @functools.cache
 def _private_folder() -> Path:
-    """A folder of this process's own, which goes with it."""
+    """A temporary folder that is removed when this process ends."""
     folder = Path(tempfile.mkdtemp(prefix="dlbench-kernels-"))
     owner = os.getpid()
     atexit.register(lambda: shutil.rmtree(folder, ignore_errors=True) if os.getpid() == owner else None)
@@ -190,7 +195,7 @@ def _private_folder() -> Path:
 
 
 def _is_own(path: Path) -> bool:
-    """Whether a compiled file is as this user made it, and nobody else could have put it there."""
+    """Whether a compiled file is unchanged, and no other user could have put it there."""
     try:
         if not all(_is_ours(each, stat.S_ISREG) for each in (path, _note(path))):
             return False
@@ -203,30 +208,45 @@ def _is_own(path: Path) -> bool:
 
 
 def _is_ours(path: Path, is_kind: Callable[[int], bool], others: bool = False) -> bool:
-    """Whether something is of a kind, and no link; belongs to this user; and cannot be written by others."""
+    """Whether a path is of a kind and not a link, belongs to this user, and cannot be written by other users."""
     status = path.lstat()
     writable = bool(status.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
     return is_kind(status.st_mode) and status.st_uid == os.geteuid() and (others or not writable)
 
 
-def _run(command: list[str]) -> bytes:
+def _run(command: list[str], timeout_s: float) -> bytes:
+    """Run the compiler, and end it with all that it has started if it takes too long."""
+    if reason := _hung.get(command[0]):
+        raise _UnavailableError(reason)
+    pipe = subprocess.PIPE
     try:
-        return subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=True).stdout
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, start_new_session=True
+        )
     except FileNotFoundError:
         raise _UnavailableError(f"no C compiler: {command[0]} was not found") from None
-    except subprocess.TimeoutExpired:
-        raise _UnavailableError(f"the compiler {command[0]} did not end within {_TIMEOUT_S} s") from None
-    except subprocess.CalledProcessError as error:
-        lines = error.stderr.decode(errors="replace").strip().splitlines()
-        said = next((line for line in lines if "error" in line), lines[-1] if lines else "")
-        raise _UnavailableError(
-            f"the compiler failed: {command[0]} ended with exit code {error.returncode}"
-            + (f", {said[:200]}" if said else "")
-        ) from None
     except (OSError, ValueError) as error:
         raise _UnavailableError(
             f"the compiler {command[0]} cannot be started: {_in_one_line(error)}"
         ) from None
+    with process:
+        try:
+            output, errors = process.communicate(timeout=timeout_s)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            _hung[command[0]] = f"the compiler {command[0]} did not end within {timeout_s} s"
+            raise _UnavailableError(_hung[command[0]]) from None
+    if process.returncode:
+        lines = errors.decode(errors="replace").strip().splitlines()
+        said = next((line for line in lines if "error" in line), lines[-1] if lines else "")
+        raise _UnavailableError(
+            f"the compiler failed: {command[0]} ended with exit code {process.returncode}"
+            + (f", {said[:200]}" if said else "")
+        )
+    return output
 
 
 def _in_one_line(error: object) -> str:

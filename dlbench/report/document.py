@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dlbench.errors import printable
+from dlbench.report.environments import mixed_studies
 from dlbench.report.page import StudyPage
 from dlbench.report.tables import escaped, to_markdown
 from dlbench.report.verdicts import overview
@@ -41,6 +42,8 @@ def to_document(title: str, sections: Sequence[Section], folder: Path) -> str:
         folder: the folder that the document will be in; links are relative to it.
     """
     parts = [MARKER, *([f"# {title}"] if title else [])]
+    pages = [each.page for each in sections if each.page is not None]
+    parts += list(filter(None, [to_markdown(mixed_studies([(page.title, page.manifest) for page in pages]))]))
     found = [(each.title, each.page.report.claims) for each in sections if each.page is not None]
     if verdicts := overview(found):
         parts += ["## Verdicts", to_markdown(verdicts)]

@@ -157,7 +157,10 @@ def export(study: Path, folder: Path) -> Export:
     _refuse_foreign(folder, {trial.id for trial in result.trials})
     config = str(manifest.pop("config", ""))
     manifest |= {"kind": result.spec.kind, "looks": list(result.spec.looks), "times": dict(result.times)}
-    manifest.get("device", {}).pop("compilation_cache", None)  # a path of one machine
+    if len({trial.environment for trial in result.trials}) > 1:
+        manifest["environments"] = {name: {**each} for name, each in result.environments.items()}
+    for described in (manifest.get("device", {}), *manifest.get("environments", {}).values()):
+        described.pop("compilation_cache", None)  # a path of one machine
     texts = {
         TRIALS: records_table(result.trials).to_csv(),
         HISTORY: history_table(result.trials).to_csv(),
@@ -244,7 +247,15 @@ def _result(folder: Path, manifest: Mapping[str, Any]) -> StudyRecord:
     except ValidationError:
         raise StoreError(f"{folder / MANIFEST} is not a manifest as dlbench wrote it") from None
     times = {kind: float(seconds) for kind, seconds in manifest.get("times", {}).items()}
-    return StudyRecord(spec, tuple(_with_histories(trials, folder / HISTORY)), folder, times=times)
+    histories = tuple(_with_histories(trials, folder / HISTORY))
+    return StudyRecord(spec, histories, folder, times=times, environments=_environments(manifest))
+
+
+def _environments(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Descriptions of the environments of an exported study, by digest."""
+    found = manifest.get("environments", {})
+    known = found.items() if isinstance(found, Mapping) else ()
+    return {name: described for name, described in known if isinstance(described, Mapping)}
 
 
 def _trial(row: Mapping[str, str]) -> TrialResult:

@@ -10,7 +10,7 @@ from dlbench.execution.costs import COMPILE_S, cost_s
 from dlbench.records import TrialStatus
 from dlbench.report.tables import Column, Made, Report, Table, count, duration, level, listed, thousands
 from dlbench.spec.looks import Look
-from dlbench.spec.naming import phrase
+from dlbench.spec.naming import model_names, phrase
 from dlbench.spec.trial import STATIC_FIELDS
 from dlbench.storage.results import TrialResult
 
@@ -38,11 +38,12 @@ def plan_report(plan: Plan) -> Report:
         Column("done", "done", thousands),
         Column("core_s", "left, on one core", duration),
     )
+    models = model_names(trial.spec.model for trial in plan.trials)
     rows = []
     for program in programs:
         spec = program.trials[0].spec
         left = [trial for trial in program.trials if trial.id not in plan.done]
-        label = ", ".join(phrase(name, getattr(spec, name)) for name in varied or ("model",))
+        label = ", ".join(phrase(name, getattr(spec, name), models) for name in varied or ("model",))
         core_s = sum(map(cost_s, left)) + (COMPILE_S if left else 0.0)
         rows.append((label, len(program.trials), len(program.trials) - len(left), core_s))
     most = "At most " if plan.study.looks else ""
@@ -51,6 +52,7 @@ def plan_report(plan: Plan) -> Report:
         Table("Programs (trials that share one compilation)", columns, tuple(rows)),
         *([schedule_in_words(plan.study.looks)] if plan.study.looks else []),
         *plan.own_models,
+        *plan.trained_again,
         f"{most}{count(len(plan.trials), 'trial')} in {count(len(programs), 'program')}; {len(plan.done):,} done, "
         f"{len(plan.missing):,} to train: about {duration(plan.estimate_s)} on {plan.device} with {workers} "
         f"(estimated).\nNothing was written; the study's folder is {plan.folder}",
@@ -77,6 +79,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
             "looks": list(plan.study.looks),
             "num_trials": len(plan.trials),
             "num_done": len(plan.done),
+            "num_superseded": len(plan.superseded),
             "num_programs": len(plan.programs),
             "workers": plan.workers,
             "device": plan.device,
@@ -89,6 +92,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
                 "lanes": trial.lanes,
                 "program": number,
                 "done": trial.id in plan.done,
+                "superseded": trial.id in plan.superseded,
             }
             for number, program in enumerate(plan.programs)
             for trial in program.trials

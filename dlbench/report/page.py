@@ -20,6 +20,7 @@ from dlbench import files
 from dlbench.analysis.configurations import Summary
 from dlbench.analysis.convergence import Convergence
 from dlbench.errors import StoreError, printable
+from dlbench.report.environments import mixed_studies
 from dlbench.report.listings import facts_table
 from dlbench.report.shades import table_shades
 from dlbench.report.studies import StudyReport
@@ -124,6 +125,7 @@ def to_html(title: str, studies: Sequence[StudyPage]) -> str:
         title=printable(title),
         studies=[_study(number, study) for number, study in enumerate(studies, start=1)],
         verdicts=_verdicts(studies),
+        environments=_paragraphs(mixed_studies([(study.title, study.manifest) for study in studies])),
         style=style,
         script=script,
         policy="; ".join(

@@ -100,6 +100,8 @@ class StudyProgress:
         self.finished, self.total = len(plan.done), len(plan.trials)
         self._whole = {trial.id: trial.spec.num_epochs for trial in plan.missing}
         self._cost = {trial.id: cost_s(trial) / trial.spec.num_epochs for trial in plan.missing}
+        for text in plan.trained_again:
+            (self._bar.console if self._bar else self._console).print(Text(text))
         if self._bar is not None:
             self._bar.reset(self._task, total=sum(map(cost_s, plan.missing)))
         elif not self._quiet and plan.missing:

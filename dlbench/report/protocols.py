@@ -10,7 +10,7 @@ from dlbench.report.tables import (
     Column,
     Report,
     Table,
-    field_column,
+    field_columns,
     means_note,
     percent,
     plus_minus,
@@ -27,7 +27,7 @@ def protocol_report(found: ProtocolFindings | None, trials: Sequence[TrialResult
         return []
     axes = axes_of(trials) or ["model"]
     columns = (
-        *map(field_column, axes),
+        *field_columns(axes, trials),
         Column("best_val_accuracy", "val acc % of the best epoch", plus_minus),
         Column("test_accuracy", "test acc % of this epoch", plus_minus),
         Column("difference", "difference, points [95 %]", signed),
@@ -68,7 +68,7 @@ def variation_report(found: Sequence[SourceVariation], trials: Sequence[TrialRes
         return []
     axes = axes_of(trials)
     columns = (
-        *map(field_column, axes),
+        *field_columns(axes, trials),
         Column("std", "std of test acc, points [95 %]", _bounds),
         Column("mean", "mean test acc %", percent),
         Column("seeds", "seeds"),

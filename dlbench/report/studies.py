@@ -28,6 +28,7 @@ from dlbench.report.comparison import (
     comparison_table,
     same_images_report,
 )
+from dlbench.report.environments import mixed_trials, superseded_trials
 from dlbench.report.selection import selection_report
 from dlbench.report.tables import (
     Column,
@@ -36,7 +37,7 @@ from dlbench.report.tables import (
     Table,
     count,
     duration,
-    field_column,
+    field_columns,
     listed,
     means_note,
     percent,
@@ -114,7 +115,12 @@ def study_report(result: StudyRecord, answers: Mapping[str, NDArray[np.bool_]] |
         trials, findings = _grid(result.trials)
     return StudyReport(
         trials=trials,
-        findings=[*findings, *_left_out(result.trials)],
+        findings=[
+            *findings,
+            *_left_out(result.trials),
+            *mixed_trials(result),
+            *superseded_trials(result),
+        ],
         same_images=same_images,
         times=times_report(result),
         origin=[_where(result)],
@@ -141,7 +147,7 @@ def trial_table(trials: Sequence[TrialResult], title: str = "Trials") -> Table:
     status = Column("status", "status", lambda status: str(status).lower(), left=True)
     axes = axes_of(trials, without=())
     columns = (
-        *map(field_column, axes),
+        *field_columns(axes, trials),
         Column("best_val_accuracy", "val acc %", percent),
         Column("test_accuracy", "test acc % [95 %]", within),
         Column("best_epoch", "best epoch"),
@@ -215,7 +221,7 @@ def _grid(trials: Sequence[TrialResult]) -> tuple[Table | None, Report]:
 
 def _configuration_table(groups: Sequence[Configuration], axes: Sequence[str], shared: str) -> Table:
     columns = (
-        *map(field_column, axes),
+        *field_columns(axes, [trial for group in groups for trial in group.trials]),
         Column("best_val_accuracy", "val acc %", plus_minus),
         Column("test_accuracy", "test acc %", plus_minus),
         Column("best_epoch", "best epoch", tenth),

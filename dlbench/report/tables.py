@@ -8,13 +8,15 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from dlbench.analysis.configurations import Summary
 from dlbench.analysis.convergence import Convergence
 from dlbench.errors import printable
-from dlbench.spec.naming import field_title, setting
+from dlbench.spec.naming import field_title, model_names, setting
 from dlbench.spec.trial import TrialSpec
+from dlbench.storage.results import TrialResult
 
 
 @dataclass(frozen=True)
@@ -257,8 +259,21 @@ def listed(names: list[str]) -> str:
     return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
 
 
-def field_column(name: str) -> Column:
-    """A column for a field of the trials' specifications."""
+def field_columns(names: Sequence[str], trials: Sequence[TrialResult]) -> tuple[Column, ...]:
+    """Columns for fields of the trials' specifications; models of the same name are told apart by their modules.
+
+    Args:
+        names: the fields.
+        trials: all trials of the table.
+    """
+    models = model_names(trial.model for trial in trials)
+    return tuple(
+        Column(name, field_title(name), partial(setting, name, models=models), left=_is_words(name))
+        for name in names
+    )
+
+
+def _is_words(name: str) -> bool:
+    """Whether the values of a field are words."""
     field = TrialSpec.model_fields.get(name)
-    words = field is not None and isinstance(field.default, str | tuple)
-    return Column(name, field_title(name), lambda value: setting(name, value), left=words)
+    return field is not None and isinstance(field.default, str | tuple)

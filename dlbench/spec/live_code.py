@@ -1,8 +1,9 @@
-"""What identifies a user's part that has no file: its code in memory, as a notebook or interpreter defines it. No jax.
+"""Digests of parts that have no file, because they are defined in a notebook or interpreter. No jax.
 
-Taken are the bytecode, constants and defaults of functions, the attributes and bases of classes, and the values of the
-global variables and enclosing scopes that they use; of what is installed, the name. Bytecode belongs to a version of
-Python. File names and line numbers are left out, so that the same cells in another order are the same part.
+Such a part is identified by its code in memory: the bytecode, constants and defaults of its functions, the attributes
+and bases of its classes, and the values of the global variables and enclosing scopes that they use. Installed code is
+identified by its name. Bytecode differs between versions of Python. File names and line numbers are left out, so that
+the order of cells does not matter.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dlbench.errors import InputError, shown
 from dlbench.records import digest
 from dlbench.spec import sources
 
-#: Attributes of a class that follow from others, or from where it was defined.
+#: Attributes of a class that are derived from others, or depend only on where it was defined.
 _FOLLOWS = frozenset(
     [
         "__module__",
@@ -46,20 +47,20 @@ _FOLLOWS = frozenset(
 
 
 def digest_of(part: object, name: str) -> str:
-    """SHA-256 of what a class or function is.
+    """SHA-256 of the code of a class or function.
 
     Args:
         part: the class or function.
-        name: what messages call it.
+        name: its name in messages.
 
     Raises:
-        InputError: it uses a value that has no digest.
+        InputError: it uses a value for which no digest can be computed.
     """
     return digest([f"Python {sys.version_info[0]}.{sys.version_info[1]}", _Description(name).of(part)])
 
 
 def is_in(part: object, file: Path | None) -> bool:
-    """Whether the main script, and not something typed in later, defines a class or function."""
+    """Whether a class or function is defined in the main script, and was not typed in later."""
     if file is None:
         return False
     functions = vars(part).values() if isinstance(part, type) else (part,)
@@ -69,18 +70,18 @@ def is_in(part: object, file: Path | None) -> bool:
 
 
 class _Description:
-    """Values as JSON has them, each part of which tells other values apart."""
+    """Converts values to JSON values that differ whenever the values differ."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._seen: dict[int, int] = {}
-        self._kept: list[object] = []  # so that no other object takes the place of one that was seen
+        self._kept: list[object] = []  # keeps objects alive, so that their ids are not reused
 
     def of(self, value: Any) -> Any:
-        """A value.
+        """The JSON value that stands for a value.
 
         Raises:
-            InputError: there is no telling what it is.
+            InputError: changes of a value of this type cannot be detected.
         """
         if value is None or isinstance(value, bool | str):
             return value
@@ -93,8 +94,8 @@ class _Description:
         found = self._builtin(value) or self._defined(value)
         if found is None:
             raise InputError(
-                f"the model {self._name!r} is defined in the main script or notebook and uses {shown(value)}: of "
-                f"a {type(value).__module__}.{type(value).__qualname__} it cannot be told when it changes",
+                f"the model {self._name!r} is defined in the main script or notebook and uses {shown(value)}; "
+                f"changes of a {type(value).__module__}.{type(value).__qualname__} cannot be detected",
                 field="model",
                 value=self._name,
                 remedy="move the model to a module",
@@ -102,7 +103,7 @@ class _Description:
         return found
 
     def _builtin(self, value: Any) -> list[Any] | None:
-        """A value of a type that Python or numpy brings."""
+        """A value of a built-in type, or an array."""
         match value:
             case tuple() | list():
                 return [type(value).__name__, *map(self.of, value)]
@@ -190,24 +191,24 @@ class _Description:
         ]
 
     def _source(self, module: str) -> str:
-        """The source of a module of the user's own; "" of one that is installed."""
+        """The digest of the source of a module of the user's own; "" for an installed module."""
         path = getattr(sys.modules.get(module), "__file__", None)
         return sources.read(module).digest if path and sources.is_own(Path(path)) else ""
 
 
 def _is_typed(module: str) -> bool:
-    """Whether a module is where things are typed in: the main one, or one that was never imported."""
+    """Whether code of a module is typed in: that of the main module, or of one that was never imported."""
     return module == sources.MAIN or module not in sys.modules
 
 
 def _is_generated(value: object) -> bool:
-    """Whether ``dataclasses`` has written a function, from the fields of its class."""
+    """Whether a function was generated by ``dataclasses``."""
     code = getattr(inspect.unwrap(value), "__code__", None) if isinstance(value, types.FunctionType) else None
     return code is not None and code.co_qualname.startswith("__create_fn__")
 
 
 def _defined_by(kind: type) -> set[str]:
-    """The attributes that a class and its bases define, apart from those of every object."""
+    """The attributes that a class and its bases define, except those of ``object``."""
     return {name for base in kind.__mro__ if base is not object for name in vars(base)}
 
 
@@ -220,7 +221,7 @@ def _is_filled(cell: types.CellType) -> bool:
 
 
 def _globals(function: types.FunctionType) -> list[str]:
-    """The global variables that a function uses, sorted; those of its inner functions too."""
+    """The names of the global variables that a function and its inner functions use, sorted."""
     return sorted({name for name in _loaded(function.__code__) if name in function.__globals__})
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dlbench.errors import printable
@@ -20,10 +22,23 @@ def field_title(name: str) -> str:
     return _TITLES.get(name, name).replace("_", " ")
 
 
-def setting(name: str, value: Any) -> str:
-    """A field's value as its user would write it."""
+def model_names(references: Iterable[str]) -> dict[str, str]:
+    """What tables call models, by reference: "Net" for nets:Net, unless another module has a model called Net too."""
+    found = {reference: registry.label(reference) for reference in references}
+    times = Counter(found.values())
+    return {reference: name if times[name] == 1 else reference for reference, name in found.items()}
+
+
+def setting(name: str, value: Any, models: Mapping[str, str] | None = None) -> str:
+    """A field's value as its user would write it.
+
+    Args:
+        name: the field.
+        value: its value.
+        models: the names of the models beside which it is shown (:func:`model_names`).
+    """
     if name == "model":
-        return printable(registry.label(value))
+        return printable((models or {}).get(value) or registry.label(value))
     if isinstance(value, str) and ":" in value:
         return printable(registry.label(value))
     if name.endswith("_args"):
@@ -34,9 +49,10 @@ def setting(name: str, value: Any) -> str:
     return short if not isinstance(value, float) or float(short) == value else repr(value)
 
 
-def phrase(name: str, value: Any) -> str:
+def phrase(name: str, value: Any, models: Mapping[str, str] | None = None) -> str:
     """The same in a sentence: with the field's title where the value alone says little."""
     if name == "split_seed" and value is not None:
         return f"one split (seed {value})"
     says_itself = isinstance(value, str) and name not in _SAY_LITTLE
-    return setting(name, value) if says_itself else f"{field_title(name)} {setting(name, value)}"
+    shown = setting(name, value, models)
+    return shown if says_itself else f"{field_title(name)} {shown}"

@@ -1,7 +1,7 @@
-"""Find the modules of a user's own part in the working folder, and nothing else there. No jax.
+"""Find the modules of a user's own part in the working folder, and no other modules there. No jax.
 
-Libraries try to import others that may be missing, and a folder may hold files of such names. So the working folder is
-not on ``sys.path``: what is found there is the module that the user names, and what its source imports.
+Libraries try to import optional packages, and the working folder may contain files with such names. Therefore it is not
+on ``sys.path``. Only the module that the user names, and the modules that its source imports, are found there.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from types import ModuleType
 from dlbench import files
 from dlbench.errors import StoreError
 
-#: Bytes of a source file that is searched for imports, at most.
+#: Largest size of a source file that is searched for imports, in bytes.
 _LONGEST = 2**24
 
 
 class _Finder(MetaPathFinder):
-    """Finds top-level modules by their names, each in the folder that was admitted for it; asked after all others."""
+    """Finds admitted top-level modules, each in the folder that was admitted for it; used after all other finders."""
 
     def __init__(self) -> None:
         self.folders: dict[str, str] = {}
@@ -41,12 +41,12 @@ _finder = _Finder()
 
 
 def admit(module: str) -> None:
-    """Let a module that the user names, and those that it imports, be found in the working folder.
+    """Allow a module that the user names, and the modules that it imports, to be found in the working folder.
 
-    Modules that are found elsewhere are not looked for there.
+    Modules that Python finds elsewhere are not looked for there.
 
     Args:
-        module: its name, with those of its packages.
+        module: its full name.
     """
     try:
         folder = os.getcwd()
@@ -67,7 +67,7 @@ def admit(module: str) -> None:
 
 
 def find(module: str) -> ModuleSpec | None:
-    """The top-level module of this name that would be imported from the working folder, were it admitted."""
+    """The spec of the top-level module that would be imported from the working folder if it were admitted."""
     try:
         folder = os.getcwd()
     except OSError:
@@ -76,7 +76,7 @@ def find(module: str) -> ModuleSpec | None:
 
 
 def _lies_in(folder: str, top: str) -> bool:
-    """Whether a top-level module lies in a folder and nowhere that Python looks anyway."""
+    """Whether a top-level module is in a folder, and in none of the places where Python looks."""
     if _finder.folders.get(top) == folder:
         return True
     if top in sys.builtin_module_names or top in sys.stdlib_module_names or top in sys.modules:
@@ -85,7 +85,7 @@ def _lies_in(folder: str, top: str) -> bool:
 
 
 def _sources(folder: str, name: str) -> Iterator[tuple[str, Path]]:
-    """The source files that importing a module runs, each with the package that relative imports in it start from."""
+    """The source files that importing a module runs, each with the package to which its relative imports refer."""
     place, package = Path(folder), ""
     for part in name.split("."):
         here = package
@@ -97,7 +97,7 @@ def _sources(folder: str, name: str) -> Iterator[tuple[str, Path]]:
 
 
 def _imports(source: Path, package: str) -> Iterator[str]:
-    """The modules that a source file may import, by their full names; none of a file that cannot be read."""
+    """The full names of the modules that a source file may import; none if it cannot be read."""
     try:
         tree = ast.parse(files.read(source, _LONGEST))
     except (OSError, StoreError, SyntaxError, ValueError, RecursionError, MemoryError):

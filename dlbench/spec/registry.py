@@ -15,6 +15,7 @@ import math
 import os
 import re
 import sys
+import types
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -325,7 +326,7 @@ class Registry:
         known_by = f"the source of {listed}{more}" if source.files else "its code in memory"
         parameters = self._call_parameters(reference) if self is MODELS else None
         called = f"; it is {switches.in_words(parameters)}" if parameters is not None else ""
-        return f"{label(reference)} is identified by {known_by} ({source.digest[:12]}){called}"
+        return f"{reference} is identified by {known_by} ({source.digest[:12]}){called}"
 
     def _call_parameters(self, reference: str) -> tuple[str, ...] | None:
         """The arguments of a model's ``__call__``; ``None`` where its source does not show them."""
@@ -419,7 +420,19 @@ def reference_to(kind: str, part: object) -> str:
     Raises:
         SpecError: it is something else, or no other process could import it.
     """
+    if isinstance(part, types.ModuleType):
+        raise SpecError(
+            *(Field(kind), f" is the module {part.__name__}"),
+            value=part,
+            remedy="give one of the classes or functions in it",
+        )
     name, module = getattr(part, "__qualname__", None), getattr(part, "__module__", None)
+    if isinstance(name, str) and name.endswith("<lambda>"):
+        raise SpecError(
+            *(Field(kind), " is a lambda, which has no name by which another process could import it"),
+            value=part,
+            remedy="define a function at the top of a module",
+        )
     if isinstance(name, str) and isinstance(module, str) and callable(part):
         if _REFERENCE.fullmatch(f"{module}:{name}"):
             return f"{module}:{name}"

@@ -1,9 +1,9 @@
-"""The source of a user's part: the files that its module runs, found without importing anything. No jax.
+"""The source of a user's part: the files that importing its module runs, found without importing anything. No jax.
 
-What identifies a part is the file that defines it and everything of the user's own that this file imports, directly or
-not: modules beside it, the ``__init__`` files of packages, imports inside functions. Installed packages are left out;
-their versions are recorded with the study. Imports by a computed name (``importlib.import_module(name)``) and files
-that are read as data cannot be seen in a syntax tree, and are not covered.
+A part is identified by the file that defines it and by all of the user's own code that this file imports, directly or
+indirectly: modules beside it, the ``__init__`` files of packages, imports inside functions. Installed packages are left
+out; their versions are recorded with the study. Imports by a computed name (``importlib.import_module(name)``) and
+files that are read as data do not appear in a syntax tree, so they are not covered.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAIN = "__main__"
 _INSTALLED = frozenset(("site-packages", "dist-packages"))
 _OURS = Path(__file__).resolve().parent.parent
 _STANDARD = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
-#: When this process can have read the main script at the latest.
+#: The latest time at which this process can have read the main script.
 _STARTED = time.time()
 
 
@@ -38,8 +38,8 @@ class Source:
 
     Attributes:
         digest: SHA-256.
-        files: the files that it is the digest of, the defining one first; none where the part is known from its code
-            in memory alone.
+        files: the files that the digest covers, the defining one first; empty if the part has no file, and its code
+            in memory is used instead.
     """
 
     digest: str
@@ -47,16 +47,16 @@ class Source:
 
 
 class Place(NamedTuple):
-    """Where a module lies: its file, ``None`` of a namespace package; the folders of a package's modules."""
+    """Where a module is: its file, ``None`` for a namespace package, and the folders of a package's modules."""
 
     file: Path | None
     folders: list[str]
 
 
 def read(module: str) -> Source:
-    """The source of a module and of everything of the user's own that it imports.
+    """The source of a module and of all the user's own code that it imports.
 
-    A module that imports nothing of the user's own has the SHA-256 of its file.
+    If it imports none of the user's own code, the digest is the SHA-256 of its file.
 
     Raises:
         InputError: there is no such module, it has no file, or it is the main script and has changed.
@@ -75,7 +75,7 @@ def read(module: str) -> Source:
 
 
 def locate(module: str) -> Place | None:
-    """Where Python would import a module from; nothing is imported, its packages neither. ``None``: there is none."""
+    """Where Python would import a module from; ``None`` if there is no such module. Its package is not imported."""
     place: Place | None = None
     names = module.split(".")
     for end in range(1, len(names) + 1):
@@ -86,11 +86,11 @@ def locate(module: str) -> Place | None:
 
 
 def _locate(name: str, path: list[str] | None) -> Place | None:
-    """Where a module lies in these folders, those of its package; at the top: where Python's finders look."""
+    """Where a module is: in these folders of its package, or for a top-level module where Python's finders look."""
     finders = (getattr(finder, "find_spec", None) for finder in sys.meta_path)
     try:
         spec = next((spec for find in finders if find and (spec := find(name, path))), None)
-    except KeyError:  # a namespace package within another: its folders are found by importing that one
+    except KeyError:  # a namespace package inside another one, which would have to be imported
         tail = name.rpartition(".")[2]
         return Place(
             None, [found for folder in path or () if os.path.isdir(found := os.path.join(folder, tail))]
@@ -104,7 +104,7 @@ def _locate(name: str, path: list[str] | None) -> Place | None:
 
 
 def is_own(path: Path) -> bool:
-    """Whether a file is the user's own: neither installed, nor Python's, nor dlbench's."""
+    """Whether a file is the user's own, and not part of an installed package, of Python or of dlbench."""
     path = path.resolve()
     return not _INSTALLED & set(path.parts) and not any(map(path.is_relative_to, (*_STANDARD, _OURS)))
 
@@ -113,7 +113,7 @@ def main_file() -> Path | None:
     """The main script of this process; ``None`` in a notebook or interpreter.
 
     Raises:
-        InputError: it has changed since it was started, so that its file is not what this process runs.
+        InputError: it has changed since it was started, so this process runs other code than its file holds.
     """
     name = getattr(sys.modules.get(MAIN), "__file__", None)
     path = Path(name) if name else None
@@ -121,16 +121,16 @@ def main_file() -> Path | None:
         return None
     if path.stat().st_mtime > _STARTED:
         raise InputError(
-            f"the script {path} has changed since it was started, so that its file is not what runs",
+            f"the script {path} has changed since it was started, so its file is not the code that is running",
             remedy="start it again",
         )
     return path
 
 
 def _imported(module: str, first: Path) -> dict[str, Path]:
-    """The files that importing a module runs, by module name, as far as they are the user's own.
+    """The user's own files that importing a module runs, by module name.
 
-    A module that is itself installed counts the rest of its package as the user's own.
+    If the module itself is installed, the rest of its package counts as the user's own.
     """
     package = module.partition(".")[0]
     found: dict[str, Path] = {}
@@ -164,7 +164,7 @@ def _does_something(path: Path) -> bool:
 
 
 def _parsed(path: Path) -> ast.Module | None:
-    """The syntax tree of a source file; ``None`` of one that cannot be parsed."""
+    """The syntax tree of a source file; ``None`` if it cannot be parsed."""
     try:
         return ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -172,7 +172,7 @@ def _parsed(path: Path) -> ast.Module | None:
 
 
 def _named(path: Path, package: str) -> Iterator[str]:
-    """The modules that a source file may import, by their full names; none where it cannot be parsed."""
+    """The full names of the modules that a source file may import; none if it cannot be parsed."""
     tree = _parsed(path)
     for node in ast.walk(tree) if tree else ():
         if isinstance(node, ast.Import):

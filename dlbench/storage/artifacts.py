@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,9 @@ from dlbench.records import digest
 
 #: The folder of a trial's saved states, each in a folder named after its epoch.
 STATE = "state"
+#: The folder of a study's superseded results.
+SUPERSEDED = "superseded"
+_DIGEST = re.compile("[0-9a-f]{16}")
 #: Number of saved states that are kept, so that an older one can be used if the newest is damaged.
 KEPT_STATES = 2
 #: Bytes of a file of a saved state, at most.
@@ -36,6 +40,39 @@ def trial_folder(study: Path, trial_id: str) -> Path:
     folder = study / "trials" / trial_id
     files.refuse_links(folder.parent, folder)
     return folder
+
+
+def environment_name(environment: object) -> str:
+    """The name of the folder for the results of an environment, by its digest; "unknown" without one."""
+    return environment if isinstance(environment, str) and _DIGEST.fullmatch(environment) else "unknown"
+
+
+def superseded_folder(study: Path, environment: str) -> Path:
+    """The folder in a study that holds superseded results of an environment, laid out as a study is."""
+    return study / SUPERSEDED / environment
+
+
+def supersede(study: Path, trial_id: str, environment: str) -> None:
+    """Move a trial's files to the folder of superseded results, where they replace those of the same environment.
+
+    Args:
+        study: the study's folder.
+        trial_id: the trial.
+        environment: the name of the environment in which it was trained (:func:`environment_name`).
+
+    Raises:
+        StoreError: a folder is a symbolic link.
+        OSError: the files cannot be moved.
+    """
+    folder = trial_folder(study, trial_id)
+    if not folder.is_dir():
+        return
+    place = superseded_folder(study, environment)
+    files.refuse_links(study / SUPERSEDED, place)
+    kept = trial_folder(place, trial_id)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    files.remove(kept)
+    folder.rename(kept)
 
 
 def write(folder: Path, made: Files, depth: int = 1) -> None:

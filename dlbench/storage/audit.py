@@ -29,14 +29,30 @@ def audit(folder: Path) -> list[str]:
         rows = store.results(verify=False)
         ids = store.statuses()
         changed = store.damaged()
+        superseded, unreadable = _superseded(store)
     problems = [f"trial {trial_id}: its row differs from what was recorded" for trial_id in changed]
     problems += [
         problem for stored, trial in zip(ids, rows, strict=True) for problem in _check(stored, trial)
     ]
-    known = set(ids)
-    kept = folder / "trials"
-    strays = sorted(path.name for path in kept.iterdir() if path.name not in known) if kept.is_dir() else []
-    return problems + [f"{kept / name} does not belong to a trial of the study" for name in strays]
+    problems += [problem for trial in superseded for problem in _check(trial.id, trial)]
+    if unreadable:
+        return [*problems, unreadable]
+    known = {folder / "trials" / stored for stored in ids} | {trial.folder for trial in superseded}
+    strays = [path for path in _trial_folders(folder) if path not in known]
+    return problems + [f"{path} does not belong to a trial of the study" for path in strays]
+
+
+def _superseded(store: Store) -> tuple[list[TrialResult], str]:
+    """The superseded results, or why they cannot be read."""
+    try:
+        return store.superseded(), ""
+    except StoreError as error:
+        return [], str(error)
+
+
+def _trial_folders(study: Path) -> list[Path]:
+    """The folders of trials and of superseded trials, where a study keeps them."""
+    return sorted([*study.glob("trials/*"), *study.glob(f"{artifacts.SUPERSEDED}/*/trials/*")])
 
 
 def _check(stored_id: str, trial: TrialResult) -> Iterator[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
 import math
 import os
 import stat
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -168,7 +170,7 @@ def _write(path: Path, state: Any, about: dict[str, Any]) -> None:
     """Write a checkpoint with orbax, with uncompressed arrays in files of their own."""
     state_handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_compression=False)
     handler = ocp.CompositeCheckpointHandler(state=state_handler, about=ocp.JsonCheckpointHandler())
-    with _quiet(), ocp.Checkpointer(handler) as checkpointer:
+    with quiet_orbax(), ocp.Checkpointer(handler) as checkpointer:
         checkpointer.save(
             path, args=ocp.args.Composite(state=ocp.args.PyTreeSave(state), about=ocp.args.JsonSave(about))
         )
@@ -198,15 +200,33 @@ def _json_bytes(about: dict[str, Any]) -> bytes:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence orbax's warning that arrays in files of their own need no merging."""
+def quiet_orbax() -> Iterator[None]:
+    """Silence what orbax logs while it saves.
+
+    That is a warning that arrays in files of their own need no merging; and, if a file cannot be written, tracebacks of
+    its threads. It raises the error in the calling thread as well.
+    """
+    _ignore_late_writes()
     logger = logging.getLogger("absl")
     level = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
         logger.setLevel(level)
+
+
+@functools.cache
+def _ignore_late_writes() -> None:
+    """Silence writes that end after orbax has given up because another one failed."""
+    hook = sys.unraisablehook
+
+    def show(error: sys.UnraisableHookArgs) -> None:
+        is_late = isinstance(error.exc_value, RuntimeError) and str(error.exc_value) == "Event loop is closed"
+        if not is_late:
+            hook(error)
+
+    sys.unraisablehook = show
 
 
 class HasFolder(Protocol):

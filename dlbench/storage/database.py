@@ -71,8 +71,14 @@ def explained(folder: Path) -> Iterator[None]:
         problem = _in_one_line(error)
         if problem == "interrupted":
             problem = "reading it takes more steps than a file of its size can need"
-        remedy = next((remedy for words, remedy in _REMEDIES.items() if words in problem), _RESTORE)
-        raise StoreError(f"the study in {folder} cannot be used: {problem}", remedy=remedy) from error
+        raise StoreError(
+            f"the study in {folder} cannot be used: {problem}", remedy=remedy_for(problem)
+        ) from error
+
+
+def remedy_for(problem: str) -> str | tuple[str | Field, ...]:
+    """What can be done about a problem with a file, as SQLite or the system describes it."""
+    return next((remedy for words, remedy in _REMEDIES.items() if words in problem), _RESTORE)
 
 
 def decoded(folder: Path, read: Callable[[Any], T], value: object) -> T:
@@ -97,17 +103,14 @@ def _in_one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def is_disk_error(error: BaseException) -> bool:
-    """Whether an error was caused by a disk that is full or not writable, and not by the trial."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
-        return True
-    if any(
-        words in str(error)
-        for words in ("No space left", "quota exceeded", "Read-only file system", "File too large")
-    ):
-        return True
+def disk_problem(error: BaseException) -> str | None:
+    """What is wrong with a disk that cannot be written, as the system says it; ``None`` if that is not the cause."""
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
+        words = os.strerror(number)
+        if (isinstance(error, OSError) and error.errno == number) or words in str(error):
+            return words
     cause = error.__cause__ or error.__context__
-    return cause is not None and is_disk_error(cause)
+    return None if cause is None else disk_problem(cause)
 
 
 def is_empty(db: sqlite3.Connection) -> bool:

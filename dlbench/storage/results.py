@@ -236,6 +236,8 @@ class StudyRecord:
         times: seconds by kind (:data:`~dlbench.records.TIME_KINDS`) of all workers, over all commands that trained the
             study. For one command they add up to workers times its wall time; trials that failed or were started
             twice are included.
+        environments: descriptions of the environments in which it was trained, by digest.
+        superseded: the earlier results of trials that were trained again in another environment.
     """
 
     spec: StudySpec
@@ -243,6 +245,8 @@ class StudyRecord:
     folder: Path
     wall_time_s: float = 0.0
     times: Mapping[str, float] = field(default_factory=dict)
+    environments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    superseded: tuple[TrialResult, ...] = ()
 
     def __iter__(self) -> Iterator[TrialResult]:
         return iter(self.trials)
@@ -267,6 +271,7 @@ class StudyRecord:
             "name": self.folder.name,
             "folder": str(self.folder),
             "num_trials": len(self.trials),
+            "num_superseded": len(self.superseded),
             "axes": {name: list(values) for name, values in self.spec.axes.items()},
             "wall_time_s": self.wall_time_s,
             **{f"{kind}_time_s": self.times.get(kind) for kind in TIME_KINDS},

@@ -1,11 +1,12 @@
 """The SQLite database that holds a study's results. Only the parent process writes; each event is one transaction.
 
 Tables: ``meta`` (schema version, kind, looks), ``trials`` (one row per trial, with its outcome as JSON), ``epochs``
-(the history) and ``manifests`` (the environment of every command that trained the study). Each row of a trial has a
-checksum, and the outcome holds the digest of the trial's history, so that damage is detected. No jax.
+(the history), ``superseded`` (results of other environments, whose trials were trained again, with their histories as
+JSON) and ``manifests`` (the environment of every command that trained the study). Each row of a trial has a checksum,
+and the outcome holds the digest of the trial's history, so that damage is detected. No jax.
 
-Schema versions: 1 has no checksums; 2 has. A store of an older version can be read, and is upgraded when it is next
-opened for writing.
+Schema versions: 1 has no checksums, 2 has no superseded results. A store of an older version can be read, and is
+upgraded when it is next opened for writing.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from dlbench.errors import DamagedStudyError, StoreError
 from dlbench.records import Epoch, Outcome, TrialStatus, canonical_json, digest, json_number
 from dlbench.spec.programs import program_of
 from dlbench.spec.trial import Trial
+from dlbench.storage.artifacts import environment_name, superseded_folder
 from dlbench.storage.database import (
     LONGEST_IN_ALL,
     check_tables,
@@ -44,7 +46,7 @@ from dlbench.storage.database import (
 from dlbench.storage.results import TrialResult
 
 FILE_NAME = "study.sqlite"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -67,6 +69,21 @@ CREATE TABLE epochs (
     PRIMARY KEY (trial_id, epoch)
 ) WITHOUT ROWID;
 CREATE TABLE manifests (started_at TEXT NOT NULL, manifest TEXT NOT NULL);
+CREATE TABLE superseded (
+    id TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    trial TEXT NOT NULL,
+    status TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    outcome TEXT NOT NULL,
+    error TEXT,
+    started_at TEXT,
+    finished_at TEXT,
+    epochs TEXT NOT NULL,
+    checksum TEXT NOT NULL,
+    PRIMARY KEY (id, environment)
+);
 """
 _STATEMENTS = tuple(statement.strip() for statement in _SCHEMA.split(";") if statement.strip())
 #: How each table may have been defined, by name: now, or by version 1.
@@ -156,12 +173,14 @@ class Store:
         return version
 
     def _migrate(self) -> None:
-        """Upgrade a store of version 1."""
+        """Upgrade a store of an older version."""
         with self._transaction():
-            self._db.execute("ALTER TABLE trials ADD COLUMN checksum TEXT")
+            if self._version < 2:
+                self._db.execute("ALTER TABLE trials ADD COLUMN checksum TEXT")
+                for (trial_id,) in self._db.execute("SELECT id FROM trials").fetchall():
+                    self._update_checksum(trial_id)
+            self._db.execute(next(each for each in _STATEMENTS if each.split()[2] == "superseded"))
             self._version = SCHEMA_VERSION
-            for (trial_id,) in self._db.execute("SELECT id FROM trials").fetchall():
-                self._update_checksum(trial_id)
             self._db.execute("UPDATE meta SET value = ? WHERE key = 'schema_version'", (str(SCHEMA_VERSION),))
 
     def meta(self, key: str) -> str:
@@ -227,10 +246,19 @@ class Store:
             rows = self._db.execute("SELECT manifest FROM manifests").fetchall()
         return [decoded(self.folder, _RECORD, row[0]) for row in rows]
 
+    def described_environments(self) -> dict[str, Mapping[str, Any]]:
+        """Descriptions of the environments in which the study was trained, by digest."""
+        devices = (manifest.get("device") for manifest in self.manifests())
+        return {str(each["digest"]): each for each in devices if isinstance(each, dict) and "digest" in each}
+
     def start(self, trial_ids: Iterable[str]) -> None:
-        """Record that the training of these trials has started, from the first epoch."""
+        """Record that the training of these trials has started, from the first epoch.
+
+        Results that they have already, of another environment, are kept: see :meth:`superseded`.
+        """
         with self._transaction():
             for trial_id in trial_ids:
+                self._supersede(trial_id)
                 self._db.execute("DELETE FROM epochs WHERE trial_id = ?", (trial_id,))
                 self._db.execute(
                     "UPDATE trials SET status = ?, attempts = attempts + 1, started_at = ?, error = NULL, "
@@ -238,6 +266,66 @@ class Store:
                     (TrialStatus.RUNNING, _now(), trial_id),
                 )
                 self._update_checksum(trial_id)
+
+    def _supersede(self, trial_id: str) -> None:
+        """Copy the row and the history of a trial that has a result to the superseded ones."""
+        row = self._db.execute(f"SELECT {_CHECKED} FROM trials WHERE id = ?", (trial_id,)).fetchone()
+        _, trial, status, outcome, error, attempts, started, finished, position = row
+        if not decoded(self.folder, TrialStatus, status).is_finished:
+            return
+        record = decoded(self.folder, _outcome, outcome)
+        environment = environment_name(record.get("environment"))
+        known = decoded(self.folder, _read_trial, (trial_id, trial))
+        history = self._history(known, trial_id, record, verify=True)
+        epochs = canonical_json([[*map(json_number, epoch)] for epoch in history])
+        values = (trial_id, environment, position, trial, status, attempts, outcome, error, started, finished)
+        self._db.execute(
+            "INSERT OR REPLACE INTO superseded VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*values, epochs, _checksum((*row, environment, epochs))),
+        )
+
+    def superseded(self, verify: bool = True) -> list[TrialResult]:
+        """The results that were replaced, because the trials were trained again in another environment.
+
+        The folder of each is below that of :func:`dlbench.storage.artifacts.superseded_folder`.
+
+        Args:
+            verify: whether to verify checksums and histories.
+
+        Raises:
+            StoreError: one is unreadable, or differs from what was recorded.
+        """
+        if self._version < 3:
+            return []
+        found = []
+        with explained(self.folder):
+            rows = self._db.execute(
+                f"SELECT environment, epochs, checksum, {_CHECKED} FROM superseded ORDER BY position, environment"
+            )
+            for environment, epochs, checksum, *row in self._bounded(rows):
+                trial_id, text, status, outcome, error, *_ = row
+                if verify and checksum != _checksum((*row, environment, epochs)):
+                    raise self._damage(trial_id, "its superseded row differs from what was recorded")
+                trial = decoded(self.folder, _read_trial, (trial_id, text))
+                record = decoded(self.folder, _outcome, outcome)
+                history = decoded(self.folder, _EPOCHS, epochs)
+                if trial.id != trial_id:
+                    raise self._damage(trial_id, "its superseded row is that of another trial")
+                if environment != environment_name(record.get("environment")):
+                    raise self._damage(trial_id, "its superseded row names another environment")
+                if verify and record.get("history_sha256") not in (None, digest(history)):
+                    raise self._damage(trial_id, "its superseded history differs from what was recorded")
+                found.append(
+                    TrialResult(
+                        trial,
+                        decoded(self.folder, TrialStatus, status),
+                        Outcome.from_record(record),
+                        tuple(map(Epoch.of, history)),
+                        error,
+                        superseded_folder(self.folder, environment),
+                    )
+                )
+        return found
 
     def epoch(self, trial_id: str, number: int, epoch: Epoch) -> None:
         """Record an epoch of a running trial."""
@@ -377,6 +465,15 @@ class Store:
             rows = self._db.execute("SELECT id, status FROM trials ORDER BY position")
             return {trial_id: self._status(status) for trial_id, status in rows}
 
+    def environments(self) -> dict[str, str | None]:
+        """The digest of the environment in which each trial that has a result was trained, by id."""
+        with explained(self.folder):
+            rows = self._db.execute(
+                "SELECT id, json_extract(outcome, '$.environment') FROM trials WHERE status IN (?, ?)",
+                (TrialStatus.COMPLETE, TrialStatus.DIVERGED),
+            )
+            return {trial_id: value if isinstance(value, str) else None for trial_id, value in rows}
+
     def _status(self, text: object) -> TrialStatus:
         """Where a trial stands, by what its row says and by whether anybody works on the study."""
         status = decoded(self.folder, TrialStatus, text)
@@ -456,6 +553,7 @@ def _share_compilation(trials: Iterable[tuple[Trial, dict[str, Any]]]) -> None:
 _LOOKS = TypeAdapter(tuple[int, ...]).validate_json
 _TIMES = TypeAdapter(dict[str, float]).validate_json
 _RECORD = TypeAdapter(dict[str, Any]).validate_json
+_EPOCHS = TypeAdapter(list[tuple[float | None, float | None, float | None, float | None]]).validate_json
 
 
 def _outcome(text: Any) -> dict[str, Any]:

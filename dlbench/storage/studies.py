@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from dlbench.errors import ANOTHER_OUT, StoreError
 from dlbench.records import TrialStatus
@@ -59,11 +61,43 @@ def read_study(folder: Path, history: bool = True) -> StudyRecord:
         trials = tuple(store.results(history=history))
         known = {"kind": store.meta("kind"), "looks": store.looks(), "trials": [t.trial.spec for t in trials]}
         spec = decoded(folder, StudySpec.model_validate, known)
-        return StudyRecord(spec, trials, folder, times=store.times())
+        described, superseded = store.described_environments(), tuple(store.superseded())
+        return StudyRecord(
+            spec, trials, folder, times=store.times(), environments=described, superseded=superseded
+        )
 
 
-def read_statuses(folder: Path, looks: tuple[int, ...]) -> dict[str, TrialStatus]:
-    """The status of each trial of the study in a folder, by id; empty if no study has begun.
+@dataclass(frozen=True)
+class StoredTrials:
+    """What a folder holds of the trials of a study.
+
+    Attributes:
+        statuses: the status of each trial, by id.
+        environments: the digest of the environment in which each trial with a result was trained, by id; ``None`` if
+            it was not recorded.
+        described: descriptions of the environments in which the study was trained, by digest.
+    """
+
+    statuses: Mapping[str, TrialStatus] = field(default_factory=dict)
+    environments: Mapping[str, str | None] = field(default_factory=dict)
+    described: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def status(self, trial_id: str) -> TrialStatus:
+        """The status of a trial; waiting if the folder does not hold it."""
+        return self.statuses.get(trial_id, TrialStatus.WAITING)
+
+    def is_of_another(self, trial_id: str, environment: str | None) -> bool:
+        """Whether a trial has a result that was trained in another environment than the one with this digest.
+
+        Args:
+            trial_id: the trial.
+            environment: the digest; ``None`` if it is not known, so that nothing is of another.
+        """
+        return environment is not None and self.environments.get(trial_id, environment) != environment
+
+
+def read_trials(folder: Path, looks: tuple[int, ...]) -> StoredTrials:
+    """What a folder holds of the trials of a study; nothing if no study has begun.
 
     Args:
         folder: the study's folder, which need not exist.
@@ -89,7 +123,7 @@ def read_statuses(folder: Path, looks: tuple[int, ...]) -> dict[str, TrialStatus
                     f"computes with version {NUMERICS_VERSION}: its results would not be comparable",
                     remedy=(*ANOTHER_OUT, install),
                 )
-            return store.statuses()
+            return StoredTrials(store.statuses(), store.environments(), store.described_environments())
     with explained(folder):
         left = [".lock", *(FILE_NAME + end for end in ("", "-wal", "-shm", "-journal"))]
         foreign = folder.is_dir() and any(path.name not in left for path in folder.iterdir())
@@ -97,7 +131,7 @@ def read_statuses(folder: Path, looks: tuple[int, ...]) -> dict[str, TrialStatus
         raise StoreError(f"{folder} exists and holds no study", remedy=(*ANOTHER_OUT, ", or an empty folder"))
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"{folder} is a file", remedy=ANOTHER_OUT)
-    return {}
+    return StoredTrials()
 
 
 def _schedule(looks: tuple[int, ...]) -> str:

@@ -53,12 +53,29 @@ class TensorBoardWriter:
         Raises:
             OSError: the files cannot be written. The other methods raise it too.
         """
-        label = re.sub(r"[^A-Za-z0-9_-]", "_", trial.spec.model)[-100:]
-        path = self.folder / f"{label}-{trial.id}"
+        path = self.folder / _folder_name(trial)
         files.refuse_links(self.folder)
         files.remove(path)
         path.mkdir(parents=True)
         self._open[trial.id] = _open_records(path)
+
+    def supersede(self, trial: Trial, place: Path) -> None:
+        """Move the folder of a trial that is trained again.
+
+        Args:
+            trial: the trial.
+            place: the folder of superseded results, which gets a TensorBoard folder of its own.
+
+        Raises:
+            OSError: it cannot be moved.
+        """
+        folder = self.folder / _folder_name(trial)
+        if folder.is_dir():
+            kept = place / self.folder.name / folder.name
+            files.refuse_links(self.folder, folder, place.parent, place, kept.parent)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            files.remove(kept)
+            folder.rename(kept)
 
     def epoch(self, trial_id: str, number: int, epoch: Epoch) -> None:
         """Add a point to each curve, at the epoch's number, counted from 1; values that are not finite are left out."""
@@ -96,6 +113,11 @@ class TensorBoardWriter:
         for summary in summaries:
             event.summary.MergeFrom(summary)
         self._open[trial_id].write(event.SerializeToString())
+
+
+def _folder_name(trial: Trial) -> str:
+    label = re.sub(r"[^A-Za-z0-9_-]", "_", trial.spec.model)[-100:]
+    return f"{label}-{trial.id}"
 
 
 def _open_records(path: Path) -> RecordWriter:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
 from dlbench import data
 from dlbench.data import DatasetInfo
 from dlbench.errors import SpecError, UnknownNameError
-from dlbench.execution import devices
+from dlbench.execution import devices, engine
 from dlbench.execution.plan import Plan
-from dlbench.records import TrialStatus, digest
+from dlbench.models.counts import Request, check_sizes
+from dlbench.records import digest
 from dlbench.spec import registry, resolution
 from dlbench.spec.looks import Look, seeds_at
 from dlbench.spec.study import StudySpec
-from dlbench.spec.trial import PARTS, TrialSpec
-from dlbench.storage.studies import RUNS, read_statuses
+from dlbench.spec.trial import PARTS, Trial, TrialSpec
+from dlbench.storage.studies import RUNS, read_trials
 from dlbench.studies.options import RunOptions, RunSettings, merged
+
+#: Images of at least this side are usually large enough; asking for each model would delay every plan.
+SMALL_SIDE = 28
 
 
 def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack[RunSettings]) -> Plan:
@@ -39,6 +45,7 @@ def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack
     study = study.model_copy(update={"trials": tuple(map(_named, study.trials))})
     backend = devices.device(how.device)
 
+    @functools.cache
     def info(name: str) -> DatasetInfo:
         try:
             return data.info(name, how.data_dir)
@@ -48,13 +55,32 @@ def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack
 
     lanes = _lanes(study, how, backend, info)
     trials = tuple(resolution.resolve(study, info, lanes))
+    _check_sizes(trials, info)
     name = f"{study.kind}-{digest([*(trial.id for trial in trials), *study.looks])[:10]}"
     folder = Path(how.out).expanduser() if how.out is not None else RUNS / name
-    statuses = read_statuses(folder, study.looks)
-    left = sum(not statuses.get(trial.id, TrialStatus.WAITING).is_finished for trial in trials)
+    stored = read_trials(folder, study.looks)
     cores = devices.cores_each(how.workers, backend, len(trials))
-    processes = devices.workers(how.workers, backend, study, left)
-    return Plan(study, trials, folder, processes, cores, backend, how.data_dir, statuses)
+    processes = devices.workers(how.workers, backend, study, len(trials))
+    known = any(trial.id in stored.environments for trial in trials)
+    environment = engine.environment(backend, processes) if known else {}
+    planned = Plan(study, trials, folder, processes, cores, backend, how.data_dir, stored, environment)
+    left = devices.workers(how.workers, backend, study, len(planned.missing))
+    return replace(planned, workers=left)
+
+
+def _check_sizes(trials: Sequence[Trial], info: Callable[[str], DatasetInfo]) -> None:
+    """Make sure that small images are large enough for the models; workers check those of any size.
+
+    Raises:
+        InputError: images are too small for a model.
+    """
+    shapes = {name: info(name) for name in dict.fromkeys(trial.spec.dataset for trial in trials)}
+    wanted = dict.fromkeys((t.spec.model, t.spec.model_args, t.spec.dataset) for t in trials)
+    check_sizes(
+        Request(model, arguments, found.image_shape, found.num_classes)
+        for model, arguments, dataset in wanted
+        if min((found := shapes[dataset]).image_shape[:2]) < SMALL_SIDE
+    )
 
 
 def _lanes(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
@@ -22,7 +22,7 @@ from dlbench.spec.trial import Trial
 from dlbench.storage import manifest
 from dlbench.storage.results import TrialResult
 from dlbench.storage.store import FILE_NAME, Store
-from dlbench.storage.studies import read_statuses
+from dlbench.storage.studies import StoredTrials, read_trials
 from dlbench.studies.options import RunOptions, RunSettings, merged
 from dlbench.studies.planning import plan
 from dlbench.studies.result import StudyResult
@@ -81,19 +81,25 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
     notify(planned)
     retried = () if options.retry_failed else (TrialStatus.FAILED,)
     final = (TrialStatus.COMPLETE, TrialStatus.DIVERGED, *retried)
+    now = planned.environment.get("digest")
 
-    def missing(statuses: Mapping[str, TrialStatus]) -> list[Trial]:
-        return [trial for trial in planned.trials if statuses.get(trial.id) not in final]
+    def missing(stored: StoredTrials) -> list[Trial]:
+        return [
+            trial
+            for trial in planned.trials
+            if stored.status(trial.id) not in final or stored.is_of_another(trial.id, now)
+        ]
 
     folder = planned.folder
-    if missing(read_statuses(folder, study.looks)) or not (folder / FILE_NAME).exists():
+    if missing(read_trials(folder, study.looks)) or not (folder / FILE_NAME).exists():
         _make_folder(folder)
         with (
             Store(folder, write=True, kind=study.kind, looks=study.looks) as store,
             interruptible() as stopping,
         ):
             store.add(planned.trials)
-            todo = missing(store.statuses())  # another process may have trained some since the plan was made
+            # Another process may have trained some since the plan was made.
+            todo = missing(StoredTrials(store.statuses(), store.environments()))
             place = Place(
                 planned.device,
                 min(planned.workers, len(todo)),
@@ -108,15 +114,27 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
                 )
                 described["split_digests"] = _split_digests(planned)
                 events = engine.run(programs.programs(todo), place, stopping, folder)
-                record(store, known, described, events, notify, max(place.workers, 1), start)
+                record(
+                    store,
+                    known,
+                    {trial.id for trial in todo},
+                    described,
+                    events,
+                    notify,
+                    max(place.workers, 1),
+                    start,
+                )
             left = [trial for trial in todo if store.statuses()[trial.id] in _UNFINISHED]
             if stopping.is_set() and left:
                 raise StudyInterrupted(stopping.number)
     with Store(folder) as store:
         trials = tuple(store.results([trial.id for trial in planned.trials]))
-        times = store.times()
+        times, environments = store.times(), store.described_environments()
+        ids = {trial.id for trial in trials}
+        superseded = tuple(trial for trial in store.superseded() if trial.id in ids)
     _remove_leftovers(trials)
-    return StudyResult(study, trials, folder, time.monotonic() - start, times)
+    took = time.monotonic() - start
+    return StudyResult(study, trials, folder, took, times, environments, superseded)
 
 
 def _remove_leftovers(trials: Sequence[TrialResult]) -> None:
