@@ -27,7 +27,7 @@ import dlbench
 from dlbench.cli import main, studies
 from dlbench.cli.options import DEFAULTS, FLAGS
 from dlbench.records import TrialStatus
-from dlbench.spec.trial import MAX_SEED, TrialSpec
+from dlbench.spec.trial import MAX_SEED, PARTS, TrialSpec
 
 TINY = {FLAGS[name]: str(value) for name, value in SMALL.items()}
 #: How many inputs were tried, by what became of them.
@@ -96,6 +96,11 @@ BAD: dict[str, list[str]] = {
     "learning_rate": [*NO_NUMBER, "0", "-1", "-0.0", "1e7", "1e-50", "1e-400"],
     "weight_decay": [*NO_NUMBER, "-1", "-1e-9", "1e7", "1e-50"],
     "dropout": [*NO_NUMBER, "-0.1", "1", "1.5", "1e30", "1e-50"],
+    "clip_norm": [*NO_NUMBER, "0", "-1", "1e-50"],
+    "ema_decay": [*NO_NUMBER, "-0.1", "1", "1e-50"],
+    "mixup": [*NO_NUMBER, "-1", "1e4", "1e-50"],
+    "min_delta": [*NO_NUMBER, "-1", "1e7"],
+    "patience": [*NO_WHOLE, "0", "100001"],
     "batch_size": [*NO_WHOLE, "0", "65537", "73"],
     "num_epochs": [*NO_WHOLE, "0", "100001"],
     "train_size": [*NO_WHOLE, "0", "4000", "15", "1e9"],
@@ -103,10 +108,14 @@ BAD: dict[str, list[str]] = {
     "split_seed": [*NO_WHOLE, str(MAX_SEED + 1)],
     "seed": [*NO_WHOLE, str(MAX_SEED + 1)],
     **dict.fromkeys(
-        ("model", "dataset", "optimizer", "decay_mode", "transform", "criterion", "vary"), NO_NAME
+        (
+            *("model", "dataset", "optimizer", "schedule", "decay_mode", "decay_on", "selection_metric"),
+            *("transform", "test_transform", "normalize", "criterion", "vary"),
+        ),
+        NO_NAME,
     ),
 }
-assert BAD.keys() | {"model_args", "optimizer_args", "test_augmented"} == TrialSpec.model_fields.keys()
+assert BAD.keys() | {f"{part}_args" for part in PARTS} | {"test_augmented"} == TrialSpec.model_fields.keys()
 #: Flags that are no field of a trial.
 OTHERS: dict[str, list[str]] = {
     "--seeds": [*NO_WHOLE, "", "0", "100001"],

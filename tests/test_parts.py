@@ -339,12 +339,12 @@ def test_claims_select_parts_by_their_arguments(tmp_path: Path) -> None:
 
 
 def test_flags_split_outside_brackets() -> None:
-    flags = {"--model", "--model.ARG", "--lr"}
+    flags = {"--model", "--PART.ARG", "--lr"}
     assert split_values(
         ["--model", "a(x=1,y='2,3')", "b,c", "--model.width", "8,16", "32", "--lr=1"], flags
     ) == [
         *("--model", "a(x=1,y='2,3')", "--model", "b", "--model", "c"),
-        *("--model.ARG", "width=8", "--model.ARG", "width=16", "--model.ARG", "width=32"),
+        *("--PART.ARG", "model.width=8", "--PART.ARG", "model.width=16", "--PART.ARG", "model.width=32"),
         *("--lr", "1"),
     ]
     with pytest.raises(InputError, match="has no value"):

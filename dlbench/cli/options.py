@@ -40,7 +40,7 @@ DEFAULTS = {
     "num_epochs": "5",
     "patience": "train all epochs",
     "min_delta": "0",
-    "metric": "val/accuracy",
+    "selection_metric": "val/accuracy",
     "criterion": "cross_entropy",
     "transform": "standard",
     "mixup": "0",
@@ -140,7 +140,7 @@ class StudyOptions:
     min_delta: Annotated[
         Values, _values("--min-delta", WHAT, "NUMBER...", "How much better counts as an improvement.")
     ] = None
-    metric: Annotated[
+    selection_metric: Annotated[
         Values, _values("--metric", WHAT, "NAME...", "What chooses the best epoch: val/accuracy, val/loss.")
     ] = None
     criterion: Annotated[Values, _values("--criterion", WHAT, "NAME...", "Losses.")] = None

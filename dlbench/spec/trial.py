@@ -162,7 +162,7 @@ class TrialSpec(BaseModel):
         ema_decay: the decay of the exponential moving average of the parameters, with which the trial is evaluated;
             0 for no average.
         mixup: the parameter α of the Beta distribution of mixup; 0 for no mixup.
-        metric: the validation metric that chooses the best epoch and stops a trial.
+        selection_metric: the validation metric that chooses the best epoch and stops a trial.
         patience: a trial ends after this number of epochs without improvement; ``None`` for all epochs.
         min_delta: how much better the metric must be to count as an improvement.
         normalize: "half" maps pixels to [-1, 1]; "dataset" gives every channel of the training images mean 0 and
@@ -201,7 +201,7 @@ class TrialSpec(BaseModel):
     ema_decay: Annotated[Finite, Field(ge=0, lt=1)] = 0.0
     batch_size: Annotated[Whole, Field(ge=1, le=65536)] = 16
     num_epochs: Annotated[Whole, Field(ge=1, le=100_000)] = 5
-    metric: Literal["val/accuracy", "val/loss"] = "val/accuracy"
+    selection_metric: Literal["val/accuracy", "val/loss"] = "val/accuracy"
     patience: Annotated[Whole, Field(ge=1, le=100_000)] | None = None
     min_delta: Annotated[Finite, Field(ge=0, le=1e6)] = 0.0
     seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] = 0

@@ -91,7 +91,7 @@ class TrialResult:
     ema_decay = _OfSpec[float]()
     batch_size = _OfSpec[int]()
     num_epochs = _OfSpec[int]()
-    metric = _OfSpec[str]()
+    selection_metric = _OfSpec[str]()
     patience = _OfSpec["int | None"]()
     min_delta = _OfSpec[float]()
     seed = _OfSpec[int]()

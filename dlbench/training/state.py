@@ -300,6 +300,6 @@ def static_part(model: Any, trial: Trial, pixels: Pixels | None = None) -> Stati
         arguments("criterion"),
         arguments("transform"),
         spec.decay_on,
-        spec.metric,
+        spec.selection_metric,
         pixels,
     )

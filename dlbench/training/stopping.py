@@ -23,6 +23,6 @@ def is_stopped(spec: TrialSpec, history: Sequence[Epoch]) -> bool:
         return False
     best, waited = float("-inf"), 0
     for epoch in history:
-        score = epoch.val_accuracy if spec.metric == "val/accuracy" else -epoch.val_loss
+        score = epoch.val_accuracy if spec.selection_metric == "val/accuracy" else -epoch.val_loss
         best, waited = (score, 0) if score > best + spec.min_delta else (best, waited + 1)
     return waited >= spec.patience
