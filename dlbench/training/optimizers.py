@@ -219,7 +219,7 @@ def clip_by_global_norm(limit: float | jax.Array) -> optax.GradientTransformatio
     """
 
     def update(updates: Any, params: Any) -> Any:
-        factor = jnp.minimum(limit / (optax.global_norm(updates) + 1e-6), 1.0)
+        factor = jnp.minimum(limit / (optax.tree.norm(updates) + 1e-6), 1.0)
         return jax.tree.map(lambda leaf: leaf * factor, updates)
 
     return optax.stateless(update)
