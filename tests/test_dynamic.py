@@ -27,6 +27,7 @@ RECIPE: dict[str, Any] = {
     "mixup": 0.2,
     "transform": "rotate+noise",
     **SMALL,
+    "batch_size": 24,  # all steps are of one size, and are compiled once
 }
 #: Ten values each of the arguments that are arrays, by path.
 AXES: Mapping[str, Sequence[float]] = {
