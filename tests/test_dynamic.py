@@ -22,9 +22,9 @@ RECIPE: dict[str, Any] = {
     "schedule.final": 0.1,
     "schedule.warmup_steps": 2,
     "criterion.label_smoothing": 0.1,
-    "clip_norm": 0.5,
+    "clip_norm": 0.1,
     "ema_decay": 0.9,
-    "mixup": 0.2,
+    "mixup": 0.25,
     "transform": "rotate+noise",
     **SMALL,
     "batch_size": 24,  # all steps are of one size, and are compiled once
@@ -41,7 +41,7 @@ AXES: Mapping[str, Sequence[float]] = {
     "schedule.final": [0.1 * value for value in range(1, 11)],
     "transform.rotate.degrees": [float(value) for value in range(5, 15)],
     "transform.noise.std": [float(value) for value in range(5, 15)],
-    "clip_norm": [0.1 * value for value in range(1, 11)],
+    "clip_norm": [0.02 * value for value in range(1, 11)],
     "ema_decay": [0.05 * value for value in range(1, 11)],
     "mixup": [0.1 * value for value in range(1, 11)],
 }
@@ -129,9 +129,9 @@ def test_what_is_off_is_another_program(axes: dict[str, Any], programs: int) -> 
 
 @pytest.fixture(scope="module")
 def in_grids() -> tuple[Finishing, dict[str, Outcome]]:
-    """Two or three values of each axis of the recipe, trained by one worker, one after another."""
+    """Two values of each axis of the recipe, trained by one worker, one after another."""
     worker = Finishing()
-    grids = [with_axis(path, [*values[1::4]]) for path, values in AXES.items() if path != "dropout"]
+    grids = [with_axis(path, [*values[2::5]]) for path, values in AXES.items() if path != "dropout"]
     return worker, worker.train(trial for axes in grids for trial in trials(axes))
 
 
@@ -144,16 +144,13 @@ def test_a_worker_compiles_once(in_grids: tuple[Finishing, dict[str, Outcome]]) 
 def test_every_array_is_used(in_grids: tuple[Finishing, dict[str, Outcome]]) -> None:
     """No value leaves the results as they are."""
     _, outcomes = in_grids
-    digests = {outcome["params_sha256"] for outcome in outcomes.values()}
-    evaluated = {outcome["best_params_sha256"] for outcome in outcomes.values()}
-    assert len(evaluated) == len(outcomes)
-    averaged = len(AXES["ema_decay"][1::4])
-    assert len(digests) == len(outcomes) - averaged, "an average changes no training"
+    bits = {(outcome["params_sha256"], outcome["best_params_sha256"]) for outcome in outcomes.values()}
+    assert len(bits) == len(outcomes)
 
 
 def test_a_trial_has_the_bits_that_it_has_alone(in_grids: tuple[Finishing, dict[str, Outcome]]) -> None:
     _, together = in_grids
-    (trial,) = trials(with_axis("optimizer.momentum", [AXES["optimizer.momentum"][5]]))
+    (trial,) = trials(with_axis("optimizer.momentum", [AXES["optimizer.momentum"][7]]))
     alone = Finishing().train([trial])[trial.id]
     for name in ("params_sha256", "best_params_sha256", "history_sha256"):
         assert alone[name] == together[trial.id][name]
