@@ -77,6 +77,7 @@ class Registry:
         compared: int | None = None,
         dynamic: tuple[str, ...] = (),
         ranges: Mapping[str, str] | None = None,
+        requires: Mapping[str, str] | None = None,
     ) -> Callable[[F], F]:
         """Decorator: make a class or function known under a name.
 
@@ -93,6 +94,7 @@ class Registry:
                 argument off; it is given as it is.
             ranges: the possible values of arguments, as intervals of numbers or choices of text:
                 ``{"momentum": "[0, 1)", "per": "step|epoch"}``.
+            requires: the values that other fields of a trial must have beside it: ``{"decay_mode": "decoupled"}``.
 
         Raises:
             InputError: the name is taken by a built-in part.
@@ -507,6 +509,7 @@ def _joined(signatures: Mapping[str, Signature]) -> Signature:
         any(found.is_open for found in signatures.values()),
         tuple(under(p, name) for p, found in signatures.items() for name in found.dynamic),
         {under(p, name): value for p, found in signatures.items() for name, value in found.ranges.items()},
+        {field: value for found in signatures.values() for field, value in found.requires.items()},
     )
 
 

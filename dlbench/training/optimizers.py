@@ -45,6 +45,7 @@ def adam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> optax.Grad
     "adamw",
     dynamic=("b1", "b2", "eps"),
     ranges={"b1": "[0, 1)", "b2": "[0, 1)", "eps": "(0, inf)"},
+    requires={"decay_mode": "decoupled"},
 )
 def adamw(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> optax.GradientTransformation:
     """AdamW: Adam with decoupled weight decay only.
