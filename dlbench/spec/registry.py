@@ -314,7 +314,7 @@ class Registry:
         if module_name == sources.MAIN and not live_code.is_in(self.load(reference), sources.main_file()):
             return Source(live_code.digest_of(self.load(reference), label(reference)))
         if module_name != sources.MAIN:
-            _source_file(reference)
+            _source_file(reference, self.kind)
         return sources.read(module_name)
 
     def about(self, reference: str) -> str:
@@ -557,7 +557,7 @@ def _signature_of(reference: str) -> Signature:
     return signature(source, reference.partition(":")[2])
 
 
-def _source_file(reference: str) -> Path:
+def _source_file(reference: str, kind: str = "model") -> Path:
     """The file that defines a user's part, found without importing it.
 
     Raises:
@@ -566,7 +566,7 @@ def _source_file(reference: str) -> Path:
     module_name = reference.partition(":")[0]
     place = sources.locate(module_name)
     if place is None:
-        raise _no_module("model", reference, module_name)
+        raise _no_module(kind, reference, module_name)
     if place.file is None:
-        raise InputError(f"model {reference!r}: {module_name!r} has no source file")
+        raise InputError(f"{kind} {reference!r}: {module_name!r} has no source file")
     return place.file
