@@ -523,7 +523,9 @@ def _path_of(flag: str) -> str:
 def flag_of(field: str) -> str:
     """The flag of a field, or of an argument by its path (``test_transform.crop.padding``); else the field itself."""
     part, dot, argument = field.partition(".")
-    return f"--{part.replace('_', '-')}.{argument}" if dot and part in PART_FIELDS else FLAGS.get(field, field)
+    return (
+        f"--{part.replace('_', '-')}.{argument}" if dot and part in PART_FIELDS else FLAGS.get(field, field)
+    )
 
 
 def _check_seeds(args: list[str]) -> None:
