@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from dlbench.cli.options import FLAGS
+from dlbench.cli.options import FLAGS, flag_of
 from dlbench.errors import DamagedStudyError, DlbenchError, nearest, shown, suggestion
 
 
@@ -16,7 +16,7 @@ def described(error: DlbenchError) -> str:
 
     def name_of(field: str) -> str:
         named.add(field)
-        return FLAGS.get(field, field)
+        return flag_of(field)
 
     text = error.text(name_of)
     if error.field in FLAGS and error.field not in named:

@@ -520,6 +520,14 @@ def _path_of(flag: str) -> str:
     return f"{field}.{argument}" if dot and flag.startswith("--") and field in PART_FIELDS else ""
 
 
+def flag_of(field: str) -> str:
+    """The flag of a field, or of an argument by its path (``test_transform.crop.padding``); else the field itself."""
+    part, dot, argument = field.partition(".")
+    return (
+        f"--{part.replace('_', '-')}.{argument}" if dot and part in PART_FIELDS else FLAGS.get(field, field)
+    )
+
+
 def _check_seeds(args: list[str]) -> None:
     """Refuse ``--seeds 0 1 2``, which means ``--seed 0 1 2``."""
     following = args[args.index("--seeds") + 1 :] if "--seeds" in args else []

@@ -41,12 +41,14 @@ class Signature:
         is_open: whether it may take others too (``**arguments``, a base class defined elsewhere, a decorator).
         dynamic: the arguments that may be arrays in a compiled program, so that their values share it.
         ranges: the possible values of arguments (see :mod:`dlbench.spec.ranges`).
+        requires: the values that other fields of a trial must have beside it.
     """
 
     arguments: Mapping[str, Scalar | Default] = field(default_factory=dict)
     is_open: bool = True
     dynamic: tuple[str, ...] = ()
     ranges: Mapping[str, str] = field(default_factory=dict)
+    requires: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,7 @@ def _signature(tree: ast.Module, attribute: str) -> Signature:
         _of_definition(node, attribute, tree, defined),
         dynamic=tuple(given.get("dynamic", ())),
         ranges=given.get("ranges", {}),
+        requires=given.get("requires", {}),
     )
 
 

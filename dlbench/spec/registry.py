@@ -78,6 +78,7 @@ class Registry:
         compared: int | None = None,
         dynamic: tuple[str, ...] = (),
         ranges: Mapping[str, str] | None = None,
+        requires: Mapping[str, str] | None = None,
     ) -> Callable[[F], F]:
         """Decorator: make a class or function known under a name.
 
@@ -94,6 +95,7 @@ class Registry:
                 argument off; it is given as it is.
             ranges: the possible values of arguments, as intervals of numbers or choices of text:
                 ``{"momentum": "[0, 1)", "per": "step|epoch"}``.
+            requires: the values that other fields of a trial must have beside it: ``{"decay_mode": "decoupled"}``.
 
         Raises:
             InputError: the name is taken by a built-in part.
@@ -313,7 +315,7 @@ class Registry:
         if module_name == sources.MAIN and not live_code.is_in(self.load(reference), sources.main_file()):
             return Source(live_code.digest_of(self.load(reference), label(reference)))
         if module_name != sources.MAIN:
-            _source_file(reference)
+            _source_file(reference, self.kind)
         return sources.read(module_name)
 
     def about(self, reference: str) -> str:
@@ -520,6 +522,7 @@ def _joined(signatures: Mapping[str, Signature]) -> Signature:
         any(found.is_open for found in signatures.values()),
         tuple(under(p, name) for p, found in signatures.items() for name in found.dynamic),
         {under(p, name): value for p, found in signatures.items() for name, value in found.ranges.items()},
+        {field: value for found in signatures.values() for field, value in found.requires.items()},
     )
 
 
@@ -567,7 +570,7 @@ def _signature_of(reference: str) -> Signature:
     return signature(source, reference.partition(":")[2])
 
 
-def _source_file(reference: str) -> Path:
+def _source_file(reference: str, kind: str = "model") -> Path:
     """The file that defines a user's part, found without importing it.
 
     Raises:
@@ -576,7 +579,7 @@ def _source_file(reference: str) -> Path:
     module_name = reference.partition(":")[0]
     place = sources.locate(module_name)
     if place is None:
-        raise _no_module("model", reference, module_name)
+        raise _no_module(kind, reference, module_name)
     if place.file is None:
-        raise InputError(f"model {reference!r}: {module_name!r} has no source file")
+        raise InputError(f"{kind} {reference!r}: {module_name!r} has no source file")
     return place.file

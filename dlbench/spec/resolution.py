@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from dlbench.errors import Field, SpecError
+from dlbench.spec import combinations
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import PARTS, Trial, TrialSpec
 
@@ -37,7 +38,7 @@ def resolve(
         lanes: how many lanes a program of so many trials runs in; one unless given.
 
     Raises:
-        SpecError: sizes that the data set does not have, or that contradict each other.
+        SpecError: sizes that the data set does not have, or fields that contradict each other.
     """
     sizes: dict[str, DataSize] = {}
     sources: dict[tuple[str, str], str] = {}
@@ -63,6 +64,7 @@ def resolve(
         )
         counts[spec.static()] = counts.get(spec.static(), 0) + 1
         resolved.append((spec, data.digest, model_digest, others))
+    combinations.check(spec for spec, *_ in resolved)
     return [
         Trial(
             spec=spec,

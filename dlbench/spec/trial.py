@@ -93,11 +93,12 @@ def _known(kind: str, registry: Registry) -> AfterValidator:
     """Refuse a name that no part has; references to users' parts are followed by whoever needs the part."""
 
     def check(name: str) -> str:
-        if ":" in name or registry.find(name):
-            return name
-        raise PydanticCustomError(
-            "unknown_part", "{reason}", {"reason": unknown(kind, name, registry.names())}
-        )
+        for piece in registry.pieces(name):
+            parts.parse(piece)
+            if ":" not in piece and not registry.find(piece):
+                reason = unknown(kind, piece, registry.names())
+                raise PydanticCustomError("unknown_part", "{reason}", {"reason": reason})
+        return name
 
     return AfterValidator(check)
 

@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from optax import contrib
 
 from dlbench.errors import InputError
 from dlbench.spec.parts import Scalar
@@ -45,6 +44,7 @@ def adam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> optax.Grad
     "adamw",
     dynamic=("b1", "b2", "eps"),
     ranges={"b1": "[0, 1)", "b2": "[0, 1)", "eps": "(0, inf)"},
+    requires={"decay_mode": "decoupled"},
 )
 def adamw(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> optax.GradientTransformation:
     """AdamW: Adam with decoupled weight decay only.
@@ -116,9 +116,12 @@ def muon(
 ) -> optax.GradientTransformation:
     """Momentum made orthogonal for weights; Adam for biases and scales of normalization.
 
-    A kernel of a convolution is the matrix of its outputs by all its inputs. Updates are scaled by the root of the
-    number of outputs over that of inputs where it exceeds 1. Reference: Jordan et al., "Muon: an optimizer for hidden
-    layers in neural networks", 2024. All weights are trained with it, the first and last layers' too.
+    A kernel is the matrix of its outputs, the last axis, by all its inputs. Its momentum is made nearly orthogonal by a
+    Newton-Schulz iteration, and multiplied by the root of the number of outputs over that of inputs where it exceeds 1.
+    Reference: Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024, whose definition
+    ``torch.optim.Muon`` follows too; both iterate in bfloat16, and this in float32. (``optax.contrib.scale_by_muon``
+    corrects the bias of both terms of the Nesterov momentum, which gives other directions.) All weights are trained
+    with it, the first and last layers' too, and Adam has the same learning rate.
 
     Args:
         momentum: decay of the accumulated gradients.
@@ -131,30 +134,34 @@ def muon(
     def kinds(params: Any) -> Any:
         return jax.tree.map(lambda leaf: "weights" if leaf.ndim >= 2 else "others", params)
 
-    def axes(params: Any) -> Any:
-        def of(leaf: jax.Array) -> contrib.MuonDimensionNumbers:
-            return contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
-
-        return jax.tree.map(of, params)
-
-    def scaled(updates: Any, params: Any) -> Any:
+    def orthogonal(updates: Any, params: Any) -> Any:
         def of(leaf: jax.Array) -> jax.Array:
-            outputs = leaf.shape[-1]
-            factor: float = max(1.0, outputs / (leaf.size // outputs)) ** 0.5
-            return leaf * factor
+            matrix = orthogonalized(leaf.reshape(-1, leaf.shape[-1]), iterations)
+            inputs, outputs = matrix.shape
+            factor: float = max(1.0, outputs / inputs) ** 0.5
+            return (matrix * factor).reshape(leaf.shape)
 
         return jax.tree.map(of, updates)
 
-    orthogonal = contrib.scale_by_muon(
-        ns_steps=iterations, beta=momentum, nesterov=nesterov, weight_dimension_numbers=axes
-    )
-    return optax.partition(
-        {
-            "weights": optax.chain(orthogonal, optax.stateless(scaled)),
-            "others": optax.scale_by_adam(b1, b2),
-        },
-        kinds,
-    )
+    weights = optax.chain(optax.trace(momentum, nesterov), optax.stateless(orthogonal))
+    return optax.partition({"weights": weights, "others": optax.scale_by_adam(b1, b2)}, kinds)
+
+
+def orthogonalized(matrix: jax.Array, iterations: int) -> jax.Array:
+    """A matrix with the same singular vectors, and singular values between about 0.7 and 1.2.
+
+    A Newton-Schulz iteration of the fifth degree, with the coefficients of Jordan et al., 2024.
+
+    Args:
+        matrix: float [M, N], not zero.
+        iterations: number of iterations; 5 are enough for singular values from 0.01 of the Frobenius norm on.
+    """
+    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    wide = wide / (jnp.linalg.norm(wide) + 1e-7)
+    for _ in range(iterations):
+        squared = wide @ wide.T
+        wide = 3.4445 * wide + (-4.775 * squared + 2.0315 * squared @ squared) @ wide
+    return wide.T if matrix.shape[0] > matrix.shape[1] else wide
 
 
 def make_optimizer(
@@ -219,7 +226,7 @@ def clip_by_global_norm(limit: float | jax.Array) -> optax.GradientTransformatio
     """
 
     def update(updates: Any, params: Any) -> Any:
-        factor = jnp.minimum(limit / (optax.global_norm(updates) + 1e-6), 1.0)
+        factor = jnp.minimum(limit / (optax.tree.norm(updates) + 1e-6), 1.0)
         return jax.tree.map(lambda leaf: leaf * factor, updates)
 
     return optax.stateless(update)

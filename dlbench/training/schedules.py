@@ -113,8 +113,8 @@ def step_decay(
     """
     xp = _namespace(step)
     length = _length(steps_per_epoch, warmup, warmup_steps)
-    # A hundredth of a step absorbs the rounding of a fraction of epochs.
-    drops = xp.floor((step + 0.01) / (every * steps_per_epoch))
+    # The quotient of a step at which the rate drops may round to just below a whole number.
+    drops = xp.floor(step / (every * steps_per_epoch) * (1 + 5e-7))
     return _warmed(step, step, length, lambda done, total: factor**drops, 0)
 
 
@@ -182,7 +182,8 @@ def _shaped(
 ) -> Array:
     """A warm-up, and then a shape as a function of the steps that are done and of their total."""
     xp = _namespace(step)
-    at = step if per == "step" else xp.floor(step / steps_per_epoch) * steps_per_epoch
+    # In the middle of a step, no quotient is so near a whole number that it could round to the other side.
+    at = step if per == "step" else xp.floor((step + 0.5) / steps_per_epoch) * steps_per_epoch
     length = _length(steps_per_epoch, warmup, warmup_steps)
     return _warmed(step, at, length, shape, steps_per_epoch * num_epochs)
 
