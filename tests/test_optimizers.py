@@ -243,6 +243,7 @@ def test_muon_is_pytorchs_up_to_its_bfloat16(torch: Any, shape: str, monkeypatch
 
     PyTorch's matrices are outputs by inputs, Flax's the other way round.
     """
+
     def trained() -> Any:
         start = START["kernel"].T if shape == "wide" else START["kernel"]
         weight = torch.tensor(start, requires_grad=True)
