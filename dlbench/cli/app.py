@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from dlbench.cli import bench, checks, messages, queries, reports, studies
+from dlbench.cli import bench, checks, lists, messages, queries, reports, studies
 from dlbench.cli.options import ManyValuesCommand
 from dlbench.errors import DlbenchError, UnknownNameError, printable
 from dlbench.execution import stderr
@@ -125,6 +125,7 @@ _add(
     "dlbench bench --against torch --chart steps.svg",
     "dlbench bench grid --against torch original",
 )
+_add("list", lists.list_parts, "dlbench list models", "dlbench list schedules --json")
 _add("info", queries.info, "dlbench info --json")
 app.add_typer(data_app, name="data")
 data_app.callback()(queries.data)

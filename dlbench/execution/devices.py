@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from dlbench.errors import Field, InputError, SpecError, unknown
-from dlbench.spec import registry
+from dlbench.spec import live_code, registry
 from dlbench.spec.study import StudySpec
 
 DEVICES = ("auto", "cpu", "gpu", "tpu", "metal")
@@ -80,14 +80,14 @@ def workers(asked: int | None, kind: str, study: StudySpec, left: int) -> int:
         SpecError: the value is not a number from 0 to 1024.
         InputError: worker processes cannot import the model.
     """
-    in_main = [spec.model for spec in study.trials if spec.model.startswith("__main__:")]
+    in_main = [spec.model for spec in study.trials if live_code.is_in_memory(spec.model)]
     if asked is None:
         return 0 if in_main else max(1, min(count(kind), left))
     if isinstance(asked, bool) or not isinstance(asked, int) or not 0 <= asked <= 1024:
         raise SpecError.must_be("workers", "a number from 0 to 1024", asked)
     if asked and in_main:
         raise InputError(
-            f"the model {registry.label(in_main[0])!r} is defined in the main script or notebook, from which worker "
+            f"the model {registry.label(in_main[0])!r} exists in this process alone, from which worker "
             "processes cannot import it",
             field="model",
             value=in_main[0],

@@ -20,7 +20,7 @@ from pathlib import Path
 from dlbench import files
 from dlbench.errors import DlbenchError, Field, InputError
 from dlbench.records import digest
-from dlbench.spec import registry
+from dlbench.spec import live_code, registry
 from dlbench.spec.parts import Arguments
 
 TABLE = Path(__file__).parent / "counted.json"
@@ -158,7 +158,7 @@ def _table() -> Mapping[str, Mapping[str, Mapping[str, int]]]:
 
 def _may_run(request: Request) -> bool:
     """Whether the model is known, trusted, found by another process and takes the arguments."""
-    if not registry.MODELS.is_trusted(request.model) or request.model.startswith("__main__:"):
+    if not registry.MODELS.is_trusted(request.model) or live_code.is_in_memory(request.model):
         return False
     try:
         return registry.MODELS.arguments(request.model, request.arguments) == request.arguments

@@ -42,6 +42,8 @@ def create(name: str, num_classes: int = 10, **arguments: Any) -> Any:
         name, arguments = part.name, dict(part.arguments) | arguments
     reference = registry.MODELS.resolve(name)
     factory = registry.MODELS.load(reference)
+    if isinstance(factory, nn.Module):  # an instance that was given itself
+        return factory
     try:
         called = factory.__init__ if inspect.isclass(factory) else factory
         if "rngs" in inspect.signature(called).parameters:

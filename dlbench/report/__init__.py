@@ -14,6 +14,7 @@ where they are shown; "±" is half the width of a 95 % interval. Nothing is conc
 | `protocols` | validation against test accuracy; variation by source of randomness |
 | `histories` | the curves of all configurations, for CSV |
 | `listings` | trials in full, plans, studies, data sets, the machine |
+| `catalog` | what can be named: parts with their arguments, metrics, data sets |
 | `plots` | learning curves as data |
 | `shades` | the shades of heat maps |
 | `terminal`, `terminal_plots`, `progress` | what a terminal shows |

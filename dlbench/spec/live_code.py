@@ -8,6 +8,7 @@ the order of cells does not matter.
 
 from __future__ import annotations
 
+import dataclasses
 import dis
 import enum
 import functools
@@ -44,6 +45,39 @@ _FOLLOWS = frozenset(
         "__annotations_cache__",
     ]
 )
+
+
+#: The module part of references to objects that were given themselves.
+HELD = "held"
+_held: dict[str, object] = {}
+
+
+def hold(part: object, name: str) -> str:
+    """Keep an object for this process, and return the reference that it has from now on.
+
+    The reference holds a digest of the object, so that equal objects have equal references in every process.
+
+    Args:
+        part: the object, such as an instance of a Flax module.
+        name: what messages call it.
+
+    Raises:
+        InputError: it uses a value that has no digest.
+    """
+    words = "".join(character if character.isalnum() else "_" for character in name)
+    attribute = f"{words}_{digest_of(part, name)[:12]}"
+    _held[attribute] = part
+    return f"{HELD}:{attribute}"
+
+
+def held(attribute: str) -> object | None:
+    """The object that :func:`hold` has kept; ``None`` if this process holds no such object."""
+    return _held.get(attribute)
+
+
+def is_in_memory(reference: str) -> bool:
+    """Whether a reference means an object of this process alone: one of the main script or notebook, or one held."""
+    return reference.startswith((f"{sources.MAIN}:", f"{HELD}:"))
 
 
 def digest_of(part: object, name: str) -> str:
@@ -157,6 +191,10 @@ class _Description:
         wrapped = getattr(value, "__wrapped__", None)
         if wrapped is not None:
             return ["wraps", type(value).__qualname__, self.of(wrapped)]
+        if dataclasses.is_dataclass(value):
+            fields = {each.name: getattr(value, each.name, None) for each in dataclasses.fields(value)}
+            fields.pop("parent", None)  # where a Flax module hangs, which says nothing of what it is
+            return ["instance", self.of(type(value)), self.of(fields)]
         if hasattr(value, "__dict__") and "__reduce__" not in _defined_by(type(value)):
             return ["instance", self.of(type(value)), self.of(vars(value))]
         if type(value).__module__ in ("builtins", "types") and isinstance(name, str):

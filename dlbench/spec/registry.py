@@ -65,7 +65,8 @@ class Registry:
         self._variable, self._place = variable, place
         #: The entry-point group in which others offer theirs.
         self._group = f"dlbench.{variable.lower()}"
-        self._supplied = frozenset(supplied)
+        #: The arguments that dlbench itself gives.
+        self.supplied = frozenset(supplied)
         self._registered: dict[str, str] = {}
         #: References of users' parts that this process has named itself: those whose code may be run.
         self._trusted: set[str] = set()
@@ -129,7 +130,11 @@ class Registry:
 
     def names(self) -> list[str]:
         """Every part that is known by name now: built in, registered, or offered by an entry point."""
-        return [*self.built_in, *self._registered, *self._offered()]
+        return [*self.built_in, *self.users_own()]
+
+    def users_own(self) -> dict[str, str]:
+        """The references of the parts that users have registered, or that an entry point offers, by name."""
+        return self._registered | self._offered()
 
     def pieces(self, reference: str) -> list[str]:
         """The parts that ``+`` composes; the part itself where there is one, or where parts of this kind do not."""
@@ -149,7 +154,7 @@ class Registry:
         wanted = name_key(name)
         if wanted in self._by_key:
             return self._by_key[wanted]
-        users = self._registered | self._offered()
+        users = self.users_own()
         return next((users[known] for known in users if name_key(known) == wanted), None)
 
     def resolve(self, name: str) -> str:
@@ -222,7 +227,7 @@ class Registry:
         kept = {}
         for name, value in given:
             name = self.full_name(reference, name)
-            if name.rpartition(".")[2] in self._supplied:
+            if name.rpartition(".")[2] in self.supplied:
                 raise SpecError(
                     f"the argument {name} of the {self.kind} {label(reference)} is given by dlbench",
                     field=f"{self.kind}.{name}",
@@ -230,7 +235,7 @@ class Registry:
                     remedy="leave it out",
                 )
             if name not in known.arguments and not known.is_open:
-                takes = [name for name in known.arguments if name.rpartition(".")[2] not in self._supplied]
+                takes = [name for name in known.arguments if name.rpartition(".")[2] not in self.supplied]
                 raise UnknownNameError(
                     *(f"argument of the {self.kind} {label(reference)}", name, takes or ["none"]),
                     field=f"{self.kind}.{name}",
@@ -312,6 +317,8 @@ class Registry:
                 digest([each.digest for each in found]), tuple(f for each in found for f in each.files)
             )
         module_name = reference.partition(":")[0]
+        if module_name == live_code.HELD:
+            return Source(live_code.digest_of(self.load(reference), label(reference)))
         if module_name == sources.MAIN and not live_code.is_in(self.load(reference), sources.main_file()):
             return Source(live_code.digest_of(self.load(reference), label(reference)))
         if module_name != sources.MAIN:
@@ -325,14 +332,14 @@ class Registry:
         source = self.source(reference)
         listed = ", ".join(path.name for path in source.files[:8])
         more = f" and {len(source.files) - 8} more files" if len(source.files) > 8 else ""
-        known_by = f"the source of {listed}{more}" if source.files else "its code in memory"
+        known_by = f"the source of {listed}{more}" if source.files else "its content in memory"
         parameters = self._call_parameters(reference) if self is MODELS else None
         called = f"; it is {switches.in_words(parameters)}" if parameters is not None else ""
         return f"{reference} is identified by {known_by} ({source.digest[:12]}){called}"
 
     def _call_parameters(self, reference: str) -> tuple[str, ...] | None:
         """The arguments of a model's ``__call__``; ``None`` where its source does not show them."""
-        if reference.startswith(f"{sources.MAIN}:"):
+        if live_code.is_in_memory(reference):
             part = self.load(reference)
             return tuple(inspect.signature(part.__call__).parameters)[1:] if inspect.isclass(part) else None
         source = _source_file(reference).read_text("utf-8", errors="replace")
@@ -413,14 +420,16 @@ resolve_model = MODELS.resolve
 
 
 def reference_to(kind: str, part: object) -> str:
-    """The reference of a class or function that is given itself.
+    """The reference of a part that is given itself.
 
     Args:
         kind: what it is given as.
-        part: the class or function.
+        part: a class or function; or an object that no other process could import (an instance, a partial, a function
+            made inside another), which is held for this process.
 
     Raises:
-        SpecError: it is something else, or no other process could import it.
+        SpecError: it is no such thing.
+        InputError: it is such an object, and uses a value of which it cannot be told when it changes.
     """
     if isinstance(part, types.ModuleType):
         raise SpecError(
@@ -428,36 +437,14 @@ def reference_to(kind: str, part: object) -> str:
             value=part,
             remedy="give one of the classes or functions in it",
         )
+    if not callable(part):
+        raise SpecError.must_be(kind, "a name, a class, a function or a Flax module", part)
     name, module = getattr(part, "__qualname__", None), getattr(part, "__module__", None)
-    if isinstance(name, str) and name.endswith("<lambda>"):
-        raise SpecError(
-            *(Field(kind), " is a lambda, which has no name by which another process could import it"),
-            value=part,
-            remedy="define a function at the top of a module",
-        )
-    if isinstance(name, str) and isinstance(module, str) and callable(part):
-        if _REFERENCE.fullmatch(f"{module}:{name}"):
-            return f"{module}:{name}"
-        raise SpecError(
-            *(
-                Field(kind),
-                f" is {name}, which is made inside a function, where no other process can import it",
-            ),
-            value=part,
-            remedy="move it to the top of a module",
-        )
-    if part is None or isinstance(part, bool | int | float):
-        raise SpecError.must_be(kind, "a name", part)
-    maker = part.func if isinstance(part, functools.partial) else type(part)
-    what = (
-        "a functools.partial" if isinstance(part, functools.partial) else f"an instance of {maker.__name__}"
-    )
-    raise SpecError(
-        *(Field(kind), f" is {what}, which no other process can import"),
-        value=part,
-        remedy=f"give the class or function, or its name with its arguments, such as "
-        f"'{maker.__module__}:{maker.__qualname__}(width=8)'",
-    )
+    if isinstance(name, str) and isinstance(module, str) and _REFERENCE.fullmatch(f"{module}:{name}"):
+        return f"{module}:{name}"
+    maker = part.func if isinstance(part, functools.partial) else part
+    name = getattr(maker, "__qualname__", None) or type(part).__name__
+    return live_code.hold(part, str(name).rpartition(".")[2])
 
 
 def check_defined(reference: str) -> None:
@@ -467,7 +454,7 @@ def check_defined(reference: str) -> None:
         InputError: the module defines no such name.
     """
     module, colon, attribute = reference.partition(":")
-    if not colon or module == "__main__":
+    if not colon or live_code.is_in_memory(reference):
         return
     known = names_defined(_source_file(reference).read_text("utf-8", errors="replace"))
     first = attribute.partition(".")[0]
@@ -528,6 +515,14 @@ def _joined(signatures: Mapping[str, Signature]) -> Signature:
 
 def _load(kind: str, reference: str, home: str) -> Callable[..., Any]:
     module_name, _, attribute = home.partition(":")
+    if module_name == live_code.HELD:
+        held: Any = live_code.held(attribute)
+        if held is None:
+            raise InputError(
+                f"{kind} {reference!r} is an object that was given itself, and this process has none like it",
+                remedy="give it again, from Python",
+            )
+        return held  # type: ignore[no-any-return]
     if not module_name.startswith("dlbench."):
         own_code.admit(module_name)
     try:
@@ -561,7 +556,7 @@ def _no_module(kind: str, reference: str, module_name: str) -> InputError:
 
 def _signature_of(reference: str) -> Signature:
     """The signature of a user's part, from its source."""
-    if reference.startswith("__main__:"):
+    if live_code.is_in_memory(reference):
         return Signature()
     try:
         source = _source_file(reference).read_text("utf-8")

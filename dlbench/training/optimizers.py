@@ -156,7 +156,7 @@ def orthogonalized(matrix: jax.Array, iterations: int) -> jax.Array:
         matrix: float [M, N], not zero.
         iterations: number of iterations; 5 are enough for singular values from 0.01 of the Frobenius norm on.
     """
-    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    wide: jax.Array = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     wide = wide / (jnp.linalg.norm(wide) + 1e-7)
     for _ in range(iterations):
         squared = wide @ wide.T
