@@ -1,7 +1,4 @@
-"""The five networks, as Flax modules that start as PyTorch's layers do.
-
-Every module takes images as float32 [N, H, W, C] in [-1, 1] and returns logits [N, num_classes].
-"""
+"""The layers of the networks, which start as PyTorch's do unless a network says otherwise."""
 
 from __future__ import annotations
 
@@ -14,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from dlbench import ops
+from dlbench.errors import InputError
 
 
 def gelu(x: jax.Array) -> jax.Array:
@@ -48,18 +46,74 @@ def uniform_fan_in(fan_in: int) -> Initializer:
     return initialise
 
 
+#: N(0, sqrt(2 / fan)): ``torch.nn.init.kaiming_normal_`` with its default mode, and with ``mode="fan_out"``.
+kaiming_normal_fan_in: Initializer = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+kaiming_normal_fan_out: Initializer = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
 class Dense(nn.Module):
-    """Fully connected layer, [N, inputs] → [N, features]; kernel [inputs, features], bias [features]."""
+    """Fully connected layer, [..., inputs] → [..., features]; kernel [inputs, features], bias [features].
+
+    Args:
+        features: number of outputs.
+        kernel_init: how the kernel starts; by default as ``torch.nn.Linear`` does, :func:`uniform_fan_in`.
+        bias_init: how the bias starts; likewise.
+    """
 
     features: int
+    kernel_init: Initializer | None = None
+    bias_init: Initializer | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Apply the layer."""
         start = uniform_fan_in(x.shape[-1])
-        kernel = self.param("kernel", start, (x.shape[-1], self.features))
-        bias = self.param("bias", start, (self.features,))
+        kernel = self.param("kernel", self.kernel_init or start, (x.shape[-1], self.features))
+        bias = self.param("bias", self.bias_init or start, (self.features,))
         return ops.dense(x, kernel) + bias
+
+
+class Conv(nn.Module):
+    """Convolution, [N, H, W, C] → [N, H', W', features]; kernel [side, side, C / groups, features].
+
+    Images are padded with zeros as ``torch.nn.Conv2d(padding=...)`` does, the same on every side. (``"SAME"`` pads a
+    stride of 2 on the right alone.)
+
+    Args:
+        features: number of output channels.
+        kernel_size: side of the kernel.
+        strides: step between windows.
+        padding: rows and columns of zeros on each side; by default half the kernel, so that stride 1 keeps the size.
+        groups: number of groups of channels that are convolved apart; as many as channels is a depthwise convolution.
+        use_bias: whether to add a bias [features].
+        kernel_init: how the kernel starts; by default as ``torch.nn.Conv2d`` does, :func:`uniform_fan_in`.
+    """
+
+    features: int
+    kernel_size: int = 3
+    strides: int = 1
+    padding: int | None = None
+    groups: int = 1
+    use_bias: bool = False
+    kernel_init: Initializer | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Apply the layer."""
+        side, channels = self.kernel_size, x.shape[-1] // self.groups
+        start = uniform_fan_in(side * side * channels)
+        kernel = self.param("kernel", self.kernel_init or start, (side, side, channels, self.features))
+        pad = side // 2 if self.padding is None else self.padding
+        convolve = jax.lax.conv_general_dilated if side == 1 else ops.conv_general_dilated
+        y = convolve(
+            x,
+            kernel,
+            (self.strides, self.strides),
+            ((pad, pad), (pad, pad)),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=self.groups,
+        )
+        return y + self.param("bias", start, (self.features,)) if self.use_bias else y
 
 
 class ConvBlock(nn.Module):
@@ -111,6 +165,28 @@ class ConvBlock(nn.Module):
         lost = side - 1 if self.padding == "VALID" else 0
         norm.record(mean + bias, variance, x.shape[0] * (x.shape[1] - lost) * (x.shape[2] - lost))
         return act(pooled)
+
+
+def global_average(x: jax.Array) -> jax.Array:
+    """The mean over all pixels, [N, H, W, C] → [N, C].
+
+    Raises:
+        ValueError: there are no pixels.
+    """
+    if 0 in x.shape[1:3]:
+        raise ValueError(f"no pixels are left to average: {x.shape[1]}x{x.shape[2]}")
+    return x.mean((1, 2))
+
+
+def check_at_least(least: int, **arguments: int) -> None:
+    """Check arguments of a model that count something.
+
+    Raises:
+        InputError: one is no whole number or too small.
+    """
+    for name, value in arguments.items():
+        if not isinstance(value, int) or value < least:
+            raise InputError.must_be(f"model.{name}", f"a whole number of at least {least}", value)
 
 
 class BatchNorm(nn.Module):
