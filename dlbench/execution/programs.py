@@ -178,6 +178,8 @@ def check_model(model: Any, dataset: DeviceData, trial: Trial) -> None:
 
     try:
         logits, variables = trace()
+    except InputError:
+        raise
     except Exception as error:
         if least := _least_side(model, keys, dataset.train_images.shape[1:], dataset.num_classes):
             raise InputError(_too_small(name, dataset.train_images.shape[1:], least)) from error

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dlbench.models.layers import (
         ACTIVATIONS,
         BatchNorm,
+        Conv,
         ConvBlock,
         Dense,
         gelu,
@@ -31,12 +32,13 @@ if TYPE_CHECKING:
     )
     from dlbench.models.simple_cnn import SimpleCNN
 
-_LAYERS = ("ACTIVATIONS", "BatchNorm", "ConvBlock", "Dense", "gelu", "uniform_fan_in")
+_LAYERS = ("ACTIVATIONS", "BatchNorm", "Conv", "ConvBlock", "Dense", "gelu", "uniform_fan_in")
 _HOME = {"create": "dlbench.models.creation", **dict.fromkeys(_LAYERS, "dlbench.models.layers")}
 
 __all__ = [
     "ACTIVATIONS",
     "BatchNorm",
+    "Conv",
     "ConvBlock",
     "Dense",
     "ExperimentalCNN",

@@ -46,7 +46,7 @@ def uniform_fan_in(fan_in: int) -> Initializer:
     return initialise
 
 
-#: N(0, sqrt(2 / fan)): ``torch.nn.init.kaiming_normal_`` with its default mode, and with ``mode="fan_out"``.
+#: Normal with standard deviation sqrt(2 / fan), as ``torch.nn.init.kaiming_normal_`` starts kernels.
 kaiming_normal_fan_in: Initializer = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 kaiming_normal_fan_out: Initializer = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -74,7 +74,7 @@ class Dense(nn.Module):
 
 
 class Conv(nn.Module):
-    """Convolution, [N, H, W, C] → [N, H', W', features]; kernel [side, side, C / groups, features].
+    """Convolution, [N, H, W, C] → [N, H', W', features]; kernel [side, side, C, features].
 
     Images are padded with zeros as ``torch.nn.Conv2d(padding=...)`` does, the same on every side. (``"SAME"`` pads a
     stride of 2 on the right alone.)
@@ -84,7 +84,7 @@ class Conv(nn.Module):
         kernel_size: side of the kernel.
         strides: step between windows.
         padding: rows and columns of zeros on each side; by default half the kernel, so that stride 1 keeps the size.
-        groups: number of groups of channels that are convolved apart; as many as channels is a depthwise convolution.
+        depthwise: whether each channel is convolved with its own kernel; kernel [side, side, 1, C].
         use_bias: whether to add a bias [features].
         kernel_init: how the kernel starts; by default as ``torch.nn.Conv2d`` does, :func:`uniform_fan_in`.
     """
@@ -93,26 +93,23 @@ class Conv(nn.Module):
     kernel_size: int = 3
     strides: int = 1
     padding: int | None = None
-    groups: int = 1
+    depthwise: bool = False
     use_bias: bool = False
     kernel_init: Initializer | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Apply the layer."""
-        side, channels = self.kernel_size, x.shape[-1] // self.groups
+        side, channels = self.kernel_size, 1 if self.depthwise else x.shape[-1]
         start = uniform_fan_in(side * side * channels)
         kernel = self.param("kernel", self.kernel_init or start, (side, side, channels, self.features))
         pad = side // 2 if self.padding is None else self.padding
-        convolve = jax.lax.conv_general_dilated if side == 1 else ops.conv_general_dilated
-        y = convolve(
-            x,
-            kernel,
-            (self.strides, self.strides),
-            ((pad, pad), (pad, pad)),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=self.groups,
-        )
+        if self.depthwise:
+            y = ops.depthwise_conv2d(x, kernel, stride=self.strides, padding=pad)
+        else:
+            convolve = jax.lax.conv_general_dilated if side == 1 else ops.conv_general_dilated
+            pads, strides = ((pad, pad), (pad, pad)), (self.strides, self.strides)
+            y = convolve(x, kernel, strides, pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
         return y + self.param("bias", start, (self.features,)) if self.use_bias else y
 
 

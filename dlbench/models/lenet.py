@@ -18,8 +18,8 @@ class LeNet5(nn.Module):
     """Two blocks of 5x5 convolution, ReLU and max pooling (6, then 16 channels), dense 120 and 84.
 
     This is the modern form that PyTorch's tutorials use: every channel of the second convolution sees all six, the
-    activation is ReLU and pooling takes the maximum. Images smaller than 32x32, such as digits of 28x28, are padded with
-    zeros to that size, as in the paper. It starts as PyTorch's layers do.
+    activation is ReLU, and pooling takes the maximum. Images smaller than 32x32, such as digits of 28x28, are padded
+    with zeros to that size; the paper pads its digits too. It starts as PyTorch's layers do.
 
     Reference: LeCun et al., "Gradient-based learning applied to document recognition", 1998.
 

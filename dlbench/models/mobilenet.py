@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 
 from dlbench.errors import InputError
 from dlbench.models.layers import BatchNorm, Conv, Dense, global_average
 from dlbench.spec.registry import MODELS
-
-#: Expansion, output channels, blocks and stride of the first block, of each stage.
-_STAGES = (
-    (1, 16, 1, 1),
-    (6, 24, 2, 1),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
-    (6, 320, 1, 1),
-)
 
 
 class InvertedResidual(nn.Module):
@@ -37,7 +28,7 @@ class InvertedResidual(nn.Module):
         """Apply the block."""
         wide = self.expansion * x.shape[-1]
         y = nn.relu(BatchNorm(wide)(Conv(wide, 1)(x), train))
-        y = nn.relu(BatchNorm(wide)(Conv(wide, strides=self.strides, groups=wide)(y), train))
+        y = nn.relu(BatchNorm(wide)(Conv(wide, strides=self.strides, depthwise=True)(y), train))
         y = BatchNorm(self.features)(Conv(self.features, 1)(y), train)
         if self.strides != 1:
             return y
@@ -65,6 +56,16 @@ class MobileNetV2(nn.Module):
 
     num_classes: int = 10
     width: float = 1.0
+    #: Expansion, output channels, number of blocks, and stride of the first block, of each stage.
+    stages: ClassVar[tuple[tuple[int, int, int, int], ...]] = (
+        (1, 16, 1, 1),
+        (6, 24, 2, 1),
+        (6, 32, 3, 2),
+        (6, 64, 4, 2),
+        (6, 96, 3, 1),
+        (6, 160, 3, 2),
+        (6, 320, 1, 1),
+    )
 
     def __post_init__(self) -> None:
         """Check the arguments.
@@ -81,7 +82,7 @@ class MobileNetV2(nn.Module):
         """Logits of a batch of images."""
         first, last = _scaled(32, self.width), _scaled(1280, max(1.0, self.width))
         x = nn.relu(BatchNorm(first)(Conv(first)(x), train))
-        for expansion, features, count, strides in _STAGES:
+        for expansion, features, count, strides in self.stages:
             for number in range(count):
                 block = InvertedResidual(expansion, _scaled(features, self.width), 1 if number else strides)
                 x = block(x, train)

@@ -1,4 +1,4 @@
-"""Residual networks for small images: the narrow ones of the paper, and ResNet-18 and 34 without their first pooling."""
+"""Residual networks for small images: ResNet-18 and 34 without their first pooling, and the paper's ResNet-20 to 110."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def _features(
 class ResNet(nn.Module):
     """ResNet-18 or 34 for small images: a 3x3 convolution in place of the 7x7 one with stride 2 and the pooling.
 
-    It starts as torchvision's: convolutions from N(0, sqrt(2 / fan_out)), the dense layer as PyTorch's does. Shortcuts
-    that change the shape are 1x1 convolutions with batch norm (option B of the paper).
+    It starts as torchvision's: convolutions normal with standard deviation sqrt(2 / fan_out), the dense layer as
+    PyTorch's does. Shortcuts that change the shape are 1x1 convolutions with batch norm (option B of the paper).
 
     References: He et al., "Deep residual learning for image recognition", 2016; for CIFAR as in
     kuangliu/pytorch-cifar.
@@ -125,8 +125,8 @@ def resnet34(num_classes: int = 10, width: int = 64) -> ResNet:
 class CifarResNet(nn.Module):
     """The residual network that its paper trains on CIFAR-10: three stages of basic blocks.
 
-    Convolutions and the dense layer start from N(0, sqrt(2 / fan_in)), as in akamaster/pytorch_resnet_cifar10, the usual
-    PyTorch version.
+    Kernels of convolutions and of the dense layer start normal with standard deviation sqrt(2 / fan_in), as in
+    akamaster/pytorch_resnet_cifar10, the usual PyTorch version.
 
     Reference: He et al., "Deep residual learning for image recognition", 2016, section 4.2.
 

@@ -17,10 +17,9 @@ _CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 
 class VGG(nn.Module):
     """Stacks of 3x3 convolution, batch norm and ReLU, each followed by max pooling; one dense layer.
 
-    The five stacks have 1, 2, 4, 8 and 8 times ``width`` channels. In place of the paper's three dense layers, there is
-    one, as is usual for CIFAR. On 32x32 images, one pixel is left after the last pooling; of smaller ones, such as 28x28,
-    one pixel is left before it, and it is omitted; of larger ones, what is left is averaged. It starts as PyTorch's
-    layers do.
+    The five stacks have 1, 2, 4, 8 and 8 times ``width`` channels. In place of the paper's three dense layers there is
+    one, as is usual for CIFAR. Images of 32x32 are one pixel after the last pooling. Smaller ones, such as 28x28, are
+    one pixel before it, and it is left out; what is left of larger ones is averaged. It starts as PyTorch's layers do.
 
     References: Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition", 2015; for
     CIFAR as in kuangliu/pytorch-cifar.

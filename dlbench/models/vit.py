@@ -28,19 +28,25 @@ class EncoderBlock(nn.Module):
         """Apply the block."""
         count, tokens, width = x.shape
         joint = _Dense(3 * width)(_LayerNorm()(x)).reshape(count, tokens, 3, self.heads, width // self.heads)
-        attended = jax.nn.dot_product_attention(joint[:, :, 0], joint[:, :, 1], joint[:, :, 2])
+        attended = _attention(joint[:, :, 0], joint[:, :, 1], joint[:, :, 2])
         x = x + _Dense(width)(attended.reshape(count, tokens, width))
         hidden = gelu(_Dense(4 * width)(_LayerNorm()(x)))
         return x + _Dense(width)(hidden)
+
+
+def _attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    """Scaled dot-product attention, each [N, T, heads, channels]."""
+    scores = jnp.einsum("nqhc,nkhc->nhqk", query * query.shape[-1] ** -0.5, key)
+    return jnp.einsum("nhqk,nkhc->nqhc", nn.softmax(scores), value)
 
 
 @MODELS.register("ViT-Tiny", aliases=("ViT",))
 class VisionTransformer(nn.Module):
     """Vision transformer of 12 blocks, 192 channels and three heads, on patches of 4x4 pixels.
 
-    It has a class token, learned positions, layer norm before each part of a block, and no dropout. It starts as timm's:
-    kernels, class token and positions from N(0, 0.02) (the class token from N(0, 1e-6)), biases from 0; the convolution
-    that embeds the patches as PyTorch's.
+    It has a class token, learned positions, layer norm before each part of a block, and no dropout. It starts as
+    timm's: dense kernels and positions normal with standard deviation 0.02, the class token with 1e-6, and biases at 0; the
+    convolution that embeds the patches starts as PyTorch's.
 
     References: Dosovitskiy et al., "An image is worth 16x16 words", 2021; the size is that of Touvron et al., "Training
     data-efficient image transformers", 2021.
@@ -84,9 +90,7 @@ class VisionTransformer(nn.Module):
             raise InputError.must_be("model.patch", rule, self.patch)
         patches = Conv(self.width, self.patch, strides=self.patch, padding=0, use_bias=True)(x)
         token = self.param("token", nn.initializers.normal(1e-6), (1, 1, self.width))
-        x = jnp.concatenate(
-            [jnp.tile(token, (count, 1, 1)), patches.reshape(count, -1, self.width)], axis=1
-        )
+        x = jnp.concatenate([jnp.tile(token, (count, 1, 1)), patches.reshape(count, -1, self.width)], axis=1)
         x = x + self.param("positions", _normal, x.shape[1:])
         for _ in range(self.depth):
             x = EncoderBlock(self.heads)(x)

@@ -44,7 +44,7 @@ class PreActivationBlock(nn.Module):
 class WideResNet(nn.Module):
     """Wide residual network, by default WRN-28-10: three stages of pre-activation blocks.
 
-    Convolutions start from N(0, sqrt(2 / fan_out)) and the bias of the dense layer from 0, as in
+    Convolutions start normal with standard deviation sqrt(2 / fan_out) and the bias of the dense layer at 0, as in
     xternalz/WideResNet-pytorch; its kernel starts as PyTorch's.
 
     Reference: Zagoruyko and Komodakis, "Wide residual networks", 2016.

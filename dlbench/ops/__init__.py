@@ -6,6 +6,7 @@ listed here; the module that implements it, and jax, are imported when a name is
 | Module | Contents |
 |---|---|
 | `convolution` | convolutions, alone and with batch norm and pooling: which lowering computes them |
+| `depthwise` | depthwise convolutions |
 | `padding` | the forms of padding |
 | `pooling` | 2x2 max pooling: its windows, its maximum, its gradient |
 | `matmul` | the matrix product of a dense layer |
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         conv_pool,
         conv_positions,
     )
+    from dlbench.ops.depthwise import depthwise_conv2d
     from dlbench.ops.lowering import Lowering, lowered
     from dlbench.ops.matmul import dense
     from dlbench.ops.padding import Padding
@@ -42,6 +44,7 @@ _PLACES = {
         "conv_pool",
         "conv_positions",
     ),
+    "depthwise": ("depthwise_conv2d",),
     "lowering": ("Lowering", "lowered"),
     "matmul": ("dense",),
     "padding": ("Padding",),
@@ -59,6 +62,7 @@ __all__ = [
     "conv_pool",
     "conv_positions",
     "dense",
+    "depthwise_conv2d",
     "lowered",
     "max_pool2",
     "max_positions",
