@@ -99,19 +99,16 @@ def parent_modules() -> list[str]:
     return [
         name.removesuffix(".__init__")
         for name in names
-        if not name.startswith(NEED_JAX) and "__main__" not in name
+        if (name in NEED_NONE or not name.startswith(NEED_JAX)) and "__main__" not in name
     ]
 
 
+#: What is jax-free all the same.
+NEED_NONE = ("dlbench.models.__init__", "dlbench.models.counts")
 #: What a worker imports, and the parent does not.
 NEED_JAX = (
     "dlbench.ops.",
-    "dlbench.models.counting",
-    "dlbench.models.creation",
-    "dlbench.models.experimental_cnn",
-    "dlbench.models.layers",
-    "dlbench.models.mode",
-    "dlbench.models.simple_cnn",
+    "dlbench.models.",
     "dlbench.training.augmentation",
     "dlbench.training.evaluation",
     "dlbench.training.loop",

@@ -96,6 +96,23 @@ def test_convolution_and_pool_match_loops_in_float64(x_shape, k_shape, padding):
         np.testing.assert_allclose(from_positions, numpy_max_pool(want)[0], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("size", "stride"), [((5, 6), 1), ((6, 5), 2), ((1, 1), 2), ((7, 7), 3)])
+def test_depthwise_convolution_and_its_gradients_match_lax(size, stride):
+    x, kernel, _ = arrays(2, (2, *size, 3), (3, 3, 1, 3), (3,))
+
+    @quick_jit
+    def outputs(x, kernel):
+        def f(x, kernel, lowering):
+            y = ops.depthwise_conv2d(x, kernel, stride=stride, padding=1, lowering=lowering)
+            return jnp.sin(y).sum(), y
+
+        return [jax.value_and_grad(f, (0, 1), has_aux=True)(x, kernel, how) for how in ("cpu", "lax")]
+
+    ours, theirs = outputs(x, kernel)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(("x_shape", "k_shape", "padding"), CASES)
 def test_gradients_match_lax(x_shape, k_shape, padding):
     x, kernel, bias = arrays(1, x_shape, k_shape, k_shape[-1:])

@@ -155,9 +155,9 @@ class _ResNet(nn.Module):  # type: ignore[misc]
         return self.Dense_0(functional.adaptive_avg_pool2d(x, 1).flatten(1))
 
 
-def resnet(side: int = 32, channels: int = 3, depth: int = 18, width: int = 64) -> Any:
+def resnet(side: int = 32, channels: int = 3, width: int = 64, blocks: Sequence[int] = (2, 2, 2, 2)) -> Any:
     """ResNet-18 and ResNet-34, which start as torchvision's."""
-    net = _ResNet(channels, {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}[depth], width, "B")
+    net = _ResNet(channels, blocks, width, "B")
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -361,8 +361,8 @@ NETWORKS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "Linear": (mlp, {"depth": 0}),
     "VGG-11": (vgg, {"depth": 11}),
     "VGG-16": (vgg, {"depth": 16}),
-    "ResNet-18": (resnet, {"depth": 18}),
-    "ResNet-34": (resnet, {"depth": 34}),
+    "ResNet-18": (resnet, {}),
+    "ResNet-34": (resnet, {"blocks": (3, 4, 6, 3)}),
     "CIFAR-ResNet": (cifar_resnet, {}),
     "ResNet-20": (cifar_resnet, {"depth": 20}),
     "ResNet-56": (cifar_resnet, {"depth": 56}),

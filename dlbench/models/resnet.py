@@ -1,6 +1,9 @@
-"""Residual networks for small images: ResNet-18 and 34 without their first pooling, and the paper's ResNet-20 to 110."""
+"""Residual networks for small images: ResNet-18 and 34 without their first pooling, and the paper's for CIFAR."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -18,9 +21,6 @@ from dlbench.models.layers import (
     kaiming_normal_fan_out,
 )
 from dlbench.spec.registry import MODELS
-
-#: Blocks of each of the four stages, by depth.
-_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
 
 class BasicBlock(nn.Module):
@@ -90,6 +90,8 @@ class ResNet(nn.Module):
     num_classes: int = 10
     depth: int = 18
     width: int = 64
+    #: Blocks of each stage, by depth.
+    blocks: ClassVar[Mapping[int, tuple[int, ...]]] = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
     def __post_init__(self) -> None:
         """Check the arguments.
@@ -97,7 +99,7 @@ class ResNet(nn.Module):
         Raises:
             InputError: an unknown depth, or a width that is not positive.
         """
-        if self.depth not in _BLOCKS:
+        if self.depth not in self.blocks:
             raise InputError.must_be("model.depth", "18 or 34", self.depth)
         check_at_least(1, width=self.width)
         super().__post_init__()
@@ -105,7 +107,7 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Logits of a batch of images."""
-        x = _features(x, train, _BLOCKS[self.depth], self.width, "B", kaiming_normal_fan_out)
+        x = _features(x, train, self.blocks[self.depth], self.width, "B", kaiming_normal_fan_out)
         return Dense(self.num_classes)(x)
 
 

@@ -45,7 +45,7 @@ class VisionTransformer(nn.Module):
     """Vision transformer of 12 blocks, 192 channels and three heads, on patches of 4x4 pixels.
 
     It has a class token, learned positions, layer norm before each part of a block, and no dropout. It starts as
-    timm's: dense kernels and positions normal with standard deviation 0.02, the class token with 1e-6, and biases at 0; the
+    timm's: dense kernels and positions normal with standard deviation 0.02, the class token with 1e-6, biases at 0. The
     convolution that embeds the patches starts as PyTorch's.
 
     References: Dosovitskiy et al., "An image is worth 16x16 words", 2021; the size is that of Touvron et al., "Training
