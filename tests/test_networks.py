@@ -259,10 +259,10 @@ def test_dropout_of_a_wide_network_follows_its_key_in_training_alone() -> None:
 def test_padding_is_the_same_on_every_side() -> None:
     """As PyTorch has it; "SAME" would pad an even image with stride 2 on the right alone."""
     x = np.zeros((1, 4, 4, 1), np.float32)
-    x[0, 0, 0] = 1
+    x[0, 2, 2] = 1
     conv = layers.Conv(1, strides=2, kernel_init=nn.initializers.ones)
     y, _ = quick_jit(lambda x: conv.init_with_output(jax.random.key(0), x))(x)
-    np.testing.assert_array_equal(y[0, :, :, 0], [[1, 0], [0, 0]])
+    np.testing.assert_array_equal(y[0, :, :, 0], [[0, 0], [0, 1]])
 
 
 def test_no_pixels_have_no_average() -> None:
