@@ -21,6 +21,7 @@ import dlbench
 LONGEST = (
     "bench",
     "oracle",
+    "networks",
     "goldens",
     "resume",
     "study",
