@@ -9,7 +9,7 @@ from dlbench.models.layers import ConvBlock, Dense, check_at_least
 from dlbench.spec.registry import MODELS
 
 
-@MODELS.register("CIFAR-CNN")
+@MODELS.register("CIFAR-CNN", ranges={"width": "[1, 4096]"})
 class CifarCNN(nn.Module):
     """Two blocks of 3x3 convolution, ReLU and max pooling (32, then 64 channels), dense 512.
 

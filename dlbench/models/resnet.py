@@ -111,19 +111,19 @@ class ResNet(nn.Module):
         return Dense(self.num_classes)(x)
 
 
-@MODELS.register("ResNet-18")
+@MODELS.register("ResNet-18", ranges={"width": "[1, 4096]"})
 def resnet18(num_classes: int = 10, width: int = 64) -> ResNet:
     """ResNet with eight basic blocks in four stages, for small images."""
     return ResNet(num_classes, 18, width)
 
 
-@MODELS.register("ResNet-34")
+@MODELS.register("ResNet-34", ranges={"width": "[1, 4096]"})
 def resnet34(num_classes: int = 10, width: int = 64) -> ResNet:
     """ResNet with sixteen basic blocks in four stages, for small images."""
     return ResNet(num_classes, 34, width)
 
 
-@MODELS.register("CIFAR-ResNet")
+@MODELS.register("CIFAR-ResNet", ranges={"width": "[1, 4096]", "shortcut": "A|B"})
 class CifarResNet(nn.Module):
     """The residual network that its paper trains on CIFAR-10: three stages of basic blocks.
 
@@ -166,13 +166,13 @@ class CifarResNet(nn.Module):
         return Dense(self.num_classes, kernel_init=kaiming_normal_fan_in)(x)
 
 
-@MODELS.register("ResNet-20")
+@MODELS.register("ResNet-20", ranges={"width": "[1, 4096]", "shortcut": "A|B"})
 def resnet20(num_classes: int = 10, width: int = 16, shortcut: str = "A") -> CifarResNet:
     """ResNet with nine basic blocks in three stages, as the paper trains on CIFAR-10."""
     return CifarResNet(num_classes, 20, width, shortcut)
 
 
-@MODELS.register("ResNet-56")
+@MODELS.register("ResNet-56", ranges={"width": "[1, 4096]", "shortcut": "A|B"})
 def resnet56(num_classes: int = 10, width: int = 16, shortcut: str = "A") -> CifarResNet:
     """ResNet with 27 basic blocks in three stages, as the paper trains on CIFAR-10."""
     return CifarResNet(num_classes, 56, width, shortcut)

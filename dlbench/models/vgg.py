@@ -13,7 +13,7 @@ from dlbench.spec.registry import MODELS
 _CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 
-@MODELS.register("VGG")
+@MODELS.register("VGG", ranges={"depth": "11|13|16|19", "width": "[1, 4096]"})
 class VGG(nn.Module):
     """Stacks of 3x3 convolution, batch norm and ReLU, each followed by max pooling; one dense layer.
 
@@ -61,13 +61,13 @@ class VGG(nn.Module):
         return x
 
 
-@MODELS.register("VGG-11")
+@MODELS.register("VGG-11", ranges={"width": "[1, 4096]"})
 def vgg11(num_classes: int = 10, width: int = 64) -> VGG:
     """VGG with eight convolutions and batch norm, for small images."""
     return VGG(num_classes, 11, width)
 
 
-@MODELS.register("VGG-16")
+@MODELS.register("VGG-16", ranges={"width": "[1, 4096]"})
 def vgg16(num_classes: int = 10, width: int = 64) -> VGG:
     """VGG with thirteen convolutions and batch norm, for small images."""
     return VGG(num_classes, 16, width)

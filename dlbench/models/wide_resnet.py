@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 
@@ -10,6 +12,7 @@ from dlbench.models.layers import (
     BatchNorm,
     Conv,
     Dense,
+    Dropout,
     check_at_least,
     global_average,
     kaiming_normal_fan_out,
@@ -25,7 +28,7 @@ class PreActivationBlock(nn.Module):
 
     features: int
     strides: int
-    dropout_rate: float
+    dropout_rate: Any
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -33,14 +36,19 @@ class PreActivationBlock(nn.Module):
         activated = nn.relu(BatchNorm(x.shape[-1])(x, train))
         y = Conv(self.features, strides=self.strides, kernel_init=kaiming_normal_fan_out)(activated)
         y = nn.relu(BatchNorm(self.features)(y, train))
-        y = nn.Dropout(self.dropout_rate, deterministic=not train)(y)
+        y = Dropout(self.dropout_rate)(y, train)
         y = Conv(self.features, kernel_init=kaiming_normal_fan_out)(y)
         if x.shape[-1] != self.features:
             x = Conv(self.features, 1, strides=self.strides, kernel_init=kaiming_normal_fan_out)(activated)
         return x + y
 
 
-@MODELS.register("WideResNet", aliases=("WRN",))
+@MODELS.register(
+    "WideResNet",
+    aliases=("WRN",),
+    dynamic=("dropout_rate",),
+    ranges={"widen": "[1, 256]", "dropout_rate": "[0, 1)"},
+)
 class WideResNet(nn.Module):
     """Wide residual network, by default WRN-28-10: three stages of pre-activation blocks.
 
@@ -70,7 +78,7 @@ class WideResNet(nn.Module):
         if not isinstance(self.depth, int) or self.depth < 10 or self.depth % 6 != 4:
             raise InputError.must_be("model.depth", "6n + 4 with n of at least 1, such as 16", self.depth)
         check_at_least(1, widen=self.widen)
-        if not 0 <= self.dropout_rate < 1:
+        if isinstance(self.dropout_rate, int | float) and not 0 <= self.dropout_rate < 1:
             raise InputError.must_be("model.dropout_rate", "in [0, 1)", self.dropout_rate)
         super().__post_init__()
 

@@ -33,8 +33,8 @@ def contains(values: str, value: float | str) -> bool:
     Raises:
         ValueError: the interval is written in another form.
     """
-    if isinstance(value, str):
-        return value in values.split("|")
+    if _INTERVAL.fullmatch(values) is None:
+        return str(value) in values.split("|")
     opening, low, high, closing = bounds(values)
     above = value >= low if opening == "[" else value > low
     below = value <= high if closing == "]" else value < high
@@ -42,9 +42,10 @@ def contains(values: str, value: float | str) -> bool:
 
 
 def in_words(values: str) -> str:
-    """The possible values as an error message states them: "at least 0 and less than 1", "'step' or 'epoch'"."""
+    """The possible values as an error message states them: "at least 0 and less than 1", "step or epoch"."""
     if _INTERVAL.fullmatch(values) is None:
-        return " or ".join(map(repr, values.split("|")))
+        *others, last = values.split("|")
+        return f"{', '.join(others)} or {last}" if others else last
     opening, low, high, closing = bounds(values)
     words = []
     if low != float("-inf"):
