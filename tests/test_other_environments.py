@@ -94,7 +94,7 @@ def test_it_is_planned_said_trained_again_and_kept(
     assert planned.superseded == set(ids)
     assert [trial.id for trial in planned.missing] == ids
     (said,) = planned.trained_again
-    assert said.startswith(f"2 trials have results of another environment ({OTHER}, now ")
+    assert said.startswith(f"2 trials were trained in another environment ({OTHER}, now ")
     assert {path: path.read_bytes() for path in before} == before  # planning changes nothing
 
     seen: list[object] = []
@@ -141,7 +141,10 @@ def test_unknown_environments_and_repetition(
     (one,) = moved(small_result, folder, 1, other=None)
     planned = dlbench.plan(small_study, out=folder)
     assert planned.superseded == {one}
-    assert "1 trial has a result of another environment (which was not recorded)" in planned.trained_again[0]
+    assert (
+        "1 trial was trained in another environment (which was not recorded) and is trained again"
+        in planned.trained_again[0]
+    )
     dlbench.run(small_study, out=folder, workers=1)
     assert audit(folder) == []
     again = tmp_path / "again"
@@ -157,7 +160,7 @@ def test_the_commands_say_it_before_anything_is_trained(
     moved(small_result, tmp_path / "s", 3)
     with sqlite3.connect(tmp_path / "s" / FILE_NAME) as db:
         before = db.execute("SELECT id, outcome FROM trials").fetchall()
-    said = f"3 trials have results of another environment ({OTHER}, now "
+    said = f"3 trials were trained in another environment ({OTHER}, now "
     flags = ["--model", "baseline", "--lr", "1e-3", "1e-2", "--seed", "0", "1", "--train-size", "72"]
     flags += ["--val-size", "32", "--batch-size", "16", "--epochs", "2", "--out", "s"]
     for arguments in (["plan", "s"], ["grid", *flags, "--dry-run"]):

@@ -7,13 +7,14 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import dlbench
 from dlbench.storage.audit import audit
-from dlbench.studies.replay import sample
+from dlbench.studies.replay import manifest_of, sample
 
 
 @pytest.fixture
@@ -155,3 +156,17 @@ def test_random_seeds_are_drawn_once_and_recorded(tmp_path: Path) -> None:
     assert len({spec.seed for spec in study.trials}) == 3
     assert all(0 <= spec.seed < 2**32 for spec in study.trials)
     assert isinstance(study.trials[0].split_seed, int)
+
+
+def test_a_trial_is_compared_with_the_environment_that_it_was_trained_in(
+    small_result: dlbench.StudyResult,
+) -> None:
+    first, second = (
+        replace(trial, outcome=replace(trial.outcome, environment=digest))
+        for trial, digest in zip(small_result.trials[:2], "ab", strict=True)
+    )
+    manifests = [{"n": n, "device": {"digest": digest}} for n, digest in enumerate("aabc")]
+    assert manifest_of([first], manifests)["n"] == 1
+    assert manifest_of([second], manifests)["n"] == 2
+    assert manifest_of([first, second], manifests)["n"] == 3
+    assert manifest_of([first], []) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -117,19 +118,21 @@ def _again(options: ReplayOptions, numbers: tuple[int, int] | None) -> tuple[lis
     """The replays, and how many trials with a result they are drawn from."""
     from dlbench.report import exports
     from dlbench.storage.store import Store
-    from dlbench.studies.replay import find, retrain_all, sample
+    from dlbench.studies.replay import find, manifest_of, retrain_all, sample
 
     folder = Path(options.study)
+    manifests: Sequence[Mapping[str, Any]]
     if exports.is_export(folder):
         kept = exports.read(folder)
-        trials, before = kept.result.trials if kept.result else (), kept.manifest
+        trials, manifests = kept.result.trials if kept.result else (), [kept.manifest]
         if not trials:
             raise InputError(f"{folder} holds only notes; name a study with trials")
     else:
         folder = study_folder(options.study)
         with Store(folder) as store:
-            trials, before = tuple(store.results(verify=False)), (store.manifests() or [{}])[-1]
+            trials, manifests = tuple(store.results(verify=False)), store.manifests()
     chosen = sample(trials, *numbers) if numbers else [find(trials, options.trial or "", folder)]
+    before = manifest_of(chosen, manifests)
     return retrain_all(chosen, before, options.data_dir), sum(trial.status.is_finished for trial in trials)
 
 

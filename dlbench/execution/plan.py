@@ -90,9 +90,9 @@ class Plan:
         """Which results are superseded and why, a sentence for each environment that they come from."""
         found = Counter(self.stored.environments.get(trial_id) for trial_id in sorted(self.superseded))
         return [
-            f"{'1 trial has a result' if number == 1 else f'{number:,} trials have results'} of another environment "
-            f"({environment.change(other, self.environment, self.stored.described)}): trained again, because bits can "
-            "differ; the earlier results are kept"
+            f"{'1 trial was' if number == 1 else f'{number:,} trials were'} trained in another environment "
+            f"({environment.change(other, self.environment, self.stored.described)}) and "
+            f"{'is' if number == 1 else 'are'} trained again, because bits can differ; the earlier results are kept"
             for other, number in found.items()
         ]
 

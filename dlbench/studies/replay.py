@@ -98,8 +98,20 @@ def replay(
     """
     with Store(folder) as store:
         recorded = find(store.results(verify=False), trial_id, folder)
-        before = (store.manifests() or [{}])[-1]
+        before = manifest_of([recorded], store.manifests())
     return retrain_all([recorded], before, data_dir, notify)[0]
+
+
+def manifest_of(recorded: Sequence[TrialResult], manifests: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The manifest of the environment in which trials were trained; the newest one if none is theirs alone.
+
+    Args:
+        recorded: the results of the trials.
+        manifests: those of their study, oldest first.
+    """
+    environments = {trial.environment for trial in recorded}
+    theirs = [each for each in manifests if environments == {(each.get("device") or {}).get("digest")}]
+    return next(reversed(theirs or [{}, *manifests]))
 
 
 def retrain_all(
