@@ -33,7 +33,7 @@ def contains(values: str, value: float | str) -> bool:
     Raises:
         ValueError: the interval is written in another form.
     """
-    if _INTERVAL.fullmatch(values) is None:
+    if isinstance(value, str) or _INTERVAL.fullmatch(values) is None:
         return str(value) in values.split("|")
     opening, low, high, closing = bounds(values)
     above = value >= low if opening == "[" else value > low

@@ -12,6 +12,7 @@ from dlbench.records import METRICS, OUTCOME_FIELDS, TIME_KINDS, Epoch, Outcome,
 from dlbench.spec.parts import Arguments
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import Trial, TrialSpec
+from dlbench.training.schedules import epoch_rates, is_constant
 
 if TYPE_CHECKING:
     from dlbench.storage.checkpoints import LoadedModel
@@ -207,6 +208,9 @@ class TrialResult:
                 dict(zip(names, (number, *map(json_number, epoch)), strict=True))
                 for number, epoch in enumerate(self.history, start=1)
             ]
+            if not is_constant(self.trial.spec):
+                for epoch, rate in zip(record["history"], epoch_rates(self.trial.spec), strict=False):
+                    epoch["learning_rate"] = rate
         return record
 
     def load(self) -> LoadedModel:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dlbench import files
 from dlbench.records import Epoch, Outcome
 from dlbench.spec.trial import PARTS, Trial
+from dlbench.training.schedules import epoch_rates, is_constant
 
 if TYPE_CHECKING:
     from tensorboardX.record_writer import RecordWriter
@@ -58,6 +59,9 @@ class TensorBoardWriter:
         files.remove(path)
         path.mkdir(parents=True)
         self._open[trial.id] = _open_records(path)
+        if not is_constant(trial.spec):
+            for number, rate in enumerate(epoch_rates(trial.spec), start=1):
+                self._scalars(trial.id, {"learning_rate": rate}, number)
 
     def supersede(self, trial: Trial, place: Path) -> None:
         """Move the folder of a trial that is trained again.

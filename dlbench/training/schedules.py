@@ -14,7 +14,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from dlbench.spec.registry import SCHEDULES
+from dlbench.spec.trial import TrialSpec
 
 Array = Any  # of jax or of NumPy
 
@@ -169,6 +172,30 @@ def one_cycle(
         return end + (start - end) / 2 * (1 + xp.cos(math.pi * share))
 
     return xp.where(step <= top, between(initial, 1.0, step / up), between(1.0, final, (step - top) / down))
+
+
+def is_constant(spec: TrialSpec) -> bool:
+    """Whether every step of a trial has the same learning rate."""
+    return spec.schedule == "constant" and not spec.schedule_args
+
+
+def epoch_rates(spec: TrialSpec) -> list[float]:
+    """The learning rate of the first step of each epoch, for tables and curves.
+
+    Args:
+        spec: a trial whose ``train_size`` is explicit.
+
+    Returns:
+        A rate for each of its epochs; none for a schedule of the user's own, whose code is not run here.
+    """
+    if SCHEDULES.users(spec.schedule):
+        return []
+    assert spec.train_size is not None
+    steps_per_epoch = -(-spec.train_size // spec.batch_size)
+    first_steps = np.arange(spec.num_epochs, dtype=np.float32) * steps_per_epoch
+    schedule = SCHEDULES.load(spec.schedule)
+    factors = schedule(first_steps, steps_per_epoch, spec.num_epochs, **dict(spec.schedule_args))
+    return [float(spec.learning_rate * factor) for factor in factors]
 
 
 def _shaped(
