@@ -10,12 +10,17 @@ from importlib import metadata
 from pathlib import Path
 
 from dlbench.errors import Field, InputError, SpecError, unknown
+from dlbench.execution import costs
+from dlbench.models.counts import count as count_models
 from dlbench.spec import live_code, registry
 from dlbench.spec.study import StudySpec
+from dlbench.spec.trial import TrialSpec
 
 DEVICES = ("auto", "cpu", "gpu", "tpu", "metal")
-#: The largest number of lanes that "auto" chooses on an accelerator; always a power of two.
-AUTO_LANES = 64
+#: The largest number of lanes that "auto" chooses on an accelerator, and the operations of a step up to which it adds
+#: lanes. On an NVIDIA H100, more lanes than this raise the throughput by a third at most (see benchmarks.md).
+MOST_LANES = 64
+STEP_FLOPS = 30_000_000_000
 #: Other names of these devices.
 _SYNONYMS = {"cuda": "gpu", "nvidia": "gpu", "rocm": "gpu", "mps": "metal"}
 _PLUGINS = {"gpu": ("jax-cuda12-plugin", "jax-cuda13-plugin"), "tpu": ("libtpu",), "metal": ("jax-mps",)}
@@ -52,23 +57,30 @@ def _is_installed(package: str) -> bool:
     return True
 
 
-def lanes(asked: int | str, kind: str) -> Callable[[int], int]:
-    """A function from the number of trials of a program to its number of lanes.
+def lanes(asked: int | str, kind: str) -> Callable[[TrialSpec], int]:
+    """A function from a trial, its sizes explicit, to its number of lanes.
 
-    "auto" gives 1 on a CPU, and a power of two up to :data:`AUTO_LANES` on an accelerator.
+    "auto" gives 1 on a CPU. On an accelerator it gives the largest power of two, up to :data:`MOST_LANES`, for which a
+    step of all lanes takes :data:`STEP_FLOPS` at most; 1 for a model whose operations cannot be counted. It depends on
+    the trial alone, so a trial has the same id and bits in every study. Lanes without a trial repeat one.
 
     Raises:
         SpecError: the value is neither "auto" nor a number from 1 to 4096.
     """
     if asked == "auto":
-        return (lambda count: 1) if kind == "cpu" else (lambda count: min(AUTO_LANES, _power_of_two(count)))
+        return (lambda spec: 1) if kind == "cpu" else _automatic_lanes
     if not isinstance(asked, int) or isinstance(asked, bool) or not 1 <= asked <= 4096:
         raise SpecError.must_be("lanes", "'auto' or a number from 1 to 4096", asked)
-    return lambda count: asked
+    return lambda spec: asked
 
 
-def _power_of_two(count: int) -> int:
-    return 1 << (count - 1).bit_length()
+def _automatic_lanes(spec: TrialSpec) -> int:
+    request = costs.request_of(spec)
+    counted = count_models([request]).get(request) if request else None
+    if counted is None:
+        return 1
+    step = max(1, spec.batch_size * counted.training_flops)
+    return min(MOST_LANES, 1 << max(0, (STEP_FLOPS // step).bit_length() - 1))
 
 
 def workers(asked: int | None, kind: str, study: StudySpec, left: int) -> int:

@@ -28,21 +28,21 @@ class DataSize(Protocol):
 
 
 def resolve(
-    study: StudySpec, info: Callable[[str], DataSize], lanes: Callable[[int], int] | None = None
+    study: StudySpec, info: Callable[[str], DataSize], lanes: Callable[[TrialSpec], int] | None = None
 ) -> list[Trial]:
     """Check every trial against its data set and make its sizes and digests explicit.
 
     Args:
         study: what to train.
         info: the size and digest of a data set by name.
-        lanes: how many lanes a program of so many trials runs in; one unless given.
+        lanes: the number of lanes of a trial's program; one unless given.
 
     Raises:
         SpecError: sizes that the data set does not have, or fields that contradict each other.
     """
     sizes: dict[str, DataSize] = {}
     sources: dict[tuple[str, str], str] = {}
-    counts: dict[tuple[object, ...], int] = {}
+    numbers: dict[tuple[object, ...], int] = {}
     resolved = []
     for spec in study.trials:
         data = sizes.get(spec.dataset) or sizes.setdefault(spec.dataset, info(spec.dataset))
@@ -62,16 +62,24 @@ def resolve(
                 **_explicit_sizes(spec, data),
             }
         )
-        counts[spec.static()] = counts.get(spec.static(), 0) + 1
         resolved.append((spec, data.digest, model_digest, others))
     combinations.check(spec for spec, *_ in resolved)
+
+    def lanes_of(spec: TrialSpec) -> int:
+        if lanes is None:
+            return 1
+        program = spec.static()
+        if program not in numbers:
+            numbers[program] = lanes(spec)
+        return numbers[program]
+
     return [
         Trial(
             spec=spec,
             data_digest=data_digest,
             model_digest=model_digest,
             part_digests=others,
-            lanes=lanes(counts[spec.static()]) if lanes else 1,
+            lanes=lanes_of(spec),
         )
         for spec, data_digest, model_digest, others in resolved
     ]

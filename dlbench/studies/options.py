@@ -22,8 +22,8 @@ class RunOptions:
     Args:
         out: the study's folder; by default ``runs/KIND-DIGEST``.
         workers: number of worker processes; 0 trains in the calling process. By default one per core or accelerator.
-        lanes: number of trials that run as one vmapped program. "auto" is 1 on a CPU; on an accelerator it is the
-            number of trials of the program, rounded up to a power of two, at most 64.
+        lanes: number of trials that run as one vmapped program. "auto" is 1 on a CPU; on an accelerator it is a
+            power of two up to 64, the fewer the more operations a step takes.
         device: "auto", "cpu", "gpu", "tpu" or "metal"; "auto" uses an accelerator if there is one.
         data_dir: folder of data sets; by default the environment variable ``DLBENCH_DATA_DIR``.
         command: the command line, which is recorded.

@@ -16,7 +16,6 @@ from dlbench.execution.plan import Plan
 from dlbench.models.counts import Request, check_sizes
 from dlbench.records import digest
 from dlbench.spec import registry, resolution
-from dlbench.spec.looks import Look, seeds_at
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import PARTS, Trial, TrialSpec
 from dlbench.storage.studies import RUNS, read_trials
@@ -53,7 +52,7 @@ def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack
             error.field = "dataset"
             raise
 
-    lanes = _lanes(study, how, backend, info)
+    lanes = devices.lanes(how.lanes, backend)
     trials = tuple(resolution.resolve(study, info, lanes))
     _check_sizes(trials, info)
     name = f"{study.kind}-{digest([*(trial.id for trial in trials), *study.looks])[:10]}"
@@ -81,23 +80,6 @@ def _check_sizes(trials: Sequence[Trial], info: Callable[[str], DatasetInfo]) ->
         for model, arguments, dataset in wanted
         if min((found := shapes[dataset]).image_shape[:2]) < SMALL_SIDE
     )
-
-
-def _lanes(
-    study: StudySpec, how: RunOptions, backend: str, info: Callable[[str], DatasetInfo]
-) -> Callable[[int], int]:
-    """A function from the number of trials of a program to its number of lanes.
-
-    The number of lanes is part of a trial's id. In a growing study it therefore depends only on the trials of the
-    first look, not on the largest number of seeds.
-    """
-    lanes = devices.lanes(how.lanes, backend)
-    if not study.looks or how.lanes != "auto":
-        return lanes
-    first = seeds_at(Look(1, study.looks), (spec.seed for spec in study.trials))
-    begun = study.model_copy(update={"trials": tuple(s for s in study.trials if s.seed in first)})
-    most = max(trial.lanes for trial in resolution.resolve(begun, info, lanes))
-    return lambda count: most
 
 
 def _named(spec: TrialSpec) -> TrialSpec:
