@@ -138,6 +138,7 @@ def compile_program(
     by_criterion = replace(
         by_model, criterion=static.criterion, criterion_args=static.criterion_args, metric=static.metric
     )
+    by_everything = replace(static, metric=by_model.metric)  # but the metric, which the epoch does not see
     init = build(loop.init, by_optimizer, (LANES_OF_DATA, 0, 0), data, keys, hyper, **fast)
     state = init.out_info
     validated = hyper.only("model", "criterion", "ema_decay")
@@ -171,7 +172,7 @@ def compile_program(
     epoch_axes = (0, LANES_OF_DATA, 0, 0)
     return CompiledProgram(
         init=init,
-        train_epoch=build(loop.train_epoch, static, epoch_axes, state, data, keys, hyper),
+        train_epoch=build(loop.train_epoch, by_everything, epoch_axes, state, data, keys, hyper),
         validate=validate,
         predict=predict,
         compile_s=sum(executable.seconds for executable in used),

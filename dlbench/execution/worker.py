@@ -363,7 +363,7 @@ class Worker:
             "best_val_accuracy": history[best - 1].val_accuracy if best else None,
             "best_val_loss": json_number(history[best - 1].val_loss) if best else None,
             "best_epoch": best or None,
-            "convergence_epoch": None if diverged else convergence_epoch(losses, trial.spec.num_epochs),
+            "convergence_epoch": None if diverged else convergence_epoch(losses, len(history)),
             "diverged_epoch": len(history) if diverged else None,
             "stopped_epoch": len(history) if is_stopped(trial.spec, history) else None,
             "split_digest": split.digest,

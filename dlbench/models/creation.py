@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
+from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
@@ -47,7 +47,7 @@ def create(name: str, num_classes: int = 10, **arguments: Any) -> Any:
     try:
         called = factory.__init__ if inspect.isclass(factory) else factory
         if "rngs" in inspect.signature(called).parameters:
-            return functools.partial(_with_rngs, factory, num_classes, tuple(sorted(arguments.items())))
+            return NnxFactory(factory, num_classes, tuple(sorted(arguments.items())))
         model = factory(num_classes=num_classes, **arguments)
     except TypeError as error:
         raise InputError(
@@ -66,8 +66,17 @@ def create(name: str, num_classes: int = 10, **arguments: Any) -> Any:
     )
 
 
-def _with_rngs(factory: Any, num_classes: int, arguments: Arguments, rngs: Any) -> Any:
-    return factory(num_classes=num_classes, rngs=rngs, **dict(arguments))
+@dataclass(frozen=True)
+class NnxFactory:
+    """Makes an NNX module from ``nnx.Rngs``; equal where class or function and arguments are."""
+
+    factory: Any
+    num_classes: int
+    arguments: Arguments = ()
+
+    def __call__(self, rngs: Any) -> Any:
+        """Make it."""
+        return self.factory(num_classes=self.num_classes, rngs=rngs, **dict(self.arguments))
 
 
 def create_for(trial: Trial, num_classes: int) -> Any:

@@ -143,7 +143,12 @@ def train_step(
     ema_params = averaged(carry.ema_params, params, hyper, past)
     answers = logits.argmax(-1)
     hits = mixup.weighted(lambda labels: answers == labels, targets).sum()
-    return Carry(params, batch_stats, opt_state, ema_params), (loss, hits)
+    return jax.tree.map(_as, Carry(params, batch_stats, opt_state, ema_params), carry), (loss, hits)
+
+
+def _as(new: jax.Array, old: jax.Array) -> jax.Array:
+    """In the type that it had before the step: those of a bfloat16 model are updated in float32."""
+    return new if new.dtype == old.dtype else new.astype(old.dtype)
 
 
 def scheduled_rate(static: Static, hyper: Hyper, past: jax.Array, steps_per_epoch: int) -> jax.Array | float:
