@@ -42,6 +42,18 @@ class ReplayOptions:
             "--model", metavar="NAME", help="Your own model, to allow that the trial runs its code."
         ),
     ] = None
+    optimizer: Annotated[
+        str | None, typer.Option("--optimizer", metavar="NAME", help="Likewise your own optimizer.")
+    ] = None
+    schedule: Annotated[
+        str | None, typer.Option("--schedule", metavar="NAME", help="Likewise your own schedule.")
+    ] = None
+    criterion: Annotated[
+        str | None, typer.Option("--criterion", metavar="NAME", help="Likewise your own loss.")
+    ] = None
+    transform: Annotated[
+        str | None, typer.Option("--transform", metavar="NAME", help="Likewise your own transforms.")
+    ] = None
     data_dir: Annotated[
         str | None, typer.Option("--data-dir", metavar="DIR", help="Folder of original data files.")
     ] = None
@@ -72,11 +84,12 @@ def replay(options: ReplayOptions) -> int:
     Exit code 0: identical; 1: different.
     """
     from dlbench.report import terminal
-    from dlbench.spec import registry
+    from dlbench.spec.trial import PARTS
 
     numbers = options.numbers()
-    if options.model:
-        registry.resolve_model(options.model)
+    for field, parts in PARTS.items():
+        if name := getattr(options, field, None):
+            parts.resolve(name)
     what = "the trial" if numbers is None else f"{numbers[0]} trials, drawn with seed {numbers[1]},"
     with terminal.waiting(f"training {what} again", quiet=options.as_json):
         replays, among = _again(options, numbers)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from dlbench.cli.options import DEFAULTS, FLAGS, CompareOptions, StudyOptions, TargetOptions, takes
+from dlbench.cli.options import DEFAULTS, FLAGS, CompareOptions, StudyOptions, TargetOptions, flag_of, takes
 from dlbench.errors import FailedTrialsWarning, InputError, UnknownNameError
 from dlbench.spec.registry import MODELS
 from dlbench.spec.seeds import RANDOM
@@ -99,7 +99,7 @@ def plan(options: TargetOptions) -> int:
 def _target(options: TargetOptions) -> tuple[StudySpec, Config | None, RunOptions]:
     """The study in a file or folder, the file, and the options for running it."""
     from dlbench.spec import config
-    from dlbench.spec.registry import resolve_model
+    from dlbench.spec.trial import PARTS
     from dlbench.studies import growing
     from dlbench.studies.result import open_study
 
@@ -114,9 +114,12 @@ def _target(options: TargetOptions) -> tuple[StudySpec, Config | None, RunOption
     if Path(file).is_file() or Path(file).suffix in (".yaml", ".yml"):
         read = config.read(Path(file))
         return _expand(read, read.design, options), read, how
-    for name in options.model or ():
-        resolve_model(name)  # by naming their own model, users allow its code to run
-    given = [FLAGS.get(name, f"--{name}") for name in options.fields_given() if name != "model"]
+    fields = options.fields_given()
+    for field, parts in PARTS.items():  # by naming a part of their own, users allow its code to run
+        own = [parts.users(parts.resolve(name)) for name in fields.get(field, ())]
+        if all(own) or field == "model":
+            fields.pop(field, None)
+    given = [flag_of(name) for name in fields]
     given += [FLAGS[name] for name in ("out", "name", "until_separated") if getattr(options, name)]
     if given:
         raise InputError(f"{file} already holds a study, which {given[0]} cannot change; leave it out")

@@ -32,6 +32,7 @@ from dlbench.execution.stopping import NOTICE, pauses
 from dlbench.ops import native
 from dlbench.spec import registry
 from dlbench.spec.programs import Program
+from dlbench.spec.trial import PARTS
 from dlbench.storage import artifacts
 
 #: The name of the thread that trains in this process.
@@ -81,7 +82,8 @@ def run(
                 native.choose(environ)
             return environ.get(native.VARIABLE)
 
-    path = registry.import_path(trial.spec.model for program in programs for trial in program.trials)
+    specs = [trial.spec for program in programs for trial in program.trials]
+    path = registry.import_path({getattr(spec, field) for spec in specs for field in PARTS})
 
     def start(number: int, receive: Receive) -> Endpoint:
         return ProcessEndpoint(number, place, kernels, path, receive)

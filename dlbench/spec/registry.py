@@ -194,6 +194,54 @@ class Registry:
         """Whether its code may be run: it is built in, or this process has named it."""
         return all(each in self.built_in or each in self._trusted for each in self.pieces(reference))
 
+    def check_trusted(self, reference: str, field: str | None = None) -> None:
+        """Refuse to run somebody's code because a stored study names it.
+
+        Args:
+            reference: of the part.
+            field: the field that names it.
+
+        Raises:
+            InputError: the part is neither built in nor named by this process.
+        """
+        if not self.is_trusted(reference):
+            resolve = (
+                "dlbench.resolve_model"
+                if self is MODELS
+                else f"dlbench.spec.registry.{self._variable}.resolve"
+            )
+            raise InputError(
+                f"the stored study names the {self.kind} {reference!r}, which is code outside dlbench",
+                field=field or self.kind,
+                value=reference,
+                remedy=(
+                    *("if you trust it, name it yourself: ", Field(field or self.kind), f" {reference}, or "),
+                    f"{resolve}({reference!r}) from Python",
+                ),
+            )
+
+    def check_defined(self, reference: str) -> None:
+        """Make sure that a user's part is defined where its reference says, as far as its source tells.
+
+        Raises:
+            InputError: the module defines no such name.
+        """
+        for piece in self.users(reference):
+            module, _, attribute = piece.partition(":")
+            if live_code.is_in_memory(piece):
+                continue
+            known = names_defined(_source_file(piece, self.kind).read_text("utf-8", errors="replace"))
+            first = attribute.partition(".")[0]
+            if known is not None and first not in known:
+                meant = suggestion(nearest(first, known))
+                raise InputError(
+                    f"{self.kind} {piece!r}: the module {module!r} defines no {first!r}.{meant}".removesuffix(
+                        "."
+                    ),
+                    field=self.kind,
+                    value=piece,
+                )
+
     def users(self, reference: str) -> list[str]:
         """The parts of a reference that are not dlbench's own."""
         return [piece for piece in self.pieces(reference) if piece not in self.built_in]
@@ -417,6 +465,7 @@ TRANSFORMS = Registry("transform", "TRANSFORMS", "training/augmentation", ("imag
 
 register_model = MODELS.register
 resolve_model = MODELS.resolve
+check_trusted = MODELS.check_trusted
 
 
 def reference_to(kind: str, part: object) -> str:
@@ -447,47 +496,9 @@ def reference_to(kind: str, part: object) -> str:
     return live_code.hold(part, str(name).rpartition(".")[2])
 
 
-def check_defined(reference: str) -> None:
-    """Make sure that a user's model is defined where its reference says, as far as its source tells.
-
-    Raises:
-        InputError: the module defines no such name.
-    """
-    module, colon, attribute = reference.partition(":")
-    if not colon or live_code.is_in_memory(reference):
-        return
-    known = names_defined(_source_file(reference).read_text("utf-8", errors="replace"))
-    first = attribute.partition(".")[0]
-    if known is not None and first not in known:
-        meant = suggestion(nearest(first, known))
-        raise InputError(
-            f"model {reference!r}: the module {module!r} defines no {first!r}.{meant}".removesuffix("."),
-            field="model",
-            value=reference,
-        )
-
-
-def check_trusted(reference: str) -> None:
-    """Refuse to run somebody's code because a stored study names it.
-
-    Raises:
-        InputError: the model is neither built in nor named by this process.
-    """
-    if not MODELS.is_trusted(reference):
-        raise InputError(
-            f"the stored study names the model {reference!r}, which is code outside dlbench",
-            field="model",
-            value=reference,
-            remedy=(
-                *("if you trust it, name it yourself: ", Field("model"), f" {reference}, or "),
-                f"dlbench.resolve_model({reference!r}) from Python",
-            ),
-        )
-
-
 def import_path(references: Iterable[str]) -> tuple[str, ...]:
-    """The folders in which another process has to look for these models besides its own; none for built-in ones."""
-    users = set(references) - set(MODELS.built_in)
+    """The folders in which another process has to look for these parts besides its own; none for built-in ones."""
+    users = any(":" in reference for reference in references)
     return tuple(os.path.abspath(path) for path in sys.path) if users else ()
 
 

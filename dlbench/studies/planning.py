@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
@@ -15,7 +15,7 @@ from dlbench.execution import devices, engine
 from dlbench.execution.plan import Plan
 from dlbench.models.counts import Request, check_sizes
 from dlbench.records import digest
-from dlbench.spec import registry, resolution
+from dlbench.spec import resolution
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import PARTS, Trial, TrialSpec
 from dlbench.storage.studies import RUNS, read_trials
@@ -41,7 +41,7 @@ def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack
     how = merged(options, **settings)
     if not study.trials:
         raise SpecError("the study has no trials", remedy="give every field at least one value")
-    study = study.model_copy(update={"trials": tuple(map(_named, study.trials))})
+    study = study.model_copy(update={"trials": tuple(_named(study.trials))})
     backend = devices.device(how.device)
 
     @functools.cache
@@ -82,13 +82,17 @@ def _check_sizes(trials: Sequence[Trial], info: Callable[[str], DatasetInfo]) ->
     )
 
 
-def _named(spec: TrialSpec) -> TrialSpec:
-    """The trial with its model replaced by the model's reference; user code must be named by this process."""
-    if ":" in spec.model:
-        registry.check_trusted(spec.model)
-        registry.check_defined(spec.model)
-    else:
-        spec = spec.model_copy(update={"model": registry.resolve_model(spec.model)})
-    for name, parts in PARTS.items():
-        parts.arguments(getattr(spec, name), getattr(spec, f"{name}_args"))
-    return spec
+def _named(specs: Iterable[TrialSpec]) -> Iterator[TrialSpec]:
+    """Trials with their parts replaced by their references; user code must be named by this process."""
+    references: dict[tuple[str, str], str] = {}
+    for spec in specs:
+        update = {}
+        for field, parts in PARTS.items():
+            name = getattr(spec, field)
+            if (field, name) not in references:
+                references[field, name] = name if ":" in name else parts.resolve(name)
+                parts.check_trusted(references[field, name], field)
+                parts.check_defined(references[field, name])
+            update[field] = references[field, name]
+            parts.arguments(update[field], getattr(spec, f"{field}_args"))
+        yield spec.model_copy(update=update)

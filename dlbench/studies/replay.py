@@ -13,8 +13,8 @@ from dlbench.errors import InputError, WorkerError
 from dlbench.execution import devices, engine, messages
 from dlbench.execution.place import Place
 from dlbench.records import Epoch, TrialStatus
-from dlbench.spec import programs, registry
-from dlbench.spec.trial import NUMERICS_RELEASES, NUMERICS_VERSION, Trial
+from dlbench.spec import programs
+from dlbench.spec.trial import NUMERICS_RELEASES, NUMERICS_VERSION, PARTS, Trial
 from dlbench.storage import manifest
 from dlbench.storage.results import TrialResult
 from dlbench.storage.store import Store
@@ -130,7 +130,8 @@ def retrain_all(
     """
     known = {trial.id: trial for trial in recorded}
     for trial in recorded:
-        registry.check_trusted(trial.trial.spec.model)
+        for field, parts in PARTS.items():
+            parts.check_trusted(getattr(trial.trial.spec, field), field)
         check_numerics(trial.trial)
     device = {"cpu": "cpu", "cuda": "gpu", "gpu": "gpu", "tpu": "tpu", "mps": "metal"}
     backend = device.get(str(before.get("device", {}).get("backend")), "cpu")
