@@ -118,7 +118,7 @@ def test_a_grid_of_an_array_is_one_program(axes: dict[str, Any]) -> None:
         ({"optimizer": ["rmsprop", "rmsprop(momentum=0.5)", "rmsprop(momentum=0.9)"]}, 2),
         ({"optimizer": ["sgd", "sgd(nesterov=True)"]}, 2),
         ({"patience": [None, 1, 2], "min_delta": [0.0]}, 1),
-        ({"metric": ["val/accuracy", "val/loss"]}, 2),
+        ({"selection_metric": ["val/accuracy", "val/loss"]}, 2),
         ({"decay_on": ["all", "weights"]}, 2),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else str(value),
@@ -132,7 +132,7 @@ def in_grids() -> tuple[Finishing, dict[str, Outcome]]:
     """Two values of each axis of the recipe, trained by one worker, one after another."""
     worker = Finishing()
     grids = [with_axis(path, [*values[2::5]]) for path, values in AXES.items() if path != "dropout"]
-    grids.append(RECIPE | {"metric": "val/loss"})
+    grids.append(RECIPE | {"selection_metric": "val/loss"})
     return worker, worker.train(trial for axes in grids for trial in trials(axes))
 
 

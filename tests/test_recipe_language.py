@@ -170,7 +170,7 @@ PLAIN = {
     "clip_norm": None,
     "decay_on": "all",
     "normalize": "half",
-    "metric": "val/accuracy",
+    "selection_metric": "val/accuracy",
     "patience": None,
     "min_delta": 0,
 }
@@ -190,7 +190,7 @@ OTHERS = {
     "clip_norm": 1,
     "decay_on": "weights",
     "normalize": "dataset",
-    "metric": "val/loss",
+    "selection_metric": "val/loss",
     "patience": 3,
 }
 
@@ -245,7 +245,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"transform": "flip+flip"}, "a sum of different parts (flip stands twice)"),
     ({"transform": "flip+"}, "name is missing"),
     ({"schedule": "cosine(final=1.5)"}, "must be at least 0 and at most 1; got 1.5"),
-    ({"schedule": "cosine(per='day')"}, "must be 'step' or 'epoch'; got 'day'"),
+    ({"schedule": "cosine(per='day')"}, "must be step or epoch; got 'day'"),
     ({"schedule": "step(every=0)"}, "must be greater than 0; got 0.0"),
     ({"criterion": "cross_entropy(label_smoothing=1)"}, "must be at least 0 and less than 1; got 1.0"),
     ({"optimizer": "sgd(momentum=1)"}, "must be at least 0 and less than 1; got 1.0"),
@@ -265,7 +265,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"clip_norm": 0}, "greater than 0"),
     ({"ema_decay": 1}, "less than 1"),
     ({"mixup": -1}, "greater than or equal to 0"),
-    ({"metric": "test/accuracy"}, "Did you mean 'val/accuracy'?"),
+    ({"selection_metric": "test/accuracy"}, "Did you mean 'val/accuracy'?"),
     ({"decay_on": "weight"}, "Did you mean 'weights'?"),
     ({"normalize": "mean"}, "Known: half, dataset"),
     ({"schedule": "cosine", "schedule.wamrup": 1}, "Did you mean 'warmup'?"),

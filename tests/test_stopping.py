@@ -30,7 +30,7 @@ def history(values: Sequence[float], metric: str) -> list[Epoch]:
 
 def stops_at(values: Sequence[float], metric: str = "val/accuracy", **fields: Any) -> int | None:
     """The number of epochs after which a trial stops that would have these values, of 100."""
-    spec = TrialSpec(num_epochs=100, metric=metric, **fields)
+    spec = TrialSpec(num_epochs=100, selection_metric=metric, **fields)
     epochs = history(values, metric)
     return next((n for n in range(1, len(epochs) + 1) if is_stopped(spec, epochs[:n])), None)
 
@@ -64,10 +64,10 @@ def test_it_stops_after_epochs_without_improvement(
 
 
 def test_only_the_metric_of_the_trial_counts() -> None:
-    spec = TrialSpec(num_epochs=100, patience=1, metric="val/loss")
+    spec = TrialSpec(num_epochs=100, patience=1, selection_metric="val/loss")
     falling = [Epoch(1.0, 0.5, 1.0 - 0.1 * n, 0.5) for n in range(5)]
     assert not is_stopped(spec, falling)
-    assert is_stopped(spec.model_copy(update={"metric": "val/accuracy"}), falling)
+    assert is_stopped(spec.model_copy(update={"selection_metric": "val/accuracy"}), falling)
 
 
 def test_without_patience_and_in_the_last_epoch_it_does_not_stop() -> None:
@@ -128,14 +128,14 @@ def _nets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> dlbench.StudyResult:
-    study = dlbench.grid(**AXES, metric=METRICS)
+    study = dlbench.grid(**AXES, selection_metric=METRICS)
     return dlbench.run(study, workers=1, out=tmp_path_factory.mktemp("stopped") / "s")
 
 
 def test_histories_end_where_trials_stop(stopped: dlbench.StudyResult) -> None:
     assert [trial.status for trial in stopped] == [TrialStatus.COMPLETE] * 6
     for metric in METRICS:
-        one, two, nine = (trial for trial in stopped if trial.metric == metric)
+        one, two, nine = (trial for trial in stopped if trial.selection_metric == metric)
         assert [len(trial.history) for trial in (one, two, nine)] == [2, 3, 5]
         assert [trial.stopped_epoch for trial in (one, two, nine)] == [2, 3, None]
         assert [trial.convergence_epoch for trial in (one, two, nine)] == [2, 3, 5], "none has converged"
@@ -146,7 +146,7 @@ def test_histories_end_where_trials_stop(stopped: dlbench.StudyResult) -> None:
 
 def test_the_best_parameters_are_tested(stopped: dlbench.StudyResult) -> None:
     for trial in stopped:
-        if trial.metric == "val/loss":
+        if trial.selection_metric == "val/loss":
             scores = [-epoch.val_loss for epoch in trial.history]
             assert trial.best_val_loss == -max(scores)
         else:
@@ -155,7 +155,7 @@ def test_the_best_parameters_are_tested(stopped: dlbench.StudyResult) -> None:
         assert trial.best_epoch == 1 + scores.index(max(scores))
         assert (trial.best_params_sha256 == trial.params_sha256) == (trial.best_epoch == len(trial.history))
         assert trial.load().test_accuracy() == trial.test_accuracy
-    best = {metric: [t.best_epoch for t in stopped if t.metric == metric] for metric in METRICS}
+    best = {metric: [t.best_epoch for t in stopped if t.selection_metric == metric] for metric in METRICS}
     assert best["val/loss"] != best["val/accuracy"], "the metrics choose different epochs"
 
 
@@ -185,7 +185,7 @@ def test_the_study_is_in_order(stopped: dlbench.StudyResult) -> None:
 
 def test_nothing_is_trained_again(stopped: dlbench.StudyResult) -> None:
     seen: list[object] = []
-    study = dlbench.grid(**AXES, metric=METRICS)
+    study = dlbench.grid(**AXES, selection_metric=METRICS)
     dlbench.run(study, workers=1, out=stopped.folder, on_event=seen.append)
     assert not [event for event in seen if isinstance(event, messages.Started)]
 

@@ -37,7 +37,7 @@ class InvertedResidual(nn.Module):
         return x + y
 
 
-@MODELS.register("MobileNetV2", aliases=("MobileNet",))
+@MODELS.register("MobileNetV2", aliases=("MobileNet",), ranges={"width": "(0, 64]"})
 class MobileNetV2(nn.Module):
     """Seventeen inverted residual blocks of depthwise convolutions, for small images.
 

@@ -9,7 +9,7 @@ from dlbench.models.layers import Dense, check_at_least
 from dlbench.spec.registry import MODELS
 
 
-@MODELS.register("MLP")
+@MODELS.register("MLP", ranges={"hidden": "[1, 65536]", "depth": "[0, 1000]"})
 class MLP(nn.Module):
     """Dense layers with ReLU on the pixels: two of 256 units.
 

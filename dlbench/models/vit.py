@@ -40,7 +40,11 @@ def _attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     return jnp.einsum("nhqk,nkhc->nqhc", nn.softmax(scores), value)
 
 
-@MODELS.register("ViT-Tiny", aliases=("ViT",))
+@MODELS.register(
+    "ViT-Tiny",
+    aliases=("ViT",),
+    ranges={"depth": "[1, 1000]", "width": "[1, 65536]", "heads": "[1, 1024]", "patch": "[1, 1024]"},
+)
 class VisionTransformer(nn.Module):
     """Vision transformer of 12 blocks, 192 channels and three heads, on patches of 4x4 pixels.
 
