@@ -352,3 +352,26 @@ def test_what_a_study_has_recorded_is_read_as_it_is() -> None:
     (spec,) = designs.expand(axes | {"criterion": "cross_entropy(label_smoothing=0.1)"}).trials
     assert TrialSpec(**json.loads(json.dumps(spec.to_record()))) == spec
     assert spec.to_record()["transform_args"] == {"crop.padding": 2}
+
+
+# What the documentation says
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "recipes.md"
+
+
+@pytest.mark.parametrize(
+    "kind", [registry.OPTIMIZERS, registry.SCHEDULES, registry.CRITERIA], ids=lambda kind: kind.kind
+)
+def test_the_documentation_has_every_argument(kind: registry.Registry) -> None:
+    """Arguments with their defaults and ranges, in the order in which they are declared."""
+    rows = re.findall(
+        r"^\| `(.+?)` \| `(\w+)` \| (\S*) \| (.*?) ?\| .+ \|$", DOCUMENT.read_text(), re.MULTILINE
+    )
+    expected = []
+    for name, declared in kind.built_in.items():
+        assert f"`{name}`" in DOCUMENT.read_text()
+        for argument, default in declared.signature.arguments.items():
+            possible = declared.signature.ranges.get(argument)
+            if argument not in kind.supplied:
+                expected.append((name, argument, str(default), ranges.in_words(possible) if possible else ""))
+    assert sorted(row for row in rows if row[0] in kind.built_in) == sorted(expected)
