@@ -46,6 +46,7 @@ SPOKEN = re.compile(
 NOT_WORDS = {
     "data/tfds_prepare.py": {"--tfds-dir", "--out", "--prepared"},
     "data/tfds_source.py": {"--tfds-dir", "--out", "--prepared"},
+    "execution/environment.py": {"--xla_gpu_deterministic_ops=true"},
     "storage/checkout.py": {
         *("--file", "--global", "--ignore-submodules=dirty", "--includes", "--list"),
         *("--no-includes", "--no-renames", "--porcelain", "--stdin"),
@@ -143,7 +144,7 @@ def test_short_names_are_accepted_in_python_files_and_commands(cli: Cli, tmp_pat
         ({"seeds": "5"}, "seeds must be"),
         ({"lr": []}, "lr has no value; give at least one"),
         ({"learningrate": 1}, "unknown field 'learningrate'. Did you mean 'learning_rate'? Known: model, "),
-        ({"optimizer": "adamw"}, "unknown optimizer 'adamw'. Did you mean 'adam'? Known: adam, sgd."),
+        ({"optimizer": "adan"}, "unknown optimizer 'adan'. Did you mean 'adam'? Known: adam, adamw, sgd, "),
         ({"decay_mode": "l1"}, "unknown decay mode 'l1'. Did you mean 'l2'? Known: decoupled, l2."),
         ({"model": "basline"}, "unknown model 'basline'. Did you mean 'Baseline'? Known: "),
     ],

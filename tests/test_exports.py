@@ -102,7 +102,7 @@ def test_exporting_again_changes_no_byte(own: Path, small_result: StudyResult) -
     [
         (",0.001,", ",0.002,", "its fields have the id"),
         (",COMPLETE,", ",FINISHED,", "FINISHED"),
-        (",adam,", ",lion,", "a field is wrong"),
+        (",adam,", ",tiger,", "a field is wrong"),
         (",data_digest,", ",digest,", "data_digest"),
         (",test_loss,", ",loss,", "test_loss"),
     ],
