@@ -143,7 +143,7 @@ def test_short_names_are_accepted_in_python_files_and_commands(cli: Cli, tmp_pat
         ({"seeds": "5"}, "seeds must be"),
         ({"lr": []}, "lr has no value; give at least one"),
         ({"learningrate": 1}, "unknown field 'learningrate'. Did you mean 'learning_rate'? Known: model, "),
-        ({"optimizer": "adamw"}, "unknown optimizer 'adamw'. Did you mean 'adam'? Known: adam, sgd."),
+        ({"optimizer": "sdg"}, "unknown optimizer 'sdg'. Did you mean 'sgd'? Known: adam, adamw, "),
         ({"decay_mode": "l1"}, "unknown decay mode 'l1'. Did you mean 'l2'? Known: decoupled, l2."),
         ({"model": "basline"}, "unknown model 'basline'. Did you mean 'Baseline'? Known: "),
     ],

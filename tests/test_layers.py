@@ -113,6 +113,7 @@ NEED_JAX = (
     "dlbench.training.evaluation",
     "dlbench.training.loop",
     "dlbench.training.losses",
+    "dlbench.training.mixup",
     "dlbench.training.optimizers",
     "dlbench.training.state",
     "dlbench.storage.checkpoints",
