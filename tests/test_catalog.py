@@ -169,7 +169,7 @@ def test_objects_train_in_this_process_like_the_model_that_they_are(tmp_path: Pa
 
 def test_an_object_that_this_process_does_not_hold_is_asked_for() -> None:
     with pytest.raises(InputError, match="give it again"):
-        dlbench.models.create("held:Net_0123456789ab")
+        dlbench.models.create("__held__:Net_0123456789ab")
 
 
 @pytest.mark.parametrize("wrong", [3, None, [1], {"a": 1}, 0.5])

@@ -166,7 +166,7 @@ def test_a_module_that_this_process_holds_from_before_an_edit_is_not_trained(
     """
     (tmp_path / "template").write_text(NET.format(imports="", width="WIDTH"))
     said = python("-c", textwrap.dedent(code), folder=tmp_path)
-    assert said.startswith("COMPLETE InputError: this process imported model 'held:Net' before"), said
+    assert said.startswith("COMPLETE InputError: this process has imported model 'held:Net' before"), said
 
 
 SCRIPT = """

@@ -48,7 +48,7 @@ _FOLLOWS = frozenset(
 
 
 #: The module part of references to objects that were given themselves.
-HELD = "held"
+HELD = "__held__"
 _held: dict[str, object] = {}
 
 
