@@ -91,12 +91,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def study(folder: Path) -> dlbench.StudyResult:
-    specs = [
-        spec
-        for field, *names in OWN
-        for name in names
-        for spec in dlbench.grid(**AXES, **{field: name}).trials
-    ]
+    specs = [spec for field, _, name in OWN for spec in dlbench.grid(**AXES, **{field: name}).trials]
     found = dlbench.StudySpec(trials=(*dlbench.grid(**AXES).trials, *specs))
     return dlbench.run(found, workers=1, out=folder / "runs" / "s")
 
@@ -105,11 +100,9 @@ def test_parts_of_ones_own_are_trained_with_their_arguments(study: dlbench.Study
     for trial in study:
         assert (trial.status, trial.error) == (TrialStatus.COMPLETE, None)
         assert trial.load().test_accuracy() == trial.test_accuracy
-    assert len({trial.params_sha256 for trial in study}) == 2 * len(OWN)
-    assert study.trials[0].params_sha256 == study.trials[1].params_sha256, "the direction is Adam's"
-    assert len({trial.id for trial in study}) == 1 + 2 * len(OWN)
+    assert len({trial.params_sha256 for trial in study}) == len({trial.id for trial in study}) == 1 + len(OWN)
     texts = [dict(trial.trial.part_digests) for trial in study]
-    assert [list(each) for each in texts[1:]] == [[field] for field, *names in OWN for _ in names]
+    assert [list(each) for each in texts[1:]] == [[field] for field, *_ in OWN]
 
 
 def test_a_study_of_them_is_reported(study: dlbench.StudyResult, tmp_path: Path) -> None:
@@ -202,7 +195,7 @@ def test_a_folder_is_continued_once_its_part_is_named(study: dlbench.StudyResult
     named = [f"--{field}={name.rpartition('+')[2].partition('(')[0]}" for field, name, _ in OWN]
     done = command("plan", str(copy), "--model", "dlbench_small_net:Small", *named, cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "0 to train" in done.stdout or "11 done" in done.stdout
+    assert "0 to train" in done.stdout
     done = command("plan", str(copy), "--optimizer", "sgd", cwd=folder)
     assert "already holds a study, which --optimizer cannot change" in done.stderr
 

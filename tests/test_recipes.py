@@ -170,7 +170,7 @@ def test_images_are_weighted_means_of_pairs() -> None:
     assert sorted(order) == [*range(8)]
 
 
-@pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
+@pytest.mark.parametrize("alpha", [0.2, *(pytest.param(a, marks=pytest.mark.slow) for a in (1.0, 4.0))])
 def test_weights_are_drawn_from_the_beta_distribution(alpha: float) -> None:
     @jax.jit
     def weights(keys: Any) -> Any:
@@ -235,7 +235,7 @@ def test_steps_and_epochs_mix_anew_and_validation_does_not() -> None:
 def test_training_accuracy_counts_images_whatever_the_batch() -> None:
     """With a rate of 0 the parameters stay, and every batch size counts the same images."""
     accuracies = set()
-    for size in (3, 10, 20):
+    for size in (6, 20):
         static = Static(MODEL, size)
         state = init(static, DATA, KEYS, hyper_of(0.0))
         _, _, accuracy = train_epoch(static, state, DATA, KEYS, hyper_of(0.0))
