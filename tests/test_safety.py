@@ -224,7 +224,7 @@ def test_names_are_data_in_the_store_and_its_reports(name: str, tmp_path: Path) 
         assert store.meta("kind") == name
     with sqlite3.connect(folder / FILE_NAME) as db:
         tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    assert tables == {"meta", "trials", "epochs", "manifests"}
+    assert tables == {"meta", "trials", "epochs", "manifests", "superseded"}
     listed = subprocess.run(
         [sys.executable, "-m", "dlbench", "results"], cwd=tmp_path, capture_output=True, text=True
     )
