@@ -63,7 +63,11 @@ def test_each_of_several_grids_is_merged_over_the_rest(tmp_path: Path) -> None:
         ("a: 1\n", 1, ["unknown key 'a'", "Known:"]),
         ("lr: [1e-3, 0.001]\n", 1, ["learning_rate", "twice"]),
         ("# a comment\nmodel: basline\n", 2, ["basline", "'Baseline'"]),
-        ("optimizer: tiger\n", 1, ["unknown optimizer 'tiger'", "Known: adam, adamw, sgd, rmsprop, lion, muon."]),
+        (
+            "optimizer: tiger\n",
+            1,
+            ["unknown optimizer 'tiger'", "Known: adam, adamw, sgd, rmsprop, lion, muon."],
+        ),
         ("kind: sweep\n", 1, ["kind", "compare-archs", "'sweep'"]),
         ("kind: [grid]\n", 1, ["single value"]),
         ("seeds: 0\n", 1, ["seeds", "from 1 to", "got 0"]),

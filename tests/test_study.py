@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 import dlbench
 from dlbench.execution import messages
 from dlbench.records import Epoch, TrialStatus
+from dlbench.spec.trial import PARTS
 
 #: What TensorBoard calls a trial's final figures.
 FINAL = {
@@ -192,7 +193,7 @@ def test_tensorboards_hyper_parameter_tab_shows_every_trial(small_result: dlbenc
     assert len(shown) == len(small_result)
     for trial in small_result:
         fields, figures = shown[event_folder(small_result, trial).name]
-        spec = trial.trial.spec.model_dump(exclude={"model_args", "optimizer_args"})
+        spec = trial.trial.spec.model_dump(exclude={f"{part}_args" for part in PARTS})
         assert fields == {name: value for name, value in spec.items() if value is not None}
         for tag, figure in FINAL.items():
             assert figures[tag] == np.float32(getattr(trial, figure))

@@ -190,6 +190,8 @@ def check_model(model: Any, dataset: DeviceData, trial: Trial) -> None:
     name = f"model {trial.spec.model!r}"
     wanted = f"expected float logits of shape {expected}, one per class, for float32 images of shape {images.shape}"
     try:
+        if isinstance(model, nn.Module):
+            _check_module(model, images, name, trial)
         logits, variables = traced(model, images)
     except InputError:
         raise
@@ -208,8 +210,6 @@ def check_model(model: Any, dataset: DeviceData, trial: Trial) -> None:
         )
     if has_empty_arrays(variables) and (least := least_side(model, images.shape[1:], dataset.num_classes)):
         raise too_small(trial.spec.model, images.shape[1:], least)
-    if isinstance(model, nn.Module):
-        _check_module(model, images, name, trial)
 
 
 def _check_module(model: nn.Module, images: Any, name: str, trial: Trial) -> None:

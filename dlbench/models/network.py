@@ -71,7 +71,7 @@ class LinenNetwork:
     def init(self, keys: Mapping[str, jax.Array], images: jax.Array, numbers: Numbers) -> Variables:
         """See :class:`Network`."""
         variables = self.module.init(dict(keys), images, **initial_mode(self.module))
-        return Variables(variables["params"], variables.get("batch_stats", {}))
+        return Variables(variables.get("params", {}), variables.get("batch_stats", {}))
 
     def apply(
         self,

@@ -179,7 +179,8 @@ class Store:
                 self._db.execute("ALTER TABLE trials ADD COLUMN checksum TEXT")
                 for (trial_id,) in self._db.execute("SELECT id FROM trials").fetchall():
                     self._update_checksum(trial_id)
-            self._db.execute(next(each for each in _STATEMENTS if each.split()[2] == "superseded"))
+            superseded = next(each for each in _STATEMENTS if each.split()[2] == "superseded")
+            self._db.execute(superseded)
             self._version = SCHEMA_VERSION
             self._db.execute("UPDATE meta SET value = ? WHERE key = 'schema_version'", (str(SCHEMA_VERSION),))
 
