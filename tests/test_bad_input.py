@@ -474,7 +474,7 @@ def test_wrong_models_are_named_with_what_was_expected(
         "wrong_models:Empty": "has no parameters to train",
         "wrong_models:NeedsMore": "raised TypeError",
         "wrong_models:NoClasses": "cannot be made with num_classes=10",
-        "wrong_models:plain": "not a flax.linen.Module",
+        "wrong_models:plain": "expected a flax.linen.Module",
         "wrong_models:broken": "raised KeyError when it was made",
         "wrong_models:number": "is no class or function but int",
         "wrong_import:Net": "raised ZeroDivisionError",
