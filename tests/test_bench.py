@@ -249,6 +249,7 @@ def test_a_real_run(bench: Any, tmp_path: Path) -> None:
     assert "<svg" in (tmp_path / "steps.svg").read_text()
 
 
+@pytest.mark.slow
 def test_lanes_are_measured_in_every_form(bench: Any) -> None:
     flags = ["--model", "baseline", "--batch-size", "16", "--lanes", "2", "--device", "cpu", "--repeats", "2"]
     done = bench("lanes", *flags, "--json", *(["--against", "torch"] if HAS_TORCH else []))

@@ -154,13 +154,11 @@ def test_equal_objects_have_equal_references_and_others_have_others(make: Any) -
 
 
 def test_objects_train_in_this_process_like_the_model_that_they_are(tmp_path: Path) -> None:
-    study = dlbench.grid(
-        model=[Net, Net(10, 4), functools.partial(Net, width=4), closure(4), layers()], **SMALL
-    )
+    study = dlbench.grid(model=[Net, Net(10, 4), closure(4), layers()], **SMALL)
     result = dlbench.run(study, out=tmp_path / "s")
     digests = [trial.best_params_sha256 for trial in result.complete]
-    assert len(digests) == 5
-    assert len(set(digests[:4])) == 1
+    assert len(digests) == 4
+    assert len(set(digests[:3])) == 1
     loaded = result.trials[-1].load()
     assert loaded.test_accuracy() == result.trials[-1].test_accuracy
     with pytest.raises(InputError, match="this process alone"):

@@ -149,6 +149,7 @@ def test_every_array_is_used(in_grids: tuple[Finishing, dict[str, Outcome]]) -> 
     assert len({(outcome["params_sha256"], outcome["best_params_sha256"]) for outcome in found}) == len(found)
 
 
+@pytest.mark.slow
 def test_a_trial_has_the_bits_that_it_has_alone(in_grids: tuple[Finishing, dict[str, Outcome]]) -> None:
     _, together = in_grids
     (trial,) = trials(with_axis("optimizer.momentum", [AXES["optimizer.momentum"][7]]))
