@@ -182,7 +182,14 @@ def test_the_first_interrupt_is_answered_at_once_and_the_second_obeyed(cwd: Path
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize(("workers", "name"), [(1, "SIGTERM"), (0, "SIGTERM"), (0, "SIGINT")])
+@pytest.mark.parametrize(
+    ("workers", "name"),
+    [
+        (1, "SIGTERM"),
+        pytest.param(0, "SIGTERM", marks=pytest.mark.slow),
+        pytest.param(0, "SIGINT", marks=pytest.mark.slow),
+    ],
+)
 def test_of_a_long_epoch_only_this_epoch_is_lost(workers: int, name: str, cwd: Path) -> None:
     number = getattr(signal, name)
     flags = ["--train-size=72", "--val-size=16", "--batch-size=16", "--epochs=3", f"--workers={workers}"]
@@ -202,6 +209,7 @@ def test_of_a_long_epoch_only_this_epoch_is_lost(workers: int, name: str, cwd: P
     assert group(process.pid) == []
 
 
+@pytest.mark.slow
 def test_a_second_interrupt_ends_training_in_this_process_at_once(cwd: Path) -> None:
     flags = ["--train-size=72", "--val-size=16", "--batch-size=16", "--epochs=3", "--workers=0"]
     process = begun("train", "--model=unruly:Slow", "--name=s", "--quiet", *flags, cwd=cwd)

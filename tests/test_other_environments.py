@@ -246,6 +246,7 @@ def test_an_interrupted_repetition_is_continued_with_the_earlier_result_kept(
     assert digests(dlbench.run(small_study, out=folder, workers=1)) == digests(small_result)
 
 
+@pytest.mark.slow
 def test_looks_train_again_only_what_is_of_another_environment(
     tmp_path: Path, small_result: dlbench.StudyResult
 ) -> None:

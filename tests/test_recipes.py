@@ -135,6 +135,7 @@ def test_the_average_is_what_is_evaluated_and_kept() -> None:
     jax.tree.map(np.testing.assert_array_equal, state.best_params, state.ema_params)
 
 
+@pytest.mark.slow
 def test_an_average_changes_no_step() -> None:
     plain, averaged = (
         loop.fit(Static(MODEL, 6), DATA, jax.random.key(0), hyper, 2)[0]
@@ -213,6 +214,7 @@ def test_a_step_with_mixup_is_that_of_numpy() -> None:
     np.testing.assert_allclose(hits, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_steps_and_epochs_mix_anew_and_validation_does_not() -> None:
     drawn = {
         float(
@@ -232,6 +234,7 @@ def test_steps_and_epochs_mix_anew_and_validation_does_not() -> None:
 # Accuracy
 
 
+@pytest.mark.slow
 def test_training_accuracy_counts_images_whatever_the_batch() -> None:
     """With a rate of 0 the parameters stay, and every batch size counts the same images."""
     accuracies = set()

@@ -202,6 +202,7 @@ def test_models_that_differ_end_the_study_at_the_first_look(tmp_path: Path) -> N
         dlbench.run_until_separated(study, 6, out=tmp_path / "s")
 
 
+@pytest.mark.slow
 def test_a_growing_study_that_is_killed_ends_as_one_that_is_not(tmp_path: Path) -> None:
     whole = dlbench.run_until_separated(comparison(), 4, out=tmp_path / "whole", workers=1)
     assert [trial.seed for trial in whole] == [0, 1, 2, 3] * 2
