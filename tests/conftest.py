@@ -14,8 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 import dlbench
+
+#: Generated cases are the same ones in every run, so that a change is judged by itself and not by luck;
+#: `pytest --hypothesis-profile=search` looks for new ones.
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("search", max_examples=1000, deadline=None)
+settings.load_profile("fixed")
 
 #: The files that take longest, in that order: begun first, so that both processes end at about the same time.
 LONGEST = (

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dlbench.data import make_split
@@ -23,7 +23,6 @@ def requests(draw):
 
 
 @given(requests())
-@settings(deadline=None)
 def test_sizes_are_exact_sets_disjoint_and_classes_within_one_of_their_share(request):
     labels, train_size, val_size, seed = request
     split = make_split(labels, train_size, val_size, seed)
@@ -41,7 +40,6 @@ def test_sizes_are_exact_sets_disjoint_and_classes_within_one_of_their_share(req
 
 
 @given(requests(), st.data())
-@settings(deadline=None)
 def test_smaller_sets_are_part_of_larger_ones_and_validation_stays(request, data):
     labels, train_size, val_size, seed = request
     smaller = data.draw(st.integers(1, train_size))

@@ -405,7 +405,7 @@ def flip_many(result: dlbench.StudyResult, folder: Path, number: int) -> None:
     )
     refused = 0
 
-    @settings(max_examples=number, deadline=None, suppress_health_check=[*HealthCheck])
+    @settings(max_examples=number, suppress_health_check=[*HealthCheck])
     @given(flips=FLIPS)
     @example(flips={18: 1})
     def flip(flips: dict[int, int]) -> None:

@@ -415,7 +415,7 @@ CASES = st.fixed_dictionaries(
 
 
 @pytest.mark.slow  # test_bits.py promises the same of more grids, in workers that live on
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(case=CASES)
 def test_bits_do_not_depend_on_the_grid(
     case: dict[str, object], tmp_path_factory: pytest.TempPathFactory
