@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -37,6 +38,17 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for temporary files, which is removed at the end.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    with tempfile.TemporaryDirectory(prefix="dlbench-", ignore_cleanup_errors=True) as name:
+        yield Path(name).absolute()
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:

@@ -39,14 +39,13 @@ class Progress:
     spent: dict[str, float]
 
 
-def save(trial: Trial, progress: Progress, environment: str, scratch: Path) -> dict[str, bytes]:
+def save(trial: Trial, progress: Progress, environment: str) -> dict[str, bytes]:
     """The files of a saved state, by path below the trial's folder.
 
     Args:
         trial: the trial.
         progress: its state and history so far.
         environment: the digest of the environment in which it is trained.
-        scratch: a folder for temporary files; empty afterwards.
     """
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(progress.state)]
     about = {
@@ -56,19 +55,16 @@ def save(trial: Trial, progress: Progress, environment: str, scratch: Path) -> d
         "history": [list(map(_hex, epoch)) for epoch in progress.history],
         "spent": progress.spent,
     }
-    path = scratch.absolute() / STATE / str(len(progress.history))
-    with quiet_orbax(), _checkpointer() as checkpointer:
+    with files.scratch() as folder, quiet_orbax(), _checkpointer() as checkpointer:
         checkpointer.save(
-            path,
+            folder / STATE / str(len(progress.history)),
             args=ocp.args.Composite(
                 state=ocp.args.PyTreeSave({f"{i:04d}": leaf for i, leaf in enumerate(leaves)}),
                 about=ocp.args.JsonSave(about),
             ),
             force=True,
         )
-    made = files_below(scratch, STATE)
-    files.remove(scratch / STATE)
-    return made
+        return files_below(folder, STATE)
 
 
 def restore(
@@ -77,7 +73,6 @@ def restore(
     environment: str,
     example: TrainState,
     warn: Callable[[str], None],
-    scratch: Path,
 ) -> Progress | None:
     """Restore the newest undamaged state of this environment; ``None`` if there is none.
 
@@ -87,14 +82,13 @@ def restore(
         environment: the digest of the present environment.
         example: a state, or its shapes, with the structure of the state to restore.
         warn: called with the reason for each state that is not used.
-        scratch: a folder for temporary files; empty afterwards.
     """
     mine = {name: content for name, content in kept.items() if name.startswith(f"{STATE}/")}
-    write(scratch, mine, depth=2)
-    try:
+    with files.scratch() as folder:
+        write(folder, mine, depth=2)
         for number in sorted({int(name.split("/")[1]) for name in mine}, reverse=True):
             try:
-                progress, saved_in = _read(scratch / STATE / str(number), trial, example)
+                progress, saved_in = _read(folder / STATE / str(number), trial, example)
             except Exception as error:  # orbax raises many kinds of errors for damaged files
                 reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
                 warn(f"the state of trial {trial.id} after epoch {number} is damaged and not used: {reason}")
@@ -105,9 +99,7 @@ def restore(
                 f"the state of trial {trial.id} after epoch {number} was saved in another environment ({saved_in}, now "
                 f"{environment}) and is not used, because bits could differ; the trial is trained from the beginning"
             )
-        return None
-    finally:
-        files.remove(scratch / STATE)
+    return None
 
 
 def _read(path: Path, trial: Trial, example: TrainState) -> tuple[Progress, str | None]:

@@ -19,7 +19,6 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 import jax
@@ -125,7 +124,6 @@ class Worker:
         self._executables: dict[object, Executable] = {}
         #: Users' models whose code changes settings that all trials of a process share, with the reason.
         self._refused: dict[str, environment.SettingError] = {}
-        self._scratch = tempfile.TemporaryDirectory(prefix="dlbench-worker-")
         #: Held while a state is saved, which may happen in another thread during an epoch.
         self._saving = threading.Lock()
         self._latest: _Latest | None = None
@@ -158,9 +156,7 @@ class Worker:
             for lane, (trial, history) in enumerate(zip(latest.trials, latest.histories, strict=True)):
                 own = latest.ended.get(lane) or jax.device_get(lane_of(latest.state, lane, trial.lanes))
                 progress = saved_states.Progress(own, history, latest.spent)
-                made = saved_states.save(
-                    trial, progress, self.environment["digest"], Path(self._scratch.name)
-                )
+                made = saved_states.save(trial, progress, self.environment["digest"])
                 self.emit(messages.StateSaved(trial_id=trial.id, number=len(history), files=made))
             self._saved_number = latest.number
 
@@ -327,7 +323,6 @@ class Worker:
                 self.environment["digest"],
                 example,
                 warn,
-                Path(self._scratch.name),
             )
             for trial in trials
         ]
@@ -380,14 +375,12 @@ class Worker:
         self, trial: Trial, dataset: DeviceData, state: TrainState, logits: np.ndarray[Any, Any], sha256: str
     ) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Metrics on the test images, and the trial's files: checkpoint and predictions."""
-        scratch = Path(self._scratch.name)
         best = checkpoints.best_files(
             trial,
             dataset.num_classes,
             state.best_params,
             state.best_batch_stats,
             sha256,
-            scratch,
             self._pixels(trial, dataset),
         )
         predictions = io.BytesIO()

@@ -96,7 +96,6 @@ def best_files(
     params: Any,
     batch_stats: Any,
     sha256: str,
-    scratch: Path,
     pixels: Pixels | None = None,
 ) -> dict[str, bytes]:
     """The files of a checkpoint of a trial's best parameters, by path below the trial's folder.
@@ -115,7 +114,6 @@ def best_files(
         params: pytree of arrays.
         batch_stats: pytree of arrays, possibly empty.
         sha256: the digest of both, by :func:`tree_digest`, which :func:`load` compares.
-        scratch: a folder for temporary files; empty afterwards.
         pixels: mean and standard deviation of each channel of the images, where the trial was trained with them.
     """
     state = {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})}
@@ -129,9 +127,9 @@ def best_files(
         about["pixels"] = pixels
     shapes = structure, tuple((array.shape, array.dtype.str) for array in arrays.values())
     if shapes not in _layouts:
-        _write(scratch.absolute() / BEST, state, about)
-        made = files_below(scratch, BEST)
-        files.remove(scratch / BEST)
+        with files.scratch() as folder:
+            _write(folder / BEST, state, about)
+            made = files_below(folder, BEST)
         if layout := _layout(made, arrays, about):
             _layouts[shapes] = layout
         return made
