@@ -1,8 +1,9 @@
 """The events of a running study, and the protocol between workers and their parent process. No jax.
 
 The parent sends :class:`Setup` once, then :class:`Train` for each job, or :class:`Stop`, then closes the connection. A
-worker sends :class:`Ready` once. For each job it sends :class:`Started`, :class:`EpochEnded` after each epoch,
-:class:`StateSaved` from time to time, :class:`Finished` or :class:`Failed` for each trial, and finally :class:`Idle`.
+worker sends :class:`Ready` once. For each job it sends :class:`Started`, :class:`Compiling` if no earlier job had the
+same program, :class:`EpochEnded` after each epoch, :class:`StateSaved` from time to time, :class:`Finished` or
+:class:`Failed` for each trial, and finally :class:`Idle`.
 
 A message is a line of JSON, followed by the bytes of its files: ``{"message": {...}, "sizes": {path: bytes}}``. Nothing
 is pickled. Workers send the files that they produce; only the parent writes to the study's folder.
@@ -20,7 +21,7 @@ from dlbench.records import Epoch, Outcome, TrialStatus
 from dlbench.spec.trial import Trial
 
 #: Increased with every change of the messages; both sides must use the same version.
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 
 
 class Message(BaseModel):
@@ -86,6 +87,14 @@ class Started(Message):
     trial_ids: tuple[str, ...]
 
 
+class Compiling(Message):
+    """Worker → parent: compiling the program of this trial and of those that start with it; training follows."""
+
+    type: Literal["compiling"] = "compiling"
+    worker: int
+    trial_id: str
+
+
 class EpochEnded(Message):
     """Worker → parent: a trial has finished an epoch, counted from 1."""
 
@@ -145,7 +154,7 @@ class Notice(Message):
 
 
 AnyCommand = Setup | Train | Stop
-AnyEvent = Ready | Started | EpochEnded | StateSaved | Finished | Failed | Idle | Notice
+AnyEvent = Ready | Started | Compiling | EpochEnded | StateSaved | Finished | Failed | Idle | Notice
 _commands: TypeAdapter[AnyCommand] = TypeAdapter(Annotated[AnyCommand, Field(discriminator="type")])
 _events: TypeAdapter[AnyEvent] = TypeAdapter(Annotated[AnyEvent, Field(discriminator="type")])
 

@@ -476,6 +476,7 @@ class Worker:
         shapes = tuple(array.shape for array in (*jax.tree.leaves(arrays), dataset.test_images))
         key = (static, trial.model_digest, trial.part_digests, trial.lanes, shapes, jax.tree.structure(hyper))
         if key not in self._programs:
+            self.emit(messages.Compiling(worker=self.number, trial_id=trial.id))
             check_model(creation.create_for(trial, dataset.num_classes), dataset, trial)
             done = self._executables
             self._programs[key] = compile_program(static, dataset, arrays, keys, hyper, trial, done)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import math
+import statistics
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.text import Text
 
+from dlbench.analysis.configurations import REPLICATES, Summary
 from dlbench.execution import messages
-from dlbench.execution.costs import cost_s
+from dlbench.execution.costs import COMPILE_S, cost_s
 from dlbench.execution.plan import Plan
-from dlbench.report import count, duration, percent
+from dlbench.report import count, duration
+from dlbench.report.tables import plus_minus
 from dlbench.report.terminal import _console, _stderr
+from dlbench.spec.programs import programs
+from dlbench.spec.registry import label
+from dlbench.spec.trial import TrialSpec
+from dlbench.stats import mean_interval
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
 
 #: Without a bar, a line is printed at most this often.
 _LINE_S = 20.0
+_REFRESH_S = 0.25
 
 
 class StudyProgress:
@@ -38,9 +45,6 @@ class StudyProgress:
         self._quiet = quiet
         self._console = _console(_stderr())
         self._bar: Progress | None = None
-        self._epochs: dict[str, int] = {}
-        self._last_accuracy = ""
-        self._plan: Plan | None = None
         self._start = self._shown_at = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -56,7 +60,7 @@ class StudyProgress:
                 TimeRemainingColumn(),
                 console=self._console,
                 transient=True,
-                refresh_per_second=4,
+                refresh_per_second=1 / _REFRESH_S,
                 expand=True,
                 speed_estimate_period=600,
             )
@@ -72,49 +76,88 @@ class StudyProgress:
 
     def __call__(self, event: Plan | messages.AnyEvent) -> None:
         """Update the display with an event."""
-        from dlbench.execution import messages
-
         match event:
             case messages.Ready() | messages.Idle() | messages.StateSaved():
                 return
             case messages.Notice():
                 if event.urgent or not self._quiet:
-                    (self._bar.console if self._bar else self._console).print(Text(event.text))
+                    self._print(event.text)
                 return
             case messages.Started():
                 self._epochs.update(dict.fromkeys(event.trial_ids, 0))
+                self._workers.update(dict.fromkeys(event.trial_ids, event.worker))
+            case messages.Compiling():
+                self._compiling[event.worker] = label(self._trials[event.trial_id].spec.model)
             case messages.EpochEnded():
                 self._epochs[event.trial_id] = event.number
-                if math.isfinite(event.epoch.val_accuracy):
-                    self._last_accuracy = f", val acc {percent(event.epoch.val_accuracy)} %"
-            case messages.Finished() | messages.Failed():
-                self.finished += 1
-                self._epochs[event.trial_id] = self._whole[event.trial_id]
+                self._compiled(event.trial_id)
+            case messages.Finished():
+                self._end(event.trial_id)
+                if (accuracy := event.outcome.best_val_accuracy) is not None:
+                    spec = self._trials[event.trial_id].spec.model_copy(update=dict.fromkeys(REPLICATES))
+                    self._values.setdefault(spec, []).append(accuracy)
+            case messages.Failed():
+                self._end(event.trial_id)
             case plan:
                 self._begin(plan)
-        self._show()
+        now = time.monotonic()
+        if not self._quiet and now - self._shown_at > (_LINE_S if self._bar is None else _REFRESH_S):
+            self._show(now)
 
     def _begin(self, plan: Plan) -> None:
-        self._plan = plan
-        self._epochs = {}
+        self._trials = {trial.id: trial for trial in plan.trials}
+        self._epochs = {trial_id: self._trials[trial_id].spec.num_epochs for trial_id in plan.done}
+        self._workers: dict[str, int] = {}
+        self._compiling: dict[int, str] = {}
+        self._values: dict[TrialSpec, list[float]] = {}
         self.finished, self.total = len(plan.done), len(plan.trials)
-        self._whole = {trial.id: trial.spec.num_epochs for trial in plan.missing}
-        self._cost = {trial.id: cost_s(trial) / trial.spec.num_epochs for trial in plan.missing}
+        self._programs = len(programs(plan.missing))  # still to be compiled
         for text in plan.trained_again:
-            (self._bar.console if self._bar else self._console).print(Text(text))
+            self._print(text)
         if self._bar is not None:
-            self._bar.reset(self._task, total=sum(map(cost_s, plan.missing)))
-        elif not self._quiet and plan.missing:
-            self._console.print(
-                f"{count(len(plan.missing), 'trial')} to train, about {duration(plan.estimate_s)}; {plan.folder}"
+            self._total_s = sum(map(cost_s, plan.missing)) + COMPILE_S * self._programs
+            self._bar.reset(self._task, total=self._total_s)
+        if not self._quiet and plan.missing:
+            done = f"{len(plan.done):,} done, " if plan.done else ""
+            self._print(
+                f"{done}{count(len(plan.missing), 'trial')} to train, about {duration(plan.estimate_s)}; {plan.folder}"
             )
 
-    def _show(self) -> None:
-        done, whole = sum(self._epochs.values()), sum(self._whole.values())
-        words = f"{self.finished}/{self.total} trials, {done}/{whole} epochs{self._last_accuracy}"
+    def _print(self, text: str) -> None:
+        (self._bar.console if self._bar else self._console).print(Text(text))
+
+    def _compiled(self, trial_id: str) -> None:
+        if self._compiling.pop(self._workers.get(trial_id, -1), None):
+            self._programs -= 1
+
+    def _end(self, trial_id: str) -> None:
+        self.finished += 1
+        self._epochs[trial_id] = self._trials[trial_id].spec.num_epochs
+        self._compiled(trial_id)
+
+    def _show(self, now: float) -> None:
+        self._shown_at = now
+        whole = sum(trial.spec.num_epochs for trial in self._trials.values())
+        words = (
+            f"{self.finished}/{self.total} trials, {sum(self._epochs.values())}/{whole} epochs{self._best()}"
+        )
+        if self._compiling:
+            words += f", compiling {', '.join(sorted(set(self._compiling.values())))}"
         if self._bar is not None:
-            cost = sum(epochs * self._cost[trial_id] for trial_id, epochs in self._epochs.items())
-            self._bar.update(self._task, description=words, completed=cost)
-        elif not self._quiet and time.monotonic() - self._shown_at > _LINE_S:
-            self._shown_at = time.monotonic()
-            self._console.print(f"{words}, {duration(self._shown_at - self._start)}")
+            left = sum(
+                cost_s(trial) * (1 - self._epochs.get(trial_id, 0) / trial.spec.num_epochs)
+                for trial_id, trial in self._trials.items()
+            )
+            left_s = left + COMPILE_S * max(self._programs, 0)
+            self._bar.update(self._task, description=words, completed=self._total_s - left_s)
+        else:
+            self._print(f"{words}, {duration(now - self._start)}")
+
+    def _best(self) -> str:
+        """The best configuration of those trained so far, by its mean validation accuracy."""
+        if not self._values:
+            return ""
+        best = max(self._values, key=lambda spec: statistics.fmean(self._values[spec]))
+        values = self._values[best]
+        found = plus_minus(Summary(mean_interval(values), tuple(values)))
+        return f", best val acc {found} % ({label(best.model)})"
