@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 import tempfile
+import tokenize
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -112,7 +113,10 @@ def read_array(path: Path) -> NDArray[Any]:
     with opened(path) as file:
         if np.lib.format.read_magic(file) != (1, 0):  # longer headers are those of records
             raise ValueError(f"{path} has the header of another format")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        try:
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        except tokenize.TokenError as error:  # what Python 3.12 raises for zero bytes
+            raise ValueError(f"{path} has a damaged header: {error}") from None
         start, size = file.tell(), os.fstat(file.fileno()).st_size
         if dtype.hasobject or start + math.prod(shape) * dtype.itemsize != size:
             raise ValueError(f"{path} has another size than its header claims")

@@ -50,6 +50,7 @@ DEFAULTS = {
     "dataset": "mnist5k",
     "train_size": "all others",
     "val_size": "a fifth, at most 10000",
+    "test_size": "all",
     "split_seed": "follows the seed",
     "seed": "0",
     "vary": "all",
@@ -175,6 +176,9 @@ class StudyOptions:
     ] = None
     train_size: Annotated[Values, _values("--train-size", DATA, "N...", "Numbers of training images.")] = None
     val_size: Annotated[Values, _values("--val-size", DATA, "N...", "Numbers of validation images.")] = None
+    test_size: Annotated[
+        Values, _values("--test-size", DATA, "N...", "Numbers of test images, the same ones for all trials.")
+    ] = None
     split_seed: Annotated[
         Values,
         _values("--split-seed", DATA, "SEED...", "Seeds of the split into training and validation images."),

@@ -6,13 +6,14 @@ import hashlib
 import os
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dlbench import files
 from dlbench.data import cache, cifar, idx, mnist5k, tfds_source
 from dlbench.data.arrays import DIGEST_PREFIX, Dataset, check_name
 from dlbench.data.catalog import PUBLIC_SETS, PublicSet
+from dlbench.data.splits import test_indices
 from dlbench.errors import DataError, Field, InputError, UnknownNameError
 
 DATA_DIR_VARIABLE = "DLBENCH_DATA_DIR"
@@ -68,7 +69,13 @@ class Available:
     how: str
 
 
-def load(name: str, data_dir: str | os.PathLike[str] | None = None, *, verify: bool = False) -> Dataset:
+def load(
+    name: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    verify: bool = False,
+    test_size: int | None = None,
+) -> Dataset:
     """Load a data set by its name or reference, preparing it first if necessary.
 
     Once prepared, its arrays are memory-mapped from the cache. If the cache cannot be written, they are kept in memory,
@@ -79,11 +86,22 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None, *, verify: b
             are ignored), or a reference ``name@digest12``.
         data_dir: folder of original files; by default the environment variable ``DLBENCH_DATA_DIR``.
         verify: whether to read all cached bytes and compare their digest; a damaged entry is prepared again.
+        test_size: number of test images, stratified by class (:func:`~dlbench.data.splits.test_indices`); all
+            unless given.
 
     Raises:
         UnknownNameError: no data set has this name.
         DataError: the data are missing, damaged, or do not have the digest of the reference.
+        SpecError: there are fewer test images.
     """
+    found = _load(name, data_dir, verify)
+    if test_size is None:
+        return found
+    kept = test_indices(found.test_labels, test_size)
+    return replace(found, test_images=found.test_images[kept], test_labels=found.test_labels[kept])
+
+
+def _load(name: str, data_dir: str | os.PathLike[str] | None, verify: bool) -> Dataset:
     base, at, digest = name.partition("@")
     if at:
         if not re.fullmatch(f"[0-9a-f]{{{DIGEST_PREFIX},64}}", digest):

@@ -1,4 +1,4 @@
-"""Stratified splits of a training half into training and validation images.
+"""Stratified splits of a training half into training and validation images, and stratified parts of a test half.
 
 All images are put in an order of which every prefix and every suffix is stratified. Validation images are taken from
 its front, training images from its back. Hence, for one seed, the validation images do not depend on the training
@@ -76,6 +76,26 @@ def make_split(labels: NDArray[np.integer], train_size: int | None, val_size: in
         state.update(indices.astype("<i4").tobytes())
         indices.setflags(write=False)
     return Split(train, val, state.hexdigest())
+
+
+def test_indices(labels: NDArray[np.integer], test_size: int) -> NDArray[np.int32]:
+    """The test images that a trial is tested on: stratified by class, and the same for every trial and seed.
+
+    A smaller set is part of every larger one.
+
+    Args:
+        labels: int [M], the labels of the test half.
+        test_size: number of images, at least 1.
+
+    Returns:
+        int32 [test_size], ascending.
+
+    Raises:
+        SpecError: the size is out of range.
+    """
+    if not 1 <= test_size <= len(labels):
+        raise SpecError(f"test_size must lie between 1 and {len(labels):,}; found {test_size:,}.")
+    return np.sort(_stratified_order(labels, 0)[:test_size])
 
 
 def _stratified_order(labels: NDArray[np.integer], seed: int) -> NDArray[np.int32]:

@@ -117,7 +117,7 @@ class Worker:
         self.environment = environment.describe()
         #: Once set, the current trial is saved after its epoch and interrupted.
         self.stopping = threading.Event()
-        self._data: dict[str, DeviceData] = {}
+        self._data: dict[tuple[str, int | None], DeviceData] = {}
         self._splits: dict[object, data.Split] = {}
         self._statistics: dict[str, Pixels] = {}
         self._programs: dict[object, CompiledProgram] = {}
@@ -418,16 +418,17 @@ class Worker:
         return found
 
     def _dataset(self, trial: Trial) -> DeviceData:
-        if trial.data_digest not in self._data:
-            found = data.load(trial.spec.dataset, self.data_dir, verify=True)
+        spec, key = trial.spec, (trial.data_digest, trial.spec.test_size)
+        if key not in self._data:
+            found = data.load(spec.dataset, self.data_dir, verify=True, test_size=spec.test_size)
             if found.digest != trial.data_digest:
                 raise InputError(
-                    f"data set {trial.spec.dataset!r} has changed since the trial was planned: its digest is "
+                    f"data set {spec.dataset!r} has changed since the trial was planned: its digest is "
                     f"{found.digest[:12]}, expected {trial.data_digest[:12]}"
                 )
             self._data.clear()  # only one data set is kept in memory, because they can be large
-            self._data[trial.data_digest] = DeviceData.of(found)
-        return self._data[trial.data_digest]
+            self._data[key] = DeviceData.of(found)
+        return self._data[key]
 
     def _pixels(self, trial: Trial, dataset: DeviceData) -> Pixels | None:
         if trial.spec.normalize == "half":

@@ -26,6 +26,10 @@ class DataSize(Protocol):
     def num_train(self) -> int:
         """Number of images in its training half."""
 
+    @property
+    def num_test(self) -> int:
+        """Number of images in its test half."""
+
 
 def resolve(
     study: StudySpec, info: Callable[[str], DataSize], lanes: Callable[[TrialSpec], int] | None = None
@@ -85,7 +89,7 @@ def resolve(
     ]
 
 
-def _explicit_sizes(spec: TrialSpec, data: DataSize) -> dict[str, int]:
+def _explicit_sizes(spec: TrialSpec, data: DataSize) -> dict[str, int | None]:
     available = f"the training half of {spec.dataset} has {data.num_train:,} images"
     val_size = spec.val_size or min(10_000, max(1, data.num_train // 5))
     train_size = spec.train_size or data.num_train - val_size
@@ -109,4 +113,13 @@ def _explicit_sizes(spec: TrialSpec, data: DataSize) -> dict[str, int]:
             value=spec.batch_size,
             remedy="take a smaller one",
         )
-    return {"train_size": train_size, "val_size": val_size}
+    test_size = spec.test_size
+    if test_size is not None and test_size > data.num_test:
+        raise SpecError(
+            *(Field("test_size"), f" {test_size:,} is too large: "),
+            f"the test half of {spec.dataset} has {data.num_test:,} images",
+            value=test_size,
+            remedy="take a smaller one",
+        )
+    whole = test_size == data.num_test
+    return {"train_size": train_size, "val_size": val_size, "test_size": None if whole else test_size}

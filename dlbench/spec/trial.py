@@ -150,6 +150,7 @@ class TrialSpec(BaseModel):
         dropout: the model's argument ``dropout_rate``; ``None`` keeps its own.
         train_size: number of training images; ``None`` stands for all that are not for validation.
         val_size: number of validation images; ``None`` stands for a fifth of the training half, at most 10,000.
+        test_size: number of test images, the same for every trial; ``None`` stands for the whole test half.
         split_seed: the seed that the split is drawn with; ``None`` draws it with ``seed`` where the split varies.
         transform: what happens to the training images.
         test_augmented: whether the trial is tested on test images with the transform "augmented" too, as every
@@ -180,6 +181,7 @@ class TrialSpec(BaseModel):
     dataset: Name = "mnist5k"
     train_size: Annotated[Whole, Field(ge=1)] | None = None
     val_size: Annotated[Whole, Field(ge=1)] | None = None
+    test_size: Annotated[Whole, Field(ge=1)] | None = None
     split_seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] | None = None
     transform: Annotated[PartName, _known("transform", TRANSFORMS)] = "standard"
     transform_args: Arguments = ()

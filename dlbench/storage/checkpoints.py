@@ -83,10 +83,11 @@ class LoadedModel:
         return np.asarray(logits)
 
     def test_accuracy(self, data_dir: str | None = None) -> float:
-        """Accuracy on the test half of the trial's data set, which equals the recorded one."""
+        """Accuracy on the trial's test images, which equals the recorded one."""
         from dlbench import data
 
-        dataset = data.load(self.trial.spec.dataset, data_dir, verify=True)
+        spec = self.trial.spec
+        dataset = data.load(spec.dataset, data_dir, verify=True, test_size=spec.test_size)
         return float((self.predict(dataset.test_images).argmax(1) == dataset.test_labels).mean())
 
 

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError, to_json
@@ -113,13 +113,11 @@ class Store:
     ) -> None:
         self.folder = folder
         self.path = folder / FILE_NAME
-        self._lock: IO[str] | None = None
-        with explained(folder):
+        with explained(folder), contextlib.ExitStack() as opened:
             if not write and not self.path.exists() and not self.path.is_symlink():
                 raise StoreError(f"{folder} holds no study ({FILE_NAME} is not there)")
-            if write:
-                self._lock = locked(folder)
-            self._db = connected(self.path, write)
+            self._lock = opened.enter_context(locked(folder)) if write else None
+            self._db = opened.enter_context(contextlib.closing(connected(self.path, write)))
             if write:
                 use_wal(self._db)
                 self._db.execute("PRAGMA synchronous=NORMAL")
@@ -132,6 +130,7 @@ class Store:
             self._file = _identity(self.path)
             if write and self._version < SCHEMA_VERSION:
                 self._migrate()
+            opened.pop_all()  # both stay open until this store is closed
 
     def check_place(self) -> None:
         """Make sure that the study still lies where it was opened, before anything is written there.
