@@ -51,6 +51,8 @@ DEFAULTS = {
     "train_size": "all others",
     "val_size": "a fifth, at most 10000",
     "split_seed": "follows the seed",
+    "folds": "one split",
+    "fold": "every one",
     "seed": "0",
     "vary": "all",
 }
@@ -179,6 +181,16 @@ class StudyOptions:
         Values,
         _values("--split-seed", DATA, "SEED...", "Seeds of the split into training and validation images."),
     ] = None
+    folds: Annotated[
+        Values,
+        _values(
+            "--folds",
+            DATA,
+            "K",
+            "Folds of cross-validation, in which --train-size images take turns to validate.",
+        ),
+    ] = None
+    fold: Annotated[Values, _values("--fold", DATA, "N...", "Folds that validate, counted from 0.")] = None
     seed: Annotated[
         Values, _values("--seed", DATA, "SEED...", "Seeds of everything else; random draws one.")
     ] = None

@@ -159,8 +159,10 @@ def _expand(read: Config | None, design: Design, options: StudyOptions) -> Study
     from dlbench.spec.designs import check_comparison, expand, union
     from dlbench.studies import growing
 
-    defaults = COMPARE_DEFAULTS if design == "comparison" else {}
     flags = options.fields_given()
+    defaults = dict(COMPARE_DEFAULTS) if design == "comparison" else {}
+    if "folds" in flags or any("folds" in part for part in (read.grids if read else ())):
+        defaults.pop("val_size", None)  # the folds validate
     axes = [{**defaults, **part, **flags} for part in (read.grids if read else [{}])]
     if design == "single":
         if read and len(axes) > 1:

@@ -226,7 +226,7 @@ def _configuration_table(groups: Sequence[Configuration], axes: Sequence[str], s
         Column("test_accuracy", "test acc %", plus_minus),
         Column("best_epoch", "best epoch", tenth),
         Column("train_time_s", "time s", tenth),
-        Column("seeds", "seeds"),
+        Column("seeds", "trials" if any(group.overlap for group in groups) else "seeds"),
     )
     validated = [group.summary("val/accuracy") for group in groups]
     tested = [group.summary("test/accuracy") for group in groups]
