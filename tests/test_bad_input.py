@@ -257,7 +257,9 @@ def bad_values(name: str) -> st.SearchStrategy[Any]:
     if not numeric:
         values += [1, 1.5, {"a": 1}, [], [["baseline"]], True, "", None]
     else:
-        values += [*ODD, []] + ([] if name in ("dropout", "train_size", "val_size", "split_seed", "folds") else [None])
+        values += [*ODD, []] + (
+            [] if name in ("dropout", "train_size", "val_size", "split_seed", "folds") else [None]
+        )
     return st.sampled_from([value for value in values if value not in ("4000", "15", "73", "3929", "1")])
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
-from conftest import SMALL
+from conftest import SMALL, made_up
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,11 +18,9 @@ from dlbench.analysis.comparison import compare_models
 from dlbench.analysis.configurations import configurations
 from dlbench.data import make_folds
 from dlbench.errors import InputError, SpecError
-from dlbench.records import Outcome, TrialStatus
 from dlbench.spec.claims import Claim, Selection
 from dlbench.spec.designs import expand
 from dlbench.spec.trial import TrialSpec
-from dlbench.storage.results import TrialResult
 from dlbench.studies import planning
 
 FOLDED: dict[str, Any] = {"train_size": 108, "folds": 3, "batch_size": 16, "num_epochs": 1}
@@ -166,16 +164,12 @@ def test_error_rate_of_two_equal_classifiers_over_repeated_folds() -> None:
 @pytest.fixture(scope="module")
 def compared() -> dlbench.StudyResult:
     """Two models over three folds and two seeds, with made-up accuracies."""
-    spec = dlbench.compare(model=["baseline", "stabilized"], seeds=2, **FOLDED)
-    planned = planning.plan(spec)
-    trials = []
-    for trial in planned.trials:
-        high = 0.1 * (trial.spec.model == "Stabilized")
-        noise = 0.01 * ((7 * trial.spec.fold + 3 * trial.spec.seed) % 5)
-        accuracy = 0.8 + high + noise * (1 + high)
-        outcome = Outcome.from_record({"best_val_accuracy": accuracy, "test_accuracy": accuracy - 0.02})
-        trials.append(TrialResult(trial, TrialStatus.COMPLETE, outcome))
-    return dlbench.StudyResult(spec, tuple(trials), planned.folder)
+
+    def accuracy(spec: TrialSpec) -> float:
+        high = 0.1 * (spec.model == "Stabilized")
+        return 0.8 + high + 0.01 * ((7 * spec.fold + 3 * spec.seed) % 5) * (1 + high)
+
+    return made_up(dlbench.compare(model=["baseline", "stabilized"], seeds=2, **FOLDED), accuracy)
 
 
 def test_intervals_and_comparisons_of_folds_are_corrected(compared: dlbench.StudyResult) -> None:

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dlbench.analysis.configurations import REPLICATES, overlap_of
+from dlbench.analysis.configurations import overlap_of
 from dlbench.analysis.convergence import converged_epoch
 from dlbench.analysis.looks import ALPHA
 from dlbench.analysis.outlook import PAIRED
 from dlbench.records import TrialStatus
 from dlbench.spec.claims import Claim, Key, Selection, key_of
-from dlbench.spec.trial import TrialSpec
+from dlbench.spec.trial import REPLICATES, TrialSpec
 from dlbench.stats import Comparison, compare_all, holm, spread_comparison
 from dlbench.storage.results import TrialResult
 

@@ -16,12 +16,10 @@ from dlbench.spec.claims import Key, key_of
 from dlbench.spec.metrics import SELECTION_METRIC
 from dlbench.spec.metrics import metric as metric_named
 from dlbench.spec.naming import model_names, phrase
-from dlbench.spec.trial import PARTS, TrialSpec
+from dlbench.spec.trial import PARTS, REPLICATES, TrialSpec
 from dlbench.stats import Interval, corrected_interval
 from dlbench.storage.results import TrialResult
 
-#: Fields that distinguish the trials of one configuration.
-REPLICATES = ("seed", "split_seed", "fold")
 #: Fields that may be an axis of a heat map.
 NUMERIC = ("learning_rate", "weight_decay", "batch_size", "num_epochs", "dropout", "train_size")
 #: Fields that captions name even at their default.

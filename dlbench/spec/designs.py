@@ -57,6 +57,11 @@ def expand(axes: Mapping[str, Any], design: Design = "grid", place: str | None =
     return StudySpec(design=design, trials=tuple(trials))
 
 
+def canonical(fields: Mapping[str, Any], place: str | None = None) -> TrialSpec:
+    """The trial of these fields, in the one form that equal trials share; errors as of :func:`expand`."""
+    return _Canonical(place)(fields)
+
+
 def union(studies: Iterable[StudySpec]) -> StudySpec:
     """One study of all the trials of several, each once."""
     parts = list(studies)

@@ -324,6 +324,8 @@ FIRST_FIELDS = frozenset(
         "vary",
     )
 )
+#: Fields that distinguish the trials of one configuration.
+REPLICATES = ("seed", "split_seed", "fold")
 _LATER_FIELDS = tuple(name for name in TrialSpec.model_fields if name not in FIRST_FIELDS)
 
 
