@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dlbench.storage.checkpoints import LoadedModel, load
     from dlbench.storage.results import TrialResult
     from dlbench.storage.studies import list_studies
-    from dlbench.studies.designs import compare, grid
+    from dlbench.studies.designs import ablate, compare, grid
     from dlbench.studies.growing import run_until_separated
     from dlbench.studies.options import RunOptions
     from dlbench.studies.planning import plan
@@ -62,7 +62,7 @@ _PLACES = {
     "storage.checkpoints": ("LoadedModel", "load"),
     "storage.results": ("TrialResult",),
     "storage.studies": ("list_studies",),
-    "studies.designs": ("compare", "grid"),
+    "studies.designs": ("ablate", "compare", "grid"),
     "studies.growing": ("run_until_separated",),
     "studies.options": ("RunOptions",),
     "studies.planning": ("plan",),
@@ -99,6 +99,7 @@ __all__ = [
     "TrialStatus",
     "UnknownNameError",
     "WorkerError",
+    "ablate",
     "compare",
     "data",
     "fit",

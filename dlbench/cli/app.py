@@ -98,6 +98,12 @@ _add(
     "dlbench compare-archs --model baseline stabilized --seeds 10",
     "dlbench compare-archs --until-separated --max-seeds 20",
 )
+_add(
+    "ablate",
+    studies.ablate,
+    "dlbench ablate --base stabilized --without batch_norm dropout --seeds 5",
+    "dlbench ablate --base baseline --change kernel_size=5 activation=gelu --factorial --seeds 5",
+)
 _add("run", studies.run, "dlbench run configs/00-quick.yaml --epochs 2")
 _add(
     "plan",

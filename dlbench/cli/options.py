@@ -52,6 +52,8 @@ DEFAULTS = {
     "val_size": "a fifth, at most 10000",
     "test_size": "all",
     "split_seed": "follows the seed",
+    "folds": "one split",
+    "fold": "every one",
     "seed": "0",
     "vary": "all",
 }
@@ -183,6 +185,16 @@ class StudyOptions:
         Values,
         _values("--split-seed", DATA, "SEED...", "Seeds of the split into training and validation images."),
     ] = None
+    folds: Annotated[
+        Values,
+        _values(
+            "--folds",
+            DATA,
+            "K",
+            "Folds of cross-validation, in which --train-size images take turns to validate.",
+        ),
+    ] = None
+    fold: Annotated[Values, _values("--fold", DATA, "N...", "Folds that validate, counted from 0.")] = None
     seed: Annotated[
         Values, _values("--seed", DATA, "SEED...", "Seeds of everything else; random draws one.")
     ] = None
@@ -272,6 +284,10 @@ class StudyOptions:
             given["seed"] = first_seeds(_whole(self.seeds))
         return given
 
+    def design_options(self) -> dict[str, Any]:
+        """What the design needs beside fields of trials (:data:`dlbench.spec.layouts.OPTIONS`), where it is given."""
+        return {}
+
     def run_options(self) -> RunOptions:
         """The options for running the study.
 
@@ -360,6 +376,46 @@ class CompareOptions(StudyOptions):
         """The options for running the study, after checking the number of seeds."""
         self.budget()
         return StudyOptions.run_options(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblateOptions(StudyOptions):
+    """The flags of ``ablate``."""
+
+    base: Annotated[
+        str | None,
+        _option("--base", WHAT, "The model that is changed; short for --model.", metavar="NAME"),
+    ] = None
+    without: Annotated[
+        Values,
+        _values("--without", WHAT, "NAME...", "What to turn off: arguments of the model, or other settings."),
+    ] = None
+    change: Annotated[Values, _values("--change", WHAT, "NAME=VALUE...", "What to set to another value.")] = (
+        None
+    )
+    factorial: Annotated[
+        bool, _option("--factorial", WHAT, "Combine the changes in every way, to find interactions.")
+    ] = False
+
+    def fields_given(self) -> dict[str, Any]:
+        """As for other studies; ``--base`` gives the model.
+
+        Raises:
+            InputError: two flags give one field.
+        """
+        given = StudyOptions.fields_given(self)
+        if self.base is None:
+            return given
+        if "model" in given:
+            raise InputError(
+                f"--base {self.base[:100]} and --model both name the model", remedy="give one of them"
+            )
+        return {**given, "model": [self.base]}
+
+    def design_options(self) -> dict[str, Any]:
+        """The changes, where they are given."""
+        given = {"without": self.without, "change": self.change, "factorial": self.factorial}
+        return {name: value for name, value in given.items() if value}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from dlbench.data.sources import (
     load,
     register,
 )
-from dlbench.data.splits import Split, make_split
+from dlbench.data.splits import Split, make_folds, make_split, split_of
 from dlbench.files import CACHE_DIR_VARIABLE, cache_root
 
 __all__ = [
@@ -31,6 +31,8 @@ __all__ = [
     "images_of",
     "info",
     "load",
+    "make_folds",
     "make_split",
     "register",
+    "split_of",
 ]

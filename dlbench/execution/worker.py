@@ -443,12 +443,10 @@ class Worker:
 
     def _split(self, trial: Trial, dataset: DeviceData) -> data.Split:
         spec = trial.spec
-        key = (trial.data_digest, spec.train_size, spec.val_size, spec.split_seed)
+        sizes = spec.train_size, spec.val_size
+        key = (trial.data_digest, *sizes, spec.split_seed, spec.folds, spec.fold)
         if key not in self._splits:
-            assert spec.val_size is not None
-            assert spec.split_seed is not None
-            labels = np.asarray(dataset.train_labels)
-            self._splits[key] = data.make_split(labels, spec.train_size, spec.val_size, spec.split_seed)
+            self._splits[key] = data.split_of(np.asarray(dataset.train_labels), spec)
         return self._splits[key]
 
     def _program(

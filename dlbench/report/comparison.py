@@ -89,7 +89,7 @@ def comparison_table(found: ModelComparison) -> Table:
         Column("num_params", "parameters", thousands),
         Column("train_time_s", "time s", tenth),
         Column("convergence_epoch", "convergence epoch", converged),
-        Column("seeds", "seeds"),
+        Column("seeds", "trials" if _folded(found) else "seeds"),
     )
     rows = tuple(
         (
@@ -107,9 +107,23 @@ def comparison_table(found: ModelComparison) -> Table:
     notes = [
         f"{common(found.trials)}. {means_note([*tested.values(), *validated.values()], confidence)}",
         *(["Place: the ranks that the data allow."] if found.supported else []),
+        *([_HELD_OUT] if _folded(found) else []),
         "Time: training only. Convergence epoch: the mean over the trials that converged before their last epoch.",
     ]
-    return Table("Architectures by test accuracy", columns, rows, " ".join(notes))
+    by = "cross-validated accuracy" if _folded(found) else "test accuracy"
+    return Table(f"Architectures by {by}", columns, rows, " ".join(notes))
+
+
+def _folded(found: ModelComparison) -> bool:
+    """Whether the values come from cross-validation."""
+    return any(group.overlap for group in found.configurations.values())
+
+
+#: What validation accuracy is where images are folded.
+_HELD_OUT = (
+    "val acc: the accuracy on the fold that is held out, at its best epoch, which the same fold chose; models are "
+    "compared by it, and the test images take no part in the comparison."
+)
 
 
 def _place(entry: RankingEntry) -> str:
@@ -170,7 +184,8 @@ def _one_seed(num_compared: int) -> Report:
 def _verdict(found: ModelComparison, ranked: Ranking) -> Report:
     """The significant differences, what they say of the best model, and the seeds that the others would need."""
     pairs = ranked.comparisons
-    paired = "paired by seed" + (" where seeds are shared" if any(map(is_unpaired, pairs)) else "")
+    by = "seed and fold, corrected resampled t tests" if _folded(found) else "seed"
+    paired = f"paired by {by}" + (" where seeds are shared" if any(map(is_unpaired, pairs)) else "")
     method = f"{count(len(pairs), 'comparison')}, {paired}, Holm's correction, {level(ranked.alpha)}"
     chance = _at_chance(found)
     if not found.supported:

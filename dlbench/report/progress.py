@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from rich.text import Text
 
-from dlbench.analysis.configurations import REPLICATES, Summary
+from dlbench.analysis.configurations import Summary
 from dlbench.execution import messages
 from dlbench.execution.costs import COMPILE_S, cost_s
 from dlbench.execution.plan import Plan
@@ -18,7 +18,7 @@ from dlbench.report.tables import plus_minus
 from dlbench.report.terminal import _console, _stderr
 from dlbench.spec.programs import programs
 from dlbench.spec.registry import label
-from dlbench.spec.trial import TrialSpec
+from dlbench.spec.trial import REPLICATES, TrialSpec
 from dlbench.stats import mean_interval
 
 if TYPE_CHECKING:

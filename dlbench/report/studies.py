@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from dlbench.analysis.ablation import ablation
 from dlbench.analysis.comparison import compare_models
 from dlbench.analysis.configurations import (
-    REPLICATES,
     Configuration,
     Plane,
     axes_of,
@@ -22,6 +22,7 @@ from dlbench.analysis.convergence import converged_epoch
 from dlbench.analysis.same_images import compare_on_same_images
 from dlbench.analysis.selection import select
 from dlbench.records import TrialStatus
+from dlbench.report.ablation import ablation_record, ablation_report
 from dlbench.report.comparison import (
     comparison_conclusions,
     comparison_record,
@@ -48,6 +49,7 @@ from dlbench.report.tables import (
 )
 from dlbench.report.verdicts import ClaimsReport
 from dlbench.spec.naming import field_title, setting
+from dlbench.spec.trial import REPLICATES
 from dlbench.storage.results import StudyRecord, TrialResult
 
 if TYPE_CHECKING:
@@ -109,6 +111,8 @@ def study_report(result: StudyRecord, answers: Mapping[str, NDArray[np.bool_]] |
         comparison, looks = compare_models(result), result.spec.looks
         findings = [comparison_table(comparison), *comparison_conclusions(comparison, looks)]
         same_images = same_images_report(compare_on_same_images(comparison, answers or {}))
+    elif result.spec.design == "ablation":
+        findings = ablation_report(ablation(result))
     elif len(result.trials) == 1:
         findings = _single(result.trials[0])
     else:
@@ -135,10 +139,11 @@ def study_record(result: StudyRecord, chosen: bool = False) -> dict[str, Any]:
         chosen: whether its trials were chosen by their results. Then nothing may be concluded from a comparison,
             and the record has no conclusions.
     """
-    concludes = result.spec.design == "comparison" and not chosen
-    conclusions = (
-        {"comparison": comparison_record(compare_models(result), result.spec.looks)} if concludes else {}
-    )
+    conclusions: dict[str, Any] = {}
+    if not chosen and result.spec.design == "comparison":
+        conclusions["comparison"] = comparison_record(compare_models(result), result.spec.looks)
+    if result.trials and not chosen and result.spec.design == "ablation":
+        conclusions["ablation"] = ablation_record(ablation(result))
     return {"study": result.summary(), "trials": Made(result.trials, TrialResult.to_dict), **conclusions}
 
 
@@ -226,7 +231,7 @@ def _configuration_table(groups: Sequence[Configuration], axes: Sequence[str], s
         Column("test_accuracy", "test acc %", plus_minus),
         Column("best_epoch", "best epoch", tenth),
         Column("train_time_s", "time s", tenth),
-        Column("seeds", "seeds"),
+        Column("seeds", "trials" if any(group.overlap for group in groups) else "seeds"),
     )
     validated = [group.summary("val/accuracy") for group in groups]
     tested = [group.summary("test/accuracy") for group in groups]

@@ -204,10 +204,21 @@ def means_note(summaries: Sequence[Summary | None], confidence: float = 0.95) ->
     """The sentence of a caption that explains the summaries in its table: means with intervals, or values."""
     known = [summary for summary in summaries if summary is not None]
     if not any(summary.has_interval for summary in known):
-        return "The value of each seed."
-    note = f"Means over seeds ± their {level(confidence)} Student t intervals"
+        return f"The value of each {replicates(known)[:-1]}."
+    note = f"Means over {replicates(known)} ± their {level(confidence)} {_method(known)}"
     few = any(not summary.has_interval for summary in known)
     return f"{note}; the values themselves where there are fewer than three." if few else f"{note}."
+
+
+def replicates(summaries: Sequence[Summary]) -> str:
+    """What varies between the values of summaries: seeds, or folds too."""
+    return "folds and seeds" if any(summary.interval.is_corrected for summary in summaries) else "seeds"
+
+
+def _method(summaries: Sequence[Summary]) -> str:
+    if not any(summary.interval.is_corrected for summary in summaries):
+        return "Student t intervals"
+    return "intervals, corrected because training sets of folds overlap (Nadeau and Bengio, 2003)"
 
 
 def converged(value: Convergence) -> str:

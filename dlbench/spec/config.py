@@ -3,7 +3,7 @@
 A file has the fields of a trial as keys::
 
     description: Does batch normalisation help a small CNN?   # optional
-    design: grid            # the default; or comparison, or single
+    design: grid            # the default; or comparison, ablation or single
     model: [Baseline, Stabilized]
     lr: [1e-3, 1e-2]        # any field of TrialSpec, one value or a list; lr = learning_rate
     epochs: 3               # = num_epochs
@@ -38,6 +38,7 @@ from dlbench import files
 from dlbench.errors import ConfigError, InputError, StoreError, UnknownNameError, shown, unknown
 from dlbench.spec import designs, seeds
 from dlbench.spec.claims import Claim, Selection
+from dlbench.spec.layouts import OPTIONS
 from dlbench.spec.metrics import KNOWN_METRICS, metric_key
 from dlbench.spec.naming import ALIASES
 from dlbench.spec.parts import is_closed
@@ -53,7 +54,8 @@ _DEEPEST = 50
 
 _FIELDS = (*TrialSpec.model_fields, *ALIASES)
 _PATH = re.compile(rf"({'|'.join(PARTS)})(\.[A-Za-z_]\w*)+")
-_KEYS = ("description", "design", "kind", "grids", "claims", *_FIELDS)
+_OPTIONS = tuple(dict.fromkeys(name for names in OPTIONS.values() for name in names))
+_KEYS = ("description", "design", "kind", "base", "grids", "claims", *_OPTIONS, *_FIELDS)
 _CLAIM_KEYS = ("says", "better", "varies", "than", "metric", "figure", "points")
 _SIDE_KEYS = ("metric", "figure", *(name for name in _FIELDS if name != "seeds"))
 
@@ -67,6 +69,7 @@ class Config:
         design: the design of the study.
         description: the purpose of the study, in words.
         grids: the grids of the study, each a mapping from field to values.
+        options: what the design needs beside fields of trials (:data:`dlbench.spec.layouts.OPTIONS`).
         places: file and line where each field is first given.
         claims: the claims about the study's trials.
         text: the content of the file.
@@ -79,6 +82,7 @@ class Config:
     places: Mapping[str, str] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
     text: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -99,13 +103,16 @@ def read(path: Path) -> Config:
     reader = _Reader(path, text)
     top = reader.section(reader.root(), _KEYS)
     design = reader.design(top.others)
+    options = reader.options(top.others, design)
+    if "base" in top.others:
+        top.values["model"] = reader.base(top, design)
     grids = [{**top.values, **part} for part in reader.grids(top.others.get("grids"))]
     description = reader.scalar(top.others.get("description"), "")
     claims = reader.claims(top.others.get("claims"))
     parts = tuple(grids) or (top.values,)
     for part in parts:
         reader.check_arguments(part)
-    return Config(path, design, str(description), parts, reader.places, claims, text)
+    return Config(path, design, str(description), parts, reader.places, claims, text, options)
 
 
 def read_claims(text: str, path: Path) -> tuple[str, tuple[Claim, ...]]:
@@ -212,6 +219,28 @@ class _Reader:
                     raise self.error(given[key], unknown(key, name, known))
                 return DESIGNS[name]
         return "grid"
+
+    def options(self, given: Mapping[str, yaml.Node], design: Design) -> dict[str, Any]:
+        """What the design needs beside fields of trials; checked when the study is laid out."""
+        found = {}
+        for key in (each for each in _OPTIONS if each in given):
+            if key not in OPTIONS.get(design, ()):
+                known = [each for each, names in OPTIONS.items() if key in names]
+                raise self.error(given[key], f"{key} belongs to the design {known[0]}; this is a {design}")
+            self._refuse_tag(given[key])
+            found[key] = self._value(given[key])
+            self.places[key] = self.place(given[key])
+        return found
+
+    def base(self, top: _Section, design: Design) -> list[Any]:
+        """The model of an ablation, under its name there."""
+        node = top.others["base"]
+        if design != "ablation" or "model" in top.values:
+            raise self.error(
+                node, "base is the model of an ablation; in other designs, and beside model, leave it out"
+            )
+        self.places["model"] = self.place(node)
+        return self._values("base", "model", node, trained=True)
 
     def grids(self, node: yaml.Node | None) -> list[dict[str, list[Any]]]:
         if node is None:

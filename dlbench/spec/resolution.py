@@ -90,6 +90,8 @@ def resolve(
 
 
 def _explicit_sizes(spec: TrialSpec, data: DataSize) -> dict[str, int | None]:
+    if spec.folds is not None:
+        spec = spec.model_copy(update=_fold_sizes(spec, spec.folds, data))
     available = f"the training half of {spec.dataset} has {data.num_train:,} images"
     val_size = spec.val_size or min(10_000, max(1, data.num_train // 5))
     train_size = spec.train_size or data.num_train - val_size
@@ -123,3 +125,41 @@ def _explicit_sizes(spec: TrialSpec, data: DataSize) -> dict[str, int | None]:
         )
     whole = test_size == data.num_test
     return {"train_size": train_size, "val_size": val_size, "test_size": None if whole else test_size}
+
+
+def _fold_sizes(spec: TrialSpec, folds: int, data: DataSize) -> dict[str, int]:
+    """The sizes of the training and validation sets of cross-validation, which follow from the images folded.
+
+    Without a size, all images of the training half are folded, except for a rest that is smaller than the folds.
+    """
+    if spec.val_size is not None:
+        if spec.train_size == spec.val_size * (folds - 1):
+            return {}  # resolved already
+        raise SpecError(
+            *(Field("val_size"), f" {spec.val_size:,} contradicts ", Field("folds"), f" {folds}: "),
+            "the folds are the validation sets",
+            value=spec.val_size,
+            remedy=("leave it out; ", Field("train_size"), " images are divided into the folds"),
+        )
+    size = data.num_train // folds * folds if spec.train_size is None else spec.train_size
+    if size % folds or not size:
+        nearest = max(1, round(size / folds)) * folds
+        raise SpecError(
+            *(
+                Field("train_size"),
+                f" {size:,} is no multiple of ",
+                Field("folds"),
+                f" {folds}, and folds of ",
+            ),
+            "unequal size would need a program each",
+            value=size,
+            remedy=f"take {nearest:,}",
+        )
+    if size > data.num_train:
+        raise SpecError(
+            *(Field("train_size"), f" {size:,} images are to be folded, but the training half of "),
+            f"{spec.dataset} has {data.num_train:,}",
+            value=size,
+            remedy="take fewer",
+        )
+    return {"train_size": size - size // folds, "val_size": size // folds}

@@ -38,6 +38,8 @@ NUMERICS_VERSION = 3
 NUMERICS_RELEASES = {3: "0.1.0"}
 
 MAX_SEED = 2**32 - 1
+#: More folds than this are refused.
+MAX_FOLDS = 1000
 
 
 def _plain(value: Any) -> object:
@@ -152,6 +154,9 @@ class TrialSpec(BaseModel):
         val_size: number of validation images; ``None`` stands for a fifth of the training half, at most 10,000.
         test_size: number of test images, the same for every trial; ``None`` stands for the whole test half.
         split_seed: the seed that the split is drawn with; ``None`` draws it with ``seed`` where the split varies.
+        folds: the number of folds of cross-validation; ``None`` for one split. ``train_size`` images are divided into
+            folds of equal size. Once resolved, ``val_size`` is the size of one and ``train_size`` that of the others.
+        fold: the fold that validates, counted from 0.
         transform: what happens to the training images.
         test_augmented: whether the trial is tested on test images with the transform "augmented" too, as every
             augmented trial is.
@@ -183,6 +188,8 @@ class TrialSpec(BaseModel):
     val_size: Annotated[Whole, Field(ge=1)] | None = None
     test_size: Annotated[Whole, Field(ge=1)] | None = None
     split_seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] | None = None
+    folds: Annotated[Whole, Field(ge=2, le=MAX_FOLDS)] | None = None
+    fold: Annotated[Whole, Field(ge=0, lt=MAX_FOLDS)] = 0
     transform: Annotated[PartName, _known("transform", TRANSFORMS)] = "standard"
     transform_args: Arguments = ()
     test_augmented: bool = False
@@ -282,6 +289,8 @@ DYNAMIC_FIELDS = (
     "weight_decay",
     "seed",
     "split_seed",
+    "folds",
+    "fold",
     "vary",
     "num_epochs",
     "test_augmented",
@@ -317,6 +326,8 @@ FIRST_FIELDS = frozenset(
         "vary",
     )
 )
+#: Fields that distinguish the trials of one configuration.
+REPLICATES = ("seed", "split_seed", "fold")
 _LATER_FIELDS = tuple(name for name in TrialSpec.model_fields if name not in FIRST_FIELDS)
 
 

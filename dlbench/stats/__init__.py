@@ -4,6 +4,7 @@
 |---|---|
 | `intervals` | How precisely is one number known? |
 | `pairs` | Do two groups differ? |
+| `resampling` | The same, where training sets overlap (cross-validation) |
 | `rankings` | Which of many groups is best, and do the data support it? |
 | `planning` | How many seeds does a comparison need, and at which level is each look tested? |
 
@@ -42,6 +43,7 @@ from dlbench.stats.rankings import (
     ranking,
     selection_estimate,
 )
+from dlbench.stats.resampling import corrected_comparison, corrected_interval
 
 __all__ = [
     "MAX_SEEDS",
@@ -55,6 +57,8 @@ __all__ = [
     "SelectionEstimate",
     "bootstrap_interval",
     "compare_all",
+    "corrected_comparison",
+    "corrected_interval",
     "holm",
     "interquartile_mean",
     "mcnemar",

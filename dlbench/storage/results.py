@@ -71,6 +71,8 @@ class TrialResult:
     train_size = _OfSpec["int | None"]()
     val_size = _OfSpec["int | None"]()
     split_seed = _OfSpec[int]()
+    folds = _OfSpec["int | None"]()
+    fold = _OfSpec[int]()
     transform = _OfSpec[str]()
     transform_args = _OfSpec[Arguments]()
     test_augmented = _OfSpec[bool]()

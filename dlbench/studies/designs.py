@@ -1,11 +1,12 @@
-"""Make studies from Python values: grids, and comparisons of models. No jax."""
+"""Make studies from Python values: grids, comparisons of models, ablations. No jax."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dlbench import data
-from dlbench.spec import designs, registry
+from dlbench.spec import designs, layouts, registry
 from dlbench.spec.study import StudySpec
 
 
@@ -36,6 +37,32 @@ def compare(**axes: Any) -> StudySpec:
         InputError: as for :func:`grid`, or there are fewer than two models.
     """
     return designs.check_comparison(designs.expand(_by_name(axes), "comparison"))
+
+
+def ablate(
+    base: Any = "Baseline",
+    *,
+    without: Iterable[str] | str = (),
+    change: Mapping[str, Any] | Iterable[str] | str = (),
+    factorial: bool = False,
+    **axes: Any,
+) -> StudySpec:
+    """A study of what each change of a base does.
+
+    Args:
+        base: the model that is changed, with its arguments: ``"Stabilized(kernel_size=5)"``.
+        without: arguments of the model, paths of arguments or fields of the trial, each to be turned off.
+        change: the same with their new values: ``{"kernel_size": 5, "activation": ["gelu", "elu"]}``, or texts
+            ``"kernel_size=5"``.
+        factorial: whether to combine the changes in every way instead of making one at a time.
+        axes: other fields of the base, as for :func:`grid`, one value each; several ``seeds`` are needed to test
+            effects.
+
+    Raises:
+        InputError: as for :func:`grid`; or the base is not one configuration, or a change changes nothing.
+    """
+    options = {"without": without, "change": change, "factorial": factorial}
+    return layouts.lay_out("ablation", _by_name({"model": base, **axes}), options)
 
 
 def _by_name(axes: dict[str, Any]) -> dict[str, Any]:

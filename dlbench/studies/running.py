@@ -147,22 +147,21 @@ def _remove_leftovers(trials: Sequence[TrialResult]) -> None:
 
 
 def _split_digests(planned: Plan) -> dict[str, str]:
-    """The digests of the study's splits, by data set, sizes and split seed; empty if there are many.
+    """The digests of the study's splits, by data set, sizes, split seed and fold; empty if there are many.
 
     Each trial also records the digest of its own split.
     """
     specs = {
-        f"{spec.dataset} {spec.train_size}/{spec.val_size} split seed {spec.split_seed}": spec
+        f"{spec.dataset} {spec.train_size}/{spec.val_size} split seed {spec.split_seed}"
+        f"{f' fold {spec.fold} of {spec.folds}' if spec.folds else ''}": spec
         for spec in (trial.spec for trial in planned.trials)
     }
     if len(specs) > _MAX_SPLITS:
         return {}
     digests = {}
     for name, spec in specs.items():
-        assert spec.val_size is not None
-        assert spec.split_seed is not None
         labels = data.load(spec.dataset, planned.data_dir).train_labels
-        digests[name] = data.make_split(labels, spec.train_size, spec.val_size, spec.split_seed).digest
+        digests[name] = data.split_of(labels, spec).digest
     return digests
 
 

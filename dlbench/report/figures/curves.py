@@ -11,7 +11,7 @@ from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Configuration
 from dlbench.report.figures.canvas import LOOKS, WIDE, Drawing, View, canvas, legend_below, plain, wrapped
 from dlbench.report.page import Figure
 from dlbench.report.tables import count, listed, percent
-from dlbench.stats import mean_interval
+from dlbench.stats import corrected_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +46,7 @@ def curve(group: Configuration, name: str) -> Curve:
     """
     accuracy = name.endswith("accuracy")
     histories = [[getattr(epoch, name) for epoch in trial.history] for trial in group.complete]
-    intervals = [mean_interval(values) for values in zip(*histories, strict=False)]
+    intervals = [corrected_interval(values, group.overlap) for values in zip(*histories, strict=False)]
 
     def shown(value: float) -> float:
         return min(max(100 * value, 0.0), 100.0) if accuracy else max(value, 0.0)
