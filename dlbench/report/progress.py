@@ -75,7 +75,7 @@ class StudyProgress:
         from dlbench.execution import messages
 
         match event:
-            case messages.Ready() | messages.Idle() | messages.StateSaved():
+            case messages.Ready() | messages.Idle() | messages.StateSaved() | messages.Copied():
                 return
             case messages.Notice():
                 if event.urgent or not self._quiet:
@@ -100,7 +100,7 @@ class StudyProgress:
         self.finished, self.total = len(plan.done), len(plan.trials)
         self._whole = {trial.id: trial.spec.num_epochs for trial in plan.missing}
         self._cost = {trial.id: cost_s(trial) / trial.spec.num_epochs for trial in plan.missing}
-        for text in plan.trained_again:
+        for text in (*plan.trained_again, *([] if self._quiet else plan.copied)):
             (self._bar.console if self._bar else self._console).print(Text(text))
         if self._bar is not None:
             self._bar.reset(self._task, total=sum(map(cost_s, plan.missing)))
