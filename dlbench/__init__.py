@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dlbench import data, models, ops, stats
+    from dlbench.analysis.across import StudiesComparison
     from dlbench.data import Dataset, from_arrays
     from dlbench.errors import (
         ConfigError,
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from dlbench.storage.checkpoints import LoadedModel, load
     from dlbench.storage.results import TrialResult
     from dlbench.storage.studies import list_studies
-    from dlbench.studies.designs import ablate, compare, grid
+    from dlbench.studies.comparing import compare
+    from dlbench.studies.designs import ablate, grid
     from dlbench.studies.growing import run_until_separated
     from dlbench.studies.options import RunOptions
     from dlbench.studies.planning import plan
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
+    "analysis.across": ("StudiesComparison",),
     "data": ("Dataset", "from_arrays"),
     "errors": (
         "ConfigError",
@@ -62,7 +65,8 @@ _PLACES = {
     "storage.checkpoints": ("LoadedModel", "load"),
     "storage.results": ("TrialResult",),
     "storage.studies": ("list_studies",),
-    "studies.designs": ("ablate", "compare", "grid"),
+    "studies.comparing": ("compare",),
+    "studies.designs": ("ablate", "grid"),
     "studies.growing": ("run_until_separated",),
     "studies.options": ("RunOptions",),
     "studies.planning": ("plan",),
@@ -90,6 +94,7 @@ __all__ = [
     "SpecError",
     "Static",
     "StoreError",
+    "StudiesComparison",
     "StudyResult",
     "StudySpec",
     "TrainState",

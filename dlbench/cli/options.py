@@ -236,6 +236,14 @@ class StudyOptions:
     retry_failed: Annotated[
         bool, _option("--retry-failed", HOW, "Train failed trials of this study again.")
     ] = False
+    reuse: Annotated[
+        bool,
+        _option(
+            "--reuse/--no-reuse",
+            HOW,
+            "Copy results of the same trials from other studies in runs/ [--reuse].",
+        ),
+    ] = True
     yes: Annotated[bool, _option("--yes", HOW, "Start long studies without confirmation.")] = False
     dry_run: Annotated[
         bool, _option("--dry-run", HOW, "Check the study and show its plan; train and write nothing.")
@@ -314,6 +322,7 @@ class StudyOptions:
             device=self.device,
             data_dir=self.data_dir,
             retry_failed=self.retry_failed,
+            reuse=self.reuse,
             **numbers,
         )
 

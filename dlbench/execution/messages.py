@@ -127,6 +127,16 @@ class Finished(Message):
     history: tuple[tuple[float, float, float, float], ...]
 
 
+class Copied(Message):
+    """From the parent: a trial's result and ``files`` come from another study."""
+
+    type: Literal["copied"] = "copied"
+    trial_id: str
+    status: TrialStatus
+    outcome: Outcome
+    history: tuple[tuple[float, float, float, float], ...]
+
+
 class Failed(Message):
     """Worker → parent, or from the engine: a trial could not be trained; ``disk``: because the disk is not writable."""
 
@@ -154,7 +164,7 @@ class Notice(Message):
 
 
 AnyCommand = Setup | Train | Stop
-AnyEvent = Ready | Started | Compiling | EpochEnded | StateSaved | Finished | Failed | Idle | Notice
+AnyEvent = Ready | Started | Compiling | EpochEnded | StateSaved | Finished | Copied | Failed | Idle | Notice
 _commands: TypeAdapter[AnyCommand] = TypeAdapter(Annotated[AnyCommand, Field(discriminator="type")])
 _events: TypeAdapter[AnyEvent] = TypeAdapter(Annotated[AnyEvent, Field(discriminator="type")])
 

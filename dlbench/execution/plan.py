@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,10 @@ class Plan:
         device: "cpu", "gpu", "tpu" or "metal".
         data_dir: folder of the user's data sets.
         stored: what ``folder`` already holds.
-        environment: the environment in which trials would be trained; empty if ``folder`` holds no results, which
-            need not be compared then.
+        environment: the environment in which trials would be trained; empty if there are no results with which it
+            would have to be compared.
+        sources: other studies that hold a result of this environment, by the id of a trial that ``folder`` lacks.
+        unreadable: why other studies could not be searched for results, a sentence each.
     """
 
     study: StudySpec
@@ -45,11 +47,13 @@ class Plan:
     data_dir: str | None
     stored: StoredTrials
     environment: Mapping[str, Any]
+    sources: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    unreadable: tuple[str, ...] = ()
 
     @functools.cached_property
     def done(self) -> frozenset[str]:
-        """The ids of the trials that have a result of the present environment."""
-        return self._with_result - self.superseded
+        """The ids of the trials that have a result of the present environment, in ``folder`` or to be copied."""
+        return (self._with_result - self.superseded) | self.sources.keys()
 
     @functools.cached_property
     def superseded(self) -> frozenset[str]:
@@ -88,13 +92,24 @@ class Plan:
     @property
     def trained_again(self) -> list[str]:
         """Which results are superseded and why, a sentence for each environment that they come from."""
-        found = Counter(self.stored.environments.get(trial_id) for trial_id in sorted(self.superseded))
+        again = sorted(self.superseded - self.sources.keys())
+        found = Counter(self.stored.environments.get(trial_id) for trial_id in again)
         return [
             f"{'1 trial was' if number == 1 else f'{number:,} trials were'} trained in another environment "
             f"({environment.change(other, self.environment, self.stored.described)}) and "
             f"{'is' if number == 1 else 'are'} trained again, because bits can differ; the earlier results are kept"
             for other, number in found.items()
         ]
+
+    @property
+    def copied(self) -> list[str]:
+        """How many results are copied, a sentence for each study that they come from; and what was not searched."""
+        found = Counter(folders[0] for folders in self.sources.values())
+        return [
+            f"{'1 trial is' if number == 1 else f'{number:,} trials are'} copied from {folder}, which has trained "
+            f"{'it' if number == 1 else 'them'} in this environment"
+            for folder, number in found.items()
+        ] + [*self.unreadable]
 
     def part(self, seeds: Collection[int]) -> Plan:
         """The plan of the trials with these seeds only, in the same folder, with their present statuses."""

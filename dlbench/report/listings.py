@@ -53,6 +53,7 @@ def plan_report(plan: Plan) -> Report:
         *([schedule_in_words(plan.study.looks)] if plan.study.looks else []),
         *plan.own_models,
         *plan.trained_again,
+        *plan.copied,
         f"{most}{count(len(plan.trials), 'trial')} in {count(len(programs), 'program')}; {len(plan.done):,} done, "
         f"{len(plan.missing):,} to train: about {duration(plan.estimate_s)} on {plan.device} with {workers} "
         f"(estimated).\nNothing was written; the study's folder is {plan.folder}",
@@ -80,6 +81,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
             "num_trials": len(plan.trials),
             "num_done": len(plan.done),
             "num_superseded": len(plan.superseded),
+            "num_copied": len(plan.sources),
             "num_programs": len(plan.programs),
             "workers": plan.workers,
             "device": plan.device,
@@ -93,6 +95,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
                 "program": number,
                 "done": trial.id in plan.done,
                 "superseded": trial.id in plan.superseded,
+                "copied_from": str(plan.sources[trial.id][0]) if trial.id in plan.sources else None,
             }
             for number, program in enumerate(plan.programs)
             for trial in program.trials

@@ -77,7 +77,7 @@ class StudyProgress:
     def __call__(self, event: Plan | messages.AnyEvent) -> None:
         """Update the display with an event."""
         match event:
-            case messages.Ready() | messages.Idle() | messages.StateSaved():
+            case messages.Ready() | messages.Idle() | messages.StateSaved() | messages.Copied():
                 return
             case messages.Notice():
                 if event.urgent or not self._quiet:
@@ -112,7 +112,7 @@ class StudyProgress:
         self._values: dict[TrialSpec, list[float]] = {}
         self.finished, self.total = len(plan.done), len(plan.trials)
         self._programs = len(programs(plan.missing))  # still to be compiled
-        for text in plan.trained_again:
+        for text in (*plan.trained_again, *([] if self._quiet else plan.copied)):
             self._print(text)
         if self._bar is not None:
             self._total_s = sum(map(cost_s, plan.missing)) + COMPILE_S * self._programs

@@ -29,7 +29,7 @@ from dlbench.report.comparison import (
     comparison_table,
     same_images_report,
 )
-from dlbench.report.environments import mixed_trials, superseded_trials
+from dlbench.report.environments import copied_trials, mixed_trials, superseded_trials
 from dlbench.report.selection import selection_report
 from dlbench.report.tables import (
     Column,
@@ -124,6 +124,7 @@ def study_report(result: StudyRecord, answers: Mapping[str, NDArray[np.bool_]] |
             *_left_out(result.trials),
             *mixed_trials(result),
             *superseded_trials(result),
+            *copied_trials(result.trials),
         ],
         same_images=same_images,
         times=times_report(result),

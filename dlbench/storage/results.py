@@ -132,6 +132,7 @@ class TrialResult:
     worker = _OfOutcome[int]()
     environment = _OfOutcome[str]()
     files_sha256 = _OfOutcome[str]()
+    origin = _OfOutcome[str]()
 
     @property
     def id(self) -> str:

@@ -17,7 +17,7 @@ import hashlib
 import math
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -362,13 +362,20 @@ class Store:
         with explained(self.folder):
             return [str(row[0]) for row, intact in self._rows() if not intact]
 
-    def _rows(self) -> Iterator[tuple[Sequence[Any], bool]]:
-        """The row of every trial, and whether its checksum is right; in version 1, which has none, it is True."""
+    def _rows(self, ids: Collection[str] | None = None) -> Iterator[tuple[Sequence[Any], bool]]:
+        """The rows of trials, and whether their checksums are right; in version 1, which has none, they are.
+
+        Args:
+            ids: the trials; by default all.
+        """
+        asked, wanted = ("", ()) if ids is None else (f"WHERE TRUE{_AMONG}", (canonical_json([*ids]),))
         if self._version == 1:
-            rows = self._db.execute(f"SELECT {_CHECKED} FROM trials ORDER BY position")
+            rows = self._db.execute(f"SELECT {_CHECKED} FROM trials {asked} ORDER BY position", wanted)
             yield from ((row, True) for row in self._bounded(rows))
         else:
-            rows = self._db.execute(f"SELECT checksum, {_CHECKED} FROM trials ORDER BY position")
+            rows = self._db.execute(
+                f"SELECT checksum, {_CHECKED} FROM trials {asked} ORDER BY position", wanted
+            )
             yield from ((row, checksum == _checksum(row)) for checksum, *row in self._bounded(rows))
 
     def _bounded(self, rows: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
@@ -425,6 +432,23 @@ class Store:
                 )
             return results
 
+    def recorded(self, trial_id: str) -> TrialResult:
+        """The result of one trial as its row has it: the first trial of a program has the time of compiling it.
+
+        Raises:
+            StoreError: the trial is missing, unreadable, or differs from what was recorded.
+        """
+        with explained(self.folder):
+            for (_, text, status, record, error, *_), intact in self._rows((trial_id,)):
+                if not intact:
+                    raise self._damage(trial_id, "its row differs from what was recorded")
+                trial = decoded(self.folder, _read_trial, (trial_id, text))
+                outcome = decoded(self.folder, _outcome, record)
+                epochs = self._history(trial, trial_id, outcome, verify=True)
+                known = Outcome.from_record(outcome)
+                return TrialResult(trial, self._status(status), known, epochs, error, self.folder)
+        raise self._damage(trial_id, "it is missing")
+
     def _history(
         self, trial: Trial, trial_id: str, outcome: dict[str, Any], verify: bool
     ) -> tuple[Epoch, ...]:
@@ -465,12 +489,17 @@ class Store:
             rows = self._db.execute("SELECT id, status FROM trials ORDER BY position")
             return {trial_id: self._status(status) for trial_id, status in rows}
 
-    def environments(self) -> dict[str, str | None]:
-        """The digest of the environment in which each trial that has a result was trained, by id."""
+    def environments(self, ids: Collection[str] | None = None) -> dict[str, str | None]:
+        """The digest of the environment in which each trial that has a result was trained, by id.
+
+        Args:
+            ids: the trials to look up, by the table's index; by default all.
+        """
+        asked, wanted = ("", ()) if ids is None else (_AMONG, (canonical_json([*ids]),))
         with explained(self.folder):
             rows = self._db.execute(
-                "SELECT id, json_extract(outcome, '$.environment') FROM trials WHERE status IN (?, ?)",
-                (TrialStatus.COMPLETE, TrialStatus.DIVERGED),
+                f"SELECT id, json_extract(outcome, '$.environment') FROM trials WHERE status IN (?, ?){asked}",
+                (TrialStatus.COMPLETE, TrialStatus.DIVERGED, *wanted),
             )
             return {trial_id: value if isinstance(value, str) else None for trial_id, value in rows}
 
@@ -567,6 +596,8 @@ def _outcome(text: Any) -> dict[str, Any]:
 _HISTORY = """
 SELECT train_loss, train_accuracy, val_loss, val_accuracy FROM epochs WHERE trial_id = ? ORDER BY epoch LIMIT ?
 """
+#: Restricts a query to the trials of a JSON list of ids.
+_AMONG = " AND id IN (SELECT value FROM json_each(?))"
 #: The columns that the checksum of a row covers.
 _CHECKED = "id, trial, status, outcome, error, attempts, started_at, finished_at, position"
 

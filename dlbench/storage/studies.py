@@ -14,6 +14,7 @@ from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import NUMERICS_RELEASES, NUMERICS_VERSION
 from dlbench.storage.database import check_is_file, connected, decoded, explained, is_empty
 from dlbench.storage.results import StudyRecord
+from dlbench.storage.sources import study_folders
 from dlbench.storage.store import FILE_NAME, Store
 
 RUNS = Path("runs")
@@ -141,7 +142,7 @@ def _schedule(looks: tuple[int, ...]) -> str:
 def list_studies(root: Path = RUNS) -> list[StudySummary]:
     """The studies in a folder: first those that cannot be read, then the others, oldest first."""
     return sorted(
-        map(_summary, sorted(path.parent for path in root.glob(f"*/{FILE_NAME}"))),
+        map(_summary, study_folders(root)),
         key=lambda summary: _seconds(summary.created_at) if summary.created_at else 0,
     )
 

@@ -32,6 +32,8 @@ class RunOptions:
         retry_failed: whether to try trials again that failed earlier.
         checkpoint_every: epochs between saved states of a trial, from which it continues after an interruption; by
             default a state is saved once a minute.
+        reuse: whether the results of trials that another study in ``runs/`` has trained in the same environment are
+            copied from there, instead of being trained again.
 
     Raises:
         SpecError: ``checkpoint_every`` is not a positive number. The other fields are checked when a study is planned.
@@ -47,6 +49,7 @@ class RunOptions:
     on_event: Observer | None = None
     retry_failed: bool = False
     checkpoint_every: int | None = None
+    reuse: bool = True
 
     def __post_init__(self) -> None:
         every = self.checkpoint_every
@@ -67,6 +70,7 @@ class RunSettings(TypedDict, total=False):
     on_event: Observer | None
     retry_failed: bool
     checkpoint_every: int | None
+    reuse: bool
 
 
 def merged(options: RunOptions | None, **settings: Unpack[RunSettings]) -> RunOptions:

@@ -18,6 +18,7 @@ from dlbench.records import digest
 from dlbench.spec import resolution
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import PARTS, Trial, TrialSpec
+from dlbench.storage import sources
 from dlbench.storage.studies import RUNS, read_trials
 from dlbench.studies.options import RunOptions, RunSettings, merged
 
@@ -63,6 +64,12 @@ def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack
     known = any(trial.id in stored.environments for trial in trials)
     environment = engine.environment(backend, processes) if known else {}
     planned = Plan(study, trials, folder, processes, cores, backend, how.data_dir, stored, environment)
+    if how.reuse and planned.missing:
+        found = sources.find(RUNS, [trial.id for trial in planned.missing], folder)
+        if found.folders and not environment:
+            environment = engine.environment(backend, processes)
+        held = found.of(environment.get("digest"))
+        planned = replace(planned, environment=environment, sources=held, unreadable=found.unreadable)
     left = devices.workers(how.workers, backend, study, len(planned.missing))
     return replace(planned, workers=left)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
 from dlbench import data, files
 from dlbench.errors import ANOTHER_OUT, FailedTrialsWarning, StoreError, StudyInterrupted
-from dlbench.execution import engine
+from dlbench.execution import engine, messages
 from dlbench.execution.place import Place
 from dlbench.execution.plan import Plan
 from dlbench.execution.recording import interruptible, record
@@ -21,9 +23,10 @@ from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import Trial
 from dlbench.storage import manifest
 from dlbench.storage.results import TrialResult
+from dlbench.storage.sources import read
 from dlbench.storage.store import FILE_NAME, Store
 from dlbench.storage.studies import StoredTrials, read_trials
-from dlbench.studies.options import RunOptions, RunSettings, merged
+from dlbench.studies.options import Observer, RunOptions, RunSettings, merged
 from dlbench.studies.planning import plan
 from dlbench.studies.result import StudyResult
 
@@ -113,7 +116,9 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
                     options.command, study, planned.trials, planned.workers, options.config
                 )
                 described["split_digests"] = _split_digests(planned)
-                events = engine.run(programs.programs(todo), place, stopping, folder)
+                if any(trial.id in planned.sources for trial in todo):
+                    described["device"] = planned.environment
+                events = _events(planned, todo, place, stopping, notify)
                 record(
                     store,
                     known,
@@ -135,6 +140,46 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
     _remove_leftovers(trials)
     took = time.monotonic() - start
     return StudyResult(study, trials, folder, took, times, environments, superseded)
+
+
+def _events(
+    planned: Plan, todo: Sequence[Trial], place: Place, stopping: threading.Event, notify: Observer
+) -> Generator[messages.AnyEvent]:
+    """Copy what other studies hold of the trials to come, and train the rest."""
+    sources = {trial.id: planned.sources[trial.id] for trial in todo if trial.id in planned.sources}
+    copied = yield from _copy(sources, str(planned.environment.get("digest")), stopping)
+    if stopping.is_set():
+        return
+    if lost := sources.keys() - copied:  # damaged, so these are trained
+        held = {trial_id: found for trial_id, found in planned.sources.items() if trial_id not in lost}
+        notify(replace(planned, sources=held))
+    if left := [trial for trial in todo if trial.id not in copied]:
+        yield from engine.run(programs.programs(left), place, stopping, planned.folder)
+
+
+def _copy(
+    sources: Mapping[str, Sequence[Path]], environment: str, stopping: threading.Event
+) -> Generator[messages.AnyEvent, None, set[str]]:
+    """The results of other studies as events; returns the ids of the trials that were copied."""
+    copied: set[str] = set()
+    for folder in dict.fromkeys(folder for folders in sources.values() for folder in folders):
+        wanted = [i for i, folders in sources.items() if folder in folders and i not in copied]
+        for each in read(folder, wanted, environment):
+            if stopping.is_set():
+                return copied
+            if isinstance(each, str):
+                yield messages.Notice(text=each)
+                continue
+            result = each.result
+            yield messages.Copied(
+                trial_id=result.id,
+                status=result.status,
+                outcome=result.outcome,
+                history=result.history,
+                files=each.files,
+            )
+            copied.add(result.id)
+    return copied
 
 
 def _remove_leftovers(trials: Sequence[TrialResult]) -> None:
