@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from dlbench.cli import bench, checks, lists, messages, queries, reports, studies
+from dlbench.cli import bench, checks, diagnosis, lists, messages, queries, reports, studies
 from dlbench.cli.options import ManyValuesCommand
 from dlbench.errors import DlbenchError, UnknownNameError, printable
 from dlbench.execution import stderr
@@ -111,6 +111,12 @@ _add(
     "dlbench results",
     "dlbench results grid-0123456789 --plot",
     "dlbench results grid-0123456789 --sort -test_accuracy --filter model=Baseline 'lr<0.01'",
+)
+_add(
+    "diagnose",
+    diagnosis.diagnose,
+    "dlbench diagnose compare-archs-0123456789",
+    "dlbench diagnose compare-archs-0123456789 --show calibration --json",
 )
 _add(
     "report",
