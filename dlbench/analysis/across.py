@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dlbench.analysis.configurations import REPLICATES, Configuration, axes_of, configurations
+from dlbench.analysis.configurations import Configuration, axes_of, configurations
 from dlbench.analysis.looks import ALPHA
 from dlbench.errors import InputError
 from dlbench.records import TrialStatus, canonical_json
 from dlbench.spec.metrics import REPORT_METRIC, metric_key
 from dlbench.spec.naming import model_names
-from dlbench.spec.trial import TrialSpec
+from dlbench.spec.trial import REPLICATES, TrialSpec
 from dlbench.stats import PairwiseComparison, compare_all, holm
 from dlbench.storage.results import StudyRecord
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from dlbench.cli import bench, checks, comparing, lists, messages, queries, reports, studies
+from dlbench.cli import bench, checks, comparing, diagnosis, lists, messages, queries, reports, studies
 from dlbench.cli.options import ManyValuesCommand
 from dlbench.errors import DlbenchError, UnknownNameError, printable
 from dlbench.execution import stderr
@@ -119,6 +119,12 @@ _add(
     "dlbench results grid-0123456789 --sort -test_accuracy --filter model=Baseline 'lr<0.01'",
 )
 _add("compare", comparing.compare, "dlbench compare compare-archs-0123456789 grid-0123456789")
+_add(
+    "diagnose",
+    diagnosis.diagnose,
+    "dlbench diagnose compare-archs-0123456789",
+    "dlbench diagnose compare-archs-0123456789 --show calibration --json",
+)
 _add(
     "report",
     reports.report,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dlbench.cli.checks import check
+from dlbench.cli.diagnosis import show_by
 from dlbench.cli.options import Values, takes
 from dlbench.cli.studies import WHOLE_TABLE, print_json, show_failures, study_folder
 from dlbench.errors import InputError, UnknownNameError
@@ -58,6 +59,10 @@ class ResultsOptions:
     plot: Annotated[
         bool, typer.Option("--plot", help="Draw learning curves and heat maps instead of tables.")
     ] = False
+    by: Annotated[
+        Literal["class"] | None,
+        typer.Option("--by", help="Show scores by class, from the stored predictions."),
+    ] = None
     check: Annotated[
         bool, typer.Option("--check", help="Check the study for damage; exit code 1 if there is any.")
     ] = False
@@ -78,9 +83,9 @@ def results(options: ResultsOptions) -> int:
 
     style = "json" if options.as_json else options.format
     if options.study is None:
-        if options.sort or options.filter or options.plot or options.check:
+        if options.sort or options.filter or options.plot or options.check or options.by:
             raise InputError(
-                "--sort, --filter, --plot and --check need a study: dlbench results STUDY --sort test_accuracy"
+                "--sort, --filter, --plot, --by and --check need a study: dlbench results STUDY --sort test_accuracy"
             )
         studies = list_studies()
         if not studies and style == "table":
@@ -104,6 +109,9 @@ def results(options: ResultsOptions) -> int:
         result = _chosen(open_study(result.folder), conditions, options.sort)
     if options.plot:
         terminal.show(report.plots_report(result))
+        return 0
+    if options.by:
+        show_by(result, style)
         return 0
     _print(
         style,

@@ -215,6 +215,7 @@ class Worker:
                     "probabilities, but the loss expects logits; remove the softmax, with which it trains worse"
                 )
             )
+        validated = _on_validation_images(program, state, dataset, splits, inputs[2], lanes)
         transformed = self._transformed_accuracies(trials, program, state, dataset, inputs[2])
         clock.lap("eval")
         finished = []
@@ -229,6 +230,7 @@ class Worker:
                 best = outcome["best_params_sha256"]
                 tested, made = self._test(trial, dataset, own, lane_of(logits, lane, lanes), best)
                 outcome |= tested
+                made |= {"val_logits.npy": _array_bytes(validated[lane])}
                 if transformed[lane] is not None:
                     outcome["test_accuracy_augmented"] = transformed[lane]
             finished.append((outcome, made))
@@ -383,8 +385,6 @@ class Worker:
             sha256,
             self._pixels(trial, dataset),
         )
-        predictions = io.BytesIO()
-        np.save(predictions, logits, allow_pickle=False)
         criterion = CRITERIA.load(trial.spec.criterion)
         labels = jnp.asarray(dataset.test_labels)
         loss = criterion(jnp.asarray(logits), labels, **dict(trial.spec.criterion_args)).mean()
@@ -392,7 +392,7 @@ class Worker:
             "test_loss": json_number(float(loss)),
             **classification_metrics(logits, dataset.test_labels),
         }
-        return metrics, best | {"test_logits.npy": predictions.getvalue()}
+        return metrics, best | {"test_logits.npy": _array_bytes(logits)}
 
     def _transformed_accuracies(
         self,
@@ -486,6 +486,46 @@ def _storable(logits: Any) -> np.ndarray[Any, Any]:
     """Logits in a type that numpy can store: float32 instead of bfloat16 and similar types."""
     found = np.asarray(logits)
     return found if found.dtype.kind == "f" and found.dtype.isbuiltin else found.astype(np.float32)
+
+
+def _array_bytes(array: np.ndarray[Any, Any]) -> bytes:
+    """An array as the bytes of an .npy file."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
+def _on_validation_images(
+    program: CompiledProgram,
+    state: TrainState,
+    dataset: DeviceData,
+    splits: Sequence[data.Split],
+    hyper: Hyper,
+    lanes: int,
+) -> list[np.ndarray[Any, Any]]:
+    """The logits of each trial's best epoch for its own validation images, in ascending order of their indices.
+
+    The function that is compiled for the test images computes them, so nothing is compiled for this: the images are
+    taken in batches as large as the test half, the last one padded. Lanes share images, so each different split is
+    computed for all lanes.
+    """
+    size = len(dataset.test_images)
+    by_split: dict[str, np.ndarray[Any, Any]] = {}
+    for split in splits:
+        if split.digest in by_split:
+            continue
+        count = len(split.val_indices)
+        indices = np.resize(split.val_indices, -(-count // size) * size)
+        made = [
+            _storable(
+                program.predict(
+                    state.best_params, state.best_batch_stats, dataset.train_images[jnp.asarray(part)], hyper
+                )
+            )
+            for part in np.split(indices, len(indices) // size)
+        ]
+        by_split[split.digest] = np.concatenate(made, axis=-2)[..., :count, :]
+    return [lane_of(by_split[split.digest], lane, lanes) for lane, split in enumerate(splits)]
 
 
 def _are_probabilities(logits: np.ndarray[Any, Any]) -> bool:

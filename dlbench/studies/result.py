@@ -6,6 +6,16 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dlbench.analysis import by_class as classes
+from dlbench.analysis import calibration as calibrations
+from dlbench.analysis.configurations import axes_of, best_first, configurations, labelled
+from dlbench.analysis.cost import Costs, costs_of
+from dlbench.analysis.generalization import Fit, fit_of
+from dlbench.analysis.predictions import Predictions, predictions_of
+from dlbench.errors import StoreError
+from dlbench.execution.costs import counted_arguments
+from dlbench.models import counts
+from dlbench.models.counts import Request
 from dlbench.storage.results import StudyRecord, TrialResult
 from dlbench.storage.studies import read_study
 
@@ -42,6 +52,54 @@ class StudyResult(StudyRecord):
         import pandas as pd
 
         return pd.DataFrame([trial.to_dict(history=False) for trial in self.trials])
+
+    def predictions(self, data_dir: str | None = None) -> dict[str, Predictions]:
+        """The logits of every configuration on the test images, by its label; the best on validation images first.
+
+        Args:
+            data_dir: folder of the user's data sets.
+
+        Raises:
+            StoreError: no trial has completed, or the logits of one cannot be read.
+            DataError: the data set is missing, or has changed.
+        """
+        groups = best_first(configurations(self.complete))
+        if not groups:
+            raise StoreError("no trial of this study has completed, so there are no predictions")
+        return {
+            label: predictions_of(group, data_dir)
+            for label, group in labelled(groups, axes_of(self.complete)).items()
+        }
+
+    def by_class(self, data_dir: str | None = None) -> dict[str, classes.ByClass]:
+        """Precision, recall, F1 and top-k accuracy of every configuration; arguments as in :meth:`predictions`."""
+        return {label: classes.by_class(found) for label, found in self.predictions(data_dir).items()}
+
+    def calibration(self, data_dir: str | None = None) -> dict[str, calibrations.Calibration]:
+        """The calibration of every configuration; arguments as in :meth:`predictions`."""
+        return {label: calibrations.calibration(found) for label, found in self.predictions(data_dir).items()}
+
+    def fit(self, data_dir: str | None = None) -> dict[str, Fit]:
+        """Over- and underfitting of every configuration; arguments as in :meth:`predictions`.
+
+        The study must have been opened with its epochs.
+        """
+        return {label: fit_of(found) for label, found in self.predictions(data_dir).items()}
+
+    def cost(self, data_dir: str | None = None) -> Costs:
+        """What each configuration costs, and which are on a Pareto front; arguments as in :meth:`predictions`."""
+        found = self.predictions(data_dir)
+        requests = {
+            label: Request(
+                each.configuration.spec.model,
+                counted_arguments(each.configuration.spec),
+                each.dataset.image_shape,
+                each.dataset.num_classes,
+            )
+            for label, each in found.items()
+        }
+        counted = counts.count(requests.values())
+        return costs_of(found, {label: counted[r] for label, r in requests.items() if r in counted})
 
 
 def open_study(folder: Path | str, history: bool = True) -> StudyResult:
