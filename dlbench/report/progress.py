@@ -1,11 +1,11 @@
-"""Progress of a study in a terminal."""
+"""Progress of a study in a terminal or a notebook."""
 
 from __future__ import annotations
 
 import math
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.text import Text
 
@@ -16,52 +16,96 @@ from dlbench.report import count, duration, percent
 from dlbench.report.terminal import _console, _stderr
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.console import Console
 
 
 #: Without a bar, a line is printed at most this often.
 _LINE_S = 20.0
 
 
+class Bar(Protocol):
+    """What shows progress: a bar of a terminal or of a notebook."""
+
+    def begin(self, total: float) -> None:
+        """Start from nothing, with this much to do."""
+
+    def update(self, words: str, completed: float) -> None:
+        """Show that this much is done."""
+
+    def say(self, text: str) -> None:
+        """Show a message above the bar."""
+
+    def stop(self) -> None:
+        """Remove the bar."""
+
+
+class TerminalBar:
+    """A bar in a terminal.
+
+    Args:
+        console: the terminal.
+    """
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            refresh_per_second=4,
+            expand=True,
+            speed_estimate_period=600,
+        )
+        self._progress.start()
+        self._task = self._progress.add_task("starting", total=None)
+
+    def begin(self, total: float) -> None:
+        """Start from nothing, with this much to do."""
+        self._progress.reset(self._task, total=total)
+
+    def update(self, words: str, completed: float) -> None:
+        """Show that this much is done."""
+        self._progress.update(self._task, description=words, completed=completed)
+
+    def say(self, text: str) -> None:
+        """Show a message above the bar."""
+        self._progress.console.print(Text(text))
+
+    def stop(self) -> None:
+        """Remove the bar."""
+        self._progress.stop()
+
+
 class StudyProgress:
-    """Shows the progress of a study: a bar in a terminal, otherwise a line every 20 seconds.
+    """Shows the progress of a study: a bar in a terminal or a notebook, otherwise a line every 20 seconds.
 
     The bar advances by estimated cost instead of by trials, so that the remaining time is useful when large and small
     networks are trained side by side.
 
     Args:
         quiet: show nothing.
+        bar: the bar to use; by default one in the terminal, if there is one.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
+    def __init__(self, quiet: bool = False, bar: Bar | None = None) -> None:
         self.finished, self.total = 0, 0
         self._quiet = quiet
         self._console = _console(_stderr())
-        self._bar: Progress | None = None
+        self._bar = bar
         self._epochs: dict[str, int] = {}
         self._last_accuracy = ""
         self._plan: Plan | None = None
         self._start = self._shown_at = time.monotonic()
 
     def __enter__(self) -> Self:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        if not self._quiet and self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
-                TextColumn("{task.percentage:>3.0f}%"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=self._console,
-                transient=True,
-                refresh_per_second=4,
-                expand=True,
-                speed_estimate_period=600,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task("starting", total=None)
+        if self._bar is None and not self._quiet and self._console.is_terminal:
+            self._bar = TerminalBar(self._console)
         return self
 
     def __exit__(
@@ -79,7 +123,7 @@ class StudyProgress:
                 return
             case messages.Notice():
                 if event.urgent or not self._quiet:
-                    (self._bar.console if self._bar else self._console).print(Text(event.text))
+                    self._say(event.text)
                 return
             case messages.Started():
                 self._epochs.update(dict.fromkeys(event.trial_ids, 0))
@@ -101,20 +145,26 @@ class StudyProgress:
         self._whole = {trial.id: trial.spec.num_epochs for trial in plan.missing}
         self._cost = {trial.id: cost_s(trial) / trial.spec.num_epochs for trial in plan.missing}
         for text in plan.trained_again:
-            (self._bar.console if self._bar else self._console).print(Text(text))
+            self._say(text)
         if self._bar is not None:
-            self._bar.reset(self._task, total=sum(map(cost_s, plan.missing)))
+            self._bar.begin(sum(map(cost_s, plan.missing)))
         elif not self._quiet and plan.missing:
             self._console.print(
                 f"{count(len(plan.missing), 'trial')} to train, about {duration(plan.estimate_s)}; {plan.folder}"
             )
+
+    def _say(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.say(text)
+        else:
+            self._console.print(Text(text))
 
     def _show(self) -> None:
         done, whole = sum(self._epochs.values()), sum(self._whole.values())
         words = f"{self.finished}/{self.total} trials, {done}/{whole} epochs{self._last_accuracy}"
         if self._bar is not None:
             cost = sum(epochs * self._cost[trial_id] for trial_id, epochs in self._epochs.items())
-            self._bar.update(self._task, description=words, completed=cost)
+            self._bar.update(words, cost)
         elif not self._quiet and time.monotonic() - self._shown_at > _LINE_S:
             self._shown_at = time.monotonic()
             self._console.print(f"{words}, {duration(self._shown_at - self._start)}")

@@ -138,10 +138,10 @@ def _schedule(looks: tuple[int, ...]) -> str:
     return f"looks after {', '.join(map(str, looks))} seeds" if looks else "a fixed number of seeds"
 
 
-def list_studies(root: Path = RUNS) -> list[StudySummary]:
+def list_studies(root: Path | str = RUNS) -> list[StudySummary]:
     """The studies in a folder: first those that cannot be read, then the others, oldest first."""
     return sorted(
-        map(_summary, sorted(path.parent for path in root.glob(f"*/{FILE_NAME}"))),
+        map(_summary, sorted(path.parent for path in Path(root).glob(f"*/{FILE_NAME}"))),
         key=lambda summary: _seconds(summary.created_at) if summary.created_at else 0,
     )
 
