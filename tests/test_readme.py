@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTATION = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 PAGES = (*DOCUMENTATION, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md")
 #: Flags of other programs, and those that every command has.
-FLAGS_ELSEWHERE = {"--help", "--version", "--logdir"}
+FLAGS_ELSEWHERE = {"--help", "--version", "--logdir", "--install-completion", "--show-completion"}
 
 
 def blocks(language: str) -> list[object]:

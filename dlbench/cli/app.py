@@ -53,7 +53,20 @@ app = typer.Typer(
     rich_markup_mode=None,
     invoke_without_command=True,
     context_settings={"max_content_width": 100},
-    epilog=_example("dlbench compare-archs", "dlbench grid --lr 1e-3 1e-2 --batch-size 16 32"),
+    epilog="""\b
+Examples:
+  dlbench compare-archs                                 compare five networks
+  dlbench grid --lr 1e-3 1e-2 --batch-size 16 32        train a grid
+  dlbench plan configs/00-quick.yaml                    see what a study would take
+  dlbench run configs/00-quick.yaml                     run or continue a study
+  dlbench results STUDY --plot                          look at results
+  dlbench report STUDY                                  write a page
+  dlbench replay STUDY TRIAL                            reproduce a trial
+
+\b
+Exit codes: 0 success, also where trials diverged; 1 a trial failed, or an internal error; 2 invalid
+input, and nothing was written; 130 interrupted, and the same command continues.
+""",
 )
 data_app = typer.Typer(
     cls=CommandGroup,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, ge
 import typer
 from typer.core import TyperCommand
 
+from dlbench.cli.completion import completer
 from dlbench.errors import InputError, UnknownNameError
 from dlbench.spec import parts, seeds
 
@@ -472,6 +473,7 @@ def takes(
             info = copy.copy(info)
             if field.name in shown:
                 info.help = f"{info.help.rstrip('.')} [{shown[field.name]}]."
+            info.autocompletion = completer(field.name, _literals(annotation))
             if known := _literals(annotation):
                 choices[field.name] = known
                 kinds[field.name] = (
@@ -506,8 +508,24 @@ def _literals(annotation: Any) -> tuple[str, ...]:
     return _literals(parts[0]) if len(parts) == 1 and get_origin(parts[0]) is Literal else ()
 
 
+#: Where a context keeps the flag to which a further value would belong.
+_OPEN = "dlbench.open_flag"
+
+
 class ManyValuesCommand(TyperCommand):
     """A command whose flags can take several values: ``--lr 1e-3 1e-2``, ``--lr 1e-3,1e-2``, or repeated flags."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters; while a shell completes a further value of a flag, only the options."""
+        found = super().get_params(ctx)
+        return [param for param in found if param.param_type_name == "option"] if _OPEN in ctx.meta else found
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Complete a further value of the last flag, or the name of a flag."""
+        if _OPEN in ctx.meta and not incomplete.startswith("-"):
+            (param,) = (param for param in self.params if ctx.meta[_OPEN] in param.opts)
+            return list(param.shell_complete(ctx, incomplete))
+        return list(super().shell_complete(ctx, incomplete))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Rewrite flags with several values to the repeated form that Typer supports, then parse."""
@@ -518,7 +536,12 @@ class ManyValuesCommand(TyperCommand):
         except InputError as error:
             if not ctx.resilient_parsing:
                 ctx.fail(str(error))
-        return super().parse_args(ctx, args)
+        last = next((arg for arg in reversed(args) if _is_flag(arg)), "")
+        is_open = ctx.resilient_parsing and last in flags and args[-1] != last
+        left = super().parse_args(ctx, args)
+        if is_open:
+            ctx.meta[_OPEN] = last
+        return left
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """List the options by panel."""

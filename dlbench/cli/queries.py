@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dlbench.cli.checks import check
+from dlbench.cli.completion import completer
 from dlbench.cli.diagnosis import show_by
 from dlbench.cli.options import Values, takes
 from dlbench.cli.studies import WHOLE_TABLE, print_json, show_failures, study_folder
@@ -28,7 +29,14 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Folder of original files.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A data set; 'dlbench data' lists all.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="A data set; 'dlbench data' lists all.",
+        autocompletion=completer("dataset", ()),
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,14 @@ class ReportOptions:
         str | None,
         typer.Option("--html", metavar="FILE", help="The HTML file [DIR/report.html].", show_default=False),
     ] = None
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="TRACKER",
+            help="Send the trials to a tracker instead: mlflow:URI (sqlite:///runs.db or a server) or wandb:DIR.",
+        ),
+    ] = None
 
 
 @takes(ReportOptions)
@@ -46,8 +54,11 @@ def report(options: ReportOptions) -> None:
     """Report studies with tables, claims and figures, as Markdown and as one HTML page.
 
     Studies are exported as text and figures, small enough for git. Exported studies can be reported again without the
-    original study, and give exactly the same report.
+    original study, and give exactly the same report. With --to, the trials become runs of MLflow or Weights & Biases;
+    sending a study again adds only what is new.
     """
+    if options.to is not None:
+        return _send(options.studies, options.to)
     from dlbench.report import terminal
     from dlbench.report.document import to_document
     from dlbench.report.page import to_html
@@ -69,6 +80,15 @@ def report(options: ReportOptions) -> None:
             map(str, [*(each.folder for each in exported if each.folder.parent == out), markdown, page])
         )
     )
+
+
+def _send(names: list[str], target: str) -> None:
+    from dlbench.report import terminal, trackers
+
+    for folder in map(study_folder, names):
+        with terminal.waiting(f"sending {folder.name}"):
+            sent = trackers.send(folder, target)
+        terminal.text(trackers.sent_in_words(sent))
 
 
 def _exported(names: list[str], out: Path) -> list[Export]:

@@ -1,11 +1,11 @@
-"""Progress of a study in a terminal."""
+"""Progress of a study in a terminal or a notebook."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.text import Text
 
@@ -22,7 +22,7 @@ from dlbench.spec.trial import REPLICATES, TrialSpec
 from dlbench.stats import mean_interval
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.console import Console
 
 
 #: Without a bar, a line is printed at most this often.
@@ -30,42 +30,86 @@ _LINE_S = 20.0
 _REFRESH_S = 0.25
 
 
+class Bar(Protocol):
+    """What shows progress: a bar of a terminal or of a notebook."""
+
+    def begin(self, total: float) -> None:
+        """Start from nothing, with this much to do."""
+
+    def update(self, words: str, completed: float) -> None:
+        """Show that this much is done."""
+
+    def say(self, text: str) -> None:
+        """Show a message above the bar."""
+
+    def stop(self) -> None:
+        """Remove the bar."""
+
+
+class TerminalBar:
+    """A bar in a terminal.
+
+    Args:
+        console: the terminal.
+    """
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            refresh_per_second=1 / _REFRESH_S,
+            expand=True,
+            speed_estimate_period=600,
+        )
+        self._progress.start()
+        self._task = self._progress.add_task("starting", total=None)
+
+    def begin(self, total: float) -> None:
+        """Start from nothing, with this much to do."""
+        self._progress.reset(self._task, total=total)
+
+    def update(self, words: str, completed: float) -> None:
+        """Show that this much is done."""
+        self._progress.update(self._task, description=words, completed=completed)
+
+    def say(self, text: str) -> None:
+        """Show a message above the bar."""
+        self._progress.console.print(Text(text))
+
+    def stop(self) -> None:
+        """Remove the bar."""
+        self._progress.stop()
+
+
 class StudyProgress:
-    """Shows the progress of a study: a bar in a terminal, otherwise a line every 20 seconds.
+    """Shows the progress of a study: a bar in a terminal or a notebook, otherwise a line every 20 seconds.
 
     The bar advances by estimated cost instead of by trials, so that the remaining time is useful when large and small
     networks are trained side by side.
 
     Args:
         quiet: show nothing.
+        bar: the bar to use; by default one in the terminal, if there is one.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
+    def __init__(self, quiet: bool = False, bar: Bar | None = None) -> None:
         self.finished, self.total = 0, 0
         self._quiet = quiet
         self._console = _console(_stderr())
-        self._bar: Progress | None = None
+        self._bar = bar
         self._start = self._shown_at = time.monotonic()
 
     def __enter__(self) -> Self:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        if not self._quiet and self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
-                TextColumn("{task.percentage:>3.0f}%"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=self._console,
-                transient=True,
-                refresh_per_second=1 / _REFRESH_S,
-                expand=True,
-                speed_estimate_period=600,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task("starting", total=None)
+        if self._bar is None and not self._quiet and self._console.is_terminal:
+            self._bar = TerminalBar(self._console)
         return self
 
     def __exit__(
@@ -81,7 +125,7 @@ class StudyProgress:
                 return
             case messages.Notice():
                 if event.urgent or not self._quiet:
-                    self._print(event.text)
+                    self._say(event.text)
                 return
             case messages.Started():
                 self._epochs.update(dict.fromkeys(event.trial_ids, 0))
@@ -113,18 +157,21 @@ class StudyProgress:
         self.finished, self.total = len(plan.done), len(plan.trials)
         self._programs = len(programs(plan.missing))  # still to be compiled
         for text in (*plan.trained_again, *([] if self._quiet else plan.copied)):
-            self._print(text)
+            self._say(text)
         if self._bar is not None:
             self._total_s = sum(map(cost_s, plan.missing)) + COMPILE_S * self._programs
-            self._bar.reset(self._task, total=self._total_s)
+            self._bar.begin(self._total_s)
         if not self._quiet and plan.missing:
             done = f"{len(plan.done):,} done, " if plan.done else ""
-            self._print(
+            self._say(
                 f"{done}{count(len(plan.missing), 'trial')} to train, about {duration(plan.estimate_s)}; {plan.folder}"
             )
 
-    def _print(self, text: str) -> None:
-        (self._bar.console if self._bar else self._console).print(Text(text))
+    def _say(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.say(text)
+        else:
+            self._console.print(Text(text))
 
     def _compiled(self, trial_id: str) -> None:
         if self._compiling.pop(self._workers.get(trial_id, -1), None):
@@ -149,9 +196,9 @@ class StudyProgress:
                 for trial_id, trial in self._trials.items()
             )
             left_s = left + COMPILE_S * max(self._programs, 0)
-            self._bar.update(self._task, description=words, completed=self._total_s - left_s)
+            self._bar.update(words, self._total_s - left_s)
         else:
-            self._print(f"{words}, {duration(now - self._start)}")
+            self._say(f"{words}, {duration(now - self._start)}")
 
     def _best(self) -> str:
         """The best configuration of those trained so far, by its mean validation accuracy."""

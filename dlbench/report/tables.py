@@ -94,6 +94,14 @@ class Table:
             part for part in (self.title and f"**{self.title}**", body, escaped(self.caption)) if part
         )
 
+    def to_latex(self) -> str:
+        """The table as LaTeX's ``tabular``; it needs the package booktabs."""
+        rows = [[column.title for column in self.columns], *self.texts()]
+        head, *body = (" & ".join(map(to_tex, row)) + r" \\" for row in rows)
+        places = "".join("l" if column.left else "r" for column in self.columns)
+        lines = [rf"\begin{{tabular}}{{{places}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
+        return "\n".join([*lines, r"\end{tabular}"]) + "\n"
+
     def to_csv(self) -> str:
         """The values in CSV, with keys as headings: a missing value is empty, a list or mapping is JSON.
 
@@ -145,6 +153,16 @@ def escaped(text: str) -> str:
     return _ADDRESS.sub(lambda found: f"&#{ord(found[0])};", text)
 
 
+def to_tex(text: str) -> str:
+    """Text with the characters escaped that mean something to LaTeX."""
+    return "".join(_TEX.get(character, character) for character in text)
+
+
+_TEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{"±": r"$\pm$", "×": r"$\times$", "→": r"$\to$", "−": "$-$", "<": "$<$", ">": "$>$"},
+}
 #: The end of a link's text; the beginning of what is made a link without being marked as one.
 _LINK_TEXT_ENDS = re.compile(r"\](?=[(\[:])")
 _ADDRESS = re.compile(r":(?=//)|(?<=mailto):|(?<=xmpp):|(?<=www)\.", re.IGNORECASE)

@@ -139,10 +139,10 @@ def _schedule(looks: tuple[int, ...]) -> str:
     return f"looks after {', '.join(map(str, looks))} seeds" if looks else "a fixed number of seeds"
 
 
-def list_studies(root: Path = RUNS) -> list[StudySummary]:
+def list_studies(root: Path | str = RUNS) -> list[StudySummary]:
     """The studies in a folder: first those that cannot be read, then the others, oldest first."""
     return sorted(
-        map(_summary, study_folders(root)),
+        map(_summary, study_folders(Path(root))),
         key=lambda summary: _seconds(summary.created_at) if summary.created_at else 0,
     )
 

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 import warnings
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
@@ -18,6 +18,7 @@ from dlbench.execution.place import Place
 from dlbench.execution.plan import Plan
 from dlbench.execution.recording import interruptible, record
 from dlbench.records import TrialStatus
+from dlbench.report import notebook
 from dlbench.spec import programs
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import Trial
@@ -41,7 +42,7 @@ def run(study: StudySpec, options: RunOptions | None = None, **settings: Unpack[
     Args:
         study: the study.
         options: where and how to run; the fields of :class:`~dlbench.RunOptions` are also accepted as keyword
-            arguments.
+            arguments. In a notebook, a progress bar is shown unless ``on_event`` is given.
 
     Warns:
         FailedTrialsWarning: trials failed, naming the first.
@@ -54,10 +55,22 @@ def run(study: StudySpec, options: RunOptions | None = None, **settings: Unpack[
         StoreError: the folder cannot be used.
         WorkerError: workers cannot be started.
     """
-    how = merged(options, **settings)
-    result = run_planned(plan(study, how), how)
+    with observed(merged(options, **settings)) as how:
+        result = run_planned(plan(study, how), how)
     warn_of_failures(result, stacklevel=3)
     return result
+
+
+@contextlib.contextmanager
+def observed(options: RunOptions) -> Iterator[RunOptions]:
+    """The options; in a notebook, with a progress bar as the observer if they have none."""
+    if options.on_event is not None or not notebook.is_active():
+        yield options
+        return
+    from dlbench.report.progress import StudyProgress
+
+    with StudyProgress(bar=notebook.NotebookBar()) as progress:
+        yield replace(options, on_event=progress)
 
 
 def warn_of_failures(result: StudyResult, stacklevel: int) -> None:

@@ -149,9 +149,9 @@ def style() -> Iterator[None]:
 
 def canvas(width: float, height: float) -> Canvas:
     """An empty figure of this size in inches, which pyplot does not manage."""
-    from matplotlib.figure import Figure as Canvas
+    from dlbench.report.figures.picture import Picture
 
-    return Canvas(figsize=(width, height), layout="constrained")
+    return Picture(figsize=(width, height), layout="constrained")
 
 
 def write(drawing: Drawing, folder: Path) -> None:
