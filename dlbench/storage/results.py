@@ -70,6 +70,7 @@ class TrialResult:
     dataset = _OfSpec[str]()
     train_size = _OfSpec["int | None"]()
     val_size = _OfSpec["int | None"]()
+    test_size = _OfSpec["int | None"]()
     split_seed = _OfSpec[int]()
     folds = _OfSpec["int | None"]()
     fold = _OfSpec[int]()
