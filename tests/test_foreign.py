@@ -433,7 +433,8 @@ def test_what_is_no_file_is_refused_at_once(
         dlbench.run(more, out=copy, workers=1)
 
 
-@pytest.mark.parametrize("kind", ["pipe", pytest.param("device", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["pipe", "device"])
 def test_no_command_waits_for_what_is_no_file(kind: str, copy: Path, tmp_path: Path) -> None:
     exported = exports.export(copy, tmp_path / "experiments" / "copy").folder
     trial = dlbench.open_study(copy).trials[0].id
