@@ -12,7 +12,7 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -141,6 +141,11 @@ Arguments = Annotated[tuple[tuple[str, Scalar], ...], BeforeValidator(_arguments
 PartName = Annotated[Name, BeforeValidator(_name)]
 
 
+#: What trials share instead of the set of the fields that each was given; of these, only ``numerics`` is asked for.
+_GIVEN: set[str] = set()
+_STATED = {"numerics"}
+
+
 class TrialSpec(BaseModel):
     """One training run: fixed hyper-parameters and one seed.
 
@@ -216,6 +221,19 @@ class TrialSpec(BaseModel):
     min_delta: Annotated[Finite, Field(ge=0, le=1e6)] = 0.0
     seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] = 0
     vary: Literal["all", "init", "order", "dropout", "augment", "split"] = "all"
+
+    def model_post_init(self, context: object, /) -> None:
+        """Share the set of the fields that were given, which nobody asks for: studies have up to 100,000 trials."""
+        object.__setattr__(self, "__pydantic_fields_set__", _GIVEN)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other values, which are not checked; it shares what both have in common."""
+        made = object.__new__(type(self))
+        object.__setattr__(made, "__dict__", {**self.__dict__, **(update or {})})
+        object.__setattr__(made, "__pydantic_fields_set__", _GIVEN)
+        object.__setattr__(made, "__pydantic_extra__", None)
+        object.__setattr__(made, "__pydantic_private__", None)
+        return made
 
     @property
     def default_split_seed(self) -> int:
@@ -328,7 +346,7 @@ FIRST_FIELDS = frozenset(
 )
 #: Fields that distinguish the trials of one configuration.
 REPLICATES = ("seed", "split_seed", "fold")
-_LATER_FIELDS = tuple(name for name in TrialSpec.model_fields if name not in FIRST_FIELDS)
+_LATER_FIELDS = {n: field.default for n, field in TrialSpec.model_fields.items() if n not in FIRST_FIELDS}
 
 
 def make_trial_spec(fields: Mapping[str, Any], place: str | None = None) -> TrialSpec:
@@ -384,13 +402,20 @@ class Trial(BaseModel):
     lanes: int = 1
     numerics: int = NUMERICS_VERSION
 
+    def model_post_init(self, context: object, /) -> None:
+        """Share the set of the fields that were given; see :class:`TrialSpec`."""
+        given = _STATED if "numerics" in self.model_fields_set else _GIVEN
+        object.__setattr__(self, "__pydantic_fields_set__", given)
+
     @functools.cached_property
     def id(self) -> str:
         """Digest (16 hexadecimal digits) of everything that determines the result."""
-        record = self.model_dump()
-        for name in _LATER_FIELDS:
-            if record["spec"][name] == TrialSpec.model_fields[name].default:
-                del record["spec"][name]
+        spec = {
+            name: value
+            for name, value in vars(self.spec).items()
+            if name not in _LATER_FIELDS or value != _LATER_FIELDS[name]
+        }
+        record = {**vars(self), "spec": spec}
         if not self.part_digests:
             del record["part_digests"]
         return digest(record)[:16]

@@ -102,4 +102,5 @@ def _named(specs: Iterable[TrialSpec]) -> Iterator[TrialSpec]:
                 parts.check_defined(references[field, name])
             update[field] = references[field, name]
             parts.arguments(update[field], getattr(spec, f"{field}_args"))
-        yield spec.model_copy(update=update)
+        changed = any(getattr(spec, field) != reference for field, reference in update.items())
+        yield spec.model_copy(update=update) if changed else spec
