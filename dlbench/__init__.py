@@ -32,12 +32,13 @@ if TYPE_CHECKING:
     from dlbench.storage.results import TrialResult
     from dlbench.storage.studies import list_studies
     from dlbench.studies.comparing import compare
-    from dlbench.studies.designs import ablate, grid
+    from dlbench.studies.designs import ablate, grid, search
     from dlbench.studies.growing import run_until_separated
     from dlbench.studies.options import RunOptions
     from dlbench.studies.planning import plan
     from dlbench.studies.result import StudyResult, open_study
     from dlbench.studies.running import run
+    from dlbench.studies.searching import run_search
     from dlbench.training.loop import fit
     from dlbench.training.state import Data, Hyper, Static, TrainState
 
@@ -66,12 +67,13 @@ _PLACES = {
     "storage.results": ("TrialResult",),
     "storage.studies": ("list_studies",),
     "studies.comparing": ("compare",),
-    "studies.designs": ("ablate", "grid"),
+    "studies.designs": ("ablate", "grid", "search"),
     "studies.growing": ("run_until_separated",),
     "studies.options": ("RunOptions",),
     "studies.planning": ("plan",),
     "studies.result": ("StudyResult", "open_study"),
     "studies.running": ("run",),
+    "studies.searching": ("run_search",),
     "training.loop": ("fit",),
     "training.state": ("Data", "Hyper", "Static", "TrainState"),
 }
@@ -119,7 +121,9 @@ __all__ = [
     "register_model",
     "resolve_model",
     "run",
+    "run_search",
     "run_until_separated",
+    "search",
     "stats",
 ]
 

@@ -117,6 +117,11 @@ _add(
     "dlbench ablate --base stabilized --without batch_norm dropout --seeds 5",
     "dlbench ablate --base baseline --change kernel_size=5 activation=gelu --factorial --seeds 5",
 )
+_add(
+    "search",
+    studies.search,
+    "dlbench search --space 'lr=log(1e-4,1e-1)' 'batch_size=choice(8,16,32)' --trials 40 --seeds 3",
+)
 _add("run", studies.run, "dlbench run configs/00-quick.yaml --epochs 2")
 _add(
     "plan",

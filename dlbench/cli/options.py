@@ -429,6 +429,58 @@ class AblateOptions(StudyOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SearchOptions(StudyOptions):
+    """The flags of ``search``."""
+
+    space: Annotated[
+        Values,
+        _values(
+            "--space",
+            WHAT,
+            "NAME=DIST...",
+            "What varies: uniform(a,b), log(a,b), int(a,b), logint(a,b) or choice(a,b,c).",
+        ),
+    ] = None
+    trials: Annotated[
+        str | None, _option("--trials", HOW, "Configurations that are proposed [50].", metavar="N")
+    ] = None
+    sampler: Annotated[
+        str | None,
+        _option("--sampler", HOW, "How they are proposed [tpe].", metavar="random|quasi|tpe"),
+    ] = None
+    generation: Annotated[
+        str | None,
+        _option(
+            "--generation",
+            HOW,
+            "Configurations proposed at once [tpe: a tenth, at least 10; others: all].",
+            metavar="N",
+        ),
+    ] = None
+    search_seed: Annotated[
+        str | None, _option("--search-seed", HOW, "Seed of the sampler [0].", metavar="SEED")
+    ] = None
+    reduction_factor: Annotated[
+        str | None,
+        _option(
+            "--reduction-factor",
+            HOW,
+            "Successive halving: one in N goes on, to N times as many seeds [none].",
+            metavar="N",
+        ),
+    ] = None
+    confirm: Annotated[
+        str | None, _option("--confirm", HOW, "New seeds that confirm the winner [5].", metavar="N")
+    ] = None
+
+    def design_options(self) -> dict[str, Any]:
+        """The space and how it is searched, where they are given."""
+        from dlbench.spec.layouts import OPTIONS
+
+        return {name: value for name in OPTIONS["search"] if (value := getattr(self, name)) is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
 class TargetOptions(CompareOptions):
     """The flags of ``run`` and ``plan``, which also accept a file or a folder."""
 

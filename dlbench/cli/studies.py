@@ -20,6 +20,7 @@ from dlbench.cli.options import (
     FLAGS,
     AblateOptions,
     CompareOptions,
+    SearchOptions,
     StudyOptions,
     TargetOptions,
     flag_of,
@@ -90,6 +91,16 @@ def ablate(options: AblateOptions) -> int:
     Give several --seeds, without which effects cannot be tested.
     """
     return _perform(*_study(options, "ablation"), options, options.run_options())
+
+
+@takes(SearchOptions, DEFAULTS)
+def search(options: SearchOptions) -> int:
+    """Search a space of settings for the best configuration, and confirm it on new seeds.
+
+    Configurations are proposed by Optuna and chosen on validation images. The same command continues an interrupted
+    search with the same trials.
+    """
+    return _perform(*_study(options, "search"), options, options.run_options())
 
 
 @takes(TargetOptions)
@@ -258,8 +269,6 @@ def _perform(study: StudySpec, read: Config | None, options: StudyOptions, how: 
     from dlbench import report
     from dlbench.report import terminal
     from dlbench.report.progress import StudyProgress
-    from dlbench.studies import growing
-    from dlbench.studies.running import run
 
     planned = _planned(study, read, options, how)
     if options.dry_run:
@@ -271,11 +280,12 @@ def _perform(study: StudySpec, read: Config | None, options: StudyOptions, how: 
     try:
         with progress, warnings.catch_warnings():
             warnings.simplefilter("ignore", FailedTrialsWarning)  # they are listed below the results
-            result = growing.run_until_separated(study, options=how) if study.looks else run(study, how)
+            result = _trained(study, how)
     except KeyboardInterrupt as interrupt:
-        most = "at most " if study.looks else ""
+        most = "at most " if study.looks or study.search else ""
+        number = study.search.most_trials if study.search else len(planned.trials)
         terminal.message(
-            f"Interrupted: {progress.finished} of {most}{len(planned.trials)} trials are done and kept in "
+            f"Interrupted: {progress.finished} of {most}{number} trials are done and kept in "
             f"{planned.folder}\nTo continue: {shlex.join(_continuing(command, read, planned))}"
         )
         return getattr(interrupt, "exit_code", 130)
@@ -285,6 +295,15 @@ def _perform(study: StudySpec, read: Config | None, options: StudyOptions, how: 
         terminal.show(report.study_report(result).parts, WHOLE_TABLE)
     show_failures(result)
     return 1 if result.failed else 0
+
+
+def _trained(study: StudySpec, how: RunOptions) -> StudyResult:
+    """Train a study in the way of its design."""
+    from dlbench.studies import growing, running, searching
+
+    if study.search:
+        return searching.run_search(study, how)
+    return growing.run_until_separated(study, options=how) if study.looks else running.run(study, how)
 
 
 def _continuing(command: list[str], read: Config | None, planned: Plan) -> list[str]:

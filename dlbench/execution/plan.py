@@ -118,10 +118,12 @@ class Plan:
             self,
             study=self.study.model_copy(update={"trials": specs}),
             trials=tuple(trial for trial in self.trials if trial.spec.seed in seeds),
-            stored=read_trials(self.folder, self.study.looks),
+            stored=read_trials(self.folder, self.study.looks, self.study.search),
         )
 
     @property
     def estimate_s(self) -> float:
-        """Estimated seconds for training the missing trials."""
-        return costs.estimate_s(self.missing, max(self.workers, 1))
+        """Estimated seconds for training the missing trials; for a search, those that it will propose too."""
+        search = self.study.search
+        scale = 1.0 if search is None else search.most_trials / len(self.trials)
+        return scale * costs.estimate_s(self.missing, max(self.workers, 1))

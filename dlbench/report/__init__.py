@@ -9,6 +9,7 @@ where they are shown; "±" is half the width of a 95 % interval. Nothing is conc
 | `studies` | the report of a study, part by part |
 | `comparison` | the comparison of models |
 | `ablation` | the effects of an ablation or a factorial design |
+| `search` | what a search found |
 | `selection` | the configuration that a grid selected |
 | `outlook` | how many seeds would separate configurations |
 | `verdicts` | the verdicts on pre-registered claims |
@@ -36,6 +37,7 @@ from dlbench.report.listings import (
     studies_table,
 )
 from dlbench.report.plots import Plot, plots_report
+from dlbench.report.search import progress_of_search
 from dlbench.report.studies import StudyReport, study_record, study_report, trial_table
 from dlbench.report.tables import Column, Points, Report, Table, count, duration, percent, to_markdown
 
@@ -56,6 +58,7 @@ __all__ = [
     "plan_record",
     "plan_report",
     "plots_report",
+    "progress_of_search",
     "records_table",
     "schedule_in_words",
     "studies_table",

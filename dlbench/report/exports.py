@@ -242,7 +242,9 @@ def _result(folder: Path, manifest: Mapping[str, Any]) -> StudyRecord:
             ) from None
     if not trials:
         raise StoreError(f"{path} holds no trial")
-    known = {"kind": manifest.get("kind", "grid"), "looks": manifest.get("looks", ())}
+    known = {"kind": "grid", "looks": ()} | {
+        name: manifest[name] for name in ("kind", "looks", "search") if name in manifest
+    }
     try:
         spec = StudySpec.model_validate({**known, "trials": [trial.trial.spec for trial in trials]})
     except ValidationError:

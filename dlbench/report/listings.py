@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dlbench.analysis.looks import alpha_of
 from dlbench.execution.costs import COMPILE_S, cost_s
 from dlbench.records import TrialStatus
+from dlbench.report.search import search_in_words
 from dlbench.report.tables import Column, Made, Report, Table, count, duration, level, listed, thousands
 from dlbench.spec.looks import Look
 from dlbench.spec.naming import model_names, phrase
@@ -46,11 +47,13 @@ def plan_report(plan: Plan) -> Report:
         label = ", ".join(phrase(name, getattr(spec, name), models) for name in varied or ("model",))
         core_s = sum(map(cost_s, left)) + (COMPILE_S if left else 0.0)
         rows.append((label, len(program.trials), len(program.trials) - len(left), core_s))
+    search = plan.study.search
     most = "At most " if plan.study.looks else ""
     workers = count(plan.workers, "worker") if plan.workers else "this process"
     return [
         Table("Programs (trials that share one compilation)", columns, tuple(rows)),
         *([schedule_in_words(plan.study.looks)] if plan.study.looks else []),
+        *([search_in_words(search)] if search else []),
         *plan.own_models,
         *plan.trained_again,
         *plan.copied,

@@ -20,6 +20,7 @@ from dlbench.analysis.configurations import (
 )
 from dlbench.analysis.convergence import converged_epoch
 from dlbench.analysis.same_images import compare_on_same_images
+from dlbench.analysis.search import search_findings
 from dlbench.analysis.selection import select
 from dlbench.records import TrialStatus
 from dlbench.report.ablation import ablation_record, ablation_report
@@ -30,6 +31,7 @@ from dlbench.report.comparison import (
     same_images_report,
 )
 from dlbench.report.environments import copied_trials, mixed_trials, superseded_trials
+from dlbench.report.search import search_record, search_report
 from dlbench.report.selection import selection_report
 from dlbench.report.tables import (
     Column,
@@ -113,6 +115,8 @@ def study_report(result: StudyRecord, answers: Mapping[str, NDArray[np.bool_]] |
         same_images = same_images_report(compare_on_same_images(comparison, answers or {}))
     elif result.spec.design == "ablation":
         findings = ablation_report(ablation(result))
+    elif result.spec.design == "search":
+        findings = search_report(search_findings(result))
     elif len(result.trials) == 1:
         findings = _single(result.trials[0])
     else:
@@ -145,6 +149,8 @@ def study_record(result: StudyRecord, chosen: bool = False) -> dict[str, Any]:
         conclusions["comparison"] = comparison_record(compare_models(result), result.spec.looks)
     if result.trials and not chosen and result.spec.design == "ablation":
         conclusions["ablation"] = ablation_record(ablation(result))
+    if result.trials and not chosen and result.spec.design == "search":
+        conclusions["search"] = search_record(search_findings(result))
     return {"study": result.summary(), "trials": Made(result.trials, TrialResult.to_dict), **conclusions}
 
 

@@ -57,7 +57,7 @@ def ablate(
         UnknownNameError: there is no such field or argument.
     """
     replicates = designs.expand(axes, "ablation", place).trials
-    base = _one(replicates, place)
+    base = one_configuration(replicates, place)
     if not isinstance(factorial, bool):
         raise SpecError.must_be("factorial", "true or false", factorial, place=place)
     factors = _factors(base, designs.values_of(without), change, place)
@@ -121,8 +121,12 @@ def setting_path(spec: TrialSpec, name: str, place: str | None = None) -> str:
     raise UnknownNameError("setting", name, [*known, *fields])
 
 
-def _one(trials: Sequence[TrialSpec], place: str | None) -> TrialSpec:
-    """The configuration that all trials share."""
+def one_configuration(trials: Sequence[TrialSpec], place: str | None = None) -> TrialSpec:
+    """The first of trials that differ in seeds and folds alone.
+
+    Raises:
+        SpecError: they differ in more.
+    """
     fields = [name for name in TrialSpec.model_fields if name not in REPLICATES]
     for name in fields:
         if len({getattr(trial, name) for trial in trials}) > 1:

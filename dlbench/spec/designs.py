@@ -66,7 +66,7 @@ def union(studies: Iterable[StudySpec]) -> StudySpec:
     """One study of all the trials of several, each once."""
     parts = list(studies)
     trials = dict.fromkeys(trial for study in parts for trial in study.trials)
-    return StudySpec(design=parts[0].design, trials=tuple(trials))
+    return parts[0].model_copy(update={"trials": tuple(trials)})
 
 
 def check_comparison(study: StudySpec) -> StudySpec:

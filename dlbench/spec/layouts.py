@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dlbench.errors import Field, SpecError
-from dlbench.spec import ablation, designs
+from dlbench.spec import ablation, designs, search
 from dlbench.spec.study import Design, StudySpec
 
 #: What designs need beside fields of trials, by design: the keys of YAML files and the arguments of their functions.
-OPTIONS: Mapping[Design, tuple[str, ...]] = {"ablation": ("without", "change", "factorial")}
-_LAYOUTS = {"ablation": ablation.ablate}
+OPTIONS: Mapping[Design, tuple[str, ...]] = {
+    "ablation": ("without", "change", "factorial"),
+    "search": ("space", "trials", "sampler", "generation", "search_seed", "reduction_factor", "confirm"),
+}
+_LAYOUTS: Mapping[Design, Callable[..., StudySpec]] = {"ablation": ablation.ablate, "search": search.search}
 
 
 def lay_out(

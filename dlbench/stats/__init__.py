@@ -6,6 +6,7 @@
 | `pairs` | Do two groups differ? |
 | `resampling` | The same, where training sets overlap (cross-validation) |
 | `rankings` | Which of many groups is best, and do the data support it? |
+| `budgets` | What does a search of so many configurations find? |
 | `planning` | How many seeds does a comparison need, and at which level is each look tested? |
 
 Three rules hold throughout:
@@ -15,6 +16,7 @@ Three rules hold throughout:
 - Results do not depend on the order of the values: means and standard deviations are correctly rounded.
 """
 
+from dlbench.stats.budgets import expected_best
 from dlbench.stats.intervals import (
     Interval,
     bootstrap_interval,
@@ -59,6 +61,7 @@ __all__ = [
     "compare_all",
     "corrected_comparison",
     "corrected_interval",
+    "expected_best",
     "holm",
     "interquartile_mean",
     "mcnemar",

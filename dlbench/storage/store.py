@@ -1,9 +1,9 @@
 """The SQLite database that holds a study's results. Only the parent process writes; each event is one transaction.
 
-Tables: ``meta`` (schema version, kind, looks), ``trials`` (one row per trial, with its outcome as JSON), ``epochs``
-(the history), ``superseded`` (results of other environments, whose trials were trained again, with their histories as
-JSON) and ``manifests`` (the environment of every command that trained the study). Each row of a trial has a checksum,
-and the outcome holds the digest of the trial's history, so that damage is detected. No jax.
+Tables: ``meta`` (schema version, kind, looks, search), ``trials`` (one row per trial, with its outcome as JSON),
+``epochs`` (the history), ``superseded`` (results of other environments, whose trials were trained again, with their
+histories as JSON) and ``manifests`` (the environment of every command that trained the study). Each row of a trial has
+a checksum, and the outcome holds the digest of the trial's history, so that damage is detected. No jax.
 
 Schema versions: 1 has no checksums, 2 has no superseded results. A store of an older version can be read, and is
 upgraded when it is next opened for writing.
@@ -30,6 +30,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from dlbench.errors import DamagedStudyError, StoreError
 from dlbench.records import Epoch, Outcome, TrialStatus, canonical_json, digest, json_number
 from dlbench.spec.programs import program_of
+from dlbench.spec.spaces import SearchSpec
 from dlbench.spec.trial import Trial
 from dlbench.storage.artifacts import environment_name, superseded_folder
 from dlbench.storage.database import (
@@ -101,6 +102,7 @@ class Store:
         write: whether to write. A second writer is refused, a reader never is.
         kind: the study's kind, recorded when the store is created.
         looks: the study's schedule of looks, likewise.
+        search: how the study's trials are proposed, likewise; ``None`` if they are not.
 
     Raises:
         StoreError: the store is missing, damaged, of a newer version, not writable, or in use.
@@ -109,7 +111,12 @@ class Store:
     _version: int
 
     def __init__(
-        self, folder: Path, write: bool = False, kind: str = "grid", looks: Sequence[int] = ()
+        self,
+        folder: Path,
+        write: bool = False,
+        kind: str = "grid",
+        looks: Sequence[int] = (),
+        search: SearchSpec | None = None,
     ) -> None:
         self.folder = folder
         self.path = folder / FILE_NAME
@@ -121,7 +128,7 @@ class Store:
             if write:
                 use_wal(self._db)
                 self._db.execute("PRAGMA synchronous=NORMAL")
-                self._create(kind, looks)
+                self._create(kind, looks, search)
             elif is_empty(self._db):
                 raise StoreError(f"{folder} holds no study yet; it was interrupted before the first trial")
             check_tables(self._db, self.path, _DEFINITIONS, only="meta")
@@ -145,7 +152,7 @@ class Store:
                 remedy="put it back, or give the same command again to train elsewhere",
             )
 
-    def _create(self, kind: str, looks: Sequence[int]) -> None:
+    def _create(self, kind: str, looks: Sequence[int], search: SearchSpec | None) -> None:
         with self._transaction():
             if is_empty(self._db):
                 for statement in _STATEMENTS:
@@ -157,6 +164,7 @@ class Store:
                         ("kind", kind),
                         ("created_at", _now()),
                         ("looks", canonical_json(list(looks))),
+                        *([("search", search.model_dump_json())] if search else []),
                     ],
                 )
 
@@ -196,6 +204,12 @@ class Store:
         with explained(self.folder):
             row = self._db.execute("SELECT value FROM meta WHERE key = 'looks'").fetchone()
             return decoded(self.folder, _LOOKS, row[0]) if row else ()
+
+    def search(self) -> SearchSpec | None:
+        """How the study's trials are proposed; ``None`` if they are not."""
+        with explained(self.folder):
+            row = self._db.execute("SELECT value FROM meta WHERE key = 'search'").fetchone()
+            return decoded(self.folder, SearchSpec.model_validate_json, row[0]) if row else None
 
     def add(self, trials: Sequence[Trial]) -> None:
         """Add the trials that are missing, and set trials that were left running to waiting.

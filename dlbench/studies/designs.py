@@ -1,4 +1,4 @@
-"""Make studies from Python values: grids, comparisons of models, ablations. No jax."""
+"""Make studies from Python values: grids, comparisons of models, ablations, searches. No jax."""
 
 from __future__ import annotations
 
@@ -63,6 +63,47 @@ def ablate(
     """
     options = {"without": without, "change": change, "factorial": factorial}
     return layouts.lay_out("ablation", _by_name({"model": base, **axes}), options)
+
+
+def search(
+    space: Mapping[str, Any] | Iterable[str] | str,
+    *,
+    trials: int = 50,
+    sampler: str = "tpe",
+    generation: int | None = None,
+    search_seed: int = 0,
+    reduction_factor: int | None = None,
+    confirm: int = 5,
+    **axes: Any,
+) -> StudySpec:
+    """A search for the best configuration in a space; needs Optuna.
+
+    Args:
+        space: the settings that vary, named as in :func:`ablate`: a mapping to distributions
+            (``{"lr": "log(1e-4, 1e-1)", "batch_size": [8, 16, 32]}``), or texts ``"lr=log(1e-4, 1e-1)"``.
+        trials: number of configurations that are proposed; each is trained with every seed.
+        sampler: "random", "quasi" (Sobol) or "tpe".
+        generation: number of configurations that are proposed at once; by default all for samplers that do not learn,
+            else a tenth, at least ten.
+        search_seed: seed of the sampler.
+        reduction_factor: with successive halving, the factor by which seeds grow from rung to rung, and the share of
+            the configurations that go on.
+        confirm: number of new seeds on which the winner is trained.
+        axes: other fields, as for :func:`grid`: one value each, and any number of seeds or folds.
+
+    Raises:
+        InputError: as for :func:`grid`; or a distribution is impossible, or Optuna is not installed.
+    """
+    options = {
+        "space": space,
+        "trials": trials,
+        "sampler": sampler,
+        "generation": generation,
+        "search_seed": search_seed,
+        "reduction_factor": reduction_factor,
+        "confirm": confirm,
+    }
+    return layouts.lay_out("search", _by_name(axes), options)
 
 
 def _by_name(axes: dict[str, Any]) -> dict[str, Any]:

@@ -16,11 +16,14 @@ from dlbench.execution.plan import Plan
 from dlbench.models.counts import Request, check_sizes
 from dlbench.records import digest
 from dlbench.spec import resolution
+from dlbench.spec.search import extremes
+from dlbench.spec.spaces import SearchSpec
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import PARTS, Trial, TrialSpec
 from dlbench.storage import sources
 from dlbench.storage.studies import RUNS, read_trials
 from dlbench.studies.options import RunOptions, RunSettings, merged
+from dlbench.studies.proposals import Proposals
 
 #: Images of at least this side are usually large enough; asking for each model would delay every plan.
 SMALL_SIDE = 28
@@ -40,6 +43,9 @@ def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack
         StoreError: the folder holds other files, or a study that does not match.
     """
     how = merged(options, **settings)
+    begins = study.search is not None and not study.trials
+    if study.search is not None and begins:
+        study = _begun(study, study.search)
     if not study.trials:
         raise SpecError("the study has no trials", remedy="give every field at least one value")
     study = study.model_copy(update={"trials": tuple(_named(study.trials))})
@@ -56,9 +62,12 @@ def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack
     lanes = devices.lanes(how.lanes, backend)
     trials = tuple(resolution.resolve(study, info, lanes))
     _check_sizes(trials, info)
-    name = f"{study.kind}-{digest([*(trial.id for trial in trials), *study.looks])[:10]}"
+    if study.search is not None and begins:  # where the bounds of its space are possible, all of it is
+        bounds = study.model_copy(update={"trials": tuple(_named(extremes(study.search)))})
+        _check_sizes(resolution.resolve(bounds, info, lanes), info)
+    name = f"{study.kind}-{_digest(study, trials)[:10]}"
     folder = Path(how.out).expanduser() if how.out is not None else RUNS / name
-    stored = read_trials(folder, study.looks)
+    stored = read_trials(folder, study.looks, study.search)
     cores = devices.cores_each(how.workers, backend, len(trials))
     processes = devices.workers(how.workers, backend, study, len(trials))
     known = any(trial.id in stored.environments for trial in trials)
@@ -72,6 +81,22 @@ def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack
         planned = replace(planned, environment=environment, sources=held, unreadable=found.unreadable)
     left = devices.workers(how.workers, backend, study, len(planned.missing))
     return replace(planned, workers=left)
+
+
+def _begun(study: StudySpec, search: SearchSpec) -> StudySpec:
+    """A search with the trials that it begins with."""
+    seeds = search.seeds[: search.rungs[0]]
+    first = Proposals(search).ask(search.generations[0])
+    trials = dict.fromkeys(spec for each in first for spec in each if spec.seed in seeds)
+    return study.model_copy(update={"trials": tuple(trials)})
+
+
+def _digest(study: StudySpec, trials: Sequence[Trial]) -> str:
+    """What the name of a study's folder is made from: its trials, or how they are proposed."""
+    if study.search is None:
+        return digest([*(trial.id for trial in trials), *study.looks])
+    data = sorted({trial.data_digest for trial in trials})
+    return digest([study.search.model_dump(mode="json", exclude={"optuna"}), data])
 
 
 def _check_sizes(trials: Sequence[Trial], info: Callable[[str], DatasetInfo]) -> None:

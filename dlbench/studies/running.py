@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Unpack
 
 from dlbench import data, files
-from dlbench.errors import ANOTHER_OUT, FailedTrialsWarning, StoreError, StudyInterrupted
+from dlbench.errors import ANOTHER_OUT, FailedTrialsWarning, SpecError, StoreError, StudyInterrupted
 from dlbench.execution import engine, messages
 from dlbench.execution.place import Place
 from dlbench.execution.plan import Plan
@@ -55,6 +55,8 @@ def run(study: StudySpec, options: RunOptions | None = None, **settings: Unpack[
         StoreError: the folder cannot be used.
         WorkerError: workers cannot be started.
     """
+    if study.search is not None:
+        raise SpecError("the trials of a search are proposed as it runs", remedy="use dlbench.run_search")
     with observed(merged(options, **settings)) as how:
         result = run_planned(plan(study, how), how)
     warn_of_failures(result, stacklevel=3)
@@ -107,10 +109,10 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
         ]
 
     folder = planned.folder
-    if missing(read_trials(folder, study.looks)) or not (folder / FILE_NAME).exists():
+    if missing(read_trials(folder, study.looks, study.search)) or not (folder / FILE_NAME).exists():
         _make_folder(folder)
         with (
-            Store(folder, write=True, kind=study.kind, looks=study.looks) as store,
+            Store(folder, True, study.kind, study.looks, study.search) as store,
             interruptible() as stopping,
         ):
             store.add(planned.trials)

@@ -6,6 +6,7 @@
 | `picture` | matplotlib's figure, as notebooks show it |
 | `curves` | learning curves |
 | `accuracies` | heat maps, accuracy against cost, accuracy of each seed |
+| `search` | the history of a search |
 | `mistakes` | the confusion matrix and misclassified images |
 """
 
@@ -23,6 +24,7 @@ from dlbench.report.figures.accuracies import cost, heat_map, seeds
 from dlbench.report.figures.canvas import Drawing, View, style, write
 from dlbench.report.figures.curves import learning_curves
 from dlbench.report.figures.mistakes import mistakes
+from dlbench.report.figures.search import history
 from dlbench.report.page import FIGURES_FILE, Figure
 from dlbench.storage.results import StudyRecord
 
@@ -96,6 +98,7 @@ def draw(result: StudyRecord, folder: Path) -> tuple[Figure, ...]:
     view = View(result)
     with style():
         drawings = [
+            *history(view),
             *seeds(view),
             *heat_map(view),
             *cost(view),

@@ -195,7 +195,10 @@ def _method(groups: Sequence[Configuration]) -> str:
     seeds = sorted({len(group.complete) for group in groups})
     if seeds == [1]:
         return "One seed, so there is no interval."
-    amount = count(seeds[0], "seed") if len(seeds) == 1 else f"{listed(list(map(str, seeds)))} seeds"
+    folded = any(group.overlap for group in groups)
+    noun = "training" if folded else "seed"
+    amount = count(seeds[0], noun) if len(seeds) == 1 else f"{listed(list(map(str, seeds)))} {noun}s"
     if seeds[-1] < MIN_FOR_INTERVAL:
         return f"Lines: means over {amount}."
-    return f"Lines: means over {amount}; bands: their 95 % Student t intervals."
+    kind = "intervals, corrected because training sets of folds overlap" if folded else "Student t intervals"
+    return f"Lines: means over {amount}; bands: their 95 % {kind}."
