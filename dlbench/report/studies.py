@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from dlbench.analysis.ablation import ablation
@@ -159,12 +159,33 @@ def trial_table(trials: Sequence[TrialResult], title: str = "Trials") -> Table:
         Column("best_epoch", "best epoch"),
         Column("train_time_s", "time s", tenth),
         *([status] if any(trial.status is not TrialStatus.COMPLETE for trial in trials) else []),
-        Column("id", "trial", left=True),
+        Column("id", "trial", left=True, whole=True),
     )
     rows = Made(trials, lambda trial: tuple(_value(trial, column.key) for column in columns))
     return Table(
         title, columns, rows, f"{common(trials, axes)}. Test accuracy with its 95 % Wilson interval."
     )
+
+
+def trials_of_studies(trials: Sequence[TrialResult], keep_order: bool) -> Table:
+    """One row per trial of several studies, with the name of its study.
+
+    Args:
+        trials: the trials.
+        keep_order: whether they stay in the order given; otherwise, those of the highest validation accuracy come
+            first in each study.
+    """
+    if not keep_order:
+        trials = sorted(trials, key=lambda trial: (_study(trial), -(trial.best_val_accuracy or 0.0)))
+    table = trial_table(trials, "Trials of all studies")
+    columns = (Column("study", "study", left=True, whole=True), *table.columns)
+    rows = Made(range(len(trials)), lambda place: (_study(trials[place]), *table.rows[place]))
+    return replace(table, columns=columns, rows=rows)
+
+
+def _study(trial: TrialResult) -> str:
+    assert trial.study_dir is not None
+    return trial.study_dir.name
 
 
 def _value(trial: TrialResult, key: str) -> Any:

@@ -16,6 +16,9 @@ from dlbench.storage.audit import check_contents, check_record
 from dlbench.storage.results import TrialResult
 from dlbench.storage.store import FILE_NAME, Store
 
+#: What the name of a study's folder ends with while the study is removed.
+REMOVED = ".removed"
+
 
 @dataclass(frozen=True)
 class Sources:
@@ -36,7 +39,8 @@ class Sources:
 
 def study_folders(root: Path) -> list[Path]:
     """The folders in ``root`` that hold a study, sorted by name."""
-    return sorted(path.parent for path in root.glob(f"*/{FILE_NAME}"))
+    found = sorted(path.parent for path in root.glob(f"*/{FILE_NAME}"))
+    return [folder for folder in found if not folder.name.endswith(REMOVED)]
 
 
 def find(root: Path, ids: Collection[str], without: Path) -> Sources:

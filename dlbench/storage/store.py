@@ -327,6 +327,11 @@ class Store:
                 )
         return found
 
+    def forget_superseded(self) -> None:
+        """Remove the superseded results."""
+        with self._transaction():
+            self._db.execute("DELETE FROM superseded")
+
     def epoch(self, trial_id: str, number: int, epoch: Epoch) -> None:
         """Record an epoch of a running trial."""
         with self._transaction():
