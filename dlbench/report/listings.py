@@ -96,6 +96,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
             "num_done": len(plan.done),
             "num_superseded": len(plan.superseded),
             "num_copied": len(plan.sources),
+            "num_continued": len(plan.shorter),
             "num_programs": len(plan.programs),
             "workers": plan.workers,
             "device": plan.device,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dlbench import files
 from dlbench.errors import StoreError
-from dlbench.storage.artifacts import STATE, SUPERSEDED
+from dlbench.storage.artifacts import KEPT, STATE, SUPERSEDED
 from dlbench.storage.database import explained, is_worked_on
 from dlbench.storage.sources import REMOVED, study_folders
 from dlbench.storage.store import Store
@@ -93,7 +93,8 @@ def garbage(folder: Path) -> list[Garbage]:
         finished = {trial_id for trial_id, status in store.statuses().items() if status.is_finished}
     kept = [path for path in (folder / SUPERSEDED,) if path.is_dir()]
     trials = [path for path in sorted(folder.glob("trials/*")) if path.is_dir() and not path.is_symlink()]
-    states = [path / STATE for path in trials if path.name in finished and (path / STATE).exists()]
+    states = [path / name for path in trials if path.name in finished for name in (STATE, KEPT)]
+    states = [path for path in states if path.exists()]
     found = [
         Garbage(folder, "superseded results", tuple(kept), sum(map(size, kept))),
         Garbage(folder, "saved states", tuple(states), sum(map(size, states))),

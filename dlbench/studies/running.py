@@ -122,6 +122,7 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
                 planned.data_dir,
                 options.checkpoint_every,
                 planned.cores,
+                options.keep_state,
             )
             if todo:
                 known = {trial.id: trial for trial in planned.trials}
@@ -141,6 +142,7 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
                     notify,
                     max(place.workers, 1),
                     start,
+                    options.keep_state,
                 )
             left = [trial for trial in todo if store.statuses()[trial.id] in _UNFINISHED]
             if stopping.is_set() and left:
@@ -167,7 +169,8 @@ def _events(
         held = {trial_id: found for trial_id, found in planned.sources.items() if trial_id not in lost}
         notify(replace(planned, sources=held))
     if left := [trial for trial in todo if trial.id not in copied]:
-        yield from engine.run(programs.programs(left), place, stopping, planned.folder)
+        shorter = {trial_id: kept.folder for trial_id, kept in planned.shorter.items()}
+        yield from engine.run(programs.programs(left), place, stopping, planned.folder, shorter)
 
 
 def _copy(
