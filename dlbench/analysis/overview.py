@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dlbench.analysis.configurations import REPLICATES, Configuration, axes_of, best_first, configurations
+from dlbench.analysis.configurations import Configuration, axes_of, best_first, configurations
+from dlbench.spec.trial import REPLICATES
 from dlbench.storage.results import StudyRecord
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from dlbench.analysis.ablation import ablation
+from dlbench.analysis.baselines import baselines
 from dlbench.analysis.comparison import compare_models
 from dlbench.analysis.configurations import (
     Configuration,
@@ -23,6 +24,7 @@ from dlbench.analysis.same_images import compare_on_same_images
 from dlbench.analysis.selection import select
 from dlbench.records import TrialStatus
 from dlbench.report.ablation import ablation_record, ablation_report
+from dlbench.report.baselines import baseline_records, baseline_table
 from dlbench.report.comparison import (
     comparison_conclusions,
     comparison_record,
@@ -107,9 +109,13 @@ def study_report(result: StudyRecord, answers: Mapping[str, NDArray[np.bool_]] |
     if not result.trials:
         return StudyReport(findings=["No trials."])
     trials, same_images = None, []
-    if result.spec.design == "comparison":
+    is_comparison = result.spec.design == "comparison"
+    if is_comparison:
         comparison, looks = compare_models(result), result.spec.looks
-        findings = [comparison_table(comparison), *comparison_conclusions(comparison, looks)]
+        findings = [
+            comparison_table(comparison, baselines(result)),
+            *comparison_conclusions(comparison, looks),
+        ]
         same_images = same_images_report(compare_on_same_images(comparison, answers or {}))
     elif result.spec.design == "ablation":
         findings = ablation_report(ablation(result))
@@ -121,6 +127,7 @@ def study_report(result: StudyRecord, answers: Mapping[str, NDArray[np.bool_]] |
         trials=trials,
         findings=[
             *findings,
+            *([baseline_table(baselines(result))] if result.published and not is_comparison else []),
             *_left_out(result.trials),
             *mixed_trials(result),
             *superseded_trials(result),
@@ -145,6 +152,8 @@ def study_record(result: StudyRecord, chosen: bool = False) -> dict[str, Any]:
         conclusions["comparison"] = comparison_record(compare_models(result), result.spec.looks)
     if result.trials and not chosen and result.spec.design == "ablation":
         conclusions["ablation"] = ablation_record(ablation(result))
+    if not chosen and (result.published or result.spec.design == "comparison"):
+        conclusions["baselines"] = baseline_records(baselines(result))
     return {"study": result.summary(), "trials": Made(result.trials, TrialResult.to_dict), **conclusions}
 
 

@@ -20,6 +20,7 @@ from dlbench.execution.recording import interruptible, record
 from dlbench.records import TrialStatus
 from dlbench.report import notebook
 from dlbench.spec import programs
+from dlbench.spec.config import read_published
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import Trial
 from dlbench.storage import manifest
@@ -152,9 +153,11 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
         times, environments = store.times(), store.described_environments()
         ids = {trial.id for trial in trials}
         superseded = tuple(trial for trial in store.superseded() if trial.id in ids)
+        recorded = store.published()
+    published = read_published(options.config, folder) if options.config else recorded
     _remove_leftovers(trials)
     took = time.monotonic() - start
-    return StudyResult(study, trials, folder, took, times, environments, superseded)
+    return StudyResult(study, trials, folder, took, times, environments, superseded, published)
 
 
 def _events(
