@@ -220,7 +220,7 @@ def test_anything_at_length_is_planned_or_refused(place: Path, words: list[tuple
         ("run", ["dlbench run CONFIG.yaml"]),
         ("run nowhere", ["unknown study 'nowhere'"]),
         ("results nowhere", ["unknown study 'nowhere'"]),
-        ("results --sort lr", ["need a study"]),
+        ("results --check", ["need a study"]),
         ("replay nowhere 0", ["unknown study 'nowhere'"]),
         ("data show nobody", ["unknown data set 'nobody'", "mnist5k"]),
         ("grid --dataset mnist5k@abc", ["12", "hexadecimal", "mnist5k@abc"]),

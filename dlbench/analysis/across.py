@@ -199,13 +199,19 @@ def _test(
 ) -> PairwiseComparison | None:
     """The test of two configurations; ``None`` if one has no value of the metric."""
     measured = {first: _by_split(a, metric), second: _by_split(b, metric)}
-    return compare_all(measured)[0] if all(measured.values()) else None
+    overlap = max(a.overlap, b.overlap)
+    return compare_all(measured, overlap=overlap)[0] if all(measured.values()) else None
 
 
 def _by_split(group: Configuration, metric: str) -> dict[object, float]:
-    """The values of a metric by seed, data and split; a trial whose split was not recorded is paired with none."""
+    """The values of a metric by seed, fold, data and split; without a recorded split, a trial is paired with none."""
     return {
-        (trial.seed, trial.trial.data_digest, trial.split_digest or trial.trial.id): value
+        (
+            trial.seed,
+            trial.trial.spec.fold,
+            trial.trial.data_digest,
+            trial.split_digest or trial.trial.id,
+        ): value
         for trial in group.complete
         if (value := trial.value(metric)) is not None
     }

@@ -16,7 +16,18 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from dlbench.cli import bench, checks, comparing, diagnosis, lists, messages, queries, reports, studies
+from dlbench.cli import (
+    bench,
+    checks,
+    comparing,
+    diagnosis,
+    lists,
+    messages,
+    queries,
+    reports,
+    studies,
+    upkeep,
+)
 from dlbench.cli.options import ManyValuesCommand
 from dlbench.errors import DlbenchError, UnknownNameError, printable
 from dlbench.execution import stderr
@@ -77,6 +88,19 @@ data_app = typer.Typer(
 )
 
 
+class ResultsGroup(CommandGroup):
+    """``results``, whose first argument is one of its commands, or else the study to show."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Insert the command ``show`` where no command is named."""
+        return super().parse_args(ctx, args if args[:1] and args[0] in self.commands else ["show", *args])
+
+
+results_app = typer.Typer(
+    cls=ResultsGroup, pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False
+)
+
+
 def _version(asked: bool) -> None:
     if asked:
         from dlbench import __version__
@@ -129,13 +153,6 @@ _add(
     "dlbench plan --model baseline modernist --lr 1e-3 1e-2 --seeds 5",
     "dlbench plan configs/00-quick.yaml",
 )
-_add(
-    "results",
-    queries.results,
-    "dlbench results",
-    "dlbench results grid-0123456789 --plot",
-    "dlbench results grid-0123456789 --sort -test_accuracy --filter model=Baseline 'lr<0.01'",
-)
 _add("compare", comparing.compare, "dlbench compare compare-archs-0123456789 grid-0123456789")
 _add(
     "diagnose",
@@ -158,6 +175,19 @@ _add(
 )
 _add("list", lists.list_parts, "dlbench list models", "dlbench list schedules --json")
 _add("info", queries.info, "dlbench info --json")
+app.add_typer(results_app, name="results", help="List the studies in runs/, show one, or tidy up.")
+_add(
+    "show",
+    queries.results,
+    "dlbench results",
+    "dlbench results grid-0123456789 --plot",
+    "dlbench results grid-0123456789 --sort -test_accuracy --filter model=Baseline 'lr<0.01'",
+    "dlbench results rm grid-0123456789",
+    to=results_app,
+)
+_add("rm", upkeep.remove, "dlbench results rm grid-0123456789", to=results_app)
+_add("mv", upkeep.rename, "dlbench results mv grid-0123456789 learning-rates", to=results_app)
+_add("gc", upkeep.collect, "dlbench results gc", to=results_app)
 app.add_typer(data_app, name="data")
 data_app.callback()(queries.data)
 _add("show", queries.show_data, "dlbench data show mnist5k", to=data_app)

@@ -234,6 +234,12 @@ class StudyOptions:
             "--checkpoint-every", HOW, "Epochs between saved states of a trial [once a minute].", metavar="N"
         ),
     ] = None
+    keep_state: Annotated[
+        bool,
+        _option(
+            "--keep-state", HOW, "Keep the state of each trial at its end, to continue with more epochs."
+        ),
+    ] = False
     retry_failed: Annotated[
         bool, _option("--retry-failed", HOW, "Train failed trials of this study again.")
     ] = False
@@ -324,6 +330,7 @@ class StudyOptions:
             data_dir=self.data_dir,
             retry_failed=self.retry_failed,
             reuse=self.reuse,
+            keep_state=self.keep_state,
             **numbers,
         )
 

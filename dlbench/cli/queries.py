@@ -78,38 +78,30 @@ class ResultsOptions:
 
 @takes(ResultsOptions)
 def results(options: ResultsOptions) -> int:
-    """List the studies in runs/, or show one.
+    """List the studies in runs/, or show one; rm, mv and gc remove, rename and tidy up.
 
-    The trials of a study can be filtered and sorted.
+    The trials of a study can be filtered and sorted. Without STUDY, --filter and --sort list the trials of all studies.
     """
     gc.disable()  # garbage collection takes as long as reading ten thousand records, and the process exits soon
     from dlbench import report
     from dlbench.report import terminal
     from dlbench.spec.trial import TrialSpec
-    from dlbench.storage.studies import RUNS, list_studies
     from dlbench.studies.result import open_study
 
     style = "json" if options.as_json else options.format
+    conditions = [_condition(text) for text in options.filter or ()]
     if options.study is None:
-        if options.sort or options.filter or options.plot or options.check or options.by:
-            raise InputError(
-                "--sort, --filter, --plot, --by and --check need a study: dlbench results STUDY --sort test_accuracy"
-            )
-        studies = list_studies()
-        if not studies and style == "table":
-            terminal.message(
-                f"There are no studies in {RUNS.absolute()}; 'dlbench compare-archs' trains one."
-            )
-            return 0
-        table = report.studies_table(studies)
-        listed = [dict(zip((c.key for c in table.columns), row, strict=True)) for row in table.rows]
-        _print(style, lambda: table, lambda: [table], lambda: {"studies": listed})
+        if options.plot or options.check or options.by:
+            raise InputError("--plot, --by and --check need a study: dlbench results STUDY --plot")
+        if conditions or options.sort:
+            _list_trials(conditions, options.sort, style)
+        else:
+            _list_studies(style)
         return 0
     if options.plot and style != "table":
         raise InputError(f"--plot cannot be combined with --format {style}; give one of them")
     if options.check:
         return check(study_folder(options.study))
-    conditions = [_condition(text) for text in options.filter or ()]
     by_result = any(field not in TrialSpec.model_fields for field, _ in conditions)
     history = options.plot or style == "json"
     result = _chosen(open_study(study_folder(options.study), history), conditions, options.sort)
@@ -129,6 +121,41 @@ def results(options: ResultsOptions) -> int:
     )
     show_failures(result)
     return 0
+
+
+def _list_studies(style: str) -> None:
+    """Print the studies in runs/."""
+    from dlbench import report
+    from dlbench.report import terminal
+    from dlbench.storage.studies import RUNS
+    from dlbench.studies.listing import overviews
+
+    studies = list(overviews())
+    if not studies and style == "table":
+        terminal.message(f"There are no studies in {RUNS.absolute()}; 'dlbench compare-archs' trains one.")
+        return
+    records = report.studies_records(studies)
+    listed = [dict(zip((c.key for c in records.columns), row, strict=True)) for row in records.rows]
+    _print(style, lambda: records, lambda: [report.studies_table(studies)], lambda: {"studies": listed})
+
+
+def _list_trials(conditions: Sequence[_Condition], sort: str | None, style: str) -> None:
+    """Print the trials of all studies that meet every condition."""
+    from dlbench import report
+    from dlbench.report import terminal
+    from dlbench.studies.listing import all_trials
+
+    trials, problems = all_trials()
+    trials = [trial for trial in trials if all(keep(trial) for _, keep in conditions)]
+    trials = _sorted(trials, sort) if sort else trials
+    for problem in problems:
+        terminal.message(problem)
+    _print(
+        style,
+        lambda: report.records_table(trials),
+        lambda: [report.trials_of_studies(trials, bool(sort))] if trials else ["No trials."],
+        lambda: {"trials": [{"study": str(t.study_dir), **t.to_dict(history=False)} for t in trials]},
+    )
 
 
 def _chosen(result: StudyResult, conditions: Sequence[_Condition], sort: str | None) -> StudyResult:

@@ -41,7 +41,7 @@ class Setup(Message):
     ``data_dir``: folder of the user's data sets; ``checkpoint_every``: epochs between saved states; ``sys_path``:
     folders in which models are looked for, besides the worker's own; ``started``: when (``time.monotonic``) the parent
     started the worker; ``kernels``: see :data:`dlbench.ops.native.VARIABLE`; ``cores``: number of cores that train one
-    trial.
+    trial; ``keep_state``: whether to send the state that each trial ends with.
     """
 
     type: Literal["setup"] = "setup"
@@ -53,6 +53,7 @@ class Setup(Message):
     started: float | None = None
     kernels: str | None = None
     cores: int = 1
+    keep_state: bool = False
 
 
 class Train(Message):

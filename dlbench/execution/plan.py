@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from dlbench.spec.programs import Program
 from dlbench.spec.registry import MODELS
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import Trial
+from dlbench.storage.sources import Kept
 from dlbench.storage.studies import StoredTrials, read_trials
 
 
@@ -36,6 +37,10 @@ class Plan:
             would have to be compared.
         sources: other studies that hold a result of this environment, by the id of a trial that ``folder`` lacks.
         unreadable: why other studies could not be searched for results, a sentence each.
+        shorter: the trials of this environment that trials to come continue, because they differ from them only in
+            having fewer epochs and their state was kept, by trial id.
+        num_length_bound: trials that could continue another one, but for a schedule that depends on the number of
+            epochs.
     """
 
     study: StudySpec
@@ -49,6 +54,8 @@ class Plan:
     environment: Mapping[str, Any]
     sources: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
+    shorter: Mapping[str, Kept] = field(default_factory=dict)
+    num_length_bound: int = 0
 
     @functools.cached_property
     def done(self) -> frozenset[str]:
@@ -103,13 +110,27 @@ class Plan:
 
     @property
     def copied(self) -> list[str]:
-        """How many results are copied, a sentence for each study that they come from; and what was not searched."""
+        """What is used of other studies, a sentence for each of them; and why some of it cannot be used."""
         found = Counter(folders[0] for folders in self.sources.values())
         return [
             f"{'1 trial is' if number == 1 else f'{number:,} trials are'} copied from {folder}, which has trained "
             f"{'it' if number == 1 else 'them'} in this environment"
             for folder, number in found.items()
-        ] + [*self.unreadable]
+        ] + [*self._continued, *self.unreadable]
+
+    @property
+    def _continued(self) -> Iterator[str]:
+        found = Counter((kept.folder.parent.parent, kept.epoch) for kept in self.shorter.values())
+        for (folder, epoch), number in found.items():
+            yield (
+                f"{'1 trial continues' if number == 1 else f'{number:,} trials continue'} after epoch {epoch} of the "
+                f"same trial in {folder}"
+            )
+        if bound := self.num_length_bound:
+            yield (
+                f"{'1 trial' if bound == 1 else f'{bound:,} trials'} cannot continue a shorter one whose state was "
+                "kept, because the learning rate schedule depends on the number of epochs; trained from the beginning"
+            )
 
     def part(self, seeds: Collection[int]) -> Plan:
         """The plan of the trials with these seeds only, in the same folder, with their present statuses."""
@@ -126,4 +147,10 @@ class Plan:
         """Estimated seconds for training the missing trials; for a search, those that it will propose too."""
         search = self.study.search
         scale = 1.0 if search is None else search.most_trials / len(self.trials)
-        return scale * costs.estimate_s(self.missing, max(self.workers, 1))
+        left = [
+            trial.of_length(max(trial.spec.num_epochs - self.shorter[trial.id].epoch, 1))
+            if trial.id in self.shorter
+            else trial
+            for trial in self.missing
+        ]
+        return scale * costs.estimate_s(left, max(self.workers, 1))

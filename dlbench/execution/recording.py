@@ -127,6 +127,7 @@ def record(
     notify: Callable[[messages.AnyEvent], None],
     workers: int,
     since: float,
+    keep_state: bool = False,
 ) -> None:
     """Record every event, then pass it on.
 
@@ -139,6 +140,7 @@ def record(
         notify: called with each event after it is recorded.
         workers: number of workers.
         since: when (``time.monotonic``) the command began; the workers' waiting counts from there.
+        keep_state: whether to keep the state that each trial ends with.
 
     Raises:
         StoreError: the disk cannot be written.
@@ -192,6 +194,8 @@ def record(
             case messages.StateSaved():
                 artifacts.write_state(artifacts.trial_folder(store.folder, event.trial_id), event.files)
             case messages.Finished():
+                if keep_state:
+                    artifacts.keep_state(artifacts.trial_folder(store.folder, event.trial_id))
                 end(event)
                 artifacts.remove_states(artifacts.trial_folder(store.folder, event.trial_id))
             case messages.Failed(disk=True):

@@ -8,9 +8,10 @@ the beginning, gives the same bits.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,6 +22,7 @@ from dlbench.records import Epoch
 from dlbench.spec.trial import Trial
 from dlbench.storage.artifacts import STATE, Files, write
 from dlbench.storage.checkpoints import check_claims, files_below, quiet_orbax, tree_digest
+from dlbench.training.schedules import is_prefix
 from dlbench.training.state import TrainState
 
 
@@ -50,6 +52,7 @@ def save(trial: Trial, progress: Progress, environment: str) -> dict[str, bytes]
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(progress.state)]
     about = {
         "trial": trial.id,
+        "num_epochs": trial.spec.num_epochs,
         "environment": environment,
         "digest": tree_digest(leaves),
         "history": [list(map(_hex, epoch)) for epoch in progress.history],
@@ -78,7 +81,7 @@ def restore(
 
     Args:
         kept: the files of the trial's saved states.
-        trial: the trial to which the state must belong.
+        trial: the trial to which the state must belong, unless the same trial with fewer epochs has ended with it.
         environment: the digest of the present environment.
         example: a state, or its shapes, with the structure of the state to restore.
         warn: called with the reason for each state that is not used.
@@ -110,7 +113,7 @@ def _read(path: Path, trial: Trial, example: TrainState) -> tuple[Progress, str 
         about = checkpointer.restore(
             path.absolute(), args=ocp.args.Composite(about=ocp.args.JsonRestore())
         ).about
-        if about["trial"] != trial.id:
+        if about["trial"] != trial.id and not _is_of_shorter(about, trial):
             raise ValueError(f"it belongs to trial {about['trial']}")
         stored = checkpointer.restore(
             path.absolute(), args=ocp.args.Composite(state=ocp.args.PyTreeRestore())
@@ -121,6 +124,16 @@ def _read(path: Path, trial: Trial, example: TrainState) -> tuple[Progress, str 
     state = jax.tree.unflatten(jax.tree.structure(example), leaves)
     history = tuple(Epoch(*map(float.fromhex, epoch)) for epoch in about["history"])
     return Progress(state, history, about["spent"]), about.get("environment")
+
+
+def _is_of_shorter(about: Mapping[str, Any], trial: Trial) -> bool:
+    """Whether a state is one that the same trial with fewer epochs has ended with, and from which it can go on."""
+    length = about.get("num_epochs", 0)
+    return (
+        0 < length < trial.spec.num_epochs
+        and trial.of_length(length).id == about["trial"]
+        and is_prefix(trial.spec, length)
+    )
 
 
 def _checkpointer() -> ocp.Checkpointer:

@@ -101,6 +101,7 @@ class Worker:
         checkpoint_every: epochs between saved states of a trial; by default a state is saved once a minute.
         emit: called with each event.
         started: when (``time.monotonic``) the worker was started; by default now.
+        keep_state: whether to save the state that each trial ends with.
     """
 
     def __init__(
@@ -110,10 +111,11 @@ class Worker:
         checkpoint_every: int | None,
         emit: Emit,
         started: float | None = None,
+        keep_state: bool = False,
     ) -> None:
         self._clock = Clock(time.monotonic() if started is None else started)
         self.number, self.data_dir, self.emit = number, data_dir, emit
-        self.checkpoint_every = checkpoint_every
+        self.checkpoint_every, self.keep_state = checkpoint_every, keep_state
         self.environment = environment.describe()
         #: Once set, the current trial is saved after its epoch and interrupted.
         self.stopping = threading.Event()
@@ -289,6 +291,9 @@ class Worker:
             if number < trials[0].spec.num_epochs and self._is_due(number, saved):
                 self.save()
                 saved = time.monotonic()
+            clock.lap("io")
+        if self.keep_state:
+            self.save()
             clock.lap("io")
         self._keep(None)
         for lane, own in ended.items():
@@ -633,7 +638,9 @@ def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
     if setup.kernels is not None:
         os.environ[native.VARIABLE] = setup.kernels
         native.use_cores(setup.cores)
-    worker = Worker(setup.worker, setup.data_dir, setup.checkpoint_every, emit, setup.started)
+    worker = Worker(
+        setup.worker, setup.data_dir, setup.checkpoint_every, emit, setup.started, setup.keep_state
+    )
     threading.Thread(target=listen, daemon=True).start()
     emit(messages.Ready(worker=setup.worker, environment=worker.environment))
     while True:

@@ -28,17 +28,19 @@ where they are shown; "±" is half the width of a 95 % interval. Nothing is conc
 from dlbench.report.listings import (
     data_report,
     datasets_table,
+    garbage_table,
     info_report,
     origin,
     plan_record,
     plan_report,
     records_table,
     schedule_in_words,
+    studies_records,
     studies_table,
 )
 from dlbench.report.plots import Plot, plots_report
 from dlbench.report.search import progress_of_search
-from dlbench.report.studies import StudyReport, study_record, study_report, trial_table
+from dlbench.report.studies import StudyReport, study_record, study_report, trial_table, trials_of_studies
 from dlbench.report.tables import Column, Points, Report, Table, count, duration, percent, to_markdown
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "data_report",
     "datasets_table",
     "duration",
+    "garbage_table",
     "info_report",
     "origin",
     "percent",
@@ -61,9 +64,11 @@ __all__ = [
     "progress_of_search",
     "records_table",
     "schedule_in_words",
+    "studies_records",
     "studies_table",
     "study_record",
     "study_report",
     "to_markdown",
     "trial_table",
+    "trials_of_studies",
 ]

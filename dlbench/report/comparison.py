@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from dlbench.analysis.comparison import ModelComparison
@@ -10,6 +11,7 @@ from dlbench.analysis.convergence import convergence
 from dlbench.analysis.looks import ALPHA, alpha_of
 from dlbench.analysis.outlook import has_interval, is_unpaired
 from dlbench.analysis.same_images import LEVEL, SameImages
+from dlbench.report.baselines import baseline_rows, sources_note
 from dlbench.report.outlook import seeds_in_words
 from dlbench.report.tables import (
     Column,
@@ -27,6 +29,7 @@ from dlbench.report.tables import (
     thousands,
 )
 from dlbench.spec.metrics import metric_key
+from dlbench.spec.published import Published
 from dlbench.stats import PairwiseComparison, Ranking, RankingEntry
 
 
@@ -73,8 +76,11 @@ def comparison_record(found: ModelComparison, looks: tuple[int, ...]) -> dict[st
     }
 
 
-def comparison_table(found: ModelComparison) -> Table:
-    """One row per model, the best first. The column of places is left out if the data order no two models."""
+def comparison_table(found: ModelComparison, baselines: Sequence[Published] = ()) -> Table:
+    """One row per model, the best first; then one per baseline.
+
+    The column of places is left out if the data order no two models.
+    """
     groups, ranked = found.configurations, found.ranking
     entries = {entry.name: entry for entry in ranked.entries} if ranked else {}
     order = [*entries, *(label for label in groups if label not in entries)]
@@ -110,6 +116,9 @@ def comparison_table(found: ModelComparison) -> Table:
         *([_HELD_OUT] if _folded(found) else []),
         "Time: training only. Convergence epoch: the mean over the trials that converged before their last epoch.",
     ]
+    if note := sources_note(baselines):
+        notes.append(note)
+    rows += baseline_rows(baselines, columns)
     by = "cross-validated accuracy" if _folded(found) else "test accuracy"
     return Table(f"Architectures by {by}", columns, rows, " ".join(notes))
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from dlbench.analysis.ablation import ablation
+from dlbench.analysis.baselines import baselines
 from dlbench.analysis.comparison import compare_models
 from dlbench.analysis.configurations import (
     Configuration,
@@ -24,6 +25,7 @@ from dlbench.analysis.search import search_findings
 from dlbench.analysis.selection import select
 from dlbench.records import TrialStatus
 from dlbench.report.ablation import ablation_record, ablation_report
+from dlbench.report.baselines import baseline_records, baseline_table
 from dlbench.report.comparison import (
     comparison_conclusions,
     comparison_record,
@@ -109,9 +111,13 @@ def study_report(result: StudyRecord, answers: Mapping[str, NDArray[np.bool_]] |
     if not result.trials:
         return StudyReport(findings=["No trials."])
     trials, same_images = None, []
-    if result.spec.design == "comparison":
+    is_comparison = result.spec.design == "comparison"
+    if is_comparison:
         comparison, looks = compare_models(result), result.spec.looks
-        findings = [comparison_table(comparison), *comparison_conclusions(comparison, looks)]
+        findings = [
+            comparison_table(comparison, baselines(result)),
+            *comparison_conclusions(comparison, looks),
+        ]
         same_images = same_images_report(compare_on_same_images(comparison, answers or {}))
     elif result.spec.design == "ablation":
         findings = ablation_report(ablation(result))
@@ -125,6 +131,7 @@ def study_report(result: StudyRecord, answers: Mapping[str, NDArray[np.bool_]] |
         trials=trials,
         findings=[
             *findings,
+            *([baseline_table(baselines(result))] if result.published and not is_comparison else []),
             *_left_out(result.trials),
             *mixed_trials(result),
             *superseded_trials(result),
@@ -151,6 +158,8 @@ def study_record(result: StudyRecord, chosen: bool = False) -> dict[str, Any]:
         conclusions["ablation"] = ablation_record(ablation(result))
     if result.trials and not chosen and result.spec.design == "search":
         conclusions["search"] = search_record(search_findings(result))
+    if not chosen and (result.published or result.spec.design == "comparison"):
+        conclusions["baselines"] = baseline_records(baselines(result))
     return {"study": result.summary(), "trials": Made(result.trials, TrialResult.to_dict), **conclusions}
 
 
@@ -165,12 +174,33 @@ def trial_table(trials: Sequence[TrialResult], title: str = "Trials") -> Table:
         Column("best_epoch", "best epoch"),
         Column("train_time_s", "time s", tenth),
         *([status] if any(trial.status is not TrialStatus.COMPLETE for trial in trials) else []),
-        Column("id", "trial", left=True),
+        Column("id", "trial", left=True, whole=True),
     )
     rows = Made(trials, lambda trial: tuple(_value(trial, column.key) for column in columns))
     return Table(
         title, columns, rows, f"{common(trials, axes)}. Test accuracy with its 95 % Wilson interval."
     )
+
+
+def trials_of_studies(trials: Sequence[TrialResult], keep_order: bool) -> Table:
+    """One row per trial of several studies, with the name of its study.
+
+    Args:
+        trials: the trials.
+        keep_order: whether they stay in the order given; otherwise, those of the highest validation accuracy come
+            first in each study.
+    """
+    if not keep_order:
+        trials = sorted(trials, key=lambda trial: (_study(trial), -(trial.best_val_accuracy or 0.0)))
+    table = trial_table(trials, "Trials of all studies")
+    columns = (Column("study", "study", left=True, whole=True), *table.columns)
+    rows = Made(range(len(trials)), lambda place: (_study(trials[place]), *table.rows[place]))
+    return replace(table, columns=columns, rows=rows)
+
+
+def _study(trial: TrialResult) -> str:
+    assert trial.study_dir is not None
+    return trial.study_dir.name
 
 
 def _value(trial: TrialResult, key: str) -> Any:

@@ -28,12 +28,14 @@ class Column:
         title: its heading.
         text: formats one of its values.
         left: whether it is aligned to the left, as words are, instead of to the right, as numbers are.
+        whole: whether its values are never broken into lines, so that they can be copied.
     """
 
     key: str
     title: str
     text: Callable[[Any], str] = str
     left: bool = False
+    whole: bool = False
 
 
 class Made(Sequence[Any]):

@@ -14,7 +14,7 @@ from typing import TextIO, cast
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.measure import Measurement
 from rich.segment import Segment
 from rich.table import Table as RichTable
@@ -114,7 +114,8 @@ def _table(table: Table) -> RichTable:
         pad_edge=False,
     )
     for column in table.columns:
-        drawn.add_column(column.title, justify="left" if column.left else "right", overflow="fold")
+        justify: JustifyMethod = "left" if column.left else "right"
+        drawn.add_column(column.title, justify=justify, overflow="fold", no_wrap=column.whole)
     for cells, shades in zip(table.texts(), table_shades(table), strict=True):
         styles = ("" if shade is None else _SHADES[shade] for shade in shades)
         drawn.add_row(*map(_Cell, cells, styles))

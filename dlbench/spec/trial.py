@@ -425,6 +425,11 @@ class Trial(BaseModel):
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         return Trial(**fields | {"numerics": version})
 
+    def of_length(self, num_epochs: int) -> Trial:
+        """The same trial with another number of epochs."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return Trial(**fields | {"spec": self.spec.model_copy(update={"num_epochs": num_epochs})})
+
     def recorded_as(self, trial_id: str) -> Trial:
         """The same trial with the version of the numerics that its recorded id was computed with.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from dlbench.errors import UnknownNameError
 from dlbench.records import METRICS, OUTCOME_FIELDS, TIME_KINDS, Epoch, Outcome, TrialStatus, json_number
 from dlbench.spec.parts import Arguments
+from dlbench.spec.published import Published
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import Trial, TrialSpec
 from dlbench.training.schedules import epoch_rates, is_constant
@@ -246,6 +247,7 @@ class StudyRecord:
             twice are included.
         environments: descriptions of the environments in which it was trained, by digest.
         superseded: the earlier results of trials that were trained again in another environment.
+        published: results that others have published, which the study's file names.
     """
 
     spec: StudySpec
@@ -255,6 +257,7 @@ class StudyRecord:
     times: Mapping[str, float] = field(default_factory=dict)
     environments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     superseded: tuple[TrialResult, ...] = ()
+    published: tuple[Published, ...] = ()
 
     def __iter__(self) -> Iterator[TrialResult]:
         return iter(self.trials)

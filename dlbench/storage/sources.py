@@ -6,15 +6,20 @@ audit. What is copied is a trial's row, its epochs and its files, so that every 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dlbench.errors import StoreError
+from dlbench.spec.trial import Trial
 from dlbench.storage import artifacts
 from dlbench.storage.audit import check_contents, check_record
 from dlbench.storage.results import TrialResult
 from dlbench.storage.store import FILE_NAME, Store
+
+#: What the name of a study's folder ends with while the study is removed.
+REMOVED = ".removed"
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,8 @@ class Sources:
 
 def study_folders(root: Path) -> list[Path]:
     """The folders in ``root`` that hold a study, sorted by name."""
-    return sorted(path.parent for path in root.glob(f"*/{FILE_NAME}"))
+    found = sorted(path.parent for path in root.glob(f"*/{FILE_NAME}"))
+    return [folder for folder in found if not folder.name.endswith(REMOVED)]
 
 
 def find(root: Path, ids: Collection[str], without: Path) -> Sources:
@@ -63,6 +69,51 @@ def find(root: Path, ids: Collection[str], without: Path) -> Sources:
             if environment is not None:
                 folders.setdefault((trial_id, environment), []).append(folder)
     return Sources(folders, tuple(unreadable))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The state that a trial ended with, kept so that a longer trial can continue from it.
+
+    Attributes:
+        trial: the trial.
+        environment: the digest of the environment in which it was trained.
+        epoch: its last epoch.
+        folder: the trial's folder.
+    """
+
+    trial: Trial
+    environment: str | None
+    epoch: int
+    folder: Path
+
+
+def find_kept(folders: Collection[Path]) -> dict[str, Kept]:
+    """The kept states of trials with a result, by trial id; studies that cannot be read are left out.
+
+    Args:
+        folders: the studies to search.
+    """
+    found: dict[str, Kept] = {}
+    for folder in folders:
+        ids = [path.parent.name for path in sorted(folder.glob(f"trials/*/{artifacts.KEPT}"))]
+        if not ids:
+            continue
+        with contextlib.suppress(StoreError), Store(folder) as store:
+            for trial_id in store.environments(ids):
+                result = store.recorded(trial_id)
+                place = artifacts.trial_folder(folder, trial_id)
+                found.setdefault(trial_id, Kept(result.trial, result.environment, len(result.history), place))
+    return found
+
+
+def longest_kept(trial: Trial, kept: Mapping[str, Kept]) -> Kept | None:
+    """The kept state of the longest of the trials that differ from a trial only in having fewer epochs."""
+    lengths = {each.trial.spec.num_epochs for each in kept.values()}
+    for length in sorted((n for n in lengths if n < trial.spec.num_epochs), reverse=True):
+        if found := kept.get(trial.of_length(length).id):
+            return found
+    return None
 
 
 @dataclass(frozen=True)

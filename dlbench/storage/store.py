@@ -29,7 +29,9 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from dlbench.errors import DamagedStudyError, StoreError
 from dlbench.records import Epoch, Outcome, TrialStatus, canonical_json, digest, json_number
+from dlbench.spec.config import read_published
 from dlbench.spec.programs import program_of
+from dlbench.spec.published import Published
 from dlbench.spec.spaces import SearchSpec
 from dlbench.spec.trial import Trial
 from dlbench.storage.artifacts import environment_name, superseded_folder
@@ -260,6 +262,12 @@ class Store:
             rows = self._db.execute("SELECT manifest FROM manifests").fetchall()
         return [decoded(self.folder, _RECORD, row[0]) for row in rows]
 
+    def published(self) -> tuple[Published, ...]:
+        """The published results that the file of the study names, as it was when trials were last trained."""
+        texts = [str(manifest.get("config") or "") for manifest in self.manifests()]
+        text = next(filter(None, reversed(texts)), "")
+        return decoded(self.folder, lambda text: read_published(text, self.path), text)
+
     def described_environments(self) -> dict[str, Mapping[str, Any]]:
         """Descriptions of the environments in which the study was trained, by digest."""
         devices = (manifest.get("device") for manifest in self.manifests())
@@ -340,6 +348,11 @@ class Store:
                     )
                 )
         return found
+
+    def forget_superseded(self) -> None:
+        """Remove the superseded results."""
+        with self._transaction():
+            self._db.execute("DELETE FROM superseded")
 
     def epoch(self, trial_id: str, number: int, epoch: Epoch) -> None:
         """Record an epoch of a running trial."""

@@ -70,7 +70,13 @@ def read_study(folder: Path, history: bool = True) -> StudyRecord:
         spec = decoded(folder, StudySpec.model_validate, known)
         described, superseded = store.described_environments(), tuple(store.superseded())
         return StudyRecord(
-            spec, trials, folder, times=store.times(), environments=described, superseded=superseded
+            spec,
+            trials,
+            folder,
+            times=store.times(),
+            environments=described,
+            superseded=superseded,
+            published=store.published(),
         )
 
 

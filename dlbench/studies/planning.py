@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from dlbench import data
 from dlbench.data import DatasetInfo
@@ -21,9 +21,11 @@ from dlbench.spec.spaces import SearchSpec
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import PARTS, Trial, TrialSpec
 from dlbench.storage import sources
+from dlbench.storage.sources import Kept
 from dlbench.storage.studies import RUNS, read_trials
 from dlbench.studies.options import RunOptions, RunSettings, merged
 from dlbench.studies.proposals import Proposals
+from dlbench.training.schedules import is_prefix
 
 #: Images of at least this side are usually large enough; asking for each model would delay every plan.
 SMALL_SIDE = 28
@@ -74,11 +76,7 @@ def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack
     environment = engine.environment(backend, processes) if known else {}
     planned = Plan(study, trials, folder, processes, cores, backend, how.data_dir, stored, environment)
     if how.reuse and planned.missing:
-        found = sources.find(RUNS, [trial.id for trial in planned.missing], folder)
-        if found.folders and not environment:
-            environment = engine.environment(backend, processes)
-        held = found.of(environment.get("digest"))
-        planned = replace(planned, environment=environment, sources=held, unreadable=found.unreadable)
+        planned = _with_sources(planned, lambda: engine.environment(backend, processes))
     left = devices.workers(how.workers, backend, study, len(planned.missing))
     return replace(planned, workers=left)
 
@@ -97,6 +95,32 @@ def _digest(study: StudySpec, trials: Sequence[Trial]) -> str:
         return digest([*(trial.id for trial in trials), *study.looks])
     data = sorted({trial.data_digest for trial in trials})
     return digest([study.search.model_dump(mode="json", exclude={"optuna"}), data])
+
+
+def _with_sources(planned: Plan, environment: Callable[[], Mapping[str, Any]]) -> Plan:
+    """The plan with what other studies hold of its missing trials.
+
+    Args:
+        planned: the plan.
+        environment: describes the environment in which trials would be trained, which can take a second.
+    """
+    found = sources.find(RUNS, [trial.id for trial in planned.missing], planned.folder)
+    kept = sources.find_kept([*sources.study_folders(RUNS), planned.folder])
+    if not found.folders and not kept:
+        return replace(planned, unreadable=found.unreadable)
+    now = planned.environment or environment()
+    planned = replace(
+        planned, environment=now, sources=found.of(now.get("digest")), unreadable=found.unreadable
+    )
+    kept = {trial_id: each for trial_id, each in kept.items() if each.environment == now.get("digest")}
+    candidates = {trial: sources.longest_kept(trial, kept) for trial in planned.missing}
+    shorter = {trial.id: each for trial, each in candidates.items() if each and _continues(trial, each)}
+    bound = sum(each is not None for each in candidates.values()) - len(shorter)
+    return replace(planned, shorter=shorter, num_length_bound=bound)
+
+
+def _continues(trial: Trial, kept: Kept) -> bool:
+    return is_prefix(trial.spec, kept.trial.spec.num_epochs)
 
 
 def _check_sizes(trials: Sequence[Trial], info: Callable[[str], DatasetInfo]) -> None:

@@ -20,6 +20,7 @@ from dlbench.execution.recording import interruptible, record
 from dlbench.records import TrialStatus
 from dlbench.report import notebook
 from dlbench.spec import programs
+from dlbench.spec.config import read_published
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import Trial
 from dlbench.storage import manifest
@@ -124,6 +125,7 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
                 planned.data_dir,
                 options.checkpoint_every,
                 planned.cores,
+                options.keep_state,
             )
             if todo:
                 known = {trial.id: trial for trial in planned.trials}
@@ -143,6 +145,7 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
                     notify,
                     max(place.workers, 1),
                     start,
+                    options.keep_state,
                 )
             left = [trial for trial in todo if store.statuses()[trial.id] in _UNFINISHED]
             if stopping.is_set() and left:
@@ -152,9 +155,11 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
         times, environments = store.times(), store.described_environments()
         ids = {trial.id for trial in trials}
         superseded = tuple(trial for trial in store.superseded() if trial.id in ids)
+        recorded = store.published()
+    published = read_published(options.config, folder) if options.config else recorded
     _remove_leftovers(trials)
     took = time.monotonic() - start
-    return StudyResult(study, trials, folder, took, times, environments, superseded)
+    return StudyResult(study, trials, folder, took, times, environments, superseded, published)
 
 
 def _events(
@@ -169,7 +174,8 @@ def _events(
         held = {trial_id: found for trial_id, found in planned.sources.items() if trial_id not in lost}
         notify(replace(planned, sources=held))
     if left := [trial for trial in todo if trial.id not in copied]:
-        yield from engine.run(programs.programs(left), place, stopping, planned.folder)
+        shorter = {trial_id: kept.folder for trial_id, kept in planned.shorter.items()}
+        yield from engine.run(programs.programs(left), place, stopping, planned.folder, shorter)
 
 
 def _copy(
