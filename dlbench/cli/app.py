@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from dlbench.cli import bench, checks, diagnosis, lists, messages, queries, reports, studies
+from dlbench.cli import bench, checks, deploy, diagnosis, lists, messages, queries, reports, studies
 from dlbench.cli.options import ManyValuesCommand
 from dlbench.errors import DlbenchError, UnknownNameError, printable
 from dlbench.execution import stderr
@@ -125,6 +125,12 @@ _add(
     "dlbench report experiments/0* --markdown benchmarks.md --html experiments/benchmarks.html",
 )
 _add("replay", checks.replay, "dlbench replay compare-archs-0123456789 04bf2983689ac098")
+_add(
+    "export",
+    deploy.export,
+    "dlbench export compare-archs-0123456789 04bf2983689ac098 --to onnx --int8 --out net.onnx",
+    "dlbench export compare-archs-0123456789 04bf2983689ac098 --max-latency 5ms --max-size 1MB",
+)
 _add(
     "bench",
     bench.bench,
