@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from test_cli import Cli, cli  # noqa: F401
 
 import dlbench
+from dlbench.deploy.card import model_card
 from dlbench.deploy.export import Budget, export_trial
 from dlbench.deploy.latency import measure
 from dlbench.errors import InputError
@@ -177,3 +180,33 @@ def test_images_of_another_range_are_brought_to_it(tmp_path: Path) -> None:
     for to in ("onnx", "npz"):
         done = export_trial(result.folder, result.trials[0].id, to, tmp_path / f"net.{to}")
         assert (done.differ, done.accuracy_after) == (0, result.trials[0].test_accuracy)
+
+
+def test_the_model_card_has_what_the_hub_reads(
+    small_result: dlbench.StudyResult,
+    cli: Cli,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    trial = small_result.trials[0]
+    assert cli("card", str(small_result.folder), trial.id, "--out", "README.md").code == 0
+    text = (tmp_path / "README.md").read_text()
+    _, head, body = text.split("---\n", 2)
+    metadata = yaml.safe_load(head)
+    assert (metadata["library_name"], metadata["pipeline_tag"]) == ("dlbench", "image-classification")
+    (entry,) = metadata["model-index"]
+    (result,) = entry["results"]
+    assert {"type", "name"} <= {*result["dataset"]}
+    values = {each["type"]: each["value"] for each in result["metrics"]}
+    assert values["accuracy"] == pytest.approx(trial.test_accuracy)
+    assert values["f1"] == pytest.approx(trial.macro_f1, abs=1e-6)
+    assert re.findall("^#.*", body, re.MULTILINE) == [
+        "# Baseline on mnist5k",
+        "## Evaluation",
+        "### Calibration",
+        "## Training",
+        "## Limits",
+        "## Identity",
+    ]
+    assert f"dlbench replay {small_result.folder} {trial.id}" in body
+    assert "(underfitting)" in body
+    assert "dlbench replay" not in model_card(small_result.folder, trial.id)

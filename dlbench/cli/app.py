@@ -131,6 +131,7 @@ _add(
     "dlbench export compare-archs-0123456789 04bf2983689ac098 --to onnx --int8 --out net.onnx",
     "dlbench export compare-archs-0123456789 04bf2983689ac098 --max-latency 5ms --max-size 1MB",
 )
+_add("card", deploy.card, "dlbench card compare-archs-0123456789 04bf2983689ac098 --out README.md")
 _add(
     "bench",
     bench.bench,
@@ -142,6 +143,7 @@ _add("info", queries.info, "dlbench info --json")
 app.add_typer(data_app, name="data")
 data_app.callback()(queries.data)
 _add("show", queries.show_data, "dlbench data show mnist5k", to=data_app)
+_add("check", queries.check_data, "dlbench data check mnist5k", to=data_app)
 _add(
     "prepare",
     queries.prepare_data,

@@ -1,10 +1,12 @@
-"""The commands that take trained networks out of dlbench: export."""
+"""The commands that take trained networks out of dlbench: export and card."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -88,6 +90,40 @@ def export(options: ExportOptions) -> int:
     else:
         terminal.show(_report(done, over))
     return 1 if over else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardOptions:
+    """The flags of ``card``."""
+
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or its name in runs/.")]
+    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's id, or the beginning of it.")]
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="FILE", help="The file; without it, the card is printed.")
+    ] = None
+    data_dir: Annotated[
+        str | None, typer.Option("--data-dir", metavar="DIR", help="Folder of original data files.")
+    ] = None
+
+
+@takes(CardOptions)
+def card(options: CardOptions) -> None:
+    """Write the model card of a trained network, in the form that the Hugging Face hub reads."""
+    from dlbench.deploy.card import model_card
+    from dlbench.files import write_whole
+    from dlbench.report import terminal
+
+    folder = study_folder(options.study)
+    commands = [f"dlbench replay {shlex.quote(options.study)} {options.trial}"]
+    text = model_card(folder, options.trial, commands, options.data_dir)
+    if options.out is None:
+        terminal.text(text)
+        return
+    try:
+        write_whole(Path(options.out), lambda file: file.write(text.encode()))
+    except OSError as error:
+        raise InputError(f"{options.out} cannot be written: {error.strerror}", field="out") from None
+    terminal.text(f"The card is in {options.out}")
 
 
 def _quantity(field: str, text: str | None, units: Mapping[str, float]) -> float | None:
