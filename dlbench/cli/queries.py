@@ -287,6 +287,18 @@ def show_data(name: Name, data_dir: DataDir = None, as_json: Json = False) -> No
     _print("json" if as_json else "table", list, lambda: report.data_report(found), lambda: record)
 
 
+def check_data(name: Name, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Check a data set: imbalance, constant and equal images, label conflicts, and a shift between its halves."""
+    from dlbench import data
+    from dlbench.data.quality import check_quality
+    from dlbench.report import terminal
+    from dlbench.report.data_quality import quality_record, quality_report
+
+    with terminal.waiting(f"checking {name}"):
+        found = check_quality(data.load(name, data_dir))
+    _print("json" if as_json else "table", list, lambda: quality_report(found), lambda: quality_record(found))
+
+
 def prepare_data(name: Name, data_dir: DataDir = None) -> None:
     """Download, check and cache a data set, so that studies need no network."""
     from dlbench import data

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Unpack
 
 from dlbench import data, files
-from dlbench.errors import ANOTHER_OUT, FailedTrialsWarning, StoreError, StudyInterrupted
-from dlbench.execution import engine
+from dlbench.data.quality import num_shared
+from dlbench.errors import ANOTHER_OUT, DlbenchError, FailedTrialsWarning, StoreError, StudyInterrupted
+from dlbench.execution import engine, messages
 from dlbench.execution.place import Place
 from dlbench.execution.plan import Plan
 from dlbench.execution.recording import interruptible, record
@@ -107,6 +108,8 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
                 options.checkpoint_every,
                 planned.cores,
             )
+            for text in _shared_images(todo, planned.data_dir):
+                notify(messages.Notice(text=text))
             if todo:
                 known = {trial.id: trial for trial in planned.trials}
                 described = manifest.describe(
@@ -144,6 +147,20 @@ def _remove_leftovers(trials: Sequence[TrialResult]) -> None:
             for path in (*folder.glob("state"), *folder.glob("*-tmp*"), *folder.glob(".*.new")):
                 with contextlib.suppress(OSError):
                     files.remove(path)
+
+
+def _shared_images(trials: Sequence[Trial], data_dir: str | None) -> Iterator[str]:
+    """What to say of data sets whose test images are among their training images."""
+    for name in dict.fromkeys(trial.spec.dataset for trial in trials):
+        try:
+            dataset = data.load(name, data_dir)
+        except DlbenchError:  # a worker will say so
+            continue
+        if shared := num_shared(dataset):
+            yield (
+                f"{shared:,} of the {len(dataset.test_labels):,} test images of {dataset.name!r} are training images "
+                "as well, so test accuracies are biased upwards"
+            )
 
 
 def _split_digests(planned: Plan) -> dict[str, str]:
