@@ -60,8 +60,8 @@ class ResultsOptions:
         bool, typer.Option("--plot", help="Draw learning curves and heat maps instead of tables.")
     ] = False
     by: Annotated[
-        Literal["class"] | None,
-        typer.Option("--by", help="Show scores by class, from the stored predictions."),
+        Literal["class", "brightness", "contrast"] | None,
+        typer.Option("--by", help="Show scores by class or by slice of the test images."),
     ] = None
     check: Annotated[
         bool, typer.Option("--check", help="Check the study for damage; exit code 1 if there is any.")
@@ -111,7 +111,7 @@ def results(options: ResultsOptions) -> int:
         terminal.show(report.plots_report(result))
         return 0
     if options.by:
-        show_by(result, style)
+        show_by(result, options.by, style)
         return 0
     _print(
         style,
