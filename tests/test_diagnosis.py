@@ -15,6 +15,7 @@ from test_cli import Cli, cli  # noqa: F401
 
 import dlbench
 from dlbench.analysis.by_class import ranks
+from dlbench.analysis.by_slice import by_slice
 from dlbench.analysis.calibration import (
     MEASURES,
     NUM_BINS,
@@ -26,7 +27,7 @@ from dlbench.analysis.calibration import (
 )
 from dlbench.analysis.cost import accuracy_difference, costs_of
 from dlbench.analysis.predictions import dataset_of, validation_of
-from dlbench.errors import StoreError
+from dlbench.errors import InputError, StoreError, UnknownNameError
 from dlbench.models.counts import Counts
 from dlbench.stats.crossed import crossed_interval, crossed_intervals, resample_weights
 
@@ -234,3 +235,39 @@ def test_who_costs_more_without_being_shown_better(found: dlbench.StudyResult) -
     (said,) = costs.not_better
     assert (said.dearer, said.cheaper, said.ratio, said.difference.estimate) == ("b", "a", 10, 0)
     assert costs_of({"a": first, "b": first}, {}).measure == "parameters"
+
+
+def test_slices_of_test_images(found: dlbench.StudyResult, cli: Cli) -> None:  # noqa: F811
+    for label, each in found.by_slice("brightness").items():
+        predictions = each.predictions
+        light = predictions.dataset.test_images.reshape(1000, -1).mean(axis=1)
+        order = np.argsort(light, kind="stable")
+        right = (predictions.logits.argmax(2) == predictions.labels).mean(axis=0)
+        expected = [right[part].mean() for part in np.split(order, 4)]
+        assert [s.accuracy.estimate for s in each.slices] == pytest.approx(expected), label
+        assert [s.support for s in each.slices] == [250] * 4
+        assert each.worst.accuracy.estimate == pytest.approx(min(expected))
+    record = json.loads(cli("results", str(found.folder), "--by", "contrast", "--json").out)
+    assert {each["by"] for each in record["by_slice"]} == {"contrast"}
+    assert "By brightness: lr 0.01" in cli("results", str(found.folder), "--by", "brightness").out
+    with pytest.raises(UnknownNameError, match="unknown rule 'brightnes'"):
+        found.by_slice("brightnes")
+    with pytest.raises(InputError, match="one id per test image, 1,000; got 3"):
+        found.by_slice([1, 2, 3])
+    with pytest.raises(InputError, match="at least two different ids"):
+        found.by_slice(["all"] * 1000)
+
+
+def test_the_equalised_odds_difference_by_hand(found: dlbench.StudyResult) -> None:
+    """Class 0: 9 of 10 right in slice a and 5 of 10 in b; class 1 by mirror. Slice c has too few images to count."""
+    first = next(iter(found.predictions().values()))
+    labels = np.array([0] * 10 + [1] * 10 + [0] * 10 + [1] * 10 + [0])
+    answers = np.array([0] * 9 + [1] + [1] * 10 + [0] * 5 + [1] * 5 + [0] * 2 + [1] * 8 + [1])
+    logits = np.eye(2, dtype=np.float32)[answers][None]
+    two = dataclasses.replace(
+        first, trials=first.trials[:1], logits=logits, labels=labels, class_names=("0", "1")
+    )
+    sliced = by_slice(two, ["a"] * 20 + ["b"] * 20 + ["c"])
+    assert [each.accuracy.estimate for each in sliced.slices] == pytest.approx([0.95, 0.65, 0.0])
+    assert sliced.gap.estimate == pytest.approx(0.95)
+    assert sliced.equalized_odds.estimate == pytest.approx(0.4)

@@ -20,6 +20,7 @@ from dlbench.cli import (
     bench,
     checks,
     comparing,
+    deploy,
     diagnosis,
     lists,
     messages,
@@ -168,6 +169,13 @@ _add(
 )
 _add("replay", checks.replay, "dlbench replay compare-archs-0123456789 04bf2983689ac098")
 _add(
+    "export",
+    deploy.export,
+    "dlbench export compare-archs-0123456789 04bf2983689ac098 --to onnx --int8 --out net.onnx",
+    "dlbench export compare-archs-0123456789 04bf2983689ac098 --max-latency 5ms --max-size 1MB",
+)
+_add("card", deploy.card, "dlbench card compare-archs-0123456789 04bf2983689ac098 --out README.md")
+_add(
     "bench",
     bench.bench,
     "dlbench bench --against torch --chart steps.svg",
@@ -191,6 +199,7 @@ _add("gc", upkeep.collect, "dlbench results gc", to=results_app)
 app.add_typer(data_app, name="data")
 data_app.callback()(queries.data)
 _add("show", queries.show_data, "dlbench data show mnist5k", to=data_app)
+_add("check", queries.check_data, "dlbench data check mnist5k", to=data_app)
 _add(
     "prepare",
     queries.prepare_data,

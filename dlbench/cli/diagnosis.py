@@ -21,16 +21,21 @@ DIAGNOSES = ("calibration", "fit", "cost")
 _SHOWN = 3
 
 
-def show_by(result: StudyResult, style: str) -> None:
-    """Show the scores of each class.
+def show_by(result: StudyResult, by: str, style: str) -> None:
+    """Show the scores of each class, or the accuracy of each slice.
 
     Args:
         result: the trials that were chosen.
+        by: "class", or a rule that makes slices.
         style: the format of ``results``.
     """
-    from dlbench.report.diagnosis import by_class_record, by_class_report
+    from dlbench.report import diagnosis as words
 
-    show_each(result, result.by_class(), by_class_report, by_class_record, "by_class", style)
+    if by == "class":
+        show_each(result, result.by_class(), words.by_class_report, words.by_class_record, "by_class", style)
+    else:
+        found = result.by_slice(by)
+        show_each(result, found, words.by_slice_report, words.by_slice_record, "by_slice", style)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,8 +68,8 @@ class ResultsOptions:
         bool, typer.Option("--plot", help="Draw learning curves and heat maps instead of tables.")
     ] = False
     by: Annotated[
-        Literal["class"] | None,
-        typer.Option("--by", help="Show scores by class, from the stored predictions."),
+        Literal["class", "brightness", "contrast"] | None,
+        typer.Option("--by", help="Show scores by class or by slice of the test images."),
     ] = None
     check: Annotated[
         bool, typer.Option("--check", help="Check the study for damage; exit code 1 if there is any.")
@@ -111,7 +111,7 @@ def results(options: ResultsOptions) -> int:
         terminal.show(report.plots_report(result))
         return 0
     if options.by:
-        show_by(result, style)
+        show_by(result, options.by, style)
         return 0
     _print(
         style,
@@ -320,6 +320,18 @@ def show_data(name: Name, data_dir: DataDir = None, as_json: Json = False) -> No
         found = data.info(name, data_dir)
     record = {**dataclasses.asdict(found), "path": str(found.path) if found.path else None}
     _print("json" if as_json else "table", list, lambda: report.data_report(found), lambda: record)
+
+
+def check_data(name: Name, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Check a data set: imbalance, constant and equal images, label conflicts, and a shift between its halves."""
+    from dlbench import data
+    from dlbench.data.quality import check_quality
+    from dlbench.report import terminal
+    from dlbench.report.data_quality import quality_record, quality_report
+
+    with terminal.waiting(f"checking {name}"):
+        found = check_quality(data.load(name, data_dir))
+    _print("json" if as_json else "table", list, lambda: quality_report(found), lambda: quality_record(found))
 
 
 def prepare_data(name: Name, data_dir: DataDir = None) -> None:

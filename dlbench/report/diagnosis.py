@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dlbench.analysis.by_class import ByClass
+from dlbench.analysis.by_slice import BySlice
 from dlbench.analysis.calibration import Calibration, ReliabilityBin
 from dlbench.analysis.cost import Costs
 from dlbench.analysis.generalization import LOW_TRAINING, Fit
@@ -145,6 +146,37 @@ def by_class_record(label: str, found: ByClass) -> Mapping[str, Any]:
             for each in found.classes
         ],
         "confusion_matrix": found.confusion.tolist(),
+    }
+
+
+def by_slice_report(label: str, found: BySlice) -> Report:
+    """The accuracy of each slice, the worst of them, and the gaps between slices."""
+    columns = (
+        Column("slice", found.by, left=True),
+        Column("support", "images", thousands),
+        Column("accuracy", "accuracy % [95 %]", share),
+    )
+    rows = tuple((each.name, each.support, each.accuracy) for each in found.slices)
+    words = (
+        f"Worst slice: {found.worst.name}, {share(found.worst.accuracy)} %. Gap between the best and the worst: "
+        f"{signed_share(found.gap)} points, biased upwards because both are chosen by it. Equalised-odds difference: "
+        f"{share(found.equalized_odds)} points."
+    )
+    return [Table(f"By {found.by}: {label}", columns, rows, measured(found.predictions)), words]
+
+
+def by_slice_record(label: str, found: BySlice) -> Mapping[str, Any]:
+    """The accuracy of each slice for JSON."""
+    return {
+        **predictions_record(label, found.predictions),
+        "by": found.by,
+        "slices": [
+            {"slice": each.name, "support": each.support, "accuracy": interval_record(each.accuracy)}
+            for each in found.slices
+        ],
+        "worst": found.worst.name,
+        "gap": interval_record(found.gap),
+        "equalized_odds_difference": interval_record(found.equalized_odds),
     }
 
 

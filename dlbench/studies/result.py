@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dlbench.analysis import by_class as classes
+from dlbench.analysis import by_slice as slices
 from dlbench.analysis import calibration as calibrations
 from dlbench.analysis.configurations import axes_of, best_first, configurations, labelled
 from dlbench.analysis.cost import Costs, costs_of
@@ -157,6 +159,23 @@ class StudyResult(StudyRecord):
     def by_class(self, data_dir: str | None = None) -> dict[str, classes.ByClass]:
         """Precision, recall, F1 and top-k accuracy of every configuration; arguments as in :meth:`predictions`."""
         return {label: classes.by_class(found) for label, found in self.predictions(data_dir).items()}
+
+    def by_slice(self, by: str | Sequence[Any], data_dir: str | None = None) -> dict[str, slices.BySlice]:
+        """The accuracy of every configuration by slice of the test images.
+
+        Args:
+            by: a rule ("brightness" or "contrast"), or the slice of each test image.
+            data_dir: as in :meth:`predictions`.
+
+        Raises:
+            UnknownNameError: there is no such rule.
+            InputError: there is not one id per test image, or only one slice.
+        """
+        made = {}
+        for label, found in self.predictions(data_dir).items():
+            ids = slices.rule_slices(by, found.dataset.test_images) if isinstance(by, str) else by
+            made[label] = slices.by_slice(found, ids, by if isinstance(by, str) else "slice")
+        return made
 
     def calibration(self, data_dir: str | None = None) -> dict[str, calibrations.Calibration]:
         """The calibration of every configuration; arguments as in :meth:`predictions`."""

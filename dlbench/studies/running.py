@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Unpack
 
 from dlbench import data, files
-from dlbench.errors import ANOTHER_OUT, FailedTrialsWarning, SpecError, StoreError, StudyInterrupted
+from dlbench.data.quality import num_shared
+from dlbench.errors import (
+    ANOTHER_OUT,
+    DlbenchError,
+    FailedTrialsWarning,
+    SpecError,
+    StoreError,
+    StudyInterrupted,
+)
 from dlbench.execution import engine, messages
 from dlbench.execution.place import Place
 from dlbench.execution.plan import Plan
@@ -127,6 +135,8 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
                 planned.cores,
                 options.keep_state,
             )
+            for text in _shared_images(todo, planned.data_dir):
+                notify(messages.Notice(text=text))
             if todo:
                 known = {trial.id: trial for trial in planned.trials}
                 described = manifest.describe(
@@ -210,6 +220,20 @@ def _remove_leftovers(trials: Sequence[TrialResult]) -> None:
             for path in (*folder.glob("state"), *folder.glob("*-tmp*"), *folder.glob(".*.new")):
                 with contextlib.suppress(OSError):
                     files.remove(path)
+
+
+def _shared_images(trials: Sequence[Trial], data_dir: str | None) -> Iterator[str]:
+    """What to say of data sets whose test images are among their training images."""
+    for name in dict.fromkeys(trial.spec.dataset for trial in trials):
+        try:
+            dataset = data.load(name, data_dir)
+        except DlbenchError:  # a worker will say so
+            continue
+        if shared := num_shared(dataset):
+            yield (
+                f"{shared:,} of the {len(dataset.test_labels):,} test images of {dataset.name!r} are training images "
+                "as well, so test accuracies are biased upwards"
+            )
 
 
 def _split_digests(planned: Plan) -> dict[str, str]:
