@@ -5,17 +5,20 @@
 #   docker run --rm -v "$PWD/runs:/work/runs" dlbench compare-archs
 #   docker run --rm --gpus all -v "$PWD/runs:/work/runs" dlbench:cuda compare-archs --device gpu
 ARG PYTHON=3.12
-FROM python:${PYTHON}-slim AS build
+ARG BASE=python:${PYTHON}-slim
+
+FROM ${BASE} AS build
+ARG PYTHON
 COPY pyproject.toml README.md LICENSE /source/
 COPY dlbench /source/dlbench
 COPY constraints /source/constraints
 # Extras to install: cuda, mlflow, wandb; several with commas.
 ARG EXTRAS=
-RUN python -m venv /opt/dlbench \
-    && /opt/dlbench/bin/pip install --no-cache-dir --constraint /source/constraints/python-3.12.txt \
+RUN python3 -m venv /opt/dlbench \
+    && /opt/dlbench/bin/pip install --no-cache-dir --constraint /source/constraints/python-${PYTHON}.txt \
         "/source${EXTRAS:+[$EXTRAS]}"
 
-FROM python:${PYTHON}-slim
+FROM ${BASE}
 # A C compiler builds the kernels that make training on a CPU faster, once, into the cache.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev \
