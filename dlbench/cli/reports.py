@@ -66,6 +66,9 @@ def report(options: ReportOptions) -> None:
     sending a study again adds only what is new.
     """
     if options.to is not None:
+        files = {"--watch": options.watch, "--markdown": options.markdown, "--html": options.html}
+        if given := [flag for flag, value in files.items() if value]:
+            raise InputError(f"--to sends trials to a tracker and writes no files; leave out {given[0]}")
         return _send(options.studies, options.to)
     from dlbench.report import terminal, watching
 
