@@ -18,8 +18,25 @@ from dlbench.cli import app
 
 #: The public names under headings; what is not listed here comes last.
 GROUPS = {
-    "Studies": ("grid", "compare", "plan", "run", "run_until_separated", "open_study", "list_studies"),
-    "Results": ("StudyResult", "TrialResult", "TrialStatus", "Epoch", "LoadedModel", "load"),
+    "Studies": (
+        "grid",
+        "compare",
+        "ablate",
+        "plan",
+        "run",
+        "run_until_separated",
+        "open_study",
+        "list_studies",
+    ),
+    "Results": (
+        "StudyResult",
+        "StudiesComparison",
+        "TrialResult",
+        "TrialStatus",
+        "Epoch",
+        "LoadedModel",
+        "load",
+    ),
     "Specifications": ("StudySpec", "TrialSpec", "Trial", "Plan", "RunOptions"),
     "Models and data": ("register_model", "resolve_model", "Dataset", "from_arrays"),
     "Training": ("fit", "Data", "Hyper", "Static", "TrainState"),
