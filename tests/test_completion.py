@@ -41,6 +41,7 @@ def offered(
         ("dlbench grid --model baseline stab", ["stabilized"]),  # a further value
         ("dlbench plan --model baseline stab", ["stabilized"]),  # not the file or folder
         ("dlbench grid --model=stab", ["stabilized"]),
+        ("dlbench ablate --base stab", ["stabilized"]),
         ("dlbench grid --optimizer adamw", ["adamw"]),
         ("dlbench grid --schedule cos", ["cosine"]),
         ("dlbench grid --dataset mnist", ["mnist5k", "mnist"]),
@@ -90,7 +91,13 @@ def test_studies_trials_and_files(
 def test_every_source_is_of_a_flag() -> None:
     from dlbench.cli import checks, options, queries, reports
 
-    records = [options.TargetOptions, checks.ReplayOptions, queries.ResultsOptions, reports.ReportOptions]
+    records = [
+        options.TargetOptions,
+        options.AblateOptions,
+        checks.ReplayOptions,
+        queries.ResultsOptions,
+        reports.ReportOptions,
+    ]
     known = {name for record in records for name in record.__dataclass_fields__}
     assert set(completion.SOURCES) <= known
 

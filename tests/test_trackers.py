@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import dlbench
+from dlbench.cli.app import _main
 from dlbench.errors import InputError
 from dlbench.report import trackers
 from dlbench.report.trackers import runs
@@ -73,6 +74,14 @@ def test_a_tracker_that_is_not_installed_is_named(
     monkeypatch.delitem(sys.modules, "dlbench.report.trackers.wandb", raising=False)
     with pytest.raises(InputError, match=r"not installed; run pip install 'dlbench\[wandb\]'"):
         trackers.send(small_result.folder, "wandb:somewhere")
+
+
+@pytest.mark.parametrize("words", [["--watch"], ["--markdown", "a.md"], ["--html", "a.html"]])
+def test_a_flag_that_would_have_no_effect_is_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _main(["report", "study", "--to", "wandb:runs", *words]) == 2
+    assert f"writes no files; leave out {words[0]}" in capsys.readouterr().err
 
 
 def command(study: Path, target: str, cwd: Path) -> str:

@@ -166,8 +166,15 @@ _add(
     reports.report,
     "dlbench report compare-archs-0123456789",
     "dlbench report experiments/0* --markdown benchmarks.md --html experiments/benchmarks.html",
+    "dlbench report compare-archs-0123456789 --watch",
+    "dlbench report compare-archs-0123456789 --to mlflow:sqlite:///runs.db",
 )
-_add("replay", checks.replay, "dlbench replay compare-archs-0123456789 04bf2983689ac098")
+_add(
+    "replay",
+    checks.replay,
+    "dlbench replay compare-archs-0123456789 04bf2983689ac098",
+    "dlbench replay experiments/03-architectures --sample 1",
+)
 _add(
     "export",
     deploy.export,

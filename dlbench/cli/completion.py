@@ -112,6 +112,7 @@ def _trackers(_: dict[str, Any]) -> Iterable[Candidate]:
 #: What completes the values of each field of the commands' options.
 SOURCES: dict[str, Source] = {
     "model": _listed("models"),
+    "base": _listed("models"),
     "optimizer": _listed("optimizers"),
     "schedule": _listed("schedules"),
     "criterion": _listed("criteria"),

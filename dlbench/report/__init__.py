@@ -21,6 +21,9 @@ where they are shown; "±" is half the width of a 95 % interval. Nothing is conc
 | `shades` | the shades of heat maps |
 | `terminal`, `terminal_plots`, `progress` | what a terminal shows |
 | `page`, `document` | HTML and Markdown |
+| `trackers` | studies as runs of MLflow and Weights & Biases |
+| `notebook` | what a notebook shows |
+| `watching` | when to write a report anew while a study is trained |
 | `exports` | studies as text files, written and read back |
 | `figures` | figures in SVG and PNG |
 """

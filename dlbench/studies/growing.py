@@ -48,9 +48,9 @@ def run_until_separated(
         InputError: a value breaks a rule. Other errors are those of :func:`dlbench.run`.
     """
     start = time.perf_counter()
-    how = merged(options, **settings)
+    given = merged(options, **settings)
     study = grown(study, max_seeds)
-    with observed(how) as how:
+    with observed(given) as how:
         result = _grow(study, how)
     warn_of_failures(result, stacklevel=3)
     return replace(result, wall_time_s=time.perf_counter() - start)
