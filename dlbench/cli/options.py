@@ -59,7 +59,7 @@ DEFAULTS = {
     "vary": "all",
 }
 #: The fields that name a part, whose arguments have flags by their path; a test compares them with TrialSpec's.
-PART_FIELDS = ("model", "optimizer", "schedule", "criterion", "transform", "test_transform")
+PART_FIELDS = ("model", "dataset", "optimizer", "schedule", "criterion", "transform", "test_transform")
 #: The flag that stands for those of all arguments: ``--model.width 8`` becomes ``--PART.ARG model.width=8``.
 _ARGUMENT = "--PART.ARG"
 
