@@ -175,7 +175,7 @@ class StudyOptions:
         ),
     ] = None
     dataset: Annotated[
-        Values, _values("--dataset", DATA, "NAME...", "Data sets; 'dlbench data' lists all.")
+        Values, _values("--dataset", DATA, "NAME...", "Data sets: names, folder:PATH, MODULE:FUNCTION.")
     ] = None
     train_size: Annotated[Values, _values("--train-size", DATA, "N...", "Numbers of training images.")] = None
     val_size: Annotated[Values, _values("--val-size", DATA, "N...", "Numbers of validation images.")] = None

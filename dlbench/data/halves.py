@@ -32,7 +32,7 @@ Key = tuple[str, str]
 
 
 def half_of(folder: str) -> str:
-    """ "train", "val" or "test" where that is what a folder is called, in one of several spellings; else ""."""
+    """The half that a folder is called after, in one of several spellings: "train", "val" or "test"; else ""."""
     return next((half for half, known in _HALVES.items() if folder.lower() in known), "")
 
 

@@ -81,8 +81,8 @@ def load(
 ) -> Dataset:
     """Load a data set by its name or reference, preparing it first if necessary.
 
-    Once prepared, its arrays are memory-mapped from the cache. If the cache cannot be written, they are kept in memory,
-    with a warning.
+    Once prepared, its arrays are memory-mapped from the cache. If the cache cannot be written, those of a public data
+    set are kept in memory, with a warning.
 
     Args:
         name: the name of a built-in data set, such as ``mnist5k`` or ``cifar10`` (case, ``-`` and ``_`` are ignored);
