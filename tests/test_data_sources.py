@@ -91,7 +91,7 @@ def test_a_test_half_is_drawn_by_class_and_the_same_each_time(tmp_path: Path) ->
     ]
     assert drawn == [2, 9, 14, 17, 21], "stored studies refer to it: it must not change"
     assert "5 images are drawn as the test half" in found.source
-    assert len(data.load('folder(path="x", test_size=0.5)').test_labels) == 12
+    assert len(data.load('folder(path="x", test_fraction=0.5)').test_labels) == 12
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp", "PNG"])
@@ -462,8 +462,8 @@ def test_a_trial_does_not_depend_on_where_its_pictures_lie(tmp_path: Path) -> No
         ("folder(path='x', rezise=8)", UnknownNameError, "Did you mean 'resize'"),
         ("folder(path='x', resize=9999)", InputError, "resize of the dataset folder must be .*at most 4096"),
         ("folder(path='x', colour='blue')", InputError, "auto, grey, rgb or rgba"),
-        ("folder(path='x', test_size=0)", InputError, "greater than 0"),
-        ("folder(path='h', test_size=0.5)", InputError, "test_size 0.5 has no effect"),
+        ("folder(path='x', test_fraction=0)", InputError, "greater than 0"),
+        ("folder(path='h', test_fraction=0.5)", InputError, "test_fraction 0.5 has no effect"),
         ("mnist5k(path='x')", UnknownNameError, "argument of the dataset mnist5k"),
         ("mnist(data_dir='x')", InputError, "data_dir of the dataset mnist is given by dlbench"),
         ("folders:x", InputError, "there is no module 'folders'"),

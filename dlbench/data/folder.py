@@ -21,23 +21,23 @@ Pictures = dict[str, dict[str, list[Path]]]
 
 @DATASETS.register(
     "folder",
-    ranges={"resize": "[0, 4096]", "colour": "auto|grey|rgb|rgba", "test_size": "(0, 1)"},
+    ranges={"resize": "[0, 4096]", "colour": "auto|grey|rgb|rgba", "test_fraction": "(0, 1)"},
 )
-def folder(path: str, resize: int = 0, colour: str = "auto", test_size: float = 0.2) -> Original:
+def folder(path: str, resize: int = 0, colour: str = "auto", test_fraction: float = 0.2) -> Original:
     """Pictures in a folder per class, below train and test or not: folder:PATH.
 
     Args:
         path: a folder with a folder per class, or with folders ``train`` and ``test`` (or ``val``) that have them.
         resize: the side of the square that the middle of every picture is brought to; 0 if they have one size.
         colour: "auto" takes what the pictures have; "grey", "rgb" or "rgba" convert them.
-        test_size: the fraction of the pictures of each class that become the test half where there is none.
+        test_fraction: the fraction of the pictures of each class that become the test half where there is none.
 
     Raises:
         DataError: there is no such folder, or it is laid out otherwise.
     """
     place = Path(path).expanduser()
     pictures = _pictures(place)
-    arguments = {"resize": resize, "colour": colour, "test_size": test_size}
+    arguments = {"resize": resize, "colour": colour, "test_fraction": test_fraction}
     listed = [file for classes in pictures.values() for files in classes.values() for file in files]
 
     def read() -> Dataset:
@@ -53,7 +53,7 @@ def folder(path: str, resize: int = 0, colour: str = "auto", test_size: float = 
             name,
             arrays,
             f"pictures in {place}",
-            test_size=test_size,
+            test_fraction=test_fraction,
             files=lambda half, index: str(files[half][index]),
         )
 

@@ -24,7 +24,7 @@ _ROLES = {
     "labels": ("y", "labels", "label", "target", "targets"),
 }
 _DRAW_SEED = 2000
-TEST_SIZE = 0.2
+TEST_FRACTION = 0.2
 """The fraction of a class that becomes the test half where there is none."""
 
 Key = tuple[str, str]
@@ -77,7 +77,7 @@ def dataset_of(
     arrays: Mapping[Key, ArrayLike],
     source: str,
     *,
-    test_size: float = TEST_SIZE,
+    test_fraction: float = TEST_FRACTION,
     value_range: str = "",
     channels_first: bool = False,
     files: Callable[[str, int], str] = lambda half, index: f"image {index}",
@@ -91,14 +91,14 @@ def dataset_of(
         name: of the data set.
         arrays: the arrays by half and role, as `by_half` has them.
         source: where they come from, in words.
-        test_size: the fraction of the images that the test half gets where one is drawn.
+        test_fraction: the fraction of the images that the test half gets where one is drawn.
         value_range: see `from_arrays`.
         channels_first: see `from_arrays`.
         files: the place of an image, by half and index, for errors.
 
     Raises:
         DataError: an array breaks a rule, or a class has one image only, so that no test half can be drawn.
-        SpecError: ``test_size`` is given and nothing is drawn.
+        SpecError: ``test_fraction`` is given and nothing is drawn.
     """
     given = {key: as_array(name, " ".join(filter(None, key)), each) for key, each in arrays.items()}
     found = {half: (given[half, "images"], given[half, "labels"]) for half, _ in given}
@@ -109,16 +109,16 @@ def dataset_of(
     elif "val" in found:
         train = np.concatenate([train[0], found["val"][0]]), np.concatenate([train[1], found["val"][1]])
         said.append("the validation images belong to the training half")
-    if test is not None and test_size != TEST_SIZE:
+    if test is not None and test_fraction != TEST_FRACTION:
         raise SpecError(
-            f"test_size {test_size:g} has no effect: data set {name!r} has a test half",
-            field="dataset.test_size",
-            value=test_size,
+            f"test_fraction {test_fraction:g} has no effect: data set {name!r} has a test half",
+            field="dataset.test_fraction",
+            value=test_fraction,
             remedy="leave it out",
         )
     if test is None:
         train, test = _drawn(
-            name, *train, test_size, lambda index: files("train" if "train" in found else "", index)
+            name, *train, test_fraction, lambda index: files("train" if "train" in found else "", index)
         )
         said.append(f"{len(test[1]):,} images are drawn as the test half")
     return from_arrays(
@@ -132,7 +132,7 @@ def dataset_of(
 
 
 def _drawn(
-    name: str, images: NDArray[Any], labels: NDArray[Any], test_size: float, place: Callable[[int], str]
+    name: str, images: NDArray[Any], labels: NDArray[Any], test_fraction: float, place: Callable[[int], str]
 ) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """The training and the test half of one set: of each class, the share of images with the lowest random ranks."""
     classes = as_labels(name, "labels", labels)
@@ -151,7 +151,7 @@ def _drawn(
                 "in the training and in the test half",
                 remedy="add images of this class, leave it out, or make two halves, train and test, yourself",
             )
-        count = min(len(members) - 1, max(1, round(test_size * len(members))))
+        count = min(len(members) - 1, max(1, round(test_fraction * len(members))))
         in_test[members[np.argsort(ranks[members], kind="stable")[:count]]] = True
     return (images[~in_test], labels[~in_test]), (images[in_test], labels[in_test])
 

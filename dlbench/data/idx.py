@@ -32,13 +32,13 @@ AnyPath = Path | zipfile.Path
 """A file, or a member of a zip archive."""
 
 
-@DATASETS.register("idx", ranges={"test_size": "(0, 1)"})
-def idx(path: str, test_size: float = 0.2) -> Original:
+@DATASETS.register("idx", ranges={"test_fraction": "(0, 1)"})
+def idx(path: str, test_fraction: float = 0.2) -> Original:
     """IDX files in a folder, as MNIST has them, of images of any size: idx:PATH.
 
     Args:
         path: a folder with files of images and labels, whose names say train or test (or t10k), plain or ``.gz``.
-        test_size: the fraction of the images of each class that become the test half where there is none.
+        test_fraction: the fraction of the images of each class that become the test half where there is none.
 
     Raises:
         DataError: there is no such folder, or the names of its files do not say what they hold.
@@ -56,10 +56,12 @@ def idx(path: str, test_size: float = 0.2) -> Original:
             (half, role): read_file(each, magic=IMAGES_MAGIC if role == "images" else LABELS_MAGIC)
             for (half, role), each in files.items()
         }
-        return dataset_of(name_for(place), arrays, f"IDX files in {place}", test_size=test_size)
+        return dataset_of(name_for(place), arrays, f"IDX files in {place}", test_fraction=test_fraction)
 
     return Original(
-        name_for(place), read, lambda: f"idx:path {state_of(files.values(), {'test_size': test_size})}"
+        name_for(place),
+        read,
+        lambda: f"idx:path {state_of(files.values(), {'test_fraction': test_fraction})}",
     )
 
 

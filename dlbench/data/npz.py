@@ -15,15 +15,17 @@ from dlbench.errors import DataError
 from dlbench.spec.registry import DATASETS
 
 
-@DATASETS.register("npz", ranges={"test_size": "(0, 1)"})
-def npz(path: str, value_range: str = "", channels_first: bool = False, test_size: float = 0.2) -> Original:
+@DATASETS.register("npz", ranges={"test_fraction": "(0, 1)"})
+def npz(
+    path: str, value_range: str = "", channels_first: bool = False, test_fraction: float = 0.2
+) -> Original:
     """Arrays in an .npz file, named as in x_train or train_images: npz:PATH.
 
     Args:
         path: the file.
         value_range: the interval that pixels lie in where they are not uint8, such as ``"[0, 1]"``.
         channels_first: whether images are [N, C, H, W].
-        test_size: the fraction of the images of each class that become the test half where there is none.
+        test_fraction: the fraction of the images of each class that become the test half where there is none.
 
     Raises:
         DataError: there is no such file.
@@ -31,7 +33,7 @@ def npz(path: str, value_range: str = "", channels_first: bool = False, test_siz
     place = Path(path).expanduser()
     if not place.is_file():
         raise DataError(f"there is no file {place}", remedy="correct the path")
-    options = {"value_range": value_range, "channels_first": channels_first, "test_size": test_size}
+    options = {"value_range": value_range, "channels_first": channels_first, "test_fraction": test_fraction}
 
     def read() -> Dataset:
         try:
@@ -50,7 +52,7 @@ def npz(path: str, value_range: str = "", channels_first: bool = False, test_siz
             name_for(place),
             arrays,
             f"arrays in {place}",
-            test_size=test_size,
+            test_fraction=test_fraction,
             value_range=value_range,
             channels_first=channels_first,
         )
