@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ def state_of(files: Iterable[Path], arguments: Mapping[str, object]) -> str:
     state = hashlib.sha256(repr(sorted(arguments.items())).encode())
     for path in files:
         status = path.stat()
-        state.update(f"{path.absolute()} {status.st_size} {status.st_mtime_ns}\n".encode())
+        state.update(os.fsencode(f"{path.absolute()} {status.st_size} {status.st_mtime_ns}\n"))
     return state.hexdigest()
 
 
