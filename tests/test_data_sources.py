@@ -57,6 +57,7 @@ def test_a_folder_with_halves_is_read_as_imagefolder_reads_it(tmp_path: Path) ->
     train = pictures(tmp_path / "pics" / "train", "1", "10", "2")
     test = pictures(tmp_path / "pics" / "test", "1")
     (tmp_path / "pics" / "train" / "a" / "notes.txt").write_text("no picture")
+    (tmp_path / "pics" / "train" / "a" / "._1.png").write_text("what macOS writes beside a file")
     (tmp_path / "pics" / "train" / ".hidden").mkdir()
     found = data.load("folder:pics")
     np.testing.assert_array_equal(found.train_images, train)
@@ -130,6 +131,13 @@ def test_pictures_become_like_the_richest_of_them(
     np.testing.assert_array_equal(found, expected)
     assert decoding.decode(paths, 0, "grey", "").shape[3] == 1
     assert decoding.decode(paths, 0, "rgb", "").shape[3] == 3
+
+
+def test_a_transparent_colour_of_a_palette_counts_as_alpha(tmp_path: Path) -> None:
+    picture = Image.fromarray(some(4, 4, 3)).convert("P")
+    picture.save(tmp_path / "1.png", transparency=0)
+    (found,) = decoding.decode([tmp_path / "1.png"], 0, "auto", "")
+    np.testing.assert_array_equal(found[..., 3] == 0, np.asarray(picture) == 0)
 
 
 def test_resize_takes_the_middle_square(tmp_path: Path) -> None:
