@@ -59,7 +59,7 @@ DEFAULTS = {
     "vary": "all",
 }
 #: The fields that name a part, whose arguments have flags by their path; a test compares them with TrialSpec's.
-PART_FIELDS = ("model", "optimizer", "schedule", "criterion", "transform", "test_transform")
+PART_FIELDS = ("model", "dataset", "optimizer", "schedule", "criterion", "transform", "test_transform")
 #: The flag that stands for those of all arguments: ``--model.width 8`` becomes ``--PART.ARG model.width=8``.
 _ARGUMENT = "--PART.ARG"
 
@@ -175,7 +175,7 @@ class StudyOptions:
         ),
     ] = None
     dataset: Annotated[
-        Values, _values("--dataset", DATA, "NAME...", "Data sets; 'dlbench data' lists all.")
+        Values, _values("--dataset", DATA, "NAME...", "Data sets: names, folder:PATH, MODULE:FUNCTION.")
     ] = None
     train_size: Annotated[Values, _values("--train-size", DATA, "N...", "Numbers of training images.")] = None
     val_size: Annotated[Values, _values("--val-size", DATA, "N...", "Numbers of validation images.")] = None

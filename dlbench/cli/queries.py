@@ -340,5 +340,8 @@ def prepare_data(name: Name, data_dir: DataDir = None) -> None:
     from dlbench.report import terminal
 
     with terminal.waiting(f"preparing {name}"):
+        data.load(name, data_dir, verify=True)  # prepares a damaged one anew
         found = data.info(name, data_dir)
-    terminal.text(f"{found.name} is ready: {found.num_train:,} + {found.num_test:,} images in {found.path}")
+    terminal.text(
+        f"{found.reference} is ready: {found.num_train:,} + {found.num_test:,} images in {found.path}"
+    )

@@ -2,8 +2,9 @@
 
 from dlbench.data.arrays import Dataset, from_arrays
 from dlbench.data.channels import channel_statistics
+from dlbench.data.progress import listening
+from dlbench.data.public import DATA_DIR_VARIABLE
 from dlbench.data.sources import (
-    DATA_DIR_VARIABLE,
     DEFAULT,
     Available,
     DatasetInfo,
@@ -30,6 +31,7 @@ __all__ = [
     "from_arrays",
     "images_of",
     "info",
+    "listening",
     "load",
     "make_folds",
     "make_split",

@@ -253,7 +253,7 @@ def data_report(info: DatasetInfo) -> Report:
         Column("test", "test", thousands),
     )
     return [
-        facts_table(info.name, facts),
+        facts_table(info.reference, facts),
         Table("Classes", classes, rows),
     ]
 

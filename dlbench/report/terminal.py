@@ -7,8 +7,8 @@ colours and no bars, and lines are not wrapped.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TextIO, cast
 
@@ -20,6 +20,7 @@ from rich.segment import Segment
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from dlbench import data
 from dlbench.errors import printable
 from dlbench.execution import stderr
 from dlbench.report import Plot, Points, Table, terminal_plots
@@ -87,10 +88,16 @@ def message(words: str) -> None:
     _console(_stderr()).print(Text(printable(words, "\n\t")))
 
 
-def waiting(words: str, quiet: bool = False) -> AbstractContextManager[object]:
-    """Show what is being done while it takes time, if standard error is a terminal."""
+@contextmanager
+def waiting(words: str, quiet: bool = False) -> Iterator[None]:
+    """Show what is being done while it takes time, and how far it is, if standard error is a terminal."""
     console = _console(_stderr())
-    return nullcontext() if quiet or not console.is_terminal else console.status(words)
+    if quiet or not console.is_terminal:
+        with data.listening(lambda words: None):
+            yield
+        return
+    with console.status(words) as status, data.listening(status.update):
+        yield
 
 
 def _stderr() -> TextIO:

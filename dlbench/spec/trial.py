@@ -30,7 +30,7 @@ from dlbench.records import digest
 from dlbench.spec import parts
 from dlbench.spec.naming import ALIASES
 from dlbench.spec.parts import Scalar
-from dlbench.spec.registry import CRITERIA, MODELS, OPTIMIZERS, SCHEDULES, TRANSFORMS, Registry
+from dlbench.spec.registry import CRITERIA, DATASETS, MODELS, OPTIMIZERS, SCHEDULES, TRANSFORMS, Registry
 
 #: Raised whenever a change of the code changes the numbers a trial yields.
 NUMERICS_VERSION = 3
@@ -109,12 +109,13 @@ def _split(fields: Mapping[str, Any], name: str, registry: Registry) -> Mapping[
     """Take a part's arguments out of its text, in their one form where the part is known."""
     given = fields.get(f"{name}_args", ())
     try:
-        found = parts.parse_sum(fields[name]) if registry.composes else (parts.parse(fields[name]),)
+        found = registry.parse(fields[name])
         beside = dict(given)
     except (ValueError, TypeError):
         return fields  # whoever resolves the name, or the field's own check, says what is wrong
-    called = "+".join(part.name for part in found)
-    arguments = parts.joined(found) if registry.composes else found[0].arguments
+    if found is None:
+        return fields
+    called, arguments = found
     if beside.keys() & dict(arguments).keys():
         return fields
     reference = registry.find(called)
@@ -127,6 +128,7 @@ def _split(fields: Mapping[str, Any], name: str, registry: Registry) -> Mapping[
 #: The fields that name a part, and where such parts are registered; ``FIELD_args`` holds the part's arguments.
 PARTS = {
     "model": MODELS,
+    "dataset": DATASETS,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "criterion": CRITERIA,
@@ -149,9 +151,10 @@ _STATED = {"numerics"}
 class TrialSpec(BaseModel):
     """One training run: fixed hyper-parameters and one seed.
 
-    ``model``, ``optimizer``, ``schedule``, ``criterion``, ``transform`` and ``test_transform`` name parts, and may be
-    written with arguments, ``sgd(momentum=0.8)``; these are kept in ``model_args``, ``optimizer_args`` and so on.
-    Transforms can be sums, ``flip+crop(padding=4)``, with the arguments ``crop.padding``.
+    ``model``, ``dataset``, ``optimizer``, ``schedule``, ``criterion``, ``transform`` and ``test_transform`` name parts,
+    and may be written with arguments, ``sgd(momentum=0.8)``; these are kept in ``model_args``, ``optimizer_args`` and
+    so on. Transforms can be sums, ``flip+crop(padding=4)``, with the arguments ``crop.padding``. Planning replaces a
+    data set that is not built in by the reference to its arrays, ``name@digest``.
 
     Attributes:
         dropout: the model's argument ``dropout_rate``; ``None`` keeps its own.
@@ -189,6 +192,7 @@ class TrialSpec(BaseModel):
     model_args: Arguments = ()
     dropout: Annotated[Finite, Field(ge=0, lt=1)] | None = None
     dataset: Name = "mnist5k"
+    dataset_args: Arguments = ()
     train_size: Annotated[Whole, Field(ge=1)] | None = None
     val_size: Annotated[Whole, Field(ge=1)] | None = None
     test_size: Annotated[Whole, Field(ge=1)] | None = None
@@ -244,7 +248,7 @@ class TrialSpec(BaseModel):
     @classmethod
     def _take_calls_apart(cls, fields: Any) -> Any:
         for name, registry in PARTS.items():
-            if isinstance(fields, Mapping) and parts.is_call(fields.get(name)):
+            if isinstance(fields, Mapping) and isinstance(fields.get(name), str):
                 fields = _split(fields, name, registry)
         return fields
 
@@ -298,7 +302,7 @@ def _parts(*fields: Any) -> tuple[tuple[object, ...], Mapping[str, float]]:
 
 
 #: The parts that a compiled program is made of.
-_TRAINED = tuple(name for name in PARTS if name != "test_transform")
+_TRAINED = tuple(name for name in PARTS if name not in ("dataset", "test_transform"))
 #: Numbers that are arrays in the program where they are on, and that make another program where they are off.
 _SWITCHES = ("clip_norm", "ema_decay", "mixup")
 #: An array inside the program: trials that differ in these alone share it. The loop over epochs is outside.

@@ -87,6 +87,7 @@ class LoadedModel:
         from dlbench import data
 
         spec = self.trial.spec
+        registry.DATASETS.check_trusted(spec.dataset, "dataset")
         dataset = data.load(spec.dataset, data_dir, verify=True, test_size=spec.test_size)
         return float((self.predict(dataset.test_images).argmax(1) == dataset.test_labels).mean())
 

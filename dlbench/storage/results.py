@@ -69,6 +69,7 @@ class TrialResult:
     model_args = _OfSpec[Arguments]()
     dropout = _OfSpec["float | None"]()
     dataset = _OfSpec[str]()
+    dataset_args = _OfSpec[Arguments]()
     train_size = _OfSpec["int | None"]()
     val_size = _OfSpec["int | None"]()
     test_size = _OfSpec["int | None"]()

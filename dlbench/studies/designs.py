@@ -17,7 +17,8 @@ def grid(**axes: Any) -> StudySpec:
         axes: fields of :class:`~dlbench.TrialSpec`, each with one value or several (any iterable, such as
             ``range(5)``). ``lr`` stands for ``learning_rate``, ``epochs`` for ``num_epochs``, and ``seeds=5`` for
             ``seed=range(5)``. A model is a name, ``module:Attribute``, a Flax module class, or a function that
-            makes one; a data set is a name or a :class:`~dlbench.data.Dataset`.
+            makes one; a data set is a name, files (``folder:PATH``), a :class:`~dlbench.data.Dataset`, or a
+            function that returns arrays.
 
     Raises:
         InputError: a field or a name is unknown, a value is impossible or repeated, or a field has no value.
@@ -112,12 +113,15 @@ def _by_name(axes: dict[str, Any]) -> dict[str, Any]:
     if "model" in axes:
         named["model"] = [_model_reference(model) for model in designs.values_of(axes["model"])]
     if "dataset" in axes:
-        named["dataset"] = [
-            data.register(dataset) if isinstance(dataset, data.Dataset) else dataset
-            for dataset in designs.values_of(axes["dataset"])
-        ]
+        named["dataset"] = [_dataset_reference(dataset) for dataset in designs.values_of(axes["dataset"])]
     return named
 
 
 def _model_reference(model: object) -> str:
     return model if isinstance(model, str) else registry.reference_to("model", model)
+
+
+def _dataset_reference(dataset: object) -> str:
+    if isinstance(dataset, data.Dataset):
+        return data.register(dataset)
+    return dataset if isinstance(dataset, str) else registry.reference_to("dataset", dataset)
