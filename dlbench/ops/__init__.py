@@ -12,8 +12,10 @@ listed here; the module that implements it, and jax, are imported when a name is
 | `matmul` | the matrix product of a dense layer |
 | `lowering` | the four implementations, and which one is the default |
 | `product` | lowering ``"product"``: a convolution as one matrix product |
-| `cpu`, `winograd`, `chunks`, `fusion` | lowering ``"cpu"``: convolutions in the forms that XLA compiles well |
+| `cpu`, `canonical`, `winograd`, `chunks`, `fusion` | lowering ``"cpu"``: convolutions in forms that suit XLA |
 | `pooled` | lowering ``"compiled"``: convolution with pooling, by C code that XLA calls |
+| `implicit_gemm` | lowering ``"compiled"``: convolutions of any shape, likewise |
+| `standing_in` | those in place of ``jax.lax``'s, while a model of others is traced |
 | `native`, `*.c`, `*.h` | that C code, and how it is compiled and loaded; free of jax |
 """
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from dlbench.ops.matmul import dense
     from dlbench.ops.padding import Padding
     from dlbench.ops.pooling import Activation, max_pool2, max_positions
+    from dlbench.ops.standing_in import compiled_convolutions
 
 _PLACES = {
     "convolution": (
@@ -49,6 +52,7 @@ _PLACES = {
     "matmul": ("dense",),
     "padding": ("Padding",),
     "pooling": ("Activation", "max_pool2", "max_positions"),
+    "standing_in": ("compiled_convolutions",),
 }
 _HOME = {name: module for module, names in _PLACES.items() for name in names}
 
@@ -56,6 +60,7 @@ __all__ = [
     "Activation",
     "Lowering",
     "Padding",
+    "compiled_convolutions",
     "conv2d",
     "conv_general_dilated",
     "conv_norm_pool",
