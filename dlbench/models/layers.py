@@ -226,11 +226,9 @@ class BatchNorm(nn.Module):
         if not train:
             factor, offset = self.running()
             return x * factor + offset
-        axes = tuple(range(x.ndim - 1))
-        mean = x.mean(axes)
-        variance = jnp.square(x - mean).mean(axes)
+        y, mean, variance = ops.batch_norm(x, self.scale, self.bias, BATCH_NORM_EPSILON)
         self.record(mean, variance, x.size // x.shape[-1])
-        return (x - mean) * (self.scale * jax.lax.rsqrt(variance + BATCH_NORM_EPSILON)) + self.bias
+        return y
 
     def running(self) -> tuple[jax.Array, jax.Array]:
         """What evaluation multiplies by and adds, [features] each."""

@@ -9,6 +9,7 @@ listed here; the module that implements it, and jax, are imported when a name is
 | `depthwise` | depthwise convolutions |
 | `padding` | the forms of padding |
 | `pooling` | 2x2 max pooling: its windows, its maximum, its gradient |
+| `normalization` | batch norm, and its gradient in few passes |
 | `matmul` | the matrix product of a dense layer |
 | `lowering` | the four implementations, and which one is the default |
 | `product` | lowering ``"product"``: a convolution as one matrix product |
@@ -35,11 +36,13 @@ if TYPE_CHECKING:
     from dlbench.ops.depthwise import depthwise_conv2d
     from dlbench.ops.lowering import Lowering, lowered
     from dlbench.ops.matmul import dense
+    from dlbench.ops.normalization import batch_norm
     from dlbench.ops.padding import Padding
     from dlbench.ops.pooling import Activation, max_pool2, max_positions
     from dlbench.ops.standing_in import compiled_convolutions
 
 _PLACES = {
+    "normalization": ("batch_norm",),
     "convolution": (
         "conv2d",
         "conv_general_dilated",
@@ -60,6 +63,7 @@ __all__ = [
     "Activation",
     "Lowering",
     "Padding",
+    "batch_norm",
     "compiled_convolutions",
     "conv2d",
     "conv_general_dilated",

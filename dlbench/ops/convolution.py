@@ -19,6 +19,7 @@ from jax import Array, lax
 from dlbench.ops import cpu, implicit_gemm, pooled, product
 from dlbench.ops.implicit_gemm import Geometry
 from dlbench.ops.lowering import FOR_CPU, Lowering, resolve_lowering
+from dlbench.ops.normalization import batch_norm
 from dlbench.ops.padding import Padding, Pads, explicit_padding
 from dlbench.ops.pooling import Activation, max_pool2_before, split_windows
 from dlbench.ops.standing_in import compiled_convolutions, plain_convolutions
@@ -181,9 +182,7 @@ def conv_norm_pool(
         pooled_y, mean, variance = cpu.conv_norm_pool(x, kernel, scale, offset, pads, epsilon, activation)
         return pooled_y, lax.stop_gradient(mean), lax.stop_gradient(variance)
     y = conv2d(x, kernel, padding=pads, lowering=lowering)
-    mean = y.mean((0, 1, 2))
-    variance = jnp.square(y - mean).mean((0, 1, 2))
-    normalized = (y - mean) * (scale * lax.rsqrt(variance + epsilon)) + offset
+    normalized, mean, variance = batch_norm(y, scale, offset, epsilon)
     return max_pool2_before(normalized, activation), lax.stop_gradient(mean), lax.stop_gradient(variance)
 
 
