@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -201,12 +202,12 @@ def transposed_model(x):
 
 
 @pytest.mark.parametrize("make", [linen_model, nnx_model, equinox_model, jax_model, transposed_model])
-def test_models_of_any_kind_are_traced_with_compiled_convolutions(make):
+def test_models_of_any_kind_are_traced_with_accelerated(make):
     (x,) = arrays(2, (2, 9, 8, 6))
     model = make(x)
     want = model(x)
     assert "dlbench_convolution" not in str(jax.make_jaxpr(lambda x: model(x))(x))
-    with ops.compiled_convolutions():
+    with ops.accelerated():
         text = str(jax.make_jaxpr(lambda x: model(x))(x))
         got = model(x)
     assert text.count("= dlbench_convolution") == 1
@@ -231,7 +232,7 @@ def test_what_is_not_covered_is_left_to_jax(dtype, shape, padding):
         strides = (1,) * (len(shape) - 2)
         return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=numbers)
 
-    with ops.compiled_convolutions():
+    with ops.accelerated():
         text = str(jax.make_jaxpr(lambda x: convolve(x))(jnp.ones(shape, dtype)))
     assert "= conv_general_dilated" in text
     assert "dlbench" not in text
@@ -247,7 +248,7 @@ def test_jax_is_as_before_afterwards_and_in_other_threads():
     found = []
 
     def fail():
-        with ops.compiled_convolutions():
+        with ops.accelerated():
             thread = threading.Thread(target=lambda: found.append(traced()))
             thread.start()
             thread.join()
@@ -262,9 +263,40 @@ def test_jax_is_as_before_afterwards_and_in_other_threads():
     assert "bind" not in vars(lax.conv_general_dilated_p)
 
 
+@pytest.mark.parametrize(
+    "make", [lambda: lambda x: nn.max_pool(x, (2, 2), (2, 2)), lambda: jax.vmap(eqx.nn.MaxPool2d(2, 2))]
+)
+def test_max_pooling_of_any_library_has_the_fast_gradient(make):
+    (x,) = arrays(5, (2, 9, 8, 6))
+    x = np.round(2 * x)  # ties, too
+    pool = make()
+
+    def value(x):
+        return jnp.sin(pool(x)).sum()
+
+    want = jax.value_and_grad(value)(x)
+    with ops.accelerated():
+        text = str(jax.make_jaxpr(lambda x: jax.grad(value)(x))(x))
+        jax.tree.map(np.testing.assert_array_equal, jax.value_and_grad(value)(x), want)
+    assert "reduce_window" not in text
+    assert "select_and" not in text
+
+
+def test_other_windows_are_left_to_jax():
+    (x,) = arrays(6, (2, 9, 8, 6))
+    with ops.accelerated():
+        for window, strides, padding in (
+            ((3, 3), (2, 2), "VALID"),
+            ((2, 2), (1, 1), "VALID"),
+            ((2, 2), (2, 2), "SAME"),
+        ):
+            pool = functools.partial(nn.max_pool, window_shape=window, strides=strides, padding=padding)
+            assert "reduce_window" in str(jax.make_jaxpr(lambda x, pool=pool: pool(x))(x))
+
+
 def test_without_kernels_a_model_is_traced_as_it_is(monkeypatch):
     (x,) = arrays(4, (2, 9, 8, 6))
     model = linen_model(x)
     monkeypatch.setattr(implicit_gemm, "_registered", lambda: None)
-    with ops.compiled_convolutions():
+    with ops.accelerated():
         assert "dlbench" not in str(jax.make_jaxpr(lambda x: model(x))(x))

@@ -16,7 +16,7 @@ listed here; the module that implements it, and jax, are imported when a name is
 | `cpu`, `canonical`, `winograd`, `chunks`, `fusion` | lowering ``"cpu"``: convolutions in forms that suit XLA |
 | `pooled` | lowering ``"compiled"``: convolution with pooling, by C code that XLA calls |
 | `implicit_gemm` | lowering ``"compiled"``: convolutions of any shape, likewise |
-| `standing_in` | those in place of ``jax.lax``'s, while a model of others is traced |
+| `standing_in` | convolutions and max pooling in place of ``jax.lax``'s, while a model is traced |
 | `native`, `*.c`, `*.h` | that C code, and how it is compiled and loaded; free of jax |
 """
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from dlbench.ops.normalization import batch_norm
     from dlbench.ops.padding import Padding
     from dlbench.ops.pooling import Activation, max_pool2, max_positions
-    from dlbench.ops.standing_in import compiled_convolutions
+    from dlbench.ops.standing_in import accelerated
 
 _PLACES = {
     "normalization": ("batch_norm",),
@@ -55,7 +55,7 @@ _PLACES = {
     "matmul": ("dense",),
     "padding": ("Padding",),
     "pooling": ("Activation", "max_pool2", "max_positions"),
-    "standing_in": ("compiled_convolutions",),
+    "standing_in": ("accelerated",),
 }
 _HOME = {name: module for module, names in _PLACES.items() for name in names}
 
@@ -63,8 +63,8 @@ __all__ = [
     "Activation",
     "Lowering",
     "Padding",
+    "accelerated",
     "batch_norm",
-    "compiled_convolutions",
     "conv2d",
     "conv_general_dilated",
     "conv_norm_pool",

@@ -22,7 +22,7 @@ from dlbench.ops.lowering import FOR_CPU, Lowering, resolve_lowering
 from dlbench.ops.normalization import batch_norm
 from dlbench.ops.padding import Padding, Pads, explicit_padding
 from dlbench.ops.pooling import Activation, max_pool2_before, split_windows
-from dlbench.ops.standing_in import compiled_convolutions, plain_convolutions
+from dlbench.ops.standing_in import accelerated, plain_convolutions
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
 #: Up to so many channels, XLA's form of a convolution with batch norm and pooling stays in the cache, and keeps the
@@ -235,7 +235,7 @@ def conv_general_dilated(
     if plain and resolve_lowering(None) != "lax" and not implicit_gemm.is_available():
         known: Padding = "SAME" if padding == "SAME" else "VALID" if isinstance(padding, str) else padding
         return conv2d(lhs, rhs, padding=known)
-    with compiled_convolutions():
+    with accelerated():
         return lax.conv_general_dilated(
             lhs,
             rhs,

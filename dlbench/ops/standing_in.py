@@ -1,9 +1,12 @@
-"""The compiled convolutions in place of ``jax.lax``'s, for models that call those.
+"""Fast operations in place of ``jax.lax``'s, for models that call those, on a CPU with compiled kernels.
 
-Whatever a model is written in, its convolutions end in ``jax.lax.conv_general_dilated_p``. While a model is traced
-inside of :func:`compiled_convolutions`, that primitive hands on what :mod:`dlbench.ops.implicit_gemm` covers: one and
-two spatial dimensions in any order of axes, with any stride, dilation, groups and padding that is not negative, and
-transposed convolutions without groups, all in float32. Everything else is computed as jax does.
+Whatever a model is written in, its convolutions end in ``jax.lax.conv_general_dilated_p`` and its max pooling in
+``jax.lax.reduce_window_max_p``. While a model is traced inside of :func:`accelerated`, those primitives hand on what is
+covered here, and compute everything else as jax does:
+
+- by :mod:`dlbench.ops.implicit_gemm`, convolutions of one and two spatial dimensions in any order of axes, with any
+  stride, dilation, groups and padding that is not negative, and transposed convolutions without groups, in float32;
+- by :mod:`dlbench.ops.pooling`, maxima over 2x2 windows with stride 2 and without padding.
 
 Other threads, and what is traced outside, see jax unchanged.
 """
@@ -11,8 +14,10 @@ Other threads, and what is traced outside, see jax unchanged.
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -22,6 +27,7 @@ from jax import Array, lax
 from dlbench.ops import implicit_gemm
 from dlbench.ops.implicit_gemm import Geometry, Pair
 from dlbench.ops.lowering import resolve_lowering
+from dlbench.ops.pooling import max_windows
 
 _ACTIVE: ContextVar[bool] = ContextVar("_ACTIVE", default=False)
 _LOCK = threading.Lock()
@@ -30,16 +36,16 @@ _open = 0
 
 
 @contextlib.contextmanager
-def compiled_convolutions() -> Iterator[None]:
-    """Compute the convolutions that are traced inside by C code, if there is any and the lowering is ``"compiled"``."""
+def accelerated() -> Iterator[None]:
+    """Compute fast what is traced inside, where the lowering is ``"compiled"`` and there are compiled kernels."""
     global _open
     if resolve_lowering(None) != "compiled" or not implicit_gemm.is_available():
         yield
         return
-    primitive: Any = lax.conv_general_dilated_p
     with _LOCK:
         _open += 1
-        primitive.bind = _bind
+        for primitive in _FAST:
+            primitive.bind = functools.partial(_bind, primitive)
     token = _ACTIVE.set(True)
     try:
         yield
@@ -48,12 +54,13 @@ def compiled_convolutions() -> Iterator[None]:
         with _LOCK:
             _open -= 1
             if not _open:
-                del primitive.bind  # that of its class again
+                for primitive in _FAST:
+                    del primitive.bind  # that of its class again
 
 
 @contextlib.contextmanager
 def plain_convolutions() -> Iterator[None]:
-    """Compute the convolutions that are traced inside as jax does, within :func:`compiled_convolutions` too."""
+    """Compute the convolutions that are traced inside as jax does, within :func:`accelerated` too."""
     token = _ACTIVE.set(False)
     try:
         yield
@@ -61,14 +68,13 @@ def plain_convolutions() -> Iterator[None]:
         _ACTIVE.reset(token)
 
 
-def _bind(lhs: Any, rhs: Any, **parameters: Any) -> Any:
-    primitive = lax.conv_general_dilated_p
+def _bind(primitive: Any, *arrays: Any, **parameters: Any) -> Any:
     active = _ACTIVE.get() and resolve_lowering(None) == "compiled"
-    computed = _compiled(lhs, rhs, **parameters) if active else None
-    return type(primitive).bind(primitive, lhs, rhs, **parameters) if computed is None else computed
+    computed = _FAST[primitive](*arrays, **parameters) if active else None
+    return type(primitive).bind(primitive, *arrays, **parameters) if computed is None else computed
 
 
-def _compiled(
+def _convolution(
     lhs: Array,
     rhs: Array,
     *,
@@ -82,7 +88,7 @@ def _compiled(
     preferred_element_type: Any = None,
     **others: Any,
 ) -> Array | None:
-    """The convolution by C code; None if there is none for it."""
+    """A convolution by C code; None if there is none for it."""
     axes = len(padding)
     if axes not in (1, 2) or batch_group_count != 1 or preferred_element_type not in (None, jnp.float32):
         return None
@@ -137,3 +143,30 @@ def _transposed(geometry: Geometry, gaps: Pair) -> Geometry:
         before = reach - low
         pads.append((before, (length - 1) * gap + reach + 1 - size[-1] - before))
     return geometry._replace(size=tuple(size), strides=gaps, pads=tuple(pads))
+
+
+def _max_pool(
+    x: Array, *, window_dimensions: Sequence[int], window_strides: Sequence[int], **others: Any
+) -> Array | None:
+    """Max pooling of 2x2 windows of two axes that are neighbours; None for other windows."""
+    pooled = [axis for axis, size in enumerate(window_dimensions) if size != 1]
+    if (
+        len(pooled) != 2
+        or pooled[1] != pooled[0] + 1
+        or any(window_dimensions[axis] != 2 for axis in pooled)
+        or tuple(window_strides) != tuple(window_dimensions)
+        or any(map(any, others["padding"]))
+        or {*others["base_dilation"], *others["window_dilation"]} != {1}
+        or not jnp.issubdtype(x.dtype, jnp.floating)
+        or 0 in x.shape
+    ):
+        return None
+    before, (height, width), after = x.shape[: pooled[0]], x.shape[pooled[0] :][:2], x.shape[pooled[1] + 1 :]
+    y: Array = max_windows(x.reshape(math.prod(before), height, width, math.prod(after)))
+    return y.reshape(*before, height // 2, width // 2, *after)
+
+
+_FAST: Mapping[Any, Callable[..., Array | None]] = {
+    lax.conv_general_dilated_p: _convolution,
+    lax.reduce_window_max_p: _max_pool,
+}

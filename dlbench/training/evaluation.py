@@ -90,7 +90,7 @@ def predict(
 
     def logits_of(chunk: jax.Array) -> jax.Array:
         variables = Variables(params, batch_stats)
-        with ops.compiled_convolutions():
+        with ops.accelerated():
             return single_precision(network.apply(variables, network_input(static, chunk), numbers)[0])
 
     logits: jax.Array = jax.lax.map(logits_of, stacked)

@@ -32,7 +32,7 @@ def init(static: Static, data: Data, keys: Keys, hyper: Hyper) -> TrainState:
     """The state before the first epoch."""
     example = network_input(static, data.train_images[:1])
     rngs = {"params": keys.init, "dropout": keys.dropout}
-    with ops.compiled_convolutions():
+    with ops.accelerated():
         params, batch_stats = network_of(static.model).init(rngs, example, hyper.of_part("model"))
     return TrainState(
         params=params,
@@ -134,7 +134,7 @@ def train_step(
     dropout_key = jax.random.fold_in(keys.dropout, index)
 
     def loss_of(params: Params) -> tuple[jax.Array, tuple[jax.Array, Params]]:
-        with ops.compiled_convolutions():
+        with ops.accelerated():
             logits, updated = network.apply(Variables(params, carry.batch_stats), batch, numbers, dropout_key)
         logits = single_precision(logits)
         losses = mixup.weighted(lambda labels: losses_of(static, logits, labels, hyper), targets)
