@@ -274,6 +274,7 @@ def info_report(record: Mapping[str, Any]) -> Report:
         ("backend", jax["backend"]),
         ("devices", ", ".join(jax["devices"])),
         *([("kernels", jax["kernels"] or "none: no C compiler")] if jax["backend"] == "cpu" else []),
+        *([("convolutions of all models", jax["convolutions"])] if jax["convolutions"] else []),
     )
     caches = tuple((cache["folder"], cache["bytes"]) for cache in record["caches"])
     sizes = (Column("folder", "cache", left=True), Column("bytes", "MB", lambda size: f"{size / 1e6:.1f}"))
