@@ -14,6 +14,7 @@ from dlbench.analysis.configurations import axes_of, best_first, configurations,
 from dlbench.analysis.cost import Costs, costs_of
 from dlbench.analysis.generalization import Fit, fit_of
 from dlbench.analysis.predictions import Predictions, predictions_of
+from dlbench.analysis.robustness import Robustness
 from dlbench.errors import InputError, StoreError
 from dlbench.execution.costs import counted_arguments
 from dlbench.models import counts
@@ -22,6 +23,7 @@ from dlbench.records import OUTCOME_FIELDS
 from dlbench.spec.trial import TrialSpec
 from dlbench.storage.results import StudyRecord, TrialResult
 from dlbench.storage.studies import read_study
+from dlbench.studies.robustness import robustness_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,6 +182,10 @@ class StudyResult(StudyRecord):
     def calibration(self, data_dir: str | None = None) -> dict[str, calibrations.Calibration]:
         """The calibration of every configuration; arguments as in :meth:`predictions`."""
         return {label: calibrations.calibration(found) for label, found in self.predictions(data_dir).items()}
+
+    def robustness(self, data_dir: str | None = None) -> dict[str, Robustness]:
+        """Accuracies on corrupted test images; arguments as in :meth:`predictions`. The networks are run for this."""
+        return {label: robustness_of(found, data_dir) for label, found in self.predictions(data_dir).items()}
 
     def fit(self, data_dir: str | None = None) -> dict[str, Fit]:
         """Over- and underfitting of every configuration; arguments as in :meth:`predictions`.
