@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dlbench.studies.options import RunOptions
 
 WHAT, DATA, HOW, OUTPUT = "Model and training", "Data and seeds", "Execution", "Output"
+CHANGES, SEARCH = "Base and changes", "Search"
 
 #: The defaults shown by ``--help``; a test compares them with TrialSpec, whose import takes 0.2 s.
 DEFAULTS = {
@@ -401,17 +402,19 @@ class AblateOptions(StudyOptions):
 
     base: Annotated[
         str | None,
-        _option("--base", WHAT, "The model that is changed; short for --model.", metavar="NAME"),
+        _option("--base", CHANGES, "The model that is changed; short for --model.", metavar="NAME"),
     ] = None
     without: Annotated[
         Values,
-        _values("--without", WHAT, "NAME...", "What to turn off: arguments of the model, or other settings."),
+        _values(
+            "--without", CHANGES, "NAME...", "What to turn off: arguments of the model, or other settings."
+        ),
     ] = None
-    change: Annotated[Values, _values("--change", WHAT, "NAME=VALUE...", "What to set to another value.")] = (
-        None
-    )
+    change: Annotated[
+        Values, _values("--change", CHANGES, "NAME=VALUE...", "What to set to another value.")
+    ] = None
     factorial: Annotated[
-        bool, _option("--factorial", WHAT, "Combine the changes in every way, to find interactions.")
+        bool, _option("--factorial", CHANGES, "Combine the changes in every way, to find interactions.")
     ] = False
 
     def fields_given(self) -> dict[str, Any]:
@@ -443,41 +446,40 @@ class SearchOptions(StudyOptions):
         Values,
         _values(
             "--space",
-            WHAT,
+            SEARCH,
             "NAME=DIST...",
             "What varies: uniform(a,b), log(a,b), int(a,b), logint(a,b) or choice(a,b,c).",
         ),
     ] = None
     trials: Annotated[
-        str | None, _option("--trials", HOW, "Configurations that are proposed [50].", metavar="N")
+        str | None, _option("--trials", SEARCH, "Configurations that are proposed [50].", metavar="N")
     ] = None
     sampler: Annotated[
-        str | None,
-        _option("--sampler", HOW, "How they are proposed [tpe].", metavar="random|quasi|tpe"),
+        Literal["random", "quasi", "tpe"] | None, _option("--sampler", SEARCH, "How they are proposed [tpe].")
     ] = None
     generation: Annotated[
         str | None,
         _option(
             "--generation",
-            HOW,
+            SEARCH,
             "Configurations proposed at once [tpe: a tenth, at least 10; others: all].",
             metavar="N",
         ),
     ] = None
     search_seed: Annotated[
-        str | None, _option("--search-seed", HOW, "Seed of the sampler [0].", metavar="SEED")
+        str | None, _option("--search-seed", SEARCH, "Seed of the sampler [0].", metavar="SEED")
     ] = None
     reduction_factor: Annotated[
         str | None,
         _option(
             "--reduction-factor",
-            HOW,
+            SEARCH,
             "Successive halving: one in N goes on, to N times as many seeds [none].",
             metavar="N",
         ),
     ] = None
     confirm: Annotated[
-        str | None, _option("--confirm", HOW, "New seeds that confirm the winner [5].", metavar="N")
+        str | None, _option("--confirm", SEARCH, "New seeds that confirm the winner [5].", metavar="N")
     ] = None
 
     def design_options(self) -> dict[str, Any]:

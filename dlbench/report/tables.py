@@ -224,19 +224,20 @@ def means_note(summaries: Sequence[Summary | None], confidence: float = 0.95) ->
     """The sentence of a caption that explains the summaries in its table: means with intervals, or values."""
     known = [summary for summary in summaries if summary is not None]
     if not any(summary.has_interval for summary in known):
-        return f"The value of each {replicates(known)[:-1]}."
-    note = f"Means over {replicates(known)} ± their {level(confidence)} {_method(known)}"
+        return f"The value of each {'fold and seed' if _are_corrected(known) else 'seed'}."
+    over = "folds and seeds" if _are_corrected(known) else "seeds"
+    note = f"Means over {over} ± their {level(confidence)} {_method(known)}"
     few = any(not summary.has_interval for summary in known)
     return f"{note}; the values themselves where there are fewer than three." if few else f"{note}."
 
 
-def replicates(summaries: Sequence[Summary]) -> str:
-    """What varies between the values of summaries: seeds, or folds too."""
-    return "folds and seeds" if any(summary.interval.is_corrected for summary in summaries) else "seeds"
+def _are_corrected(summaries: Sequence[Summary]) -> bool:
+    """Whether the values come from folds too, not from seeds alone."""
+    return any(summary.interval.is_corrected for summary in summaries)
 
 
 def _method(summaries: Sequence[Summary]) -> str:
-    if not any(summary.interval.is_corrected for summary in summaries):
+    if not _are_corrected(summaries):
         return "Student t intervals"
     return "intervals, corrected because training sets of folds overlap (Nadeau and Bengio, 2003)"
 

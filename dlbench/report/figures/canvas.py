@@ -104,8 +104,13 @@ class View:
 
     @cached_property
     def groups(self) -> dict[str, Configuration]:
-        """The configurations with a result, by label, sorted by validation accuracy, the best first."""
-        done = [group for group in configurations(self.result.trials) if group.complete]
+        """The configurations with a result, by label, sorted by validation accuracy, the best first.
+
+        Those of a search have the seeds that they were chosen by, without those on which the winner is confirmed.
+        """
+        search = self.result.spec.search
+        trials = [trial for trial in self.result.trials if search is None or trial.seed in search.seeds]
+        done = [group for group in configurations(trials) if group.complete]
         return labelled(best_first(done), self.axes)
 
     @cached_property
