@@ -117,7 +117,7 @@ def _load(name: str, data_dir: str | os.PathLike[str] | None, verify: bool) -> t
         return _by_reference(called, base, digest, _data_folder(data_dir), verify), name
     reference = DATASETS.find(called)
     if reference is None:
-        raise UnknownNameError("dataset", called, [each.name for each in available(data_dir)])
+        raise UnknownNameError("dataset", called, DATASETS.names())
     arguments = DATASETS.arguments(reference, arguments)
     _check_complete(reference, arguments)
     given: dict[str, object] = dict(arguments)
