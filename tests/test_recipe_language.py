@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
+import numpy as np
 import pytest
 from conftest import SMALL
 
@@ -89,6 +90,20 @@ WRITTEN: dict[str, tuple[list[list[str]], list[str], list[dict[str, Any]]]] = {
         ["schedule: cosine(warmup=1)", "schedule: Cosine\nschedule.warmup: 1.0"],
         [{"schedule": "cosine(warmup=1)"}, {"schedule": "cosine", "schedule_args": {"warmup": 1}}],
     ),
+    "dataset": (
+        [
+            ["--dataset", 'npz(path="arrays.npz", test_fraction=0.25)'],
+            ["--dataset", "npz:arrays.npz", "--dataset.test_fraction", "0.25"],
+        ],
+        [
+            "dataset: npz(path='arrays.npz', test_fraction=0.25)",
+            "dataset: npz:arrays.npz\ndataset.test_fraction: 0.25",
+        ],
+        [
+            {"dataset": "npz:arrays.npz", "dataset.test_fraction": 0.25},
+            {"dataset": "npz", "dataset_args": {"path": "arrays.npz", "test_fraction": 0.25}},
+        ],
+    ),
     "criterion": (
         [["--criterion", "cross-entropy(label_smoothing=0.1)"], ["--criterion.label_smoothing", "0.1"]],
         ["criterion: cross_entropy(label_smoothing=0.1)", "criterion.label_smoothing: 0.1"],
@@ -121,6 +136,7 @@ def test_every_part_is_written_in_all_ways() -> None:
 
 @pytest.mark.parametrize("part", WRITTEN)
 def test_a_trial_has_one_id_however_its_parts_are_written(part: str) -> None:
+    np.savez("arrays.npz", x=np.zeros((150, 28, 28), np.uint8), y=np.arange(150) % 2)
     flags, texts, fields = WRITTEN[part]
     found = [
         *(ids_of_flags(*words) for words in flags),
