@@ -9,8 +9,8 @@ from dlbench.analysis.configurations import Configuration, axes_of, configuratio
 from dlbench.analysis.looks import last_look, study_alpha
 from dlbench.analysis.outlook import SeedsNeeded, seeds_to_separate
 from dlbench.spec.looks import Look, seeds_at
-from dlbench.spec.metrics import REPORT_METRIC, metric_key
 from dlbench.spec.metrics import metric as metric_named
+from dlbench.spec.metrics import metric_key, report_metric
 from dlbench.stats import PairwiseComparison, Ranking, ranking
 from dlbench.storage.results import StudyRecord, TrialResult
 
@@ -94,16 +94,18 @@ class ModelComparison:
         return seeds_to_separate(self.ranking, names[0], list(dict.fromkeys((names[1], names[-1]))))
 
 
-def compare_models(result: StudyRecord, metric: str = REPORT_METRIC) -> ModelComparison:
+def compare_models(result: StudyRecord, metric: str | None = None) -> ModelComparison:
     """Rank the models of a comparison, at the level that the study's last look allows.
 
     Args:
         result: the study.
-        metric: the metric to compare, "test/accuracy" or ``test_accuracy``.
+        metric: the metric to compare, "test/accuracy" or ``test_accuracy``; by default the one that the trials are
+            chosen by, on test images.
 
     Raises:
         UnknownNameError: there is no such metric.
     """
+    metric = metric or report_metric(trial.trial.spec for trial in result.trials)
     higher_is_better = not metric_named(metric).lower_is_better
     trials, looks = result.trials, result.spec.looks
     look = last_look(looks, trials)
@@ -119,6 +121,6 @@ def compare_models(result: StudyRecord, metric: str = REPORT_METRIC) -> ModelCom
     return ModelComparison(metric, trials, len(result.trials) - len(trials), groups, ranked, look)
 
 
-def winner(result: StudyRecord, metric: str = REPORT_METRIC) -> str | None:
+def winner(result: StudyRecord, metric: str | None = None) -> str | None:
     """The model that is significantly better than every other, at the level that the study's last look allows."""
     return compare_models(result, metric).winner

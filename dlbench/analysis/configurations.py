@@ -12,8 +12,8 @@ from operator import attrgetter, ne
 from typing import Any
 
 from dlbench.records import TrialStatus
-from dlbench.spec.metrics import SELECTION_METRIC
 from dlbench.spec.metrics import metric as metric_named
+from dlbench.spec.metrics import metric_of, selection_metric
 from dlbench.spec.naming import model_names, phrase
 from dlbench.spec.trial import PARTS, TrialSpec
 from dlbench.stats import Interval, mean_interval
@@ -102,8 +102,13 @@ class Configuration:
         specs = ((trial.value(metric), trial.trial.spec) for trial in self.complete)
         return {(spec.seed, spec.split_seed or 0): value for value, spec in specs if value is not None}
 
-    def sort_key(self, metric: str = SELECTION_METRIC) -> tuple[float, float]:
-        """A key that sorts the best configuration first: by the mean of a metric, then by validation loss."""
+    def sort_key(self, metric: str | None = None) -> tuple[float, float]:
+        """A key that sorts the best configuration first: by the mean of a metric, then by validation loss.
+
+        Args:
+            metric: the metric; by default the one that its trials are chosen by.
+        """
+        metric = metric or metric_of(self.spec, "val")
         value, loss = self.mean(metric), self.mean("val/loss")
         if value is None:
             return math.inf, math.inf
@@ -129,8 +134,15 @@ class Configuration:
         return ", ".join(phrase(name, getattr(self.spec, name), self.models) for name in axes or ("model",))
 
 
-def best_first(groups: Iterable[Configuration], metric: str = SELECTION_METRIC) -> list[Configuration]:
-    """Configurations sorted by the mean of a metric, the best first; those without a result come last."""
+def best_first(groups: Iterable[Configuration], metric: str | None = None) -> list[Configuration]:
+    """Configurations sorted by the mean of a metric, the best first; those without a result come last.
+
+    Args:
+        groups: the configurations.
+        metric: the metric; by default the one that their trials are chosen by.
+    """
+    groups = [*groups]
+    metric = metric or selection_metric(group.spec for group in groups)
     return sorted(groups, key=lambda group: group.sort_key(metric))
 
 

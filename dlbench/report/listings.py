@@ -24,8 +24,16 @@ if TYPE_CHECKING:
 
 def records_table(trials: Sequence[TrialResult]) -> Table:
     """All recorded values of all trials except their histories, one row per trial."""
-    columns = tuple(Column(key, key) for key in (trials[0].to_dict(history=False) if trials else ()))
-    return Table("", columns, Made(trials, lambda trial: tuple(trial.to_dict(history=False).values())))
+    own = dict.fromkeys(
+        key for trial in trials for key in trial.outcome.to_record()
+    )  # metrics differ by trial
+    keys = dict.fromkeys([*(trials[0].to_dict(history=False) if trials else ()), *own])
+
+    def row(trial: TrialResult) -> tuple[Any, ...]:
+        record = trial.to_dict(history=False)
+        return tuple(record.get(key) for key in keys)
+
+    return Table("", tuple(Column(key, key) for key in keys), Made(trials, row))
 
 
 def plan_report(plan: Plan) -> Report:

@@ -12,8 +12,9 @@ from rich.text import Text
 from dlbench.execution import messages
 from dlbench.execution.costs import cost_s
 from dlbench.execution.plan import Plan
-from dlbench.report import count, duration, percent
+from dlbench.report import count, duration
 from dlbench.report.terminal import _console, _stderr
+from dlbench.spec.metrics import metric, metric_of, title
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -39,7 +40,7 @@ class StudyProgress:
         self._console = _console(_stderr())
         self._bar: Progress | None = None
         self._epochs: dict[str, int] = {}
-        self._last_accuracy = ""
+        self._last_metric = ""
         self._plan: Plan | None = None
         self._start = self._shown_at = time.monotonic()
 
@@ -85,8 +86,11 @@ class StudyProgress:
                 self._epochs.update(dict.fromkeys(event.trial_ids, 0))
             case messages.EpochEnded():
                 self._epochs[event.trial_id] = event.number
-                if math.isfinite(event.epoch.val_accuracy):
-                    self._last_accuracy = f", val acc {percent(event.epoch.val_accuracy)} %"
+                name = self._metrics[event.trial_id]
+                if math.isfinite(value := event.epoch.metric(name)):
+                    self._last_metric = (
+                        f", {title(name).removesuffix(' %')} {metric(name).text(value)}{metric(name).sign}"
+                    )
             case messages.Finished() | messages.Failed():
                 self.finished += 1
                 self._epochs[event.trial_id] = self._whole[event.trial_id]
@@ -99,6 +103,7 @@ class StudyProgress:
         self._epochs = {}
         self.finished, self.total = len(plan.done), len(plan.trials)
         self._whole = {trial.id: trial.spec.num_epochs for trial in plan.missing}
+        self._metrics = {trial.id: metric_of(trial.spec, "val") for trial in plan.missing}
         self._cost = {trial.id: cost_s(trial) / trial.spec.num_epochs for trial in plan.missing}
         for text in plan.trained_again:
             (self._bar.console if self._bar else self._console).print(Text(text))
@@ -111,7 +116,7 @@ class StudyProgress:
 
     def _show(self) -> None:
         done, whole = sum(self._epochs.values()), sum(self._whole.values())
-        words = f"{self.finished}/{self.total} trials, {done}/{whole} epochs{self._last_accuracy}"
+        words = f"{self.finished}/{self.total} trials, {done}/{whole} epochs{self._last_metric}"
         if self._bar is not None:
             cost = sum(epochs * self._cost[trial_id] for trial_id, epochs in self._epochs.items())
             self._bar.update(self._task, description=words, completed=cost)

@@ -30,7 +30,7 @@ from dlbench.records import digest
 from dlbench.spec import parts
 from dlbench.spec.naming import ALIASES
 from dlbench.spec.parts import Scalar
-from dlbench.spec.registry import CRITERIA, MODELS, OPTIMIZERS, SCHEDULES, TRANSFORMS, Registry
+from dlbench.spec.registry import CRITERIA, METRICS, MODELS, OPTIMIZERS, SCHEDULES, TRANSFORMS, Registry
 
 #: Raised whenever a change of the code changes the numbers a trial yields.
 NUMERICS_VERSION = 3
@@ -130,6 +130,7 @@ PARTS = {
     "criterion": CRITERIA,
     "transform": TRANSFORMS,
     "test_transform": TRANSFORMS,
+    "selection_metric": METRICS,
 }
 
 Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False), AfterValidator(_float32)]
@@ -142,9 +143,9 @@ PartName = Annotated[Name, BeforeValidator(_name)]
 class TrialSpec(BaseModel):
     """One training run: fixed hyper-parameters and one seed.
 
-    ``model``, ``optimizer``, ``schedule``, ``criterion``, ``transform`` and ``test_transform`` name parts, and may be
-    written with arguments, ``sgd(momentum=0.8)``; these are kept in ``model_args``, ``optimizer_args`` and so on.
-    Transforms can be sums, ``flip+crop(padding=4)``, with the arguments ``crop.padding``.
+    ``model``, ``optimizer``, ``schedule``, ``criterion``, ``transform``, ``test_transform`` and ``selection_metric``
+    name parts, and may be written with arguments, ``sgd(momentum=0.8)``; these are kept in ``model_args``,
+    ``optimizer_args`` and so on. Transforms can be sums, ``flip+crop(padding=4)``, with the arguments ``crop.padding``.
 
     Attributes:
         dropout: the model's argument ``dropout_rate``; ``None`` keeps its own.
@@ -163,7 +164,7 @@ class TrialSpec(BaseModel):
         ema_decay: the decay of the exponential moving average of the parameters, with which the trial is evaluated;
             0 for no average.
         mixup: the parameter α of the Beta distribution of mixup; 0 for no mixup.
-        selection_metric: the validation metric that chooses the best epoch and stops a trial.
+        selection_metric: the validation metric that chooses the best epoch, stops a trial, and ranks configurations.
         patience: a trial ends after this number of epochs without improvement; ``None`` for all epochs.
         min_delta: how much better the metric must be to count as an improvement.
         normalize: "half" maps pixels to [-1, 1]; "dataset" gives every channel of the training images mean 0 and
@@ -202,7 +203,8 @@ class TrialSpec(BaseModel):
     ema_decay: Annotated[Finite, Field(ge=0, lt=1)] = 0.0
     batch_size: Annotated[Whole, Field(ge=1, le=65536)] = 16
     num_epochs: Annotated[Whole, Field(ge=1, le=100_000)] = 5
-    selection_metric: Literal["val/accuracy", "val/loss"] = "val/accuracy"
+    selection_metric: Annotated[PartName, _known("metric", METRICS)] = "val/accuracy"
+    selection_metric_args: Arguments = ()
     patience: Annotated[Whole, Field(ge=1, le=100_000)] | None = None
     min_delta: Annotated[Finite, Field(ge=0, le=1e6)] = 0.0
     seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] = 0

@@ -18,6 +18,7 @@ from dlbench.training import mixup
 from dlbench.training.augmentation import transform_images
 from dlbench.training.evaluation import network_input, validate
 from dlbench.training.losses import losses_of, single_precision
+from dlbench.training.metrics import IN_PROGRAM, hits
 from dlbench.training.optimizers import make_optimizer
 from dlbench.training.state import Data, EpochMetrics, Hyper, Keys, Params, Static, TrainState
 
@@ -43,6 +44,7 @@ def init(static: Static, data: Data, keys: Keys, hyper: Hyper) -> TrainState:
         best_epoch=jnp.zeros((), jnp.int32),
         best_val_loss=jnp.full((), jnp.inf, jnp.float32),
         ema_params=params if "ema_decay" in hyper.others else (),
+        best_metric=() if static.metric in IN_PROGRAM else jnp.full((), -jnp.inf, jnp.float32),
     )
 
 
@@ -82,8 +84,8 @@ def train_epoch(
     full = order[: steps * size].reshape(steps, size)
     carry, (losses, correct) = jax.lax.scan(step, carry, (jnp.arange(steps), full))
     if left:
-        carry, (loss, hits) = step(carry, (jnp.asarray(steps), order[steps * size :]))
-        losses, correct = jnp.append(losses, loss), jnp.append(correct, hits)
+        carry, (loss, correct_last) = step(carry, (jnp.asarray(steps), order[steps * size :]))
+        losses, correct = jnp.append(losses, loss), jnp.append(correct, correct_last)
     return state._replace(**carry._asdict(), epoch=epoch), losses.mean(), correct.sum() / count
 
 
@@ -141,9 +143,8 @@ def train_step(
     updates, opt_state = _optimizer(static, hyper).update(grads, carry.opt_state, carry.params)
     params = jax.tree.map(jnp.add, carry.params, updates)
     ema_params = averaged(carry.ema_params, params, hyper, past)
-    answers = logits.argmax(-1)
-    hits = mixup.weighted(lambda labels: answers == labels, targets).sum()
-    return jax.tree.map(_as, Carry(params, batch_stats, opt_state, ema_params), carry), (loss, hits)
+    correct = mixup.weighted(lambda labels: hits(logits, labels), targets).sum()
+    return jax.tree.map(_as, Carry(params, batch_stats, opt_state, ema_params), carry), (loss, correct)
 
 
 def _as(new: jax.Array, old: jax.Array) -> jax.Array:

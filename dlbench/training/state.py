@@ -43,9 +43,10 @@ class Static:
         criterion_args: as ``optimizer_args``.
         transform_args: as ``optimizer_args``.
         decay_on: which parameters decay: "all" or "weights".
-        metric: the validation metric of the best epoch: "val/accuracy" or "val/loss".
+        metric: the validation metric of the best epoch; :func:`dlbench.fit` takes "val/accuracy" and "val/loss".
         pixels: mean and standard deviation of each channel of the images, whose values are in [0, 1]; ``None`` maps
             them to [-1, 1].
+        metric_args: as ``optimizer_args``.
     """
 
     model: Any
@@ -62,6 +63,7 @@ class Static:
     decay_on: str = "all"
     metric: str = "val/accuracy"
     pixels: Pixels | None = None
+    metric_args: Arguments = ()
 
     @functools.cached_property
     def _key(self) -> tuple[object, ...]:
@@ -246,6 +248,8 @@ class TrainState(NamedTuple):
 
     The fields ``best_*`` belong to the first epoch with the best validation metric. Epochs are counted from 1; 0 stands
     for the state before the first. ``ema_params`` is the exponential moving average of the parameters, if there is one.
+    ``best_metric`` is the best value of a metric that is computed on the host, if there is one, times -1 where lower
+    values are better.
     """
 
     params: Params
@@ -258,6 +262,7 @@ class TrainState(NamedTuple):
     best_epoch: jax.Array
     best_val_loss: jax.Array | float = math.inf
     ema_params: Params = ()
+    best_metric: Any = ()
 
 
 class EpochMetrics(NamedTuple):
@@ -302,4 +307,5 @@ def static_part(model: Any, trial: Trial, pixels: Pixels | None = None) -> Stati
         spec.decay_on,
         spec.selection_metric,
         pixels,
+        arguments("selection_metric"),
     )
