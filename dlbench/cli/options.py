@@ -42,6 +42,7 @@ DEFAULTS = {
     "min_delta": "0",
     "selection_metric": "val/accuracy",
     "criterion": "cross_entropy",
+    "class_weights": "none",
     "transform": "standard",
     "mixup": "0",
     "normalize": "half",
@@ -158,6 +159,15 @@ class StudyOptions:
         ),
     ] = None
     criterion: Annotated[Values, _values("--criterion", WHAT, "NAME...", "Losses.")] = None
+    class_weights: Annotated[
+        Values,
+        _values(
+            "--class-weights",
+            WHAT,
+            "WEIGHTS...",
+            "Weights of classes in the loss: none, balanced, or by class, '{0: 1, 1: 5}'.",
+        ),
+    ] = None
     transform: Annotated[
         Values, _values("--transform", WHAT, "NAME...", "Transforms of training images; A+B composes.")
     ] = None

@@ -79,8 +79,8 @@ class DeviceData:
         )
 
 
-#: Under vmap, trials share images and labels; each has a split of its own.
-LANES_OF_DATA = Data(None, None, None, None, 0, 0)  # type: ignore[arg-type]
+#: Under vmap, trials share images and labels; each has a split and class weights of its own.
+LANES_OF_DATA = Data(None, None, None, None, 0, 0, 0)  # type: ignore[arg-type]
 
 
 def compile_program(

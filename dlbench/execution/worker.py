@@ -59,14 +59,15 @@ from dlbench.records import (
 )
 from dlbench.spec.metrics import metric_key, metric_of
 from dlbench.spec.parts import Arguments
-from dlbench.spec.registry import CRITERIA, label
+from dlbench.spec.registry import label
 from dlbench.spec.trial import Trial
 from dlbench.storage import checkpoints
 from dlbench.storage.artifacts import Files
 from dlbench.storage.database import disk_problem
 from dlbench.training.augmentation import transform_images
+from dlbench.training.losses import mean_loss, weights_of_classes
 from dlbench.training.metrics import IN_PROGRAM, hits, measure
-from dlbench.training.state import Data, Hyper, Keys, Pixels, TrainState, static_part
+from dlbench.training.state import Data, Hyper, Keys, Pixels, Static, TrainState, static_part
 from dlbench.training.stopping import is_ended, is_stopped
 
 #: Seed of the transform of test images, the same for every trial.
@@ -198,12 +199,17 @@ class Worker:
         lanes = trials[0].lanes
         dataset = self._dataset(trials[0])
         splits = [self._split(trial, dataset) for trial in trials]
+        weights = [_weights(trial, split, dataset) for trial, split in zip(trials, splits, strict=True)]
         padding = lanes - len(trials)
         inputs = stack(
             [
-                (Data.from_split(dataset, split), *inputs_of(trial))
-                for trial, split in zip(
-                    [*trials, *[trials[-1]] * padding], [*splits, *[splits[-1]] * padding], strict=True
+                (Data.from_split(dataset, split)._replace(class_weights=own), *inputs_of(trial))
+                for trial, split, own in zip(
+                    *(
+                        [*each, *[each[-1]] * padding]  # the lanes that are left repeat the last trial
+                        for each in (trials, splits, weights)
+                    ),
+                    strict=True,
                 )
             ],
             lanes,
@@ -234,7 +240,9 @@ class Worker:
             made: dict[str, bytes] = {}
             if histories[lane][-1].is_finite:
                 best = outcome["best_params_sha256"]
-                tested, made = self._test(trial, dataset, own, lane_of(logits, lane, lanes), best)
+                tested, made = self._test(
+                    trial, dataset, own, lane_of(logits, lane, lanes), best, weights[lane]
+                )
                 outcome |= tested
                 if transformed[lane] is not None:
                     outcome["test_accuracy_augmented"] = transformed[lane]
@@ -396,7 +404,13 @@ class Worker:
         return {metric_key(name): best.val_metric if best else None}
 
     def _test(
-        self, trial: Trial, dataset: DeviceData, state: TrainState, logits: np.ndarray[Any, Any], sha256: str
+        self,
+        trial: Trial,
+        dataset: DeviceData,
+        state: TrainState,
+        logits: np.ndarray[Any, Any],
+        sha256: str,
+        weights: jax.Array | None,
     ) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Metrics on the test images, and the trial's files: checkpoint and predictions."""
         scratch = Path(self._scratch.name)
@@ -411,9 +425,9 @@ class Worker:
         )
         predictions = io.BytesIO()
         np.save(predictions, logits, allow_pickle=False)
-        criterion = CRITERIA.load(trial.spec.criterion)
+        by_criterion = Static(None, criterion=trial.spec.criterion, criterion_args=trial.spec.criterion_args)
         labels = jnp.asarray(dataset.test_labels)
-        loss = criterion(jnp.asarray(logits), labels, **dict(trial.spec.criterion_args)).mean()
+        loss = mean_loss(by_criterion, jnp.asarray(logits), labels, class_weights=weights)
         metrics = {
             "test_loss": json_number(float(loss)),
             **measure(trial.spec, logits, dataset.test_labels),
@@ -507,6 +521,13 @@ class Worker:
             done = self._executables
             self._programs[key] = compile_program(static, dataset, arrays, keys, hyper, trial, done)
         return self._programs[key]
+
+
+def _weights(trial: Trial, split: data.Split, dataset: DeviceData) -> jax.Array | None:
+    """The class weights of a trial, on the device."""
+    labels = np.asarray(dataset.train_labels)[split.train_indices]
+    found = weights_of_classes(trial.spec, labels, dataset.num_classes)
+    return None if found is None else jnp.asarray(found)
 
 
 def _storable(logits: Any) -> np.ndarray[Any, Any]:

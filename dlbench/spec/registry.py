@@ -502,7 +502,7 @@ OPTIMIZERS = Registry("optimizer", "OPTIMIZERS", "training/optimizers.py", ("lea
 SCHEDULES = Registry(
     "schedule", "SCHEDULES", "training/schedules.py", ("step", "steps_per_epoch", "num_epochs")
 )
-CRITERIA = Registry("criterion", "CRITERIA", "training/losses.py", ("logits", "labels"))
+CRITERIA = Registry("criterion", "CRITERIA", "training/losses.py", ("logits", "labels", "class_weights"))
 METRICS = Registry(
     "metric",
     "METRICS",

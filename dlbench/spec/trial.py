@@ -7,6 +7,7 @@ determines its result; the environment it ran in is recorded beside it, not in t
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import math
@@ -122,6 +123,22 @@ def _split(fields: Mapping[str, Any], name: str, registry: Registry) -> Mapping[
     return {**fields, name: called, f"{name}_args": {**beside, **dict(arguments)}}
 
 
+def _class_weights(value: object) -> object:
+    """One form of class weights: "balanced", pairs of class and weight in order, or ``None``."""
+    if isinstance(value, str) and value.strip().lower() in ("none", "balanced"):
+        return "balanced" if value.strip().lower() == "balanced" else None
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            value = ast.literal_eval(value)
+    with contextlib.suppress(ValueError, TypeError):
+        given = {int(label): float(_float32(weight)) for label, weight in dict(value).items()}  # type: ignore[call-overload]
+        if given and min(given) >= 0 and all(0 < weight <= 1e6 for weight in given.values()):
+            return tuple(sorted(given.items()))
+    if value is None:
+        return None
+    raise ValueError("'balanced', 'none', or weights above 0 by class, such as {0: 1, 1: 5}")
+
+
 #: The fields that name a part, and where such parts are registered; ``FIELD_args`` holds the part's arguments.
 PARTS = {
     "model": MODELS,
@@ -163,6 +180,9 @@ class TrialSpec(BaseModel):
         clip_norm: the largest global norm of a step's gradients; ``None`` for no limit.
         ema_decay: the decay of the exponential moving average of the parameters, with which the trial is evaluated;
             0 for no average.
+        class_weights: how much images of each class count in the loss: "balanced", inversely to the number of its
+            training images; or a mapping from class to weight, 1 for the classes that it leaves out; ``None`` for all
+            alike.
         mixup: the parameter α of the Beta distribution of mixup; 0 for no mixup.
         selection_metric: the validation metric that chooses the best epoch, stops a trial, and ranks configurations.
         patience: a trial ends after this number of epochs without improvement; ``None`` for all epochs.
@@ -190,6 +210,9 @@ class TrialSpec(BaseModel):
     normalize: Literal["half", "dataset"] = "half"
     criterion: Annotated[PartName, _known("criterion", CRITERIA)] = "cross_entropy"
     criterion_args: Arguments = ()
+    class_weights: Annotated[
+        Literal["balanced"] | tuple[tuple[int, float], ...] | None, BeforeValidator(_class_weights)
+    ] = None
     mixup: Annotated[Finite, Field(ge=0, le=1e3)] = 0.0
     optimizer: Annotated[PartName, _known("optimizer", OPTIMIZERS)] = "adam"
     optimizer_args: Arguments = ()
@@ -250,7 +273,7 @@ class TrialSpec(BaseModel):
 
     def static(self) -> tuple[object, ...]:
         """Everything that makes another XLA program; equal values share one."""
-        switches = (bool(getattr(self, name)) for name in _SWITCHES)
+        switches = (bool(getattr(self, name)) for name in (*_SWITCHES, "class_weights"))
         return *_STATIC(self), _parts(*_PART_FIELDS(self))[0], *switches
 
 
@@ -289,7 +312,7 @@ DYNAMIC_FIELDS = (
     "patience",
     "min_delta",
 )
-_OF_PARTS = (*(f"{name}_args" for name in PARTS), "dropout", *_SWITCHES)
+_OF_PARTS = (*(f"{name}_args" for name in PARTS), "dropout", "class_weights", *_SWITCHES)
 _PART_NAMES = (*_TRAINED, *(f"{name}_args" for name in _TRAINED), "dropout")
 _PART_FIELDS: Callable[[TrialSpec], tuple[Any, ...]] = operator.attrgetter(*_PART_NAMES)
 STATIC_FIELDS = tuple(name for name in TrialSpec.model_fields if name not in (*DYNAMIC_FIELDS, *_OF_PARTS))

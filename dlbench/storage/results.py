@@ -80,6 +80,7 @@ class TrialResult:
     normalize = _OfSpec[str]()
     criterion = _OfSpec[str]()
     criterion_args = _OfSpec[Arguments]()
+    class_weights = _OfSpec["str | tuple[tuple[int, float], ...] | None"]()
     mixup = _OfSpec[float]()
     optimizer = _OfSpec[str]()
     optimizer_args = _OfSpec[Arguments]()

@@ -150,7 +150,11 @@ def _hyper_parameters(trial: Trial) -> dict[str, Any]:
     for part in PARTS:
         start = "model_args" if part == "model" else part
         values |= {f"{start}.{key}": value for key, value in getattr(trial.spec, f"{part}_args")}
-    return {key: value for key, value in values.items() if value is not None}
+    return {
+        key: str(dict(value)) if isinstance(value, tuple) else value
+        for key, value in values.items()
+        if value is not None
+    }
 
 
 @contextmanager

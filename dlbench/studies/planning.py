@@ -10,7 +10,7 @@ from typing import Unpack
 
 from dlbench import data
 from dlbench.data import DatasetInfo
-from dlbench.errors import SpecError, UnknownNameError
+from dlbench.errors import Field, SpecError, UnknownNameError
 from dlbench.execution import devices, engine
 from dlbench.execution.plan import Plan
 from dlbench.models.counts import Request, check_sizes
@@ -55,6 +55,7 @@ def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack
     lanes = devices.lanes(how.lanes, backend)
     trials = tuple(resolution.resolve(study, info, lanes))
     _check_sizes(trials, info)
+    _check_class_weights(trials, info)
     name = f"{study.kind}-{digest([*(trial.id for trial in trials), *study.looks])[:10]}"
     folder = Path(how.out).expanduser() if how.out is not None else RUNS / name
     stored = read_trials(folder, study.looks)
@@ -80,6 +81,37 @@ def _check_sizes(trials: Sequence[Trial], info: Callable[[str], DatasetInfo]) ->
         for model, arguments, dataset in wanted
         if min((found := shapes[dataset]).image_shape[:2]) < SMALL_SIDE
     )
+
+
+def _check_class_weights(trials: Sequence[Trial], info: Callable[[str], DatasetInfo]) -> None:
+    """Make sure that the classes that weights are named for exist, and that balanced ones have training images.
+
+    Raises:
+        SpecError: a class does not exist, or some split may leave it without a training image.
+    """
+    wanted = dict.fromkeys((t.spec.dataset, t.spec.class_weights, t.spec.train_size or 0) for t in trials)
+    for dataset, weights, train_size in wanted:
+        if weights is None:
+            continue
+        found = info(dataset)
+        counts = found.class_counts["train"]
+        if weights == "balanced":
+            rarest = min(range(len(counts)), key=counts.__getitem__)
+            if counts[rarest] * train_size < found.num_train:  # its share of the split is less than one image
+                raise SpecError(
+                    Field("class_weights"),
+                    f" balanced needs training images of every class, but {train_size:,} of the {found.num_train:,} "
+                    f"images of {dataset} may have none of class {rarest}, which has {counts[rarest]:,}",
+                    value=weights,
+                    remedy=("take a larger ", Field("train_size"), ", or name the weights"),
+                )
+        elif (largest := max(label for label, _ in weights)) >= found.num_classes:
+            raise SpecError(
+                Field("class_weights"),
+                f" names class {largest}, but {dataset} has classes 0 to {found.num_classes - 1}",
+                value=weights,
+                remedy="number classes from 0",
+            )
 
 
 def _named(specs: Iterable[TrialSpec]) -> Iterator[TrialSpec]:

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from dlbench.errors import InputError
 from dlbench.models.network import Variables, network_of
 from dlbench.training import metrics
-from dlbench.training.losses import losses_of, single_precision
+from dlbench.training.losses import mean_loss, single_precision
 from dlbench.training.metrics import IN_PROGRAM
 from dlbench.training.state import Data, Hyper, Params, Static, TrainState
 
@@ -58,7 +58,9 @@ def validate(
             remedy=f"take one of {', '.join(IN_PROGRAM)}",
         )
     params = evaluated_params(state, hyper)
-    loss, accuracy = evaluate(static, params, state.batch_stats, *_validation(data), hyper)
+    loss, accuracy = evaluate(
+        static, params, state.batch_stats, *_validation(data), hyper, data.class_weights
+    )
     by_accuracy = static.metric == "val/accuracy"
     better = accuracy > state.best_val_accuracy if by_accuracy else loss < state.best_val_loss
     return keep_best(state, params, better, loss, accuracy), loss, accuracy
@@ -74,8 +76,8 @@ def predict_validation(
     """
     images, labels = _validation(data)
     logits = predict(static, evaluated_params(state, hyper), state.batch_stats, images, hyper)
-    losses = losses_of(static, logits, labels, hyper)
-    return logits, labels, metrics.loss(losses), metrics.accuracy(logits, labels)
+    loss = mean_loss(static, logits, labels, hyper, data.class_weights)
+    return logits, labels, loss, metrics.accuracy(logits, labels)
 
 
 def choose(
@@ -160,7 +162,9 @@ def evaluate(
     images: jax.Array,
     labels: jax.Array,
     hyper: Hyper | None = None,
+    class_weights: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Mean loss and accuracy over images, in evaluation mode."""
     logits = predict(static, params, batch_stats, images, hyper)
-    return metrics.loss(losses_of(static, logits, labels, hyper)), metrics.accuracy(logits, labels)
+    loss = mean_loss(static, logits, labels, hyper, class_weights)
+    return loss, metrics.accuracy(logits, labels)

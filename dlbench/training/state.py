@@ -204,8 +204,8 @@ class Data(NamedTuple):
     """The images and labels for training and validation.
 
     With indices, the images of a split are rows of arrays that other splits can share:
-    ``train_images[train_indices]`` and ``val_images[val_indices]``. Under ``vmap``, only the indices need a lane
-    axis. Without indices, every image is used.
+    ``train_images[train_indices]`` and ``val_images[val_indices]``. Under ``vmap``, only the indices and the class
+    weights need a lane axis. Without indices, every image is used.
 
     Attributes:
         train_images: uint8 [N, H, W, C].
@@ -214,6 +214,7 @@ class Data(NamedTuple):
         val_labels: int32 [M].
         train_indices: int32 [train size], or ``None`` for all.
         val_indices: int32 [validation size], or ``None`` for all.
+        class_weights: float32 [num_classes], or ``None`` where all classes count alike in the loss.
     """
 
     train_images: jax.Array
@@ -222,6 +223,7 @@ class Data(NamedTuple):
     val_labels: jax.Array
     train_indices: jax.Array | None = None
     val_indices: jax.Array | None = None
+    class_weights: jax.Array | None = None
 
     @classmethod
     def from_split(cls, dataset: TrainingHalf, split: Split) -> Data:
