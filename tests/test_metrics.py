@@ -74,7 +74,7 @@ def chosen(tmp_path_factory: pytest.TempPathFactory) -> dlbench.StudyResult:
         seeds=2,
         selection_metric=OWN,
     )
-    return dlbench.run(study, workers=1, out=tmp_path_factory.mktemp("chosen") / "s")
+    return dlbench.run(study, workers=0, out=tmp_path_factory.mktemp("chosen") / "s")
 
 
 def outputs(classes: int = 5) -> tuple[NDArray[np.float32], NDArray[np.int32]]:

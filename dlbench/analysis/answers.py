@@ -42,6 +42,7 @@ def correct_answers(trials: Iterable[TrialResult]) -> dict[str, NDArray[np.bool_
 
 def _test_labels(reference: str) -> NDArray[Any] | None:
     try:
-        return data.load(reference).test_labels
+        found = data.load(reference)
     except DlbenchError:
         return None
+    return found.test_labels if found.targets == "classes" else None

@@ -25,6 +25,7 @@ _SCALINGS = {"(x * 255)": (0, 1), "x": (0, 255), "((x + 1) * 127.5)": (-1, 1)}
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int32]
+Numbers = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,11 @@ class Dataset:
     Attributes:
         name: a name for people; the digest identifies the data.
         train_images: uint8 [N, H, W, C], 0 to 255.
-        train_labels: int32 [N], 0 to num_classes - 1; every class occurs.
+        train_labels: int32 [N], 0 to num_classes - 1, of which every class occurs; or float32 [N], targets that are
+            numbers.
         test_images: uint8 [M, H, W, C].
-        test_labels: int32 [M].
-        num_classes: number of classes.
+        test_labels: likewise [M].
+        num_classes: number of classes; 1 for numbers.
         digest: SHA-256 (64 hexadecimal digits) of the four arrays and num_classes.
         class_names: the name of each class, if known.
         source: where the data came from, in words.
@@ -47,9 +49,9 @@ class Dataset:
 
     name: str
     train_images: Images = field(repr=False, compare=False)
-    train_labels: Labels = field(repr=False, compare=False)
+    train_labels: Labels | Numbers = field(repr=False, compare=False)
     test_images: Images = field(repr=False, compare=False)
-    test_labels: Labels = field(repr=False, compare=False)
+    test_labels: Labels | Numbers = field(repr=False, compare=False)
     num_classes: int
     digest: str
     class_names: tuple[str, ...] | None = field(default=None, repr=False, compare=False)
@@ -59,6 +61,11 @@ class Dataset:
     def reference(self) -> str:
         """``name@digest12``, by which `load` finds the data set in every process that shares the cache."""
         return f"{self.name}@{self.digest[:DIGEST_PREFIX]}"
+
+    @property
+    def targets(self) -> str:
+        """What the labels are: "classes" or "numbers"."""
+        return "numbers" if self.train_labels.dtype.kind == "f" else "classes"
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -83,9 +90,9 @@ def from_arrays(
     Args:
         name: 1 to 64 letters, digits, ``.``, ``_`` or ``-``; the first must be a letter or a digit.
         train_images: uint8 [N, H, W, C], or [N, H, W] for one channel.
-        train_labels: integers [N].
+        train_labels: integers [N], or floats [N] for targets that are numbers.
         test_images: uint8 [M, H, W, C] or [M, H, W].
-        test_labels: integers [M].
+        test_labels: likewise [M].
         num_classes: by default the largest label plus one.
         class_names: one name per class.
         source: where the data came from, in words.
@@ -114,14 +121,25 @@ def from_arrays(
             f"data set {name!r}: training images are {_times(train_x.shape[1:])} and test images "
             f"{_times(test_x.shape[1:])}; both halves need the same shape."
         )
-    if num_classes is None:
-        num_classes = int(max(train_y.max(), test_y.max())) + 1
-    _check_classes(name, train_y, test_y, num_classes, class_names)
+    dtype: np.dtype[Any]
+    if "f" in (kinds := {train_y.dtype.kind, test_y.dtype.kind}):
+        if kinds != {"f"} or class_names is not None or num_classes not in (None, 1):
+            raise DataError(
+                f"data set {name!r}: targets that are numbers must be floats in both halves, without classes; found "
+                f"{train_y.dtype} and {test_y.dtype}",
+                remedy="y.astype('float32') makes numbers of them; y.astype(int) makes class numbers",
+            )
+        num_classes, dtype = 1, np.dtype(np.float32)
+    else:
+        if num_classes is None:
+            num_classes = int(max(train_y.max(), test_y.max())) + 1
+        _check_classes(name, train_y, test_y, num_classes, class_names)
+        dtype = np.dtype(np.int32)
     arrays: dict[str, NDArray[Any]] = {
         "train_images": train_x,
-        "train_labels": train_y.astype(np.int32),
+        "train_labels": train_y.astype(dtype),
         "test_images": test_x,
-        "test_labels": test_y.astype(np.int32),
+        "test_labels": test_y.astype(dtype),
     }
     for array in arrays.values():
         array.setflags(write=False)
@@ -139,7 +157,7 @@ def digest_of(arrays: dict[str, NDArray[Any]], num_classes: int) -> str:
     """SHA-256 of the four arrays, in C order, and the number of classes: the digest of a data set.
 
     Args:
-        arrays: the arrays by the names in `ARRAY_FIELDS`; images uint8, labels int32.
+        arrays: the arrays by the names in `ARRAY_FIELDS`; images uint8, labels int32 or float32.
         num_classes: number of classes.
 
     Returns:
@@ -209,13 +227,19 @@ def _to_uint8(array: NDArray[Any]) -> str:
     return f"{found}: bring them to 0 to 255, then x.round().astype('uint8')"
 
 
-def _labels(name: str, key: str, value: ArrayLike) -> NDArray[np.integer[Any]]:
+def _labels(name: str, key: str, value: ArrayLike) -> NDArray[Any]:
     array = _array(name, key, value)
     if array.dtype.kind in "iu" and array.ndim == 1:
         return array
+    if array.dtype.kind == "f" and array.ndim == 1 and array.size:
+        if not (np.abs(array) <= np.finfo(np.float32).max).all():
+            raise DataError(
+                f"data set {name!r}: {key} must be finite in float32", remedy="leave the others out"
+            )
+        return array
     raise DataError(
-        f"data set {name!r}: {key} must be a one-dimensional array of integers; found {array.dtype} of shape "
-        f"{array.shape}",
+        f"data set {name!r}: {key} must be a one-dimensional array of integers, or of floats; found {array.dtype} of "
+        f"shape {array.shape}",
         remedy=_to_class_numbers(array),
     )
 

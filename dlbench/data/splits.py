@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,14 +36,14 @@ class Split:
     digest: str
 
 
-def make_split(labels: NDArray[np.integer], train_size: int | None, val_size: int, split_seed: int) -> Split:
-    """Draw a training and a validation set, stratified by class.
+def make_split(labels: NDArray[Any], train_size: int | None, val_size: int, split_seed: int) -> Split:
+    """Draw a training and a validation set, stratified by class; at random where targets are numbers.
 
     In either set, the number of images of a class differs by less than one from its share, which is the size of the
     set times the fraction of all images that belong to the class.
 
     Args:
-        labels: int [N], the labels of the training half.
+        labels: [N], the labels of the training half.
         train_size: number of training images; None for all that are not used for validation.
         val_size: number of validation images, at least 1.
         split_seed: 0 or more.
@@ -69,7 +70,8 @@ def make_split(labels: NDArray[np.integer], train_size: int | None, val_size: in
             f"train_size {train_size} and val_size {val_size} need {train_size + val_size} images; "
             f"the training half has {total}. Lower one of them by {train_size + val_size - total}."
         )
-    order = _stratified_order(labels, split_seed)
+    classes = np.zeros(total, int) if labels.dtype.kind == "f" else labels
+    order = _stratified_order(classes, split_seed)
     train, val = np.sort(order[total - train_size :]), np.sort(order[:val_size])
     state = hashlib.sha256(f"dlbench split, version 1: {train_size} {val_size}\n".encode())
     for indices in (train, val):

@@ -152,23 +152,21 @@ def data_report(info: DatasetInfo) -> Report:
     facts = (
         ("images", f"{info.num_train:,} for training, {info.num_test:,} for testing"),
         ("shape", f"{height}x{width}x{channels}"),
+        ("targets", info.targets),
         ("source", info.source),
         ("digest", info.digest),
         ("cache", str(info.path or "not written")),
     )
-    names = info.class_names or tuple(map(str, range(info.num_classes)))
     halves = info.class_counts
-    rows = tuple(zip(range(info.num_classes), names, halves["train"], halves["test"], strict=True))
+    names = info.class_names or tuple(map(str, range(len(halves["train"]))))
+    rows = tuple(zip(range(len(names)), names, halves["train"], halves["test"], strict=True))
     classes = (
         Column("label", "label"),
         Column("name", "class", left=True),
         Column("train", "training", thousands),
         Column("test", "test", thousands),
     )
-    return [
-        facts_table(info.name, facts),
-        Table("Classes", classes, rows),
-    ]
+    return [facts_table(info.name, facts), *([Table("Classes", classes, rows)] if rows else [])]
 
 
 def info_report(record: Mapping[str, Any]) -> Report:

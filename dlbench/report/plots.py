@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from dlbench.analysis.configurations import axes_of, best_first, configurations
 from dlbench.records import Epoch
 from dlbench.report.studies import heat_maps
-from dlbench.report.tables import Table
+from dlbench.report.tables import Table, capitalized
 from dlbench.spec.metrics import metric, selection_metric, words
 from dlbench.storage.results import StudyRecord, TrialResult
 
@@ -59,7 +59,7 @@ def plots_report(result: StudyRecord) -> list[Plot | Table | str]:
     chosen = selection_metric(trial.trial.spec for trial in result.trials)
     drawn: list[tuple[str, Callable[[Epoch], float], bool]] = [
         (
-            f"{words(chosen).capitalize()}{metric(chosen).sign}",
+            f"{capitalized(words(chosen))}{metric(chosen).sign}",
             lambda epoch: epoch.metric(chosen),
             metric(chosen).factor == 100,
         ),

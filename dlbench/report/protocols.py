@@ -11,6 +11,7 @@ from dlbench.report.tables import (
     Column,
     Report,
     Table,
+    capitalized,
     field_columns,
     means_note,
     plus_minus,
@@ -50,8 +51,8 @@ def protocol_report(found: ProtocolFindings | None, trials: Sequence[TrialResult
     note = means_note([summary for each in found.differences for summary in (each.selected_on, each.tested)])
     extreme = "lowest" if measured.lower_is_better else "highest"
     caption = (
-        f"{common(trials)}. {validation.capitalize()}: the {extreme} of any epoch, as studies without separate test "
-        f"images report it. {test.capitalize()}: that of the same epoch, dlbench's protocol. {note} The difference "
+        f"{common(trials)}. {capitalized(validation)}: the {extreme} of any epoch, as studies without separate test "
+        f"images report it. {capitalized(test)}: that of the same epoch, dlbench's protocol. {note} The difference "
         "includes both the selection of the epoch and how easy these validation images are, which all seeds share "
         "unless the split changes with the seed."
     )

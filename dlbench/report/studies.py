@@ -38,6 +38,7 @@ from dlbench.report.tables import (
     Made,
     Report,
     Table,
+    capitalized,
     count,
     duration,
     field_columns,
@@ -306,7 +307,7 @@ def _heat_map(plane: Plane, name: str) -> Table:
     ]
     means = {place: group.mean(name) for place, group in plane.cells.items()}
     rows = tuple((first, *(means.get((first, second)) for second in plane.acrosses)) for first in plane.downs)
-    said = f"{words(name).capitalize()}{measured.sign}, {field_title(down)} by {field_title(across)}"
+    said = f"{capitalized(words(name))}{measured.sign}, {field_title(down)} by {field_title(across)}"
     said = f"{said}: {plane.label}" if plane.label else said
     return Table(said, tuple(columns), rows, heat=True, span=SPAN if measured.factor == 100 else math.inf)
 

@@ -264,6 +264,11 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def capitalized(text: str) -> str:
+    """Text with its first letter in upper case, and the others as they are."""
+    return text[:1].upper() + text[1:]
+
+
 def listed(names: list[str]) -> str:
     """A, B and C."""
     return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)

@@ -20,6 +20,7 @@ SELECTION_METRIC = "val/accuracy"
 #: The metric that is then reported: measured on test images, which take no part in any choice.
 REPORT_METRIC = "test/accuracy"
 _HALVES = {"val": "validation", "test": "test"}
+_SAID = {"f1": "F1", "roc_auc": "ROC-AUC", "r2": "R²", "rmse": "RMSE", "mae": "MAE"}
 
 
 @dataclass(frozen=True)
@@ -135,13 +136,13 @@ def report_metric(specs: Iterable[TrialSpec]) -> str:
 
 
 def title(name: str) -> str:
-    """What the heading of a column calls a metric: "val acc %", "test f1 %", "val loss"."""
+    """What the heading of a column calls a metric: "val acc %", "test F1 %", "val loss"."""
     half, called = _called(name)
     return f"{half} {'acc' if called == 'accuracy' else called}{metric(name).sign}".strip()
 
 
 def words(name: str) -> str:
-    """What sentences call a metric: "validation accuracy", "test rmse"."""
+    """What sentences call a metric: "validation accuracy", "test RMSE"."""
     half, called = _called(name)
     return f"{_HALVES.get(half, '')} {called}".strip()
 
@@ -164,7 +165,9 @@ def _called(name: str) -> tuple[str, str]:
     part = parts.parse(text)
     said = registry.METRICS.given(part.name, part.arguments) if ":" in part.name else dict(part.arguments)
     called = registry.label(part.name)
-    return half, str(parts.Part(called if said else called.replace("_", " "), tuple(said.items())))
+    if not said:
+        return half, _SAID.get(called, called.replace("_", " "))
+    return half, str(parts.Part(called, tuple(said.items())))
 
 
 def _taken_apart(name: str) -> tuple[str, parts.Part]:

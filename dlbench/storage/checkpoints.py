@@ -27,6 +27,7 @@ from dlbench.models.creation import create_for
 from dlbench.spec import registry
 from dlbench.spec.trial import Trial
 from dlbench.training import evaluation
+from dlbench.training.metrics import hits
 from dlbench.training.state import Pixels, static_part
 
 BEST = "best"
@@ -83,11 +84,11 @@ class LoadedModel:
         return np.asarray(logits)
 
     def test_accuracy(self, data_dir: str | None = None) -> float:
-        """Accuracy on the test half of the trial's data set, which equals the recorded one."""
+        """Accuracy on the test half of the trial's data set, which equals the recorded one; nan for numbers."""
         from dlbench import data
 
         dataset = data.load(self.trial.spec.dataset, data_dir, verify=True)
-        return float((self.predict(dataset.test_images).argmax(1) == dataset.test_labels).mean())
+        return float(hits(self.predict(dataset.test_images), dataset.test_labels).mean())
 
 
 def best_files(

@@ -55,6 +55,7 @@ def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack
     lanes = devices.lanes(how.lanes, backend)
     trials = tuple(resolution.resolve(study, info, lanes))
     _check_sizes(trials, info)
+    _check_targets(trials, info)
     _check_class_weights(trials, info)
     name = f"{study.kind}-{digest([*(trial.id for trial in trials), *study.looks])[:10]}"
     folder = Path(how.out).expanduser() if how.out is not None else RUNS / name
@@ -83,6 +84,29 @@ def _check_sizes(trials: Sequence[Trial], info: Callable[[str], DatasetInfo]) ->
     )
 
 
+def _check_targets(trials: Sequence[Trial], info: Callable[[str], DatasetInfo]) -> None:
+    """Make sure that criterion and metric are for the targets of the data set: classes or numbers.
+
+    Raises:
+        SpecError: one is not.
+    """
+    for field in ("criterion", "selection_metric"):
+        known = PARTS[field].built_in
+        for dataset, name in dict.fromkeys((t.spec.dataset, getattr(t.spec, field)) for t in trials):
+            targets = info(dataset).targets
+            if name in known and known[name].targets not in ("", targets):
+                others = [each for each, declared in known.items() if declared.targets == targets]
+                raise SpecError(
+                    *(
+                        Field(field),
+                        f" {name} is for targets that are {known[name].targets}; those of {dataset} are ",
+                    ),
+                    targets,
+                    value=name,
+                    remedy=f"take one of {', '.join(others)}, or your own",
+                )
+
+
 def _check_class_weights(trials: Sequence[Trial], info: Callable[[str], DatasetInfo]) -> None:
     """Make sure that the classes that weights are named for exist, and that balanced ones have training images.
 
@@ -94,6 +118,12 @@ def _check_class_weights(trials: Sequence[Trial], info: Callable[[str], DatasetI
         if weights is None:
             continue
         found = info(dataset)
+        if found.targets == "numbers":
+            raise SpecError(
+                *(Field("class_weights"), f" needs classes; the targets of {dataset} are numbers"),
+                value=weights,
+                remedy="leave it out",
+            )
         counts = found.class_counts["train"]
         if weights == "balanced":
             rarest = min(range(len(counts)), key=counts.__getitem__)

@@ -17,7 +17,9 @@ from dlbench.training.metrics import loss
 from dlbench.training.state import Hyper, Static
 
 
-@CRITERIA.register("cross_entropy", dynamic=("label_smoothing",), ranges={"label_smoothing": "[0, 1)"})
+@CRITERIA.register(
+    "cross_entropy", targets="classes", dynamic=("label_smoothing",), ranges={"label_smoothing": "[0, 1)"}
+)
 def cross_entropy(
     logits: jax.Array,
     labels: jax.Array,
@@ -46,7 +48,7 @@ def cross_entropy(
     return (1 - label_smoothing) * losses + label_smoothing * even
 
 
-@CRITERIA.register("manual")
+@CRITERIA.register("manual", targets="classes")
 def manual(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Cross-entropy as DeepLearningPipeline computes it: the logarithm of the softmax at the label.
 
@@ -61,6 +63,39 @@ def manual(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """
     log_probabilities = jnp.log(jax.nn.softmax(logits, axis=-1))
     return -jnp.take_along_axis(log_probabilities, labels[..., None], axis=-1)[..., 0]
+
+
+@CRITERIA.register("mse", targets="numbers")
+def mse(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Squared error, as ``torch.nn.MSELoss``.
+
+    Args:
+        logits: float32 [..., 1].
+        labels: float32 [...].
+
+    Returns:
+        float32 [...].
+    """
+    return (logits[..., 0] - labels) ** 2
+
+
+@CRITERIA.register("mae", targets="numbers")
+def mae(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Absolute error, as ``torch.nn.L1Loss``; arguments as :func:`mse`."""
+    return jnp.abs(logits[..., 0] - labels)
+
+
+@CRITERIA.register("huber", targets="numbers", dynamic=("delta",), ranges={"delta": "(0, inf)"})
+def huber(logits: jax.Array, labels: jax.Array, delta: float | jax.Array = 1.0) -> jax.Array:
+    """Squared error near zero and absolute error beyond, as ``torch.nn.HuberLoss``; arguments as :func:`mse`.
+
+    Args:
+        logits: float32 [..., 1].
+        labels: float32 [...].
+        delta: the error from which it is linear.
+    """
+    error = jnp.abs(logits[..., 0] - labels)
+    return jnp.where(error <= delta, 0.5 * error**2, delta * (error - 0.5 * delta))
 
 
 def losses_of(

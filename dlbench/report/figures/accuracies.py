@@ -24,7 +24,7 @@ from dlbench.report.figures.canvas import (
 )
 from dlbench.report.page import Figure
 from dlbench.report.shades import value_range
-from dlbench.report.tables import SPAN, listed
+from dlbench.report.tables import SPAN, capitalized, listed
 from dlbench.spec.metrics import Metric, metric, words
 from dlbench.spec.naming import field_title, setting
 from dlbench.stats import Interval, mean_interval
@@ -132,9 +132,9 @@ def _map_words(name: str, found: Sequence[Plane], shown: Sequence[Plane], clippe
     )
     return Figure(
         "heat-map",
-        f"{said.capitalize()} by {names}",
+        f"{capitalized(said)} by {names}",
         f"Heat map of {said} by {names}: {extreme} at {best}, {spoken(interval, measured)}.",
-        f"{said.capitalize()}{' in %' if measured.sign else ''} by {names}. {over_seeds}{low}{left_out}-: no trial "
+        f"{capitalized(said)}{' in %' if measured.sign else ''} by {names}. {over_seeds}{low}{left_out}-: no trial "
         "completed.",
     )
 
@@ -267,7 +267,7 @@ def _scatter(
 
 
 def _cost_words(view: View, fronts: Mapping[str, Sequence[str]], some: bool) -> Figure:
-    title = f"{view.metric_title.capitalize()} against cost"
+    title = f"{capitalized(view.metric_title)} against cost"
     called = {
         "train_time_s": "training time",
         "num_params": "parameters",
@@ -356,8 +356,8 @@ def _seeds_words(view: View, shown: Mapping[str, Configuration]) -> Figure:
     interval_words = " and its 95 % Student t interval" if many else ""
     return Figure(
         "seeds",
-        f"{view.metric_title.capitalize()} seed by seed",
+        f"{capitalized(view.metric_title)} seed by seed",
         f"Strip chart of {view.metric_title} with a point for every seed. {' '.join(said)}",
-        f"{view.metric_title.capitalize()} of every seed, in the order of seeds from top to bottom, with their mean"
+        f"{capitalized(view.metric_title)} of every seed, in the order of seeds from top to bottom, with their mean"
         f"{interval_words}; {view.noun}s by {words(view.selection)}, the best first.{left_out}{view.far}",
     )

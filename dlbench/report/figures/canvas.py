@@ -136,6 +136,11 @@ class View:
         compares = self.result.spec.design == "comparison"
         return report_metric(trial.trial.spec for trial in self.result.trials) if compares else self.selection
 
+    @cached_property
+    def has_accuracies(self) -> bool:
+        """Whether accuracies are measured: targets are classes."""
+        return any(trial.best_val_accuracy is not None for trial in self.result.trials)
+
     @property
     def measured(self) -> Metric:
         """What is known of the metric."""

@@ -11,7 +11,7 @@ from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Configuration
 from dlbench.records import Epoch
 from dlbench.report.figures.canvas import LOOKS, WIDE, Drawing, View, canvas, legend_below, plain, wrapped
 from dlbench.report.page import Figure
-from dlbench.report.tables import count, listed
+from dlbench.report.tables import capitalized, count, listed
 from dlbench.spec.metrics import metric, words
 from dlbench.stats import mean_interval
 
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 MAX_OVERLAID = len(LOOKS)
 MAX_PANELS = 12
 _COLUMNS = 4
-_TITLES = {
-    "train_loss": "training loss (nats)",
-    "val_loss": "validation loss (nats)",
-}
 _TRAIN, _VAL = LOOKS[1], LOOKS[0]
 
 
@@ -85,8 +81,13 @@ def learning_curves(view: View) -> list[Drawing]:
 
 
 def _beside(view: View) -> str:
-    """The validation metric that is drawn beside the losses: accuracy, where epochs are chosen by loss."""
-    return "val/accuracy" if view.selection == "val/loss" else view.selection
+    """The validation metric that is drawn beside the losses: accuracy, where classes are chosen by their loss."""
+    return "val/accuracy" if view.selection == "val/loss" and view.has_accuracies else view.selection
+
+
+def _unit(view: View) -> str:
+    """The unit of losses: those of numbers have none that is known."""
+    return " (nats)" if view.has_accuracies else ""
 
 
 def _alone(view: View, label: str, group: Configuration) -> Drawing:
@@ -96,7 +97,7 @@ def _alone(view: View, label: str, group: Configuration) -> Drawing:
     losses, others = figure.subplots(1, 2)
     _draw(losses, curve(group, "train_loss"), _TRAIN, "training")
     _draw(losses, curve(group, "val_loss"), _VAL, "validation")
-    _dress(losses, "loss (nats)", log=True)
+    _dress(losses, f"loss{_unit(view)}", log=True)
     losses.legend(loc="upper right")
     if is_accuracy:
         _draw(others, curve(group, "train_accuracy"), _TRAIN, "training")
@@ -117,16 +118,18 @@ def _alone(view: View, label: str, group: Configuration) -> Drawing:
 
 
 def _overlaid(view: View, groups: dict[str, Configuration]) -> Drawing:
-    names = ("train_loss", "val_loss", _beside(view))
+    beside = _beside(view)
+    titles = {"train_loss": f"training loss{_unit(view)}", "val_loss": f"validation loss{_unit(view)}"}
+    names = (*titles, *([beside] if beside != "val/loss" else []))
     figure = canvas(WIDE, 3.0)
-    panels = figure.subplots(1, 3)
+    panels = figure.subplots(1, len(names))
     for axes, name in zip(panels, names, strict=True):
         for (label, group), look in zip(groups.items(), LOOKS, strict=False):
             _draw(axes, curve(group, name), look, wrapped(label, 34))
-        _dress(axes, _TITLES.get(name) or view.axis_title(name), log=name in _TITLES)
+        _dress(axes, titles.get(name) or view.axis_title(name), log=name in titles)
     legend_below(figure, panels[0])
     ends = " ".join(_end(view, label, group) for label, group in groups.items())
-    what = words(names[2])
+    what = words(beside)
     return Drawing(
         Figure(
             "learning-curves",
@@ -162,7 +165,7 @@ def _panels(view: View, groups: dict[str, Configuration], kind: str) -> Drawing:
         lowest = grid[(len(shown) - 1 - column) // _COLUMNS, column]
         lowest.set_xlabel("epoch")
         lowest.tick_params(labelbottom=True)
-    figure.supylabel("loss (nats)" if kind == "losses" else view.axis_title(name), fontsize=8.5)
+    figure.supylabel(f"loss{_unit(view)}" if kind == "losses" else view.axis_title(name), fontsize=8.5)
     if kind == "losses":
         legend_below(figure, grid[0, 0])
     return Drawing(_panels_words(view, groups, shown, kind), figure)
@@ -177,13 +180,13 @@ def _panels_words(
         if len(groups) > len(shown)
         else f"The configurations by {chosen}, the best first."
     )
-    what = "Training and validation loss" if kind == "losses" else words(_beside(view)).capitalize()
+    what = "Training and validation loss" if kind == "losses" else capitalized(words(_beside(view)))
     grey = "" if kind == "losses" else " Grey: the other panels' means."
     ends = " ".join(_end(view, label, group) for label, group in shown.items())
     return Figure(
         f"learning-curves-{kind}",
         f"Learning curves: {kind}",
-        f"A line chart of {what.lower()} over epochs for each configuration. {ends}",
+        f"A line chart of {what[:1].lower()}{what[1:]} over epochs for each configuration. {ends}",
         f"{what} by epoch. {which}{grey} {_method(list(shown.values()))}",
     )
 
