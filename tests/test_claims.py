@@ -124,7 +124,9 @@ def test_several_configurations_are_averaged_seed_by_seed_and_gaps_left_out() ->
 
     found = study(accuracy, learning_rate=[0.1, 0.2], seed=[0, 1, 2])
     values = claims.side_values(side(model="baseline"), found.trials)
-    assert values == {(0, 0): pytest.approx(0.64), (1, 0): pytest.approx(0.65)}, "seed 2 has one of the two"
+    assert values == {(0, 0, 0): pytest.approx(0.64), (1, 0, 0): pytest.approx(0.65)}, (
+        "seed 2 has one of the two"
+    )
 
 
 def test_variation_is_judged_by_spread() -> None:

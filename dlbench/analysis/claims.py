@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from dlbench.analysis.configurations import overlap_of
 from dlbench.analysis.convergence import converged_epoch
 from dlbench.analysis.looks import ALPHA
+from dlbench.analysis.outlook import PAIRED
 from dlbench.records import TrialStatus
-from dlbench.spec.claims import Claim, Key, Selection
+from dlbench.spec.claims import Claim, Key, Selection, key_of
 from dlbench.spec.metrics import metric_key, report_metric
-from dlbench.spec.trial import TrialSpec
+from dlbench.spec.trial import REPLICATES, TrialSpec
 from dlbench.stats import Comparison, compare_all, holm, spread_comparison
 from dlbench.storage.results import TrialResult
 
@@ -54,7 +56,7 @@ class Judgement:
     @property
     def is_paired(self) -> bool:
         """Whether the sides were compared seed by seed."""
-        return self.comparison is not None and self.comparison.test in ("t", "wilcoxon")
+        return self.comparison is not None and self.comparison.test in PAIRED
 
 
 def judge(claims: Sequence[Claim], trials: Sequence[TrialResult], alpha: float = ALPHA) -> list[Judgement]:
@@ -124,7 +126,8 @@ def _compare(claim: Claim, first: _Side, second: _Side) -> Comparison | None:
         name: {key: sign * value for key, value in side.values.items()}
         for name, side in (("first", first), ("second", second))
     }
-    (pair,) = compare_all(groups)
+    trials = (*first.trials, *second.trials)
+    (pair,) = compare_all(groups, overlap=max(overlap_of(trial.trial.spec) for trial in trials))
     return pair.comparison
 
 
@@ -137,12 +140,12 @@ def _verdict(found: Comparison | None, p_adjusted: float, alpha: float) -> Verdi
 
 
 def side_values(side: Selection, trials: Sequence[TrialResult]) -> dict[Key, float]:
-    """The metric by seed and split seed: the mean over the side's configurations, where all of them have a value."""
+    """The metric by replicate: the mean over the side's configurations, where all of them have a value."""
     groups: dict[TrialSpec, dict[Key, float]] = {}
     for trial in trials:
-        group = groups.setdefault(trial.trial.spec.model_copy(update={"seed": 0, "split_seed": 0}), {})
+        group = groups.setdefault(trial.trial.spec.model_copy(update=dict.fromkeys(REPLICATES, 0)), {})
         value = trial.value(side.metric or "test_accuracy")
         if trial.status is TrialStatus.COMPLETE and value is not None:
-            group[trial.seed, trial.split_seed or 0] = value
+            group[key_of(trial.trial.spec)] = value
     shared = set.intersection(*map(set, groups.values())) if groups else set()
     return {key: statistics.fmean(group[key] for group in groups.values()) for key in sorted(shared)}

@@ -10,7 +10,7 @@ from dlbench.analysis.looks import last_look, study_alpha
 from dlbench.analysis.outlook import SeedsNeeded, seeds_to_separate
 from dlbench.spec.looks import Look, seeds_at
 from dlbench.spec.metrics import metric as metric_named
-from dlbench.spec.metrics import metric_key, report_metric
+from dlbench.spec.metrics import metric_key, report_metric, selection_metric
 from dlbench.stats import PairwiseComparison, Ranking, ranking
 from dlbench.storage.results import StudyRecord, TrialResult
 
@@ -90,8 +90,20 @@ class ModelComparison:
         """The seeds needed to separate the first model from the second and from the last; empty with a winner."""
         if self.ranking is None or not self.is_conclusive or self.winner:
             return ()
+        if any(group.overlap for group in self.configurations.values()):
+            return ()  # more repetitions add little to what the folds share
         names = [entry.name for entry in self.ranking.entries]
         return seeds_to_separate(self.ranking, names[0], list(dict.fromkeys((names[1], names[-1]))))
+
+
+def compared_metric(result: StudyRecord) -> str:
+    """The metric by which the models of a study are compared.
+
+    It is the one that the trials are chosen by, on test images, or on the held-out folds where images are folded.
+    """
+    specs = [trial.trial.spec for trial in result.trials]
+    folded = any(spec.folds for spec in specs)
+    return selection_metric(specs) if folded else report_metric(specs)
 
 
 def compare_models(result: StudyRecord, metric: str | None = None) -> ModelComparison:
@@ -99,13 +111,12 @@ def compare_models(result: StudyRecord, metric: str | None = None) -> ModelCompa
 
     Args:
         result: the study.
-        metric: the metric to compare, "test/accuracy" or ``test_accuracy``; by default the one that the trials are
-            chosen by, on test images.
+        metric: the metric to compare, "test/accuracy" or ``test_accuracy``; by default :func:`compared_metric`.
 
     Raises:
         UnknownNameError: there is no such metric.
     """
-    metric = metric or report_metric(trial.trial.spec for trial in result.trials)
+    metric = metric or compared_metric(result)
     higher_is_better = not metric_named(metric).lower_is_better
     trials, looks = result.trials, result.spec.looks
     look = last_look(looks, trials)
@@ -117,7 +128,8 @@ def compare_models(result: StudyRecord, metric: str | None = None) -> ModelCompa
     ranked = None
     if measured and bool(look) == bool(looks):
         alpha = study_alpha(result)
-        ranked = ranking(measured, confidence=1 - alpha, alpha=alpha, higher_is_better=higher_is_better)
+        overlap = max(group.overlap for group in groups.values())
+        ranked = ranking(measured, 1 - alpha, alpha, higher_is_better, overlap)
     return ModelComparison(metric, trials, len(result.trials) - len(trials), groups, ranked, look)
 
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from dlbench.analysis.configurations import MIN_FOR_INTERVAL
 from dlbench.stats import Comparison, PairwiseComparison, Ranking, seeds_needed
 
+#: The tests of values in pairs.
+PAIRED = ("t", "wilcoxon", "corrected t")
+
 
 @dataclass(frozen=True)
 class SeedsNeeded:
@@ -55,5 +58,5 @@ def is_unpaired(pair: PairwiseComparison) -> bool:
 
 def has_interval(comparison: Comparison) -> bool:
     """Whether there are enough pairs, or enough values on each side, for an interval worth showing."""
-    num_values = comparison.n if comparison.test in ("t", "wilcoxon") else comparison.n // 2
+    num_values = comparison.n if comparison.test in PAIRED else comparison.n // 2
     return num_values >= MIN_FOR_INTERVAL

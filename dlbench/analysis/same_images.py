@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dlbench.analysis.comparison import ModelComparison
+from dlbench.spec.claims import key_of
 from dlbench.stats import mcnemar
 from dlbench.storage.results import TrialResult
 
@@ -64,11 +65,11 @@ def _count(
     first: Sequence[TrialResult], other: Sequence[TrialResult], answers: Mapping[str, NDArray[np.bool_]]
 ) -> tuple[int, int, int] | None:
     """Seeds in which the first makes significantly fewer errors, more errors, and seeds in total."""
-    others = {(trial.seed, trial.split_seed): answers[trial.id] for trial in other if trial.id in answers}
+    others = {key_of(trial.trial.spec): answers[trial.id] for trial in other if trial.id in answers}
     tests = [
-        mcnemar(answers[trial.id].tolist(), others[trial.seed, trial.split_seed].tolist())
+        mcnemar(answers[trial.id].tolist(), others[key].tolist())
         for trial in first
-        if trial.id in answers and (trial.seed, trial.split_seed) in others
+        if trial.id in answers and (key := key_of(trial.trial.spec)) in others
     ]
     if not tests:
         return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dlbench.analysis.configurations import Configuration
 from dlbench.analysis.outlook import SeedsNeeded, seeds_to_separate
+from dlbench.spec.claims import Key
 from dlbench.spec.metrics import metric as metric_named
 from dlbench.spec.metrics import report_metric, selection_metric
 from dlbench.stats import ranking, selection_estimate
@@ -25,7 +26,8 @@ class Separation:
     Attributes:
         num_others: the other configurations.
         num_separated: those that are significantly worse.
-        outlook: the seeds needed to separate the selected one from the second; empty if they are separated.
+        outlook: the seeds needed to separate the selected one from the second; empty if they are separated, and
+            with folds.
     """
 
     num_others: int
@@ -65,8 +67,8 @@ class GridSelection:
         has_replicates: whether each of them completed at least two seeds, so that differences can be tested.
         separation: the tests against the others; ``None`` without replicates, or with more than
             :data:`MAX_RANKED` candidates.
-        stability: the bootstrap; ``None`` without two shared seeds, or with more than :data:`MAX_RESAMPLED`
-            candidates.
+        stability: the bootstrap; ``None`` without two shared seeds, with folds, which are not independent, or with
+            more than :data:`MAX_RESAMPLED` candidates.
     """
 
     metric: str
@@ -104,6 +106,7 @@ def select(groups: Sequence[Configuration], metric: str | None = None) -> GridSe
         return GridSelection(metric, reported, groups[0], second, len(groups), has_replicates)
     measured = {str(number): group.by_seed(metric) for number, group in enumerate(groups)}
     higher_is_better = not metric_named(metric).lower_is_better
+    overlap = max(group.overlap for group in groups)
     return GridSelection(
         metric,
         reported,
@@ -111,18 +114,18 @@ def select(groups: Sequence[Configuration], metric: str | None = None) -> GridSe
         second,
         len(groups),
         has_replicates,
-        _separation(measured, higher_is_better) if len(groups) <= MAX_RANKED else None,
-        _stability(measured, higher_is_better),
+        _separation(measured, higher_is_better, overlap) if len(groups) <= MAX_RANKED else None,
+        None if overlap else _stability(measured, higher_is_better),
     )
 
 
-_Measured = dict[str, dict[tuple[int, int], float]]
+_Measured = dict[str, dict[Key, float]]
 
 
-def _separation(measured: _Measured, higher_is_better: bool) -> Separation:
-    ranked = ranking(measured, higher_is_better=higher_is_better)
+def _separation(measured: _Measured, higher_is_better: bool, overlap: float) -> Separation:
+    ranked = ranking(measured, higher_is_better=higher_is_better, overlap=overlap)
     pairs = [pair for pair in ranked.comparisons if "0" in (pair.a, pair.b)]
-    outlook = seeds_to_separate(ranked, "0", ["1"])
+    outlook = () if overlap else seeds_to_separate(ranked, "0", ["1"])
     return Separation(len(pairs), sum(pair.supported for pair in pairs), outlook[0] if outlook else None)
 
 

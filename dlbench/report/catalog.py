@@ -11,7 +11,16 @@ from dlbench.report.tables import Column, Table
 from dlbench.spec import ranges
 from dlbench.spec.declarations import Default, Signature
 from dlbench.spec.metrics import KNOWN_METRICS, metric
-from dlbench.spec.registry import CRITERIA, METRICS, MODELS, OPTIMIZERS, SCHEDULES, TRANSFORMS, Registry
+from dlbench.spec.registry import (
+    CRITERIA,
+    DATASETS,
+    METRICS,
+    MODELS,
+    OPTIMIZERS,
+    SCHEDULES,
+    TRANSFORMS,
+    Registry,
+)
 
 #: The registries by what their parts are called together.
 REGISTRIES = {
@@ -20,9 +29,10 @@ REGISTRIES = {
     "schedules": SCHEDULES,
     "criteria": CRITERIA,
     "transforms": TRANSFORMS,
+    "datasets": DATASETS,
     "metrics": METRICS,
 }
-KINDS = (*REGISTRIES, "datasets")
+KINDS = tuple(REGISTRIES)
 
 
 def listing(kind: str) -> list[dict[str, Any]]:
@@ -38,6 +48,8 @@ def listing(kind: str) -> list[dict[str, Any]]:
     Raises:
         UnknownNameError: there is no such kind.
     """
+    if kind == "datasets":
+        return _parts(DATASETS) + _prepared()
     if kind == "metrics":
         parts = _parts(METRICS)
         names = {key: name for name, key in KEYS.items()}
@@ -47,8 +59,6 @@ def listing(kind: str) -> list[dict[str, Any]]:
         return [_with_unit(record) for record in (*parts, *others)]
     if kind in REGISTRIES:
         return _parts(REGISTRIES[kind])
-    if kind == "datasets":
-        return [{"name": each.name, "description": each.description} for each in data.available()]
     raise UnknownNameError("kind", kind, KINDS)
 
 
@@ -83,6 +93,15 @@ def _parts(registry: Registry) -> list[dict[str, Any]]:
     return [*built_in, *others]
 
 
+def _prepared() -> list[dict[str, Any]]:
+    """The user's data sets in the cache."""
+    return [
+        {"name": each.name, "description": each.description, "aliases": [], "arguments": []}
+        for each in data.available()
+        if "@" in each.name
+    ]
+
+
 def _arguments(signature: Signature, supplied: frozenset[str]) -> list[dict[str, Any]]:
     return [
         {
@@ -114,11 +133,13 @@ def listing_table(kind: str, rows: list[dict[str, Any]]) -> Table:
             "criteria": "cross_entropy(label_smoothing=0.1)",
             "transforms": "flip+crop(padding=4)",
             "metrics": "top_k(k=3)",
+            "datasets": 'folder(path="pictures", resize=32)',
         }[kind]
-        note = (
-            f"Arguments are written in brackets, '{example}', or by path, so that they can be an axis. Trials that "
-            "differ only in the values of arguments marked with * share a compiled program."
-        )
+        note = f"Arguments are written in brackets, '{example}', or by path, so that they can be an axis."
+        if any(each["shares_a_program"] for row in rows for each in row["arguments"]):
+            note += (
+                " Trials that differ only in the values of arguments marked with * share a compiled program."
+            )
         return Table(kind.capitalize(), tuple(columns), tuple(cells), note)
     return Table(kind.capitalize(), tuple(columns), tuple((row["name"], row["description"]) for row in rows))
 

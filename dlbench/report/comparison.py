@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from dlbench.analysis.convergence import convergence
 from dlbench.analysis.looks import ALPHA, alpha_of
 from dlbench.analysis.outlook import has_interval, is_unpaired
 from dlbench.analysis.same_images import LEVEL, SameImages
+from dlbench.report.baselines import baseline_rows, sources_note
 from dlbench.report.outlook import seeds_in_words
 from dlbench.report.tables import (
     Column,
@@ -27,7 +29,8 @@ from dlbench.report.tables import (
     tenth,
     thousands,
 )
-from dlbench.spec.metrics import Metric, metric, metric_key, selection_metric, title, words
+from dlbench.spec.metrics import Metric, metric, metric_key, noun, selection_metric, title, words
+from dlbench.spec.published import Published
 from dlbench.stats import PairwiseComparison, Ranking, RankingEntry
 
 
@@ -74,8 +77,11 @@ def comparison_record(found: ModelComparison, looks: tuple[int, ...]) -> dict[st
     }
 
 
-def comparison_table(found: ModelComparison) -> Table:
-    """One row per model, the best first. The column of places is left out if the data order no two models."""
+def comparison_table(found: ModelComparison, baselines: Sequence[Published] = ()) -> Table:
+    """One row per model, the best first; then one per baseline.
+
+    The column of places is left out if the data order no two models.
+    """
     groups, ranked = found.configurations, found.ranking
     entries = {entry.name: entry for entry in ranked.entries} if ranked else {}
     order = [*entries, *(label for label in groups if label not in entries)]
@@ -93,7 +99,7 @@ def comparison_table(found: ModelComparison) -> Table:
         Column("num_params", "parameters", thousands),
         Column("train_time_s", "time s", tenth),
         Column("convergence_epoch", "convergence epoch", converged),
-        Column("seeds", "seeds"),
+        Column("seeds", "trials" if _folded(found) else "seeds"),
     )
     rows = tuple(
         (
@@ -111,9 +117,30 @@ def comparison_table(found: ModelComparison) -> Table:
     notes = [
         f"{common(found.trials)}. {means_note([*tested.values(), *validated.values()], confidence)}",
         *(["Place: the ranks that the data allow."] if found.supported else []),
+        *(
+            [_HELD_OUT.format(column=title(selection).removesuffix(" %"), noun=noun(selection))]
+            if _folded(found)
+            else []
+        ),
         "Time: training only. Convergence epoch: the mean over the trials that converged before their last epoch.",
     ]
-    return Table(f"Architectures by {words(found.metric)}", columns, rows, " ".join(notes))
+    if note := sources_note(baselines):
+        notes.append(note)
+    rows += baseline_rows(baselines, columns)
+    by = f"cross-validated {noun(selection)}" if _folded(found) else words(found.metric)
+    return Table(f"Architectures by {by}", columns, rows, " ".join(notes))
+
+
+def _folded(found: ModelComparison) -> bool:
+    """Whether the values come from cross-validation."""
+    return any(group.overlap for group in found.configurations.values())
+
+
+#: What the validation metric is where images are folded.
+_HELD_OUT = (
+    "{column}: the {noun} on the fold that is held out, at its best epoch, which the same fold chose; models are "
+    "compared by it, and the test images take no part in the comparison."
+)
 
 
 def _place(entry: RankingEntry) -> str:
@@ -174,7 +201,8 @@ def _one_seed(num_compared: int) -> Report:
 def _verdict(found: ModelComparison, ranked: Ranking) -> Report:
     """The significant differences, what they say of the best model, and the seeds that the others would need."""
     pairs = ranked.comparisons
-    paired = "paired by seed" + (" where seeds are shared" if any(map(is_unpaired, pairs)) else "")
+    by = "seed and fold, corrected resampled t tests" if _folded(found) else "seed"
+    paired = f"paired by {by}" + (" where seeds are shared" if any(map(is_unpaired, pairs)) else "")
     method = f"{count(len(pairs), 'comparison')}, {paired}, Holm's correction, {level(ranked.alpha)}"
     chance = _at_chance(found)
     if not found.supported:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dlbench.analysis.configurations import axes_of, best_first, configurations
+from dlbench.analysis.search import SearchFindings, search_findings
 from dlbench.records import Epoch
 from dlbench.report.studies import heat_maps
 from dlbench.report.tables import Table, capitalized
@@ -35,16 +36,20 @@ class Plot:
         curves: the lines, in the order of the legend.
         caption: shown below the plot.
         percent: whether the values are shown in percent.
+        unit: what is counted from left to right.
     """
 
     title: str
     curves: tuple[Curve, ...]
     caption: str = ""
     percent: bool = False
+    unit: str = "epoch"
 
 
 def plots_report(result: StudyRecord) -> list[Plot | Table | str]:
-    """The learning curves of a study, one per configuration, and its heat maps."""
+    """The learning curves of a study, one per configuration, and its heat maps; the history of a search."""
+    if result.spec.design == "search" and result.trials:
+        return [history_plot(search_findings(result))]
     found = configurations(result.trials)
     groups = [group for group in found if any(trial.history for trial in group.trials)]
     if not groups:
@@ -75,6 +80,19 @@ def plots_report(result: StudyRecord) -> list[Plot | Table | str]:
         for title, value, percent in drawn
     ]
     return [*plots, *heat_maps(best_first(found), axes)]
+
+
+def history_plot(found: SearchFindings) -> Plot:
+    """The value of each configuration in the order of proposal, and the best so far."""
+    values = tuple(each.value for each in found.candidates)
+    name = found.search.metric
+    return Plot(
+        f"Search: {words(name)}{metric(name).sign}",
+        (Curve("best so far", found.best_so_far), Curve("each configuration", values)),
+        "In the order of proposal; means over the seeds of the search.",
+        percent=metric(name).factor == 100,
+        unit="configuration",
+    )
 
 
 def _mean_curve(trials: Sequence[TrialResult], value: Callable[[Epoch], float]) -> tuple[float, ...]:

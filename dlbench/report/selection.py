@@ -8,7 +8,7 @@ from dlbench.analysis.configurations import Configuration
 from dlbench.analysis.selection import MAX_RANKED, GridSelection, Separation, Stability
 from dlbench.report.outlook import seeds_in_words
 from dlbench.report.tables import Report, plus_minus, within
-from dlbench.spec.metrics import REPORT_METRIC, metric, words
+from dlbench.spec.metrics import REPORT_METRIC, metric, noun, words
 
 
 def selection_report(found: GridSelection | None, axes: Sequence[str]) -> Report:
@@ -28,14 +28,15 @@ def selection_report(found: GridSelection | None, axes: Sequence[str]) -> Report
     if found.second is None:
         return [best]
     biased = (
-        f"It was selected from {found.num_candidates:,} configurations by this {_noun(found.metric)}, which is "
+        f"It was selected from {found.num_candidates:,} configurations by this {noun(found.metric)}, which is "
         f"therefore biased {'downwards' if lower else 'upwards'}. Its {words(found.reported)} is not: the test images "
         "took no part in the selection."
     )
     if not found.has_replicates:
         alone = "One seed cannot show how much of its lead is due to chance; train each configuration with several."
         return [best, biased, alone]
-    said: Report = [best, biased, _tests(found.separation)]
+    tests = "corrected resampled t tests" if found.selected.overlap else "paired t tests"
+    said: Report = [best, biased, _tests(found.separation, f"{tests}, Holm's correction, 5 %")]
     if found.separation and found.separation.outlook:
         names = {"0": "it", "1": found.second.label(axes)}
         said.append(seeds_in_words([found.separation.outlook], names))
@@ -55,16 +56,12 @@ def _measured(group: Configuration, selection: str, report: str) -> str:
         if report == REPORT_METRIC and bounds:
             texts[1] = f"{within(bounds)} %"
     elif validation is not None:
-        texts[0] += f" over {len(validation.values)} seeds"
+        what = "trials (seeds and folds)" if group.overlap else "seeds"
+        texts[0] += f" over {len(validation.values)} {what}"
     return f"{texts[0]}; {words(report)} {texts[1]}"
 
 
-def _noun(name: str) -> str:
-    """A metric without the images that it is measured on: accuracy."""
-    return words(name).removeprefix("validation ")
-
-
-def _tests(separation: Separation | None) -> str:
+def _tests(separation: Separation | None, tests: str) -> str:
     open_question = "The data do not show that it is the best."
     if separation is None:
         return f"More than {MAX_RANKED} configurations are not tested against each other. {open_question}"
@@ -72,7 +69,6 @@ def _tests(separation: Separation | None) -> str:
     than = f"each of the other {others}" if others > 1 else "the other one"
     if not separation.is_complete:
         than = f"{better or 'none'} of the other {others}" if others > 1 else ""
-    tests = "paired t tests, Holm's correction, 5 %"
     if not than:
         return f"It is not significantly better than the other one ({tests}). {open_question}"
     found = f"It is significantly better than {than} ({tests})."

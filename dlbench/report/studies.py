@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from dlbench.analysis.ablation import ablation
+from dlbench.analysis.baselines import baselines
 from dlbench.analysis.comparison import compare_models
 from dlbench.analysis.configurations import (
-    REPLICATES,
     Configuration,
     Plane,
     axes_of,
@@ -22,15 +23,19 @@ from dlbench.analysis.configurations import (
 )
 from dlbench.analysis.convergence import converged_epoch
 from dlbench.analysis.same_images import compare_on_same_images
+from dlbench.analysis.search import search_findings
 from dlbench.analysis.selection import select
 from dlbench.records import METRICS, TrialStatus
+from dlbench.report.ablation import ablation_record, ablation_report
+from dlbench.report.baselines import baseline_records, baseline_table
 from dlbench.report.comparison import (
     comparison_conclusions,
     comparison_record,
     comparison_table,
     same_images_report,
 )
-from dlbench.report.environments import mixed_trials, superseded_trials
+from dlbench.report.environments import copied_trials, mixed_trials, superseded_trials
+from dlbench.report.search import search_record, search_report
 from dlbench.report.selection import selection_report
 from dlbench.report.tables import (
     SPAN,
@@ -62,6 +67,7 @@ from dlbench.spec.metrics import (
     words,
 )
 from dlbench.spec.naming import field_title, setting
+from dlbench.spec.trial import REPLICATES
 from dlbench.storage.results import StudyRecord, TrialResult
 
 if TYPE_CHECKING:
@@ -119,10 +125,18 @@ def study_report(result: StudyRecord, answers: Mapping[str, NDArray[np.bool_]] |
     if not result.trials:
         return StudyReport(findings=["No trials."])
     trials, same_images = None, []
-    if result.spec.design == "comparison":
+    is_comparison = result.spec.design == "comparison"
+    if is_comparison:
         comparison, looks = compare_models(result), result.spec.looks
-        findings = [comparison_table(comparison), *comparison_conclusions(comparison, looks)]
+        findings = [
+            comparison_table(comparison, baselines(result)),
+            *comparison_conclusions(comparison, looks),
+        ]
         same_images = same_images_report(compare_on_same_images(comparison, answers or {}))
+    elif result.spec.design == "ablation":
+        findings = ablation_report(ablation(result))
+    elif result.spec.design == "search":
+        findings = search_report(search_findings(result))
     elif len(result.trials) == 1:
         findings = _single(result.trials[0])
     else:
@@ -131,9 +145,11 @@ def study_report(result: StudyRecord, answers: Mapping[str, NDArray[np.bool_]] |
         trials=trials,
         findings=[
             *findings,
+            *([baseline_table(baselines(result))] if result.published and not is_comparison else []),
             *_left_out(result.trials),
             *mixed_trials(result),
             *superseded_trials(result),
+            *copied_trials(result.trials),
         ],
         same_images=same_images,
         times=times_report(result),
@@ -149,10 +165,15 @@ def study_record(result: StudyRecord, chosen: bool = False) -> dict[str, Any]:
         chosen: whether its trials were chosen by their results. Then nothing may be concluded from a comparison,
             and the record has no conclusions.
     """
-    concludes = result.spec.design == "comparison" and not chosen
-    conclusions = (
-        {"comparison": comparison_record(compare_models(result), result.spec.looks)} if concludes else {}
-    )
+    conclusions: dict[str, Any] = {}
+    if not chosen and result.spec.design == "comparison":
+        conclusions["comparison"] = comparison_record(compare_models(result), result.spec.looks)
+    if result.trials and not chosen and result.spec.design == "ablation":
+        conclusions["ablation"] = ablation_record(ablation(result))
+    if result.trials and not chosen and result.spec.design == "search":
+        conclusions["search"] = search_record(search_findings(result))
+    if not chosen and (result.published or result.spec.design == "comparison"):
+        conclusions["baselines"] = baseline_records(baselines(result))
     return {"study": result.summary(), "trials": Made(result.trials, TrialResult.to_dict), **conclusions}
 
 
@@ -168,7 +189,7 @@ def trial_table(trials: Sequence[TrialResult], heading: str = "Trials") -> Table
         Column("best_epoch", "best epoch"),
         Column("train_time_s", "time s", tenth),
         *([status] if any(trial.status is not TrialStatus.COMPLETE for trial in trials) else []),
-        Column("id", "trial", left=True),
+        Column("id", "trial", left=True, whole=True),
     )
     rows = Made(trials, lambda trial: tuple(_value(trial, column.key) for column in columns))
     wilson = " Test accuracy with its 95 % Wilson interval." if reported == REPORT_METRIC else ""
@@ -183,6 +204,36 @@ def _column(name: str) -> Column:
 def _tested(name: str) -> Column:
     """The column of a metric of one trial on test images, with its interval over images where it has one."""
     return Column("test_accuracy", "test acc % [95 %]", within) if name == REPORT_METRIC else _column(name)
+
+
+def trials_of_studies(trials: Sequence[TrialResult], keep_order: bool) -> Table:
+    """One row per trial of several studies, with the name of its study.
+
+    Args:
+        trials: the trials.
+        keep_order: whether they stay in the order given; otherwise, those with the best validation metric come first
+            in each study.
+    """
+    if not keep_order:
+        trials = sorted(trials, key=lambda trial: (_study(trial), _merit(trial)))
+    table = trial_table(trials, "Trials of all studies")
+    columns = (Column("study", "study", left=True, whole=True), *table.columns)
+    rows = Made(range(len(trials)), lambda place: (_study(trials[place]), *table.rows[place]))
+    return replace(table, columns=columns, rows=rows)
+
+
+def _merit(trial: TrialResult) -> float:
+    """A number that is lower for a trial with a better validation metric."""
+    name = metric_of(trial.trial.spec, "val")
+    value = trial.value(name)
+    if value is None:
+        return math.inf
+    return float(value) if metric(name).lower_is_better else -float(value)
+
+
+def _study(trial: TrialResult) -> str:
+    assert trial.study_dir is not None
+    return trial.study_dir.name
 
 
 def _value(trial: TrialResult, key: str) -> Any:
@@ -273,7 +324,7 @@ def _configuration_table(groups: Sequence[Configuration], axes: Sequence[str], s
         *(Column(metric_key(name), title(name), partial(plus_minus, measured=measured)) for name in names),
         Column("best_epoch", "best epoch", tenth),
         Column("train_time_s", "time s", tenth),
-        Column("seeds", "seeds"),
+        Column("seeds", "trials" if any(group.overlap for group in groups) else "seeds"),
     )
     validated, tested = ([group.summary(name) for group in groups] for name in names)
     rows = tuple(

@@ -147,6 +147,11 @@ def words(name: str) -> str:
     return f"{_HALVES.get(half, '')} {called}".strip()
 
 
+def noun(name: str) -> str:
+    """A metric without the images that it is measured on: "accuracy"."""
+    return _called(name)[1]
+
+
 def _shared(specs: Iterable[TrialSpec], half: str) -> str:
     known = {(spec.selection_metric, spec.selection_metric_args): spec for spec in specs}
     if len(known) == 1:

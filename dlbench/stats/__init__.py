@@ -4,7 +4,9 @@
 |---|---|
 | `intervals` | How precisely is one number known? |
 | `pairs` | Do two groups differ? |
+| `resampling` | The same, where training sets overlap (cross-validation) |
 | `rankings` | Which of many groups is best, and do the data support it? |
+| `budgets` | What does a search of so many configurations find? |
 | `planning` | How many seeds does a comparison need, and at which level is each look tested? |
 
 Three rules hold throughout:
@@ -14,6 +16,7 @@ Three rules hold throughout:
 - Results do not depend on the order of the values: means and standard deviations are correctly rounded.
 """
 
+from dlbench.stats.budgets import expected_best
 from dlbench.stats.intervals import (
     Interval,
     bootstrap_interval,
@@ -42,6 +45,7 @@ from dlbench.stats.rankings import (
     ranking,
     selection_estimate,
 )
+from dlbench.stats.resampling import corrected_comparison, corrected_interval
 
 __all__ = [
     "MAX_SEEDS",
@@ -55,6 +59,9 @@ __all__ = [
     "SelectionEstimate",
     "bootstrap_interval",
     "compare_all",
+    "corrected_comparison",
+    "corrected_interval",
+    "expected_best",
     "holm",
     "interquartile_mean",
     "mcnemar",

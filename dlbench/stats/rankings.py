@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlbench.errors import InputError
-from dlbench.stats.intervals import Interval, check_fraction, finite, mean_interval, mean_std
-from dlbench.stats.pairs import RESOLUTION, Comparison, paired_comparison, welch_comparison
+from dlbench.stats.intervals import Interval, check_fraction, finite, mean_std
+from dlbench.stats.pairs import RESOLUTION, Comparison, welch_comparison
+from dlbench.stats.resampling import corrected_comparison, corrected_interval
 
 Groups = Mapping[str, Mapping[Any, float]]
 """Name of a group → key that pairs its values with those of other groups (seed, split) → value."""
@@ -126,10 +127,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def compare_all(groups: Groups, confidence: float = 0.95, alpha: float = 0.05) -> list[PairwiseComparison]:
+def compare_all(
+    groups: Groups, confidence: float = 0.95, alpha: float = 0.05, overlap: float = 0.0
+) -> list[PairwiseComparison]:
     """Compare all pairs of groups, with Holm's correction for the number of comparisons.
 
-    Two groups that share at least two keys are compared on the shared keys (`paired_comparison`), others on all
+    Two groups that share at least two keys are compared on the shared keys (`corrected_comparison`), others on all
     their values as independent samples (`welch_comparison`). A pair whose test is undefined, for example
     because a group has a single value, counts as p = 1.
 
@@ -137,6 +140,7 @@ def compare_all(groups: Groups, confidence: float = 0.95, alpha: float = 0.05) -
         groups: for each group, key (seed, split) → value.
         confidence: nominal coverage of each interval on its own, in (0, 1).
         alpha: probability of supporting any difference that does not exist, in (0, 1).
+        overlap: held-out images per training image of values from cross-validation; 0 for independent values.
 
     Returns:
         One entry per pair, in the order of `groups`.
@@ -146,7 +150,7 @@ def compare_all(groups: Groups, confidence: float = 0.95, alpha: float = 0.05) -
     """
     check_fraction("alpha", alpha)
     pairs = list(itertools.combinations(groups, 2))
-    comparisons = [_compare(groups[a], groups[b], confidence) for a, b in pairs]
+    comparisons = [_compare(groups[a], groups[b], confidence, overlap) for a, b in pairs]
     adjusted = holm([1.0 if math.isnan(c.p_value) else c.p_value for c in comparisons])
     return [
         PairwiseComparison(a, b, comparison, p, supported=p <= alpha)
@@ -155,7 +159,11 @@ def compare_all(groups: Groups, confidence: float = 0.95, alpha: float = 0.05) -
 
 
 def ranking(
-    groups: Groups, confidence: float = 0.95, alpha: float = 0.05, higher_is_better: bool = True
+    groups: Groups,
+    confidence: float = 0.95,
+    alpha: float = 0.05,
+    higher_is_better: bool = True,
+    overlap: float = 0.0,
 ) -> Ranking:
     """Rank groups by their means, each with the range of ranks that the data allow.
 
@@ -171,6 +179,7 @@ def ranking(
         confidence: nominal coverage of each mean's interval on its own, in (0, 1).
         alpha: probability that any range is wrong, in (0, 1).
         higher_is_better: False for losses and times.
+        overlap: held-out images per training image of values from cross-validation; 0 for independent values.
 
     Raises:
         InputError: no groups, an empty one, a value that is not finite, or a confidence or alpha outside
@@ -182,7 +191,7 @@ def ranking(
     """
     if not groups:
         raise InputError("a ranking needs at least one group; got none.")
-    comparisons = compare_all(groups, confidence, alpha)
+    comparisons = compare_all(groups, confidence, alpha, overlap)
     num_better, num_worse = dict.fromkeys(groups, 0), dict.fromkeys(groups, 0)
     for pair in comparisons:
         if pair.supported:
@@ -193,7 +202,7 @@ def ranking(
     entries = [
         RankingEntry(
             name,
-            mean_interval(group.values(), confidence),
+            corrected_interval(group.values(), overlap, confidence),
             1 + num_better[name],
             len(groups) - num_worse[name],
         )
@@ -246,9 +255,9 @@ def selection_estimate(
     return SelectionEstimate(selected, distribution, n)
 
 
-def _compare(a: Mapping[Any, float], b: Mapping[Any, float], confidence: float) -> Comparison:
+def _compare(a: Mapping[Any, float], b: Mapping[Any, float], confidence: float, overlap: float) -> Comparison:
     shared = [(value, b[key]) for key, value in a.items() if key in b]
     if len(shared) > 1:
         values_a, values_b = zip(*shared, strict=True)
-        return paired_comparison(values_a, values_b, confidence=confidence)
+        return corrected_comparison(values_a, values_b, overlap, confidence)
     return welch_comparison(a.values(), b.values(), confidence)

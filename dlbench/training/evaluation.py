@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from dlbench import ops
 from dlbench.errors import InputError
 from dlbench.models.network import Variables, network_of
 from dlbench.training import metrics
@@ -149,7 +150,8 @@ def predict(
 
     def logits_of(chunk: jax.Array) -> jax.Array:
         variables = Variables(params, batch_stats)
-        return single_precision(network.apply(variables, network_input(static, chunk), numbers)[0])
+        with ops.accelerated():
+            return single_precision(network.apply(variables, network_input(static, chunk), numbers)[0])
 
     logits: jax.Array = jax.lax.map(logits_of, stacked)
     return logits.reshape(chunks * EVAL_CHUNK, -1)[:count]

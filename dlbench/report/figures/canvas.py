@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlbench import files
+from dlbench.analysis.comparison import compared_metric
 from dlbench.analysis.configurations import (
     MIN_FOR_INTERVAL,
     Configuration,
@@ -27,7 +28,7 @@ from dlbench.analysis.configurations import (
 )
 from dlbench.report.page import Figure
 from dlbench.report.tables import SPAN
-from dlbench.spec.metrics import Metric, metric, report_metric, selection_metric, words
+from dlbench.spec.metrics import Metric, metric, selection_metric, words
 from dlbench.spec.naming import field_title
 from dlbench.stats import Interval
 from dlbench.storage.results import StudyRecord
@@ -132,9 +133,9 @@ class View:
 
     @cached_property
     def metric(self) -> str:
-        """The metric to show: on test images for a comparison; on validation images for a grid, which selects."""
-        compares = self.result.spec.design == "comparison"
-        return report_metric(trial.trial.spec for trial in self.result.trials) if compares else self.selection
+        """The metric to show: what a comparison or an ablation compares; on validation images for what selects."""
+        compares = self.result.spec.design in ("comparison", "ablation")
+        return compared_metric(self.result) if compares else self.selection
 
     @cached_property
     def has_accuracies(self) -> bool:
@@ -174,9 +175,9 @@ def style() -> Iterator[None]:
 
 def canvas(width: float, height: float) -> Canvas:
     """An empty figure of this size in inches, which pyplot does not manage."""
-    from matplotlib.figure import Figure as Canvas
+    from dlbench.report.figures.picture import Picture
 
-    return Canvas(figsize=(width, height), layout="constrained")
+    return Picture(figsize=(width, height), layout="constrained")
 
 
 def write(drawing: Drawing, folder: Path) -> None:

@@ -13,7 +13,7 @@ from dlbench.report.figures.canvas import LOOKS, WIDE, Drawing, View, canvas, le
 from dlbench.report.page import Figure
 from dlbench.report.tables import capitalized, count, listed
 from dlbench.spec.metrics import metric, words
-from dlbench.stats import mean_interval
+from dlbench.stats import corrected_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +51,9 @@ def curve(group: Configuration, name: str) -> Curve:
         for trial in group.complete
     ]
     intervals = [
-        mean_interval(values) for values in zip(*histories, strict=False) if all(map(math.isfinite, values))
+        corrected_interval(values, group.overlap)
+        for values in zip(*histories, strict=False)
+        if all(map(math.isfinite, values))
     ]
 
     def shown(value: float) -> float:
@@ -234,7 +236,10 @@ def _method(groups: Sequence[Configuration]) -> str:
     seeds = sorted({len(group.complete) for group in groups})
     if seeds == [1]:
         return "One seed, so there is no interval."
-    amount = count(seeds[0], "seed") if len(seeds) == 1 else f"{listed(list(map(str, seeds)))} seeds"
+    folded = any(group.overlap for group in groups)
+    noun = "training" if folded else "seed"
+    amount = count(seeds[0], noun) if len(seeds) == 1 else f"{listed(list(map(str, seeds)))} {noun}s"
     if seeds[-1] < MIN_FOR_INTERVAL:
         return f"Lines: means over {amount}."
-    return f"Lines: means over {amount}; bands: their 95 % Student t intervals."
+    kind = "intervals, corrected because training sets of folds overlap" if folded else "Student t intervals"
+    return f"Lines: means over {amount}; bands: their 95 % {kind}."
