@@ -100,6 +100,7 @@ BAD: dict[str, list[str]] = {
     "ema_decay": [*NO_NUMBER, "-0.1", "1", "1e-50"],
     "mixup": [*NO_NUMBER, "-1", "1e4", "1e-50"],
     "min_delta": [*NO_NUMBER, "-1", "1e7"],
+    "class_weights": ["", "even", "{0: 0}", "{-1: 1}", "{0: many}", "{10: 2}", "{0: 1, 1: 1e9}", "{}", "2"],
     "patience": [*NO_WHOLE, "0", "100001"],
     "batch_size": [*NO_WHOLE, "0", "65537", "73"],
     "num_epochs": [*NO_WHOLE, "0", "100001"],

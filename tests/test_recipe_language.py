@@ -127,6 +127,15 @@ WRITTEN: dict[str, tuple[list[list[str]], list[str], list[dict[str, Any]]]] = {
         ["test_transform: noise(std=9)", "test_transform: noise\ntest_transform.noise.std: 9"],
         [{"test_transform": "noise(std=9.0)"}, {"test_transform": "noise", "test_transform.std": 9}],
     ),
+    "selection_metric": (
+        [
+            ["--metric", "top_k(k=3)"],
+            ["--metric", "val/top-k", "--metric.k", "3"],
+            ["--metric", "top_k", "--metric.k=3"],
+        ],
+        ["selection_metric: val/top_k(k=3)", "selection_metric: top_k\nselection_metric.k: 3"],
+        [{"selection_metric": "top_k(k=3)"}, {"selection_metric": "val/top_k", "selection_metric.k": 3}],
+    ),
 }
 
 
@@ -182,6 +191,7 @@ PLAIN = {
     "criterion": "cross_entropy(label_smoothing=0.0)",
     "test_transform": "standard",
     "mixup": 0,
+    "class_weights": "none",
     "ema_decay": 0,
     "clip_norm": None,
     "decay_on": "all",
@@ -202,6 +212,7 @@ OTHERS = {
     "criterion": "cross_entropy(label_smoothing=0.1)",
     "test_transform": "noise",
     "mixup": 0.1,
+    "class_weights": {0: 1, 7: 2.5},
     "ema_decay": 0.9,
     "clip_norm": 1,
     "decay_on": "weights",
@@ -376,7 +387,9 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "recipes.md"
 
 
 @pytest.mark.parametrize(
-    "kind", [registry.OPTIMIZERS, registry.SCHEDULES, registry.CRITERIA], ids=lambda kind: kind.kind
+    "kind",
+    [registry.OPTIMIZERS, registry.SCHEDULES, registry.CRITERIA, registry.METRICS],
+    ids=lambda kind: kind.kind,
 )
 def test_the_documentation_has_every_argument(kind: registry.Registry) -> None:
     """Arguments with their defaults and ranges, in the order in which they are declared."""

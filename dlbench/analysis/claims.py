@@ -14,6 +14,7 @@ from dlbench.analysis.looks import ALPHA
 from dlbench.analysis.outlook import PAIRED
 from dlbench.records import TrialStatus
 from dlbench.spec.claims import Claim, Key, Selection, key_of
+from dlbench.spec.metrics import metric_key, report_metric
 from dlbench.spec.trial import REPLICATES, TrialSpec
 from dlbench.stats import Comparison, compare_all, holm, spread_comparison
 from dlbench.storage.results import TrialResult
@@ -69,6 +70,8 @@ def judge(claims: Sequence[Claim], trials: Sequence[TrialResult], alpha: float =
         trials: its trials, those without a result included.
         alpha: the family-wise error rate, at most :data:`ALPHA`.
     """
+    default = metric_key(report_metric(trial.trial.spec for trial in trials))
+    claims = [claim.measured_by(default) for claim in claims]
     sides = [_sides(claim, trials) for claim in claims]
     found = [_compare(claim, *side) for claim, side in zip(claims, sides, strict=True)]
     p_values = [1.0 if each is None or math.isnan(each.p_value) else each.p_value for each in found]
@@ -141,7 +144,7 @@ def side_values(side: Selection, trials: Sequence[TrialResult]) -> dict[Key, flo
     groups: dict[TrialSpec, dict[Key, float]] = {}
     for trial in trials:
         group = groups.setdefault(trial.trial.spec.model_copy(update=dict.fromkeys(REPLICATES, 0)), {})
-        value = trial.value(side.metric)
+        value = trial.value(side.metric or "test_accuracy")
         if trial.status is TrialStatus.COMPLETE and value is not None:
             group[key_of(trial.trial.spec)] = value
     shared = set.intersection(*map(set, groups.values())) if groups else set()

@@ -83,7 +83,8 @@ class SearchFindings:
 
 def score(trials: Sequence[TrialResult], metric: str) -> float:
     """The mean of a metric, in which a trial without a result counts as the worst: accuracy 0, loss infinity."""
-    worst = math.inf if metric_named(metric).lower_is_better else 0.0
+    known = metric_named(metric)
+    worst = math.inf if known.lower_is_better else 0.0 if known.unit == "points" else -math.inf
     found = [trial.value(metric) if trial.status is TrialStatus.COMPLETE else None for trial in trials]
     return math.fsum(worst if value is None else value for value in found) / len(found)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from dlbench.analysis.configurations import Configuration
 from dlbench.analysis.outlook import SeedsNeeded, seeds_to_separate
 from dlbench.spec.claims import Key
-from dlbench.spec.metrics import SELECTION_METRIC
 from dlbench.spec.metrics import metric as metric_named
+from dlbench.spec.metrics import report_metric, selection_metric
 from dlbench.stats import ranking, selection_estimate
 
 #: More configurations than this are not tested: no practical number of seeds separates thousands of pairs.
@@ -60,6 +60,7 @@ class GridSelection:
 
     Attributes:
         metric: the metric.
+        reported: the same on test images; of trials that are chosen by another, the one that they report.
         selected: the configuration.
         second: the next best; ``None`` if there is no other.
         num_candidates: the configurations that completed a trial, the selected one included.
@@ -71,6 +72,7 @@ class GridSelection:
     """
 
     metric: str
+    reported: str
     selected: Configuration
     second: Configuration | None
     num_candidates: int
@@ -79,12 +81,13 @@ class GridSelection:
     stability: Stability | None = None
 
 
-def select(groups: Sequence[Configuration], metric: str = SELECTION_METRIC) -> GridSelection | None:
+def select(groups: Sequence[Configuration], metric: str | None = None) -> GridSelection | None:
     """Select the first configuration of a grid, and test and resample the selection.
 
     Args:
         groups: the configurations, sorted by the metric as ``best_first(groups, metric)`` sorts them.
-        metric: the metric to select by, "val/accuracy" or ``best_val_accuracy``.
+        metric: the metric to select by, "val/accuracy" or ``best_val_accuracy``; by default the one that their trials
+            are chosen by.
 
     Returns:
         The selection; ``None`` if no trial completed.
@@ -95,15 +98,18 @@ def select(groups: Sequence[Configuration], metric: str = SELECTION_METRIC) -> G
     groups = [group for group in groups if group.complete]
     if not groups:
         return None
+    specs = [group.spec for group in groups]
+    metric, reported = metric or selection_metric(specs), report_metric(specs)
     second = groups[1] if len(groups) > 1 else None
     has_replicates = all(len(group.complete) > 1 for group in groups)
     if second is None or not has_replicates:
-        return GridSelection(metric, groups[0], second, len(groups), has_replicates)
+        return GridSelection(metric, reported, groups[0], second, len(groups), has_replicates)
     measured = {str(number): group.by_seed(metric) for number, group in enumerate(groups)}
     higher_is_better = not metric_named(metric).lower_is_better
     overlap = max(group.overlap for group in groups)
     return GridSelection(
         metric,
+        reported,
         groups[0],
         second,
         len(groups),

@@ -44,6 +44,7 @@ DEFAULTS = {
     "min_delta": "0",
     "selection_metric": "val/accuracy",
     "criterion": "cross_entropy",
+    "class_weights": "none",
     "transform": "standard",
     "mixup": "0",
     "normalize": "half",
@@ -60,7 +61,16 @@ DEFAULTS = {
     "vary": "all",
 }
 #: The fields that name a part, whose arguments have flags by their path; a test compares them with TrialSpec's.
-PART_FIELDS = ("model", "dataset", "optimizer", "schedule", "criterion", "transform", "test_transform")
+PART_FIELDS = (
+    "model",
+    "dataset",
+    "optimizer",
+    "schedule",
+    "criterion",
+    "transform",
+    "test_transform",
+    "selection_metric",
+)
 #: The flag that stands for those of all arguments: ``--model.width 8`` becomes ``--PART.ARG model.width=8``.
 _ARGUMENT = "--PART.ARG"
 
@@ -146,9 +156,24 @@ class StudyOptions:
         Values, _values("--min-delta", WHAT, "NUMBER...", "How much better counts as an improvement.")
     ] = None
     selection_metric: Annotated[
-        Values, _values("--metric", WHAT, "NAME...", "What chooses the best epoch: val/accuracy, val/loss.")
+        Values,
+        _values(
+            "--metric",
+            WHAT,
+            "NAME...",
+            "Validation metrics that choose the best epoch and rank trials; 'dlbench list metrics' lists all.",
+        ),
     ] = None
     criterion: Annotated[Values, _values("--criterion", WHAT, "NAME...", "Losses.")] = None
+    class_weights: Annotated[
+        Values,
+        _values(
+            "--class-weights",
+            WHAT,
+            "WEIGHTS...",
+            "Weights of classes in the loss: none, balanced, or by class, '{0: 1, 1: 5}'.",
+        ),
+    ] = None
     transform: Annotated[
         Values, _values("--transform", WHAT, "NAME...", "Transforms of training images; A+B composes.")
     ] = None
@@ -668,17 +693,15 @@ def split_values(args: Iterable[str], flags: set[str]) -> list[str]:
 
 def _path_of(flag: str) -> str:
     """The path of the argument that a flag names (``--test-transform.crop.padding``); empty for other flags."""
-    part, dot, argument = flag.removeprefix("--").partition(".")
-    field = part.replace("-", "_")
-    return f"{field}.{argument}" if dot and flag.startswith("--") and field in PART_FIELDS else ""
+    part, dot, argument = flag.partition(".")
+    field = next((field for field in PART_FIELDS if dot and FLAGS[field] == part), "")
+    return f"{field}.{argument}" if field else ""
 
 
 def flag_of(field: str) -> str:
     """The flag of a field, or of an argument by its path (``test_transform.crop.padding``); else the field itself."""
     part, dot, argument = field.partition(".")
-    return (
-        f"--{part.replace('_', '-')}.{argument}" if dot and part in PART_FIELDS else FLAGS.get(field, field)
-    )
+    return f"{FLAGS[part]}.{argument}" if dot and part in PART_FIELDS else FLAGS.get(field, field)
 
 
 def _check_seeds(args: list[str]) -> None:

@@ -35,7 +35,7 @@ class DatasetInfo:
         num_test: number of images in the test half.
         image_shape: height, width, channels.
         num_classes: number of classes.
-        class_counts: number of images per class, by half ("train", "test").
+        class_counts: number of images per class, by half ("train", "test"); empty where targets are numbers.
         class_names: the name of each class, if known.
         source: where the data came from, in words.
         path: folder in the cache; None if the cache cannot be written.
@@ -53,6 +53,11 @@ class DatasetInfo:
     source: str
     path: Path | None
     reference: str
+
+    @property
+    def targets(self) -> str:
+        """What the labels are: "classes" or "numbers"."""
+        return "classes" if self.class_counts["train"] else "numbers"
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,14 @@ from typing import Any
 from dlbench.analysis.configurations import Summary
 from dlbench.analysis.convergence import Convergence
 from dlbench.errors import printable
+from dlbench.spec.metrics import Metric, metric
 from dlbench.spec.naming import field_title, model_names, setting
 from dlbench.spec.trial import TrialSpec
 from dlbench.storage.results import TrialResult
+
+#: Accuracies further than this below the highest share the lowest shade, so that one failure does not hide the rest.
+SPAN = 0.1
+_ACCURACY = metric("test/accuracy")
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ class Table:
         rows: the values, not formatted; ``None`` for a missing one.
         caption: shown below the table.
         heat: whether the table is a heat map: every cell but the first of each row is shaded by its value.
+        span: of a heat map: values further than this below the highest share the lowest shade.
     """
 
     title: str
@@ -75,6 +81,7 @@ class Table:
     rows: Sequence[tuple[Any, ...]]
     caption: str = ""
     heat: bool = False
+    span: float = SPAN
 
     def texts(self) -> list[list[str]]:
         """The formatted cells; "-" for a missing value."""
@@ -200,24 +207,27 @@ def percent(value: float) -> str:
     return f"{100 * value:.2f}"
 
 
-def plus_minus(summary: Summary) -> str:
+def plus_minus(summary: Summary, measured: Metric = _ACCURACY) -> str:
     """97.40 ± 0.31, or the values of fewer than three seeds: 97.10, 97.70."""
     if not summary.has_interval:
-        return ", ".join(map(percent, summary.values))
+        return ", ".join(map(measured.text, summary.values))
     interval = summary.interval
-    return f"{percent(interval.estimate)} ± {100 * (interval.high - interval.low) / 2:.2f}"
+    return f"{measured.text(interval.estimate)} ± {measured.text((interval.high - interval.low) / 2)}"
 
 
-def signed(summary: Summary) -> str:
+def signed(summary: Summary, measured: Metric = _ACCURACY) -> str:
     """+0.80 [+0.68, +0.92], or the values of fewer than three seeds: +0.70, +0.90."""
     if not summary.has_interval:
-        return ", ".join(map(_signed, summary.values))
+        return ", ".join(_signed(value, measured) for value in summary.values)
     interval = summary.interval
-    return f"{_signed(interval.estimate)} [{_signed(interval.low)}, {_signed(interval.high)}]"
+    estimate, low, high = (
+        _signed(each, measured) for each in (interval.estimate, interval.low, interval.high)
+    )
+    return f"{estimate} [{low}, {high}]"
 
 
-def _signed(value: float) -> str:
-    return f"{100 * value + 0.0:+.2f}"
+def _signed(value: float, measured: Metric) -> str:
+    return f"{measured.factor * value + 0.0:+.{measured.decimals}f}"
 
 
 def means_note(summaries: Sequence[Summary | None], confidence: float = 0.95) -> str:
@@ -257,9 +267,9 @@ def level(value: float) -> str:
     return f"{round(100 * value, 3):g} %"
 
 
-def within(bounds: tuple[float, float, float]) -> str:
+def within(bounds: tuple[float, float, float], measured: Metric = _ACCURACY) -> str:
     """97.40 [96.22, 98.21]."""
-    value, low, high = map(percent, bounds)
+    value, low, high = map(measured.text, bounds)
     return f"{value} [{low}, {high}]"
 
 
@@ -284,6 +294,11 @@ def thousands(value: int) -> str:
 def count(number: int, noun: str) -> str:
     """1 trial, 2 trials."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def capitalized(text: str) -> str:
+    """Text with its first letter in upper case, and the others as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def listed(names: list[str]) -> str:

@@ -10,9 +10,8 @@ from typing import Any
 from dlbench.analysis.claims import Judgement, Verdict
 from dlbench.analysis.outlook import has_interval
 from dlbench.report.tables import Column, Report, Table, count, listed
+from dlbench.spec.metrics import Metric
 
-#: Decimals of a difference, by its unit.
-_DECIMALS = {"points": 2, "nats": 4, "s": 2, "epochs": 1, "images/s": 0}
 #: Trials named on each side of a claim.
 _NAMED = 2
 
@@ -130,11 +129,11 @@ def _quoted(judged: Judgement) -> str:
     return f"“{judged.claim.says}”"
 
 
-def _claimed(judged: Judgement) -> tuple[float, str] | None:
-    return None if judged.claim.points is None else (judged.claim.points, judged.claim.metric.unit)
+def _claimed(judged: Judgement) -> tuple[float, Metric] | None:
+    return None if judged.claim.points is None else (judged.claim.points, judged.claim.metric)
 
 
-def _measured(judged: Judgement) -> tuple[float, float, float, str] | None:
+def _measured(judged: Judgement) -> tuple[float, float, float, Metric] | None:
     """The difference and its bounds in the unit of the metric; the bounds are ``nan`` if there are too few seeds."""
     found, metric = judged.comparison, judged.claim.metric
     if found is None:
@@ -144,7 +143,7 @@ def _measured(judged: Judgement) -> tuple[float, float, float, str] | None:
         metric.factor * found.difference.estimate,
         metric.factor * low,
         metric.factor * high,
-        metric.unit,
+        metric,
     )
 
 
@@ -159,13 +158,13 @@ def _p_value(judged: Judgement) -> float | None:
     return None if judged.verdict is Verdict.UNMEASURED else judged.p_adjusted
 
 
-def _amount(value: tuple[float, str]) -> str:
-    amount, unit = value
-    return f"{amount:+.{_DECIMALS[unit]}f} {unit}"
+def _amount(value: tuple[float, Metric]) -> str:
+    amount, metric = value
+    return f"{amount:+.{metric.decimals}f} {metric.unit}".rstrip()
 
 
-def _difference(value: tuple[float, float, float, str]) -> str:
-    estimate, low, high, unit = value
-    places = _DECIMALS[unit]
+def _difference(value: tuple[float, float, float, Metric]) -> str:
+    estimate, low, high, metric = value
+    places = metric.decimals
     bounds = "" if math.isnan(low) else f" [{low:+.{places}f}, {high:+.{places}f}]"
-    return f"{estimate:+.{places}f} {unit}{bounds}"
+    return _amount((estimate, metric)) + bounds
