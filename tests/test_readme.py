@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTATION = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -95,6 +96,10 @@ def test_every_yaml_block_is_a_study(block: str, tmp_path: Path) -> None:
 def test_every_study_that_is_shown_can_be_trained(command: str, tmp_path: Path) -> None:
     for folder in ("configs", "examples"):
         (tmp_path / folder).symlink_to(ROOT / folder)
+    for number in range(60 if "pictures" in command else 0):
+        picture = tmp_path / "pictures" / "ab"[number % 2] / f"{number}.png"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 36), (number, 0, 0)).save(picture)
     done = dlbench(*shlex.split(command)[1:], "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "to train: about" in done.stdout
