@@ -298,6 +298,13 @@ def test_npz_files_of_one_set_are_split(tmp_path: Path, names: tuple[str, str]) 
     assert (len(found.train_labels), len(found.test_labels), found.class_names) == (9, 3, ("a", "b", "c"))
 
 
+def test_npz_files_of_numbers_to_predict_are_split(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=X, y=np.linspace(0, 1, 12))
+    found = data.load("npz:a.npz")
+    assert (len(found.train_labels), len(found.test_labels)) == (10, 2)
+    assert {*found.train_labels, *found.test_labels} == {*np.linspace(0, 1, 12).astype(np.float32)}
+
+
 def test_npz_files_of_floats_and_channels_first(tmp_path: Path) -> None:
     images = np.moveaxis(some(12, 6, 6, 3), 3, 1)
     np.savez(tmp_path / "a.npz", x=images / 255, y=Y)

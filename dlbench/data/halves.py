@@ -141,6 +141,8 @@ def _drawn(
             f"data set {name!r} has {len(images)} images and {len(classes)} labels",
             remedy="give one label per image",
         )
+    if classes.dtype.kind == "f":  # numbers to be predicted: all images are of one kind
+        classes = np.zeros(len(classes), np.int64)
     ranks = np.random.PCG64(_DRAW_SEED).random_raw(len(classes))
     in_test = np.zeros(len(classes), bool)
     for value in np.unique(classes):
