@@ -38,7 +38,8 @@ def test_everything_listed_can_be_named(kind: str) -> None:
     assert len({row["name"] for row in rows}) == len(rows) > 1
     if kind in catalog.REGISTRIES:
         registry = catalog.REGISTRIES[kind]
-        assert [registry.resolve(row["name"]) for row in rows] == [row["name"] for row in rows]
+        names = [row["name"] for row in rows if row["name"].startswith(registry.prefix)]
+        assert [registry.resolve(name) for name in names] == names
 
 
 def test_the_command_prints_arguments_with_defaults_and_ranges() -> None:

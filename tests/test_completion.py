@@ -13,6 +13,7 @@ import pytest
 import dlbench
 from dlbench.cli import completion
 from dlbench.cli.app import _main
+from dlbench.spec.registry import METRICS
 
 PROGRAM = [sys.executable, "-m", "dlbench"]
 
@@ -47,7 +48,7 @@ def offered(
         ("dlbench grid --dataset mnist", ["mnist5k", "mnist"]),
         ("dlbench data show fash", ["fashion_mnist"]),
         ("dlbench grid --vary dr", ["dropout"]),
-        ("dlbench grid --metric ", ["val/accuracy", "val/loss"]),
+        ("dlbench grid --metric ", [*METRICS.built_in]),
         ("dlbench list tr", ["transforms"]),
         ("dlbench results --format m", ["markdown"]),
         ("dlbench results x --sort test/ac", ["test/accuracy", "test/accuracy_augmented"]),

@@ -55,6 +55,11 @@ def _listed(kind: str) -> Source:
     return source
 
 
+def _metrics(_: dict[str, Any]) -> Iterable[Candidate]:
+    """The metrics of validation images."""
+    return [found for found in _listed("metrics")(_) if found[0].startswith("val/")]
+
+
 def _allowed(field: str) -> Source:
     """The values that a field of a trial may have."""
 
@@ -120,7 +125,7 @@ SOURCES: dict[str, Source] = {
     "test_transform": _listed("transforms"),
     "dataset": _listed("datasets"),
     **{name: _allowed(name) for name in ("decay_mode", "decay_on", "normalize", "vary")},
-    "selection_metric": _listed("metrics"),
+    "selection_metric": _metrics,
     "study": _studies,
     "studies": _studies,
     "target": _targets,

