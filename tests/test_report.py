@@ -203,7 +203,13 @@ def test_a_grid_says_what_its_choice_is_worth() -> None:
     first, second = groups["0"].values(), groups["1"].values()
     pair = stats.paired_comparison(first, second).difference
     seeds = stats.seeds_needed(pair.estimate, pair.std, num_comparisons=3)
-    assert f"Seeds that would probably be enough: about {seeds} to separate it from lr 0.2." in said
+    assert stats.seeds_range(pair.estimate, pair.std, 4, num_comparisons=3) == (low := 10, None)
+    assert (
+        f"Seeds that would probably be enough: about {seeds} ({low} or more) to separate it from lr 0.2."
+        in said
+    )
+    smallest = stats.smallest_difference(4, pair.std, num_comparisons=3)
+    assert f"The seeds at hand find a difference of {100 * smallest:.2f} points with a power of 80 %." in said
     chosen = stats.selection_estimate(groups).probability_first
     assert 0.5 < chosen < 0.95
     assert f"In {100 * chosen:.0f} % of bootstrap samples of the 4 seeds it is selected again" in said
@@ -253,7 +259,7 @@ def test_seeds_that_are_not_shared_still_say_how_many_it_takes() -> None:
     said = words(report.study_report(StudyResult(spec, trials, Path("runs/made-up"))).parts)
     pair = stats.welch_comparison([0.903, 0.914, 0.925], [0.900, 0.911, 0.922]).difference
     seeds = stats.seeds_needed(pair.estimate, pair.std * 2**0.5)
-    assert f"about {seeds} to separate Stabilized from Baseline" in said
+    assert re.search(rf"about {seeds} \(\d+ or more\) to separate Stabilized from Baseline", said)
 
 
 def test_a_comparison_names_the_winner_that_the_data_support() -> None:

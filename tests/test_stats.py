@@ -628,6 +628,163 @@ class TestSeedsNeeded:
             stats.seeds_needed(mean, std, num_comparisons=comparisons)
 
 
+class TestPower:
+    @pytest.mark.parametrize(
+        ("effect", "n", "power"), [(0.5, 34, 0.8077775), (0.5, 50, 0.9338976), (0.8, 15, 0.8213105)]
+    )
+    def test_gpower(self, effect: float, n: int, power: float) -> None:
+        # G*Power 3.1, "Means: difference between two dependent means", post hoc, two-sided, alpha 0.05
+        assert stats.power_of(n, effect * 3, 3) == pytest.approx(power, abs=1e-6)
+
+    @settings(max_examples=20)
+    @given(st.integers(2, 60), st.floats(0.01, 10), st.integers(1, 40))
+    def test_the_smallest_difference_is_the_one_found_with_that_power(
+        self, n: int, std: float, tests: int
+    ) -> None:
+        smallest = stats.smallest_difference(n, std, power=0.7, num_comparisons=tests)
+        assert stats.power_of(n, smallest, std, num_comparisons=tests) == pytest.approx(0.7, abs=1e-6)
+
+    def test_ends(self) -> None:
+        assert stats.power_of(10, 0, 1) == stats.power_of(1, 5, 1) == 0
+        assert (stats.power_of(5, 1, 0), stats.power_of(6, 1, 0)) == (0, 1), (
+            "equal differences: 2^(1-n) ≤ 0.05"
+        )
+        assert stats.power_of(5, 1e9, 1e-9) == 1
+        assert math.isnan(stats.smallest_difference(1, 0.5))
+        assert stats.smallest_difference(5, 0.0) == 0
+
+
+class TestSeedsRange:
+    @settings(max_examples=30)
+    @given(st.floats(-3, 3), st.integers(2, 60), st.floats(0.5, 0.99))
+    def test_the_interval_of_an_effect_inverts_the_noncentral_t(
+        self, effect: float, n: int, confidence: float
+    ) -> None:
+        low, high = stats.effect_interval(effect, n, confidence)
+        assert low <= effect <= high or n < 5, "of few values, the noncentral t is skew"
+        upper = scipy.stats.nct.sf(effect * math.sqrt(n), n - 1, low * math.sqrt(n))
+        lower = scipy.stats.nct.cdf(effect * math.sqrt(n), n - 1, high * math.sqrt(n))
+        assert (upper, lower) == pytest.approx(((1 - confidence) / 2,) * 2, abs=1e-6)
+
+    def test_it_hides_nothing(self) -> None:
+        mean, std, n = 0.55, 1.0, 20
+        low, high = stats.seeds_range(mean, std, n, num_comparisons=10)
+        bounds = stats.effect_interval(mean / std, n)
+        assert (high, low) == tuple(stats.seeds_needed(bound, 1, num_comparisons=10) for bound in bounds)
+        assert low < (stats.seeds_needed(mean, std, num_comparisons=10) or 0) < high
+        assert stats.seeds_range(0.1, std, n)[1] is None, "the interval holds 0"
+        assert stats.seeds_range(-mean, std, n, num_comparisons=10) == (low, high)
+
+    def test_refusals(self) -> None:
+        with pytest.raises(InputError, match="two seeds"):
+            stats.effect_interval(1.0, 1)
+
+
+class TestNull:
+    @given(st.lists(st.tuples(VALUES, VALUES), min_size=3, max_size=12), st.floats(-5, 5))
+    def test_the_p_value_of_another_difference_is_that_of_shifted_values(self, pairs, null: float) -> None:
+        a, b = zip(*pairs, strict=True)
+        assume(np.std([x - y for x, y in pairs]) > 0.1 and np.std(a) + np.std(b) > 0.1)
+        paired = stats.paired_comparison(a, b, test="t", null=null)
+        assert paired.p_value == pytest.approx(
+            scipy.stats.ttest_1samp([x - y for x, y in pairs], null).pvalue, rel=1e-6
+        )
+        assert paired.difference == stats.paired_comparison(a, b, test="t").difference
+        welch = stats.welch_comparison(a, b, null=null)
+        shifted = scipy.stats.ttest_ind([x - null for x in a], b, equal_var=False)
+        assert welch.p_value == pytest.approx(shifted.pvalue, rel=1e-6)
+
+    def test_ranks(self) -> None:
+        shifted = [a - b + 1.5 for a, b in zip(SLEEP_1, SLEEP_2, strict=True)]
+        ranks = stats.paired_comparison(SLEEP_1, SLEEP_2, test="wilcoxon", null=-1.5)
+        assert ranks.p_value == pytest.approx(scipy.stats.wilcoxon(shifted).pvalue)
+
+
+class TestSequentialLevels:
+    @pytest.mark.parametrize(
+        ("spending", "boundaries"),
+        [
+            # Reboussin et al. (2000), ldbounds: five looks, alpha 0.05, two-sided
+            ("obrien-fleming", (4.8769, 3.3569, 2.6803, 2.2898, 2.0310)),
+            ("pocock", (2.4380, 2.4268, 2.4101, 2.3966, 2.3859)),
+        ],
+    )
+    def test_published_boundaries_of_many_values(self, spending, boundaries: tuple[float, ...]) -> None:
+        levels = stats.sequential_levels([2000, 4000, 6000, 8000, 10_000], 0.05, spending)
+        assert scipy.stats.norm.isf(np.array(levels) / 2) == pytest.approx(boundaries, abs=2e-3)
+
+    @pytest.mark.parametrize("looks", [(2, 3), (3, 5), (4, 12)])
+    def test_two_looks_err_together_at_the_nominal_rate(self, looks: tuple[int, int]) -> None:
+        """By simulation: as many studies exceed one of the two bounds as may."""
+        (n, total), alpha = looks, 0.1
+        first, last = stats.sequential_levels(looks, alpha)
+        assert first == pytest.approx(alpha * (n / total) ** 2)
+        bounds = [scipy.stats.t.isf(level / 2, size - 1) for level, size in ((first, n), (last, total))]
+        draw = np.random.default_rng(0).normal(size=(200_000, total))
+
+        def exceeds(size: int, bound: float):
+            part = draw[:, :size]
+            return np.abs(part.mean(1)) * math.sqrt(size) > bound * part.std(1, ddof=1)
+
+        both = exceeds(n, bounds[0]) | exceeds(total, bounds[1])
+        assert both.mean() == pytest.approx(alpha, abs=4 * math.sqrt(alpha * (1 - alpha) / 200_000))
+
+    def test_a_look_at_which_nothing_may_be_spent_finds_nothing(self) -> None:
+        levels = stats.sequential_levels(range(2, 21, 2), 0.05, "obrien-fleming")
+        assert 0 < levels[0] < 1e-11 < levels[-1]
+
+    def test_one_look_has_it_all(self) -> None:
+        assert stats.sequential_levels([7], 0.03) == pytest.approx((0.03,))
+
+    @pytest.mark.parametrize("looks", [[], [1, 2], [3, 3], [5, 4]])
+    def test_refuses_looks_that_do_not_grow(self, looks: list[int]) -> None:
+        with pytest.raises(InputError, match="increase"):
+            stats.sequential_levels(looks)
+
+    def test_refuses_an_unknown_function(self) -> None:
+        with pytest.raises(InputError, match="obrien-fleming"):
+            stats.sequential_levels([2], spending="fleming")  # type: ignore[arg-type]
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("looks", [(2, 4, 6, 8, 10), (5, 10, 15, 20), (3, 30), (10, 20, 23)])
+    @pytest.mark.parametrize("spending", ["power", "obrien-fleming", "pocock"])
+    def test_twenty_thousand_studies_err_at_the_nominal_rate(self, looks: tuple[int, ...], spending) -> None:
+        """Paired t tests of two models that do not differ; the rate is not only kept but used."""
+        num_studies = 20_000
+        values = np.random.default_rng(sum(looks)).normal(size=(num_studies, looks[-1]))
+        wrong = np.zeros(num_studies, bool)
+        for n, level in zip(looks, stats.sequential_levels(looks, 0.05, spending), strict=True):
+            wrong |= scipy.stats.ttest_1samp(values[:, :n], 0, axis=1).pvalue <= level
+        assert wrong.mean() == pytest.approx(0.05, abs=4 * math.sqrt(0.05 * 0.95 / num_studies))
+
+    @pytest.mark.slow
+    def test_holms_correction_at_a_looks_rate_keeps_it(self) -> None:
+        """Three models, of which one pair, no pair or all pairs differ: any false difference at any look."""
+        from dlbench.analysis.looks import alpha_of
+        from dlbench.spec.looks import Look
+
+        looks, num_studies, rng = (4, 8, 12), 20_000, np.random.default_rng(3)
+        for effect in (0.0, 1.5):
+            values = (
+                rng.normal(size=(3, num_studies, looks[-1])) + effect * np.array([0, 0, 1])[:, None, None]
+            )
+            wrong = np.zeros(num_studies, bool)
+            for number, n in enumerate(looks, start=1):
+                p = np.array(
+                    [
+                        scipy.stats.ttest_rel(values[a, :, :n], values[b, :, :n], axis=1).pvalue
+                        for a, b in ((0, 1), (0, 2), (1, 2))
+                    ]
+                )
+                order = np.argsort(p, axis=0)
+                adjusted = np.maximum.accumulate(np.take_along_axis(p, order, 0) * [[3], [2], [1]], axis=0)
+                found = np.zeros_like(p, bool)
+                np.put_along_axis(found, order, adjusted <= alpha_of(Look(number, looks), 3), 0)
+                wrong |= found[0] | (found[1:].any(0) & (effect == 0))
+            assert wrong.mean() <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / num_studies)
+            assert wrong.mean() > 0.02
+
+
 class TestSequentialAlpha:
     @given(st.integers(1, 50), st.floats(0.001, 0.5))
     def test_levels_grow_and_add_up_to_alpha(self, max_looks: int, alpha: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -94,12 +96,15 @@ class ModelComparison:
         return seeds_to_separate(self.ranking, names[0], list(dict.fromkeys((names[1], names[-1]))))
 
 
-def compare_models(result: StudyRecord, metric: str = REPORT_METRIC) -> ModelComparison:
+def compare_models(
+    result: StudyRecord, metric: str = REPORT_METRIC, others: Sequence[float] = ()
+) -> ModelComparison:
     """Rank the models of a comparison, at the level that the study's last look allows.
 
     Args:
         result: the study.
         metric: the metric to compare, "test/accuracy" or ``test_accuracy``.
+        others: p-values of further tests of the study, which share its error rate.
 
     Raises:
         UnknownNameError: there is no such metric.
@@ -114,8 +119,8 @@ def compare_models(result: StudyRecord, metric: str = REPORT_METRIC) -> ModelCom
     measured = {label: values for label, group in groups.items() if (values := group.by_seed(metric))}
     ranked = None
     if measured and bool(look) == bool(looks):
-        alpha = study_alpha(result)
-        ranked = ranking(measured, confidence=1 - alpha, alpha=alpha, higher_is_better=higher_is_better)
+        alpha = study_alpha(result, math.comb(len(measured), 2) + len(others))
+        ranked = ranking(measured, 1 - alpha, alpha, higher_is_better, others)
     return ModelComparison(metric, trials, len(result.trials) - len(trials), groups, ranked, look)
 
 

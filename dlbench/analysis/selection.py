@@ -9,7 +9,7 @@ from dlbench.analysis.configurations import Configuration
 from dlbench.analysis.outlook import SeedsNeeded, seeds_to_separate
 from dlbench.spec.metrics import SELECTION_METRIC
 from dlbench.spec.metrics import metric as metric_named
-from dlbench.stats import ranking, selection_estimate
+from dlbench.stats import PairwiseComparison, ranking, selection_estimate
 
 #: More configurations than this are not tested: no practical number of seeds separates thousands of pairs.
 MAX_RANKED = 50
@@ -25,12 +25,14 @@ class Separation:
     Attributes:
         num_others: the other configurations.
         num_separated: those that are significantly worse.
-        outlook: the seeds needed to separate the selected one from the second; empty if they are separated.
+        outlook: the seeds needed to separate the selected one from the second; ``None`` if they are separated.
+        comparisons: the comparisons of all candidates, which are named by their place.
     """
 
     num_others: int
     num_separated: int
     outlook: SeedsNeeded | None
+    comparisons: tuple[PairwiseComparison, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -77,12 +79,15 @@ class GridSelection:
     stability: Stability | None = None
 
 
-def select(groups: Sequence[Configuration], metric: str = SELECTION_METRIC) -> GridSelection | None:
+def select(
+    groups: Sequence[Configuration], metric: str = SELECTION_METRIC, others: Sequence[float] = ()
+) -> GridSelection | None:
     """Select the first configuration of a grid, and test and resample the selection.
 
     Args:
         groups: the configurations, sorted by the metric as ``best_first(groups, metric)`` sorts them.
         metric: the metric to select by, "val/accuracy" or ``best_val_accuracy``.
+        others: p-values of further tests of the study, which share its error rate.
 
     Returns:
         The selection; ``None`` if no trial completed.
@@ -105,7 +110,7 @@ def select(groups: Sequence[Configuration], metric: str = SELECTION_METRIC) -> G
         second,
         len(groups),
         has_replicates,
-        _separation(measured, higher_is_better) if len(groups) <= MAX_RANKED else None,
+        _separation(measured, higher_is_better, others) if len(groups) <= MAX_RANKED else None,
         _stability(measured, higher_is_better),
     )
 
@@ -113,11 +118,16 @@ def select(groups: Sequence[Configuration], metric: str = SELECTION_METRIC) -> G
 _Measured = dict[str, dict[tuple[int, int], float]]
 
 
-def _separation(measured: _Measured, higher_is_better: bool) -> Separation:
-    ranked = ranking(measured, higher_is_better=higher_is_better)
+def _separation(measured: _Measured, higher_is_better: bool, others: Sequence[float]) -> Separation:
+    ranked = ranking(measured, higher_is_better=higher_is_better, others=others)
     pairs = [pair for pair in ranked.comparisons if "0" in (pair.a, pair.b)]
     outlook = seeds_to_separate(ranked, "0", ["1"])
-    return Separation(len(pairs), sum(pair.supported for pair in pairs), outlook[0] if outlook else None)
+    return Separation(
+        len(pairs),
+        sum(pair.supported for pair in pairs),
+        outlook[0] if outlook else None,
+        ranked.comparisons,
+    )
 
 
 def _stability(measured: _Measured, higher_is_better: bool) -> Stability | None:

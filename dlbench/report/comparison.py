@@ -7,7 +7,7 @@ from typing import Any
 from dlbench.analysis.comparison import ModelComparison
 from dlbench.analysis.configurations import common, tally
 from dlbench.analysis.convergence import convergence
-from dlbench.analysis.looks import ALPHA, alpha_of
+from dlbench.analysis.looks import ALPHA
 from dlbench.analysis.outlook import has_interval, is_unpaired
 from dlbench.analysis.same_images import LEVEL, SameImages
 from dlbench.report.outlook import seeds_in_words
@@ -23,6 +23,7 @@ from dlbench.report.tables import (
     means_note,
     percent,
     plus_minus,
+    points,
     tenth,
     thousands,
 )
@@ -38,7 +39,7 @@ def comparison_record(found: ModelComparison, looks: tuple[int, ...]) -> dict[st
         looks: the planned looks; empty for a study of fixed size.
     """
     look, ranked = found.look, found.ranking if found.is_conclusive else None
-    alpha = (alpha_of(look) if look else None) if looks else ALPHA
+    alpha = found.ranking.alpha if found.ranking else None if looks else ALPHA
     key = metric_key(found.metric)
     return {
         "metric": found.metric,
@@ -135,7 +136,7 @@ def comparison_conclusions(found: ModelComparison, looks: tuple[int, ...]) -> Re
         return ["No trial completed, so there is nothing to compare."]
     if not found.is_conclusive:
         return [*_one_seed(len(ranked.entries)), *_without_result(found)]
-    return [*_looks_taken(found), *_verdict(found, ranked), *_without_result(found)]
+    return [*_looks_taken(found, ranked), *_verdict(found, ranked), *_without_result(found)]
 
 
 def _without_result(found: ModelComparison) -> Report:
@@ -143,8 +144,8 @@ def _without_result(found: ModelComparison) -> Report:
     return [f"Not compared, because no trial completed: {listed(missing)}."] if missing else []
 
 
-def _looks_taken(found: ModelComparison) -> Report:
-    """How many looks have been taken, and the error rate that is left for the last of them."""
+def _looks_taken(found: ModelComparison, ranked: Ranking) -> Report:
+    """How many looks have been taken, and the level of the last of them."""
     look = found.look
     if look is None:
         return []
@@ -155,7 +156,7 @@ def _looks_taken(found: ModelComparison) -> Report:
     return [
         f"{count(look.number, 'look')} taken of {len(look.schedule)} planned (after "
         f"{listed([str(seeds) for seeds in look.schedule])} seeds). All looks together may err in {level(ALPHA)} of "
-        f"studies; this one may in {level(alpha_of(look))}, which is the level of the tests below.{more}"
+        f"studies (Lan and DeMets); the tests below are at {level(ranked.alpha)}.{more}"
     ]
 
 
@@ -171,7 +172,7 @@ def _verdict(found: ModelComparison, ranked: Ranking) -> Report:
     """The significant differences, what they say of the best model, and the seeds that the others would need."""
     pairs = ranked.comparisons
     paired = "paired by seed" + (" where seeds are shared" if any(map(is_unpaired, pairs)) else "")
-    method = f"{count(len(pairs), 'comparison')}, {paired}, Holm's correction, {level(ranked.alpha)}"
+    method = f"{count(len(pairs), 'comparison')}, {paired}, {_correction(ranked)}, {level(ranked.alpha)}"
     chance = _at_chance(found)
     if not found.supported:
         lead = f"These models cannot be ordered: the data support no difference between any two of them ({method})."
@@ -183,6 +184,11 @@ def _verdict(found: ModelComparison, ranked: Ranking) -> Report:
     if found.not_worse:
         best += f" Not significantly worse than any other: {listed(found.not_worse)}."
     return [differences, best, *chance, *_outlook(found)]
+
+
+def _correction(ranked: Ranking) -> str:
+    others = ranked.num_tests - len(ranked.comparisons)
+    return f"Holm's correction over these and {count(others, 'claim')}" if others else "Holm's correction"
 
 
 def _at_chance(found: ModelComparison) -> Report:
@@ -207,7 +213,7 @@ def _difference(pair: PairwiseComparison) -> str:
 
 
 def _outlook(found: ModelComparison) -> Report:
-    words = seeds_in_words(found.outlook)
+    words = seeds_in_words(found.outlook, shown=points)
     if words and found.look and found.look.is_last:
         words += " All looks are taken: more seeds would be a new study, with other seeds."
     return [words] if words else []

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dlbench.analysis.configurations import Configuration
 from dlbench.analysis.selection import MAX_RANKED, GridSelection, Separation, Stability
 from dlbench.report.outlook import seeds_in_words
-from dlbench.report.tables import Report, percent, plus_minus, within
+from dlbench.report.tables import Report, percent, plus_minus, points, within
 
 
 def selection_report(found: GridSelection | None, axes: Sequence[str]) -> Report:
@@ -32,7 +32,7 @@ def selection_report(found: GridSelection | None, axes: Sequence[str]) -> Report
     said: Report = [best, biased, _tests(found.separation)]
     if found.separation and found.separation.outlook:
         names = {"0": "it", "1": found.second.label(axes)}
-        said.append(seeds_in_words([found.separation.outlook], names))
+        said.append(seeds_in_words([found.separation.outlook], names, points))
     return [*said, *([_bootstrap(found.stability)] if found.stability else [])]
 
 

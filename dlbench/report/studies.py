@@ -94,25 +94,30 @@ class StudyReport:
         ]
 
 
-def study_report(result: StudyRecord, answers: Mapping[str, NDArray[np.bool_]] | None = None) -> StudyReport:
+def study_report(
+    result: StudyRecord,
+    answers: Mapping[str, NDArray[np.bool_]] | None = None,
+    others: Sequence[float] = (),
+) -> StudyReport:
     """What was found, how long it took, and where the results are.
 
     Args:
         result: the study.
         answers: by trial id, whether each test image was classified correctly. If given, a comparison of models
             also compares their networks image by image.
+        others: p-values of the claims that are tested beside the ranking, and share its error rate.
     """
     if not result.trials:
         return StudyReport(findings=["No trials."])
     trials, same_images = None, []
     if result.spec.design == "comparison":
-        comparison, looks = compare_models(result), result.spec.looks
+        comparison, looks = compare_models(result, others=others), result.spec.looks
         findings = [comparison_table(comparison), *comparison_conclusions(comparison, looks)]
         same_images = same_images_report(compare_on_same_images(comparison, answers or {}))
     elif len(result.trials) == 1:
         findings = _single(result.trials[0])
     else:
-        trials, findings = _grid(result.trials)
+        trials, findings = _grid(result.trials, others)
     return StudyReport(
         trials=trials,
         findings=[
@@ -208,12 +213,12 @@ def _four(value: float) -> str:
     return f"{value:.4f}"
 
 
-def _grid(trials: Sequence[TrialResult]) -> tuple[Table | None, Report]:
+def _grid(trials: Sequence[TrialResult], others: Sequence[float]) -> tuple[Table | None, Report]:
     """The table of single trials, unless they are shown by configuration; and what was found."""
     groups = best_first(configurations(trials))
     varied = axes_of(trials, without=())
     axes = [name for name in varied if name not in REPLICATES]
-    said = [*heat_maps(groups, axes), *selection_report(select(groups), axes)]
+    said = [*heat_maps(groups, axes), *selection_report(select(groups, others=others), axes)]
     if all(len(group.trials) == 1 for group in groups):
         return trial_table([group.trials[0] for group in groups], "Trials by validation accuracy"), said
     return None, [_configuration_table(groups, axes, common(trials, varied)), *said]

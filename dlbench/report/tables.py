@@ -180,6 +180,11 @@ def percent(value: float) -> str:
     return f"{100 * value:.2f}"
 
 
+def points(value: float) -> str:
+    """0.0031 → 0.31 points."""
+    return f"{percent(value)} points"
+
+
 def plus_minus(summary: Summary) -> str:
     """97.40 ± 0.31, or the values of fewer than three seeds: 97.10, 97.70."""
     if not summary.has_interval:

@@ -65,6 +65,8 @@ class Claim:
         second: the other side.
         spread: whether the claim is about the variation between seeds instead of the mean.
         points: the difference that is claimed, in the unit of the metric; ``None`` if the claim names none.
+        smallest_effect: the smallest difference of interest, in the unit of the metric; ``None`` for that of the
+            metric.
     """
 
     says: str
@@ -72,11 +74,17 @@ class Claim:
     second: Selection
     spread: bool = False
     points: float | None = None
+    smallest_effect: float | None = None
 
     @property
     def metric(self) -> Metric:
         """The unit of the difference, and its better direction."""
         return metric(self.first.metric)
+
+    @property
+    def margin(self) -> float:
+        """The smallest difference of interest, in the unit of the metric."""
+        return self.metric.smallest_effect if self.smallest_effect is None else self.smallest_effect
 
 
 def check(claims: Sequence[Claim], trials: Sequence[TrialSpec]) -> None:

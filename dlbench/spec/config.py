@@ -18,6 +18,8 @@ A file has the fields of a trial as keys::
         than: {model: Baseline}
         metric: test/accuracy           # optional, this is the default; each side can have its own
         points: 0.5                     # optional
+        smallest_effect: 0.1            # optional: smaller differences are of no interest
+    smallest_effect: 0.2    # optional: the same for all claims on accuracies, in points
 
 Every value is checked as it is read, and errors name the file and the line. ``kind`` is another name of ``design``,
 with the values grid, compare-archs and train; ``figure`` is another name of ``metric``.
@@ -26,6 +28,7 @@ with the values grid, compare-archs and train; ``figure`` is another name of ``m
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -53,8 +56,8 @@ _DEEPEST = 50
 
 _FIELDS = (*TrialSpec.model_fields, *ALIASES)
 _PATH = re.compile(rf"({'|'.join(PARTS)})(\.[A-Za-z_]\w*)+")
-_KEYS = ("description", "design", "kind", "grids", "claims", *_FIELDS)
-_CLAIM_KEYS = ("says", "better", "varies", "than", "metric", "figure", "points")
+_KEYS = ("description", "design", "kind", "grids", "claims", "smallest_effect", *_FIELDS)
+_CLAIM_KEYS = ("says", "better", "varies", "than", "metric", "figure", "points", "smallest_effect")
 _SIDE_KEYS = ("metric", "figure", *(name for name in _FIELDS if name != "seeds"))
 
 
@@ -101,7 +104,7 @@ def read(path: Path) -> Config:
     design = reader.design(top.others)
     grids = [{**top.values, **part} for part in reader.grids(top.others.get("grids"))]
     description = reader.scalar(top.others.get("description"), "")
-    claims = reader.claims(top.others.get("claims"))
+    claims = reader.claims(top.others.get("claims"), top.others.get("smallest_effect"))
     parts = tuple(grids) or (top.values,)
     for part in parts:
         reader.check_arguments(part)
@@ -122,7 +125,9 @@ def read_claims(text: str, path: Path) -> tuple[str, tuple[Claim, ...]]:
     """
     reader = _Reader(path, text)
     top = reader.section(reader.root(), _KEYS, values=False)
-    return str(reader.scalar(top.others.get("description"), "")), reader.claims(top.others.get("claims"))
+    return str(reader.scalar(top.others.get("description"), "")), reader.claims(
+        top.others.get("claims"), top.others.get("smallest_effect")
+    )
 
 
 def _text(path: Path) -> str:
@@ -231,7 +236,14 @@ class _Reader:
                 except InputError as error:
                     raise ConfigError(f"{self.places[given[0]]}: {error}") from None
 
-    def claims(self, node: yaml.Node | None) -> tuple[Claim, ...]:
+    def claims(self, node: yaml.Node | None, smallest: yaml.Node | None = None) -> tuple[Claim, ...]:
+        """The claims of a study.
+
+        Args:
+            node: the list of claims.
+            smallest: the smallest effect of interest, for claims in points that state none.
+        """
+        shared = self._smallest_effect(smallest)
         if node is None:
             return ()
         self._refuse_tag(node)
@@ -239,9 +251,18 @@ class _Reader:
             raise self.error(
                 node, "claims must be a list of mappings, each with says, better (or varies) and than"
             )
-        return tuple(map(self._claim, node.value))
+        return tuple(self._claim(claim, shared) for claim in node.value)
 
-    def _claim(self, node: yaml.Node) -> Claim:
+    def _smallest_effect(self, node: yaml.Node | None) -> float | None:
+        value = self.scalar(node, None)
+        if value is None:
+            return None
+        assert node is not None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise self.error(node, f"smallest_effect must be a number of at least 0; got {shown(value)}")
+        return value
+
+    def _claim(self, node: yaml.Node, smallest_points: float | None) -> Claim:
         given = self.section(node, _CLAIM_KEYS).others
         if len({"better", "varies"} & given.keys()) != 1 or not {"says", "than"} <= given.keys():
             raise self.error(node, "a claim has says, than, and either better or varies")
@@ -259,7 +280,10 @@ class _Reader:
                 "points applies only to better; leave points out" if spread else "points must be a number"
             )
             raise self.error(given["points"], f"{problem}; got {shown(points)}")
-        return Claim(" ".join(says.split()), first, second, spread, points)
+        smallest = self._smallest_effect(given.get("smallest_effect"))
+        if smallest is None and KNOWN_METRICS[first.metric].unit == "points":
+            smallest = smallest_points
+        return Claim(" ".join(says.split()), first, second, spread, points, smallest)
 
     def _side(self, node: yaml.Node, metric: str) -> Selection:
         side = self.section(node, _SIDE_KEYS, trained=False)

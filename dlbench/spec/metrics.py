@@ -22,15 +22,21 @@ class Metric:
         unit: the unit in which differences are shown.
         factor: multiplies a value to convert it to that unit.
         lower_is_better: True for losses and times.
+        smallest_effect: the smallest difference of interest, in that unit, where a claim states none.
+        is_timing: whether it depends on what else the machine does.
     """
 
     unit: str
     factor: float = 1.0
     lower_is_better: bool = False
+    smallest_effect: float = 0.0
+    is_timing: bool = False
 
 
-_POINTS, _SECONDS = Metric("points", 100.0), Metric("s", lower_is_better=True)
-_NATS, _EPOCHS = Metric("nats", lower_is_better=True), Metric("epochs", lower_is_better=True)
+_POINTS = Metric("points", 100.0, smallest_effect=0.1)
+_SECONDS = Metric("s", lower_is_better=True, is_timing=True)
+_NATS = Metric("nats", lower_is_better=True, smallest_effect=0.01)
+_EPOCHS = Metric("epochs", lower_is_better=True, smallest_effect=1.0)
 
 #: Metrics by their key in a trial's flat record.
 KNOWN_METRICS: Mapping[str, Metric] = {
@@ -49,7 +55,7 @@ KNOWN_METRICS: Mapping[str, Metric] = {
     "eval_time_s": _SECONDS,
     "compile_time_s": _SECONDS,
     "io_time_s": _SECONDS,
-    "images_per_s": Metric("images/s"),
+    "images_per_s": Metric("images/s", is_timing=True),
 }
 
 

@@ -5,7 +5,8 @@
 | `intervals` | How precisely is one number known? |
 | `pairs` | Do two groups differ? |
 | `rankings` | Which of many groups is best, and do the data support it? |
-| `planning` | How many seeds does a comparison need, and at which level is each look tested? |
+| `planning` | How many seeds does a comparison need, and what can a given number show? |
+| `sequential` | At which level is each of several looks at growing data tested? |
 
 Three rules hold throughout:
 
@@ -19,6 +20,7 @@ from dlbench.stats.intervals import (
     bootstrap_interval,
     interquartile_mean,
     mean_interval,
+    std_bounds,
     std_interval,
     wilson_interval,
 )
@@ -30,7 +32,15 @@ from dlbench.stats.pairs import (
     spread_comparison,
     welch_comparison,
 )
-from dlbench.stats.planning import MAX_SEEDS, seeds_needed, sequential_alpha
+from dlbench.stats.planning import (
+    MAX_SEEDS,
+    effect_interval,
+    power_of,
+    seeds_needed,
+    seeds_range,
+    sequential_alpha,
+    smallest_difference,
+)
 from dlbench.stats.rankings import (
     Groups,
     PairwiseComparison,
@@ -38,10 +48,12 @@ from dlbench.stats.rankings import (
     RankingEntry,
     SelectionEstimate,
     compare_all,
+    compare_groups,
     holm,
     ranking,
     selection_estimate,
 )
+from dlbench.stats.sequential import sequential_levels
 
 __all__ = [
     "MAX_SEEDS",
@@ -55,16 +67,23 @@ __all__ = [
     "SelectionEstimate",
     "bootstrap_interval",
     "compare_all",
+    "compare_groups",
+    "effect_interval",
     "holm",
     "interquartile_mean",
     "mcnemar",
     "mean_interval",
     "paired_comparison",
+    "power_of",
     "ranking",
     "seeds_needed",
+    "seeds_range",
     "selection_estimate",
     "sequential_alpha",
+    "sequential_levels",
+    "smallest_difference",
     "spread_comparison",
+    "std_bounds",
     "std_interval",
     "welch_comparison",
     "wilson_interval",

@@ -70,6 +70,7 @@ def paired_comparison(
     b: Iterable[float],
     test: Literal["auto", "t", "wilcoxon"] = "auto",
     confidence: float = 0.95,
+    null: float = 0.0,
 ) -> Comparison:
     """Compare values measured under the same conditions (seed, split), pair by pair.
 
@@ -84,7 +85,7 @@ def paired_comparison(
       data changes its error rate.
 
     If all differences are zero, p = 1 with every test. If they are equal but not zero, "t" is undefined and its
-    p is `nan`.
+    p is `nan`. With another `null` than 0, the p-value is that of d - null; all else is unchanged.
 
     The effect size is Cohen's d_z = mean(d) / std(d), times Hedges' J(n-1), where
     J(m) = Γ(m/2) / (√(m/2) Γ((m-1)/2)).
@@ -94,6 +95,7 @@ def paired_comparison(
         b: values of B, in the same order.
         test: the test that gives the p-value.
         confidence: nominal coverage of the interval, in (0, 1).
+        null: the difference that the p-value tests.
 
     Raises:
         InputError: lengths differ, no values, a value that is not finite, an unknown test, or a confidence
@@ -114,12 +116,13 @@ def paired_comparison(
     has_spread = max(differences) - min(differences) > RESOLUTION * max(map(abs, xs + ys))
     if test == "auto":
         test = "t" if has_spread else "wilcoxon"
-    if not any(differences):
+    shifted = [d - null for d in differences]
+    if not any(shifted):
         p_value = 1.0
     elif test == "wilcoxon":
-        p_value = _signed_rank_p(differences)
+        p_value = _signed_rank_p(shifted)
     elif has_spread:
-        p_value = _student_p(difference.estimate / difference.std * math.sqrt(n), n - 1)
+        p_value = _student_p((difference.estimate - null) / difference.std * math.sqrt(n), n - 1)
     else:
         p_value = math.nan
     return Comparison(
@@ -131,10 +134,12 @@ def paired_comparison(
     )
 
 
-def welch_comparison(a: Iterable[float], b: Iterable[float], confidence: float = 0.95) -> Comparison:
+def welch_comparison(
+    a: Iterable[float], b: Iterable[float], confidence: float = 0.95, null: float = 0.0
+) -> Comparison:
     """Compare two independent groups of any sizes and variances by Welch's t test.
 
-    t = (mean(a) - mean(b)) / √(u + v) with u = var(a)/n_a, v = var(b)/n_b and the Welch-Satterthwaite
+    t = (mean(a) - mean(b) - null) / √(u + v) with u = var(a)/n_a, v = var(b)/n_b and the Welch-Satterthwaite
     degrees of freedom (u + v)² / (u²/(n_a-1) + v²/(n_b-1)). The effect size is measured in units of
     √((var(a) + var(b)) / 2). If a group has one value, or neither has any spread, the interval, the p-value
     and the effect size are `nan`.
@@ -143,6 +148,7 @@ def welch_comparison(a: Iterable[float], b: Iterable[float], confidence: float =
         a: values of A.
         b: values of B.
         confidence: nominal coverage of the interval, in (0, 1).
+        null: the difference that the p-value tests.
 
     Raises:
         InputError: a group without values, a value that is not finite, or a confidence outside (0, 1).
@@ -163,7 +169,7 @@ def welch_comparison(a: Iterable[float], b: Iterable[float], confidence: float =
         dfs = len(xs) - 1, len(ys) - 1
         df = (u + v) ** 2 / (u**2 / dfs[0] + v**2 / dfs[1])
         effect_df = (var_x + var_y) ** 2 / (var_x**2 / dfs[0] + var_y**2 / dfs[1])
-        t = mean / std_error
+        t = (mean - null) / std_error
     low, high = student_bounds(mean, std_error, df, confidence)
     return Comparison(
         Interval(mean, low, high, "Welch t", n, std, confidence),
@@ -174,7 +180,9 @@ def welch_comparison(a: Iterable[float], b: Iterable[float], confidence: float =
     )
 
 
-def spread_comparison(a: Iterable[float], b: Iterable[float], confidence: float = 0.95) -> Comparison:
+def spread_comparison(
+    a: Iterable[float], b: Iterable[float], confidence: float = 0.95, null: float = 0.0
+) -> Comparison:
     """Compare the spread of two independent groups by the Brown-Forsythe test with Welch's t.
 
     `welch_comparison` of the absolute deviations of each group from its own median; the difference is that of
@@ -185,6 +193,7 @@ def spread_comparison(a: Iterable[float], b: Iterable[float], confidence: float 
         a: values of A.
         b: values of B.
         confidence: nominal coverage of the interval, in (0, 1).
+        null: the difference that the p-value tests.
 
     Raises:
         InputError: a group without values, a value that is not finite, or a confidence outside (0, 1).
@@ -193,7 +202,7 @@ def spread_comparison(a: Iterable[float], b: Iterable[float], confidence: float 
         Brown and Forsythe (1974), "Robust tests for the equality of variances", JASA 69(346).
     """
     xs, ys = (_deviations(finite(values)) for values in (a, b))
-    return dataclasses.replace(welch_comparison(xs, ys, confidence), test="brown-forsythe")
+    return dataclasses.replace(welch_comparison(xs, ys, confidence, null), test="brown-forsythe")
 
 
 def _deviations(sample: list[float]) -> list[float]:

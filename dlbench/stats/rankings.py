@@ -67,11 +67,13 @@ class Ranking:
         entries: the groups, the best mean first.
         comparisons: the comparisons that the ranks are based on.
         alpha: family-wise error rate.
+        num_tests: the tests that share it: the comparisons, and others of the same study.
     """
 
     entries: tuple[RankingEntry, ...]
     comparisons: tuple[PairwiseComparison, ...]
     alpha: float
+    num_tests: int
 
     @property
     def winner(self) -> str | None:
@@ -126,17 +128,42 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def compare_all(groups: Groups, confidence: float = 0.95, alpha: float = 0.05) -> list[PairwiseComparison]:
-    """Compare all pairs of groups, with Holm's correction for the number of comparisons.
+def compare_groups(
+    a: Mapping[Any, float], b: Mapping[Any, float], confidence: float = 0.95, null: float = 0.0
+) -> Comparison:
+    """Compare two groups whose values have keys (seed, split).
 
-    Two groups that share at least two keys are compared on the shared keys (`paired_comparison`), others on all
-    their values as independent samples (`welch_comparison`). A pair whose test is undefined, for example
-    because a group has a single value, counts as p = 1.
+    Groups that share at least two keys are compared on the shared keys (`paired_comparison`), others on all
+    their values as independent samples (`welch_comparison`).
+
+    Args:
+        a: key → value of A.
+        b: key → value of B.
+        confidence: nominal coverage of the interval, in (0, 1).
+        null: the difference that the p-value tests.
+
+    Raises:
+        InputError: an empty group, a value that is not finite, or a confidence outside (0, 1).
+    """
+    shared = [(value, b[key]) for key, value in a.items() if key in b]
+    if len(shared) > 1:
+        values_a, values_b = zip(*shared, strict=True)
+        return paired_comparison(values_a, values_b, confidence=confidence, null=null)
+    return welch_comparison(a.values(), b.values(), confidence, null)
+
+
+def compare_all(
+    groups: Groups, confidence: float = 0.95, alpha: float = 0.05, others: Sequence[float] = ()
+) -> list[PairwiseComparison]:
+    """Compare all pairs of groups (`compare_groups`), with Holm's correction for the number of comparisons.
+
+    A pair whose test is undefined, for example because a group has a single value, counts as p = 1.
 
     Args:
         groups: for each group, key (seed, split) → value.
         confidence: nominal coverage of each interval on its own, in (0, 1).
         alpha: probability of supporting any difference that does not exist, in (0, 1).
+        others: p-values of further tests that share alpha.
 
     Returns:
         One entry per pair, in the order of `groups`.
@@ -146,16 +173,20 @@ def compare_all(groups: Groups, confidence: float = 0.95, alpha: float = 0.05) -
     """
     check_fraction("alpha", alpha)
     pairs = list(itertools.combinations(groups, 2))
-    comparisons = [_compare(groups[a], groups[b], confidence) for a, b in pairs]
-    adjusted = holm([1.0 if math.isnan(c.p_value) else c.p_value for c in comparisons])
+    comparisons = [compare_groups(groups[a], groups[b], confidence) for a, b in pairs]
+    adjusted = holm([*(1.0 if math.isnan(c.p_value) else c.p_value for c in comparisons), *others])
     return [
         PairwiseComparison(a, b, comparison, p, supported=p <= alpha)
-        for (a, b), comparison, p in zip(pairs, comparisons, adjusted, strict=True)
+        for (a, b), comparison, p in zip(pairs, comparisons, adjusted, strict=False)
     ]
 
 
 def ranking(
-    groups: Groups, confidence: float = 0.95, alpha: float = 0.05, higher_is_better: bool = True
+    groups: Groups,
+    confidence: float = 0.95,
+    alpha: float = 0.05,
+    higher_is_better: bool = True,
+    others: Sequence[float] = (),
 ) -> Ranking:
     """Rank groups by their means, each with the range of ranks that the data allow.
 
@@ -171,6 +202,7 @@ def ranking(
         confidence: nominal coverage of each mean's interval on its own, in (0, 1).
         alpha: probability that any range is wrong, in (0, 1).
         higher_is_better: False for losses and times.
+        others: p-values of further tests that share alpha.
 
     Raises:
         InputError: no groups, an empty one, a value that is not finite, or a confidence or alpha outside
@@ -182,7 +214,7 @@ def ranking(
     """
     if not groups:
         raise InputError("a ranking needs at least one group; got none.")
-    comparisons = compare_all(groups, confidence, alpha)
+    comparisons = compare_all(groups, confidence, alpha, others)
     num_better, num_worse = dict.fromkeys(groups, 0), dict.fromkeys(groups, 0)
     for pair in comparisons:
         if pair.supported:
@@ -201,7 +233,7 @@ def ranking(
     ]
     sign = -1 if higher_is_better else 1
     entries.sort(key=lambda entry: (sign * entry.interval.estimate, entry.name))
-    return Ranking(tuple(entries), tuple(comparisons), alpha)
+    return Ranking(tuple(entries), tuple(comparisons), alpha, len(comparisons) + len(others))
 
 
 def selection_estimate(
@@ -244,11 +276,3 @@ def selection_estimate(
         for r in range(len(groups))
     )
     return SelectionEstimate(selected, distribution, n)
-
-
-def _compare(a: Mapping[Any, float], b: Mapping[Any, float], confidence: float) -> Comparison:
-    shared = [(value, b[key]) for key, value in a.items() if key in b]
-    if len(shared) > 1:
-        values_a, values_b = zip(*shared, strict=True)
-        return paired_comparison(values_a, values_b, confidence=confidence)
-    return welch_comparison(a.values(), b.values(), confidence)
