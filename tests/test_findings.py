@@ -15,7 +15,7 @@ from test_figures import made_up
 from test_page import page_of
 from test_report import Accuracy, study, tables, words
 
-from dlbench import report
+from dlbench import report, stats
 from dlbench.analysis.comparison import compare_models
 from dlbench.analysis.configurations import best_first, configurations
 from dlbench.analysis.convergence import Convergence, converged_epoch, convergence
@@ -97,6 +97,53 @@ def test_a_model_at_chance_is_said_to_be_and_is_not_among_the_best() -> None:
     assert "At chance: Stabilized. The accuracy is not significantly above 11.80 %" in said
     assert compare_models(mixed, "test/loss").at_chance == {}
     assert compare_models(compared(level)).at_chance == {}, "nothing is said where chance is not known"
+
+
+def test_collapsed_trials_are_failures_in_tables_tests_and_order() -> None:
+    """Stabilized is the most accurate where it survives, but 4 of its 12 trials predict one class."""
+
+    def accuracy(spec: Any) -> float:
+        collapsed = spec.model == "Stabilized" and spec.seed % 3 == 0
+        return 0.1235 if collapsed else level(spec) + spec.seed / 1e4
+
+    found = compared(
+        accuracy, ["Baseline", "Stabilized", "SimpleCNN"], 12, confusion_matrix=guessing(10, 0.1135)
+    )
+    groups = {group.spec.model: group for group in configurations(found.trials)}
+    assert [len(group.failures) for group in groups.values()] == [0, 4, 0]
+    assert [group.is_mixture for group in groups.values()] == [False, True, False]
+    rate = groups["Stabilized"].failure_rate
+    assert rate == stats.wilson_interval(4, 12)
+    (table,) = tables(report.study_report(found).parts)
+    keys = [column.key for column in table.columns]
+    row = next(row for row in table.texts() if "Stabilized" in row)
+    assert row[keys.index("failures")] == "4 of 12, 33 % [14, 61]"
+    assert row[keys.index("survivors")].startswith("97.")
+    assert row[keys.index("test_accuracy")].endswith("†")
+    assert "the mean describes neither" in table.caption
+    comparison = compare_models(found)
+    assert comparison.ranking is not None
+    tests = {frozenset((p.a, p.b)): p.comparison.test for p in comparison.ranking.comparisons}
+    assert tests == {
+        frozenset(("Baseline", "Stabilized")): "signed-rank",
+        frozenset(("Stabilized", "SimpleCNN")): "signed-rank",
+        frozenset(("Baseline", "SimpleCNN")): "t",
+    }
+    assert "by ranks where some trials of a model collapsed" in words(report.study_report(found).parts)
+    record = report.study_record(found)["comparison"]["ranking"]
+    collapsed = next(entry for entry in record if entry["model"] == "Stabilized")
+    assert collapsed["num_collapsed"] == 4
+    assert collapsed["survivors_mean"] > 0.97
+    whole = compared(level, ["Baseline", "Stabilized"])
+    (table,) = tables(report.study_report(whole).parts)
+    assert "failures" not in [column.key for column in table.columns]
+
+
+def test_a_configuration_whose_trials_all_collapsed_is_no_mixture() -> None:
+    found = compared(lambda spec: 0.1235, ["Baseline"], confusion_matrix=guessing(10, 0.1135))
+    (group,) = configurations(found.trials)
+    assert (len(group.failures), group.is_mixture) == (5, False)
+    assert group.survivors.summary("test/accuracy") is None
 
 
 def test_training_that_never_converged_has_no_convergence_epoch() -> None:

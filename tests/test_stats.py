@@ -628,6 +628,64 @@ class TestSeedsNeeded:
             stats.seeds_needed(mean, std, num_comparisons=comparisons)
 
 
+class TestRanks:
+    def test_hollander_and_wolfe_depression(self) -> None:
+        # Hollander and Wolfe (1973), pp. 29 and 35; R: wilcox.test(x, y, paired = TRUE, conf.int = TRUE)
+        before = [1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30]
+        after = [0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29]
+        found = stats.signed_rank_comparison(before, after)
+        assert found.p_value == pytest.approx(0.0390625)
+        assert (found.difference.estimate, found.difference.low, found.difference.high) == pytest.approx(
+            (0.46, 0.010, 0.786)
+        )
+        assert (found.test, found.is_paired, found.n) == ("signed-rank", True, 9)
+
+    def test_hollander_and_wolfe_permeability(self) -> None:
+        # Hollander and Wolfe (1973), p. 69; R: wilcox.test(x, y, conf.int = TRUE)
+        x, y = [0.80, 0.83, 1.89, 1.04, 1.45, 1.38, 1.91, 1.64, 0.73, 1.46], [1.15, 0.88, 0.90, 0.74, 1.21]
+        found = stats.rank_sum_comparison(x, y)
+        assert found.p_value == pytest.approx(0.2544, abs=5e-5)
+        assert (found.difference.estimate, found.difference.low, found.difference.high) == pytest.approx(
+            (0.305, -0.15, 0.76)
+        )
+        assert (found.test, found.is_paired, found.n) == ("rank-sum", False, 15)
+
+    @settings(max_examples=6)
+    @given(st.integers(6, 8), st.integers(6, 8), st.integers(0, 10_000), st.sampled_from([0.8, 0.95, 0.98]))
+    def test_the_intervals_invert_the_tests(self, m: int, n: int, seed: int, confidence: float) -> None:
+        draw = np.random.default_rng(seed)
+        a, b, c = draw.normal(0.3, 1, m), draw.normal(size=m), draw.normal(size=n)
+        for found, again in (
+            (
+                stats.signed_rank_comparison(a, b, confidence),
+                lambda d: stats.signed_rank_comparison(a, b, null=d),
+            ),
+            (stats.rank_sum_comparison(a, c, confidence), lambda d: stats.rank_sum_comparison(a, c, null=d)),
+        ):
+            low, high = found.difference.low, found.difference.high
+            if math.isnan(low):
+                continue
+            for bound, outward in ((low, -1), (high, 1)):
+                assert again(bound + outward * 1e-9).p_value <= 1 - confidence + 1e-9
+                assert again(bound - outward * 1e-9).p_value > 1 - confidence - 1e-9
+
+    def test_few_pairs_have_no_interval_and_no_effect_size(self) -> None:
+        found = stats.signed_rank_comparison([1, 2, 3, 4, 5], [0] * 5)
+        assert (found.difference.estimate, found.p_value) == (3, 0.0625)
+        assert math.isnan(found.difference.low)
+        assert math.isnan(found.effect_size)
+        assert stats.rank_sum_comparison([1.0], [1.0]).p_value == 1
+
+    @pytest.mark.slow
+    def test_ranks_keep_the_level_where_trials_collapse_and_means_do_not_say(self) -> None:
+        """Two equal mixtures, 30 % of whose trials collapsed."""
+        draw, wrong = np.random.default_rng(5), 0
+        for _ in range(2000):
+            a, b = (np.where(draw.random(12) < 0.3, 0.1, draw.normal(0.95, 0.01, 12)) for _ in range(2))
+            wrong += stats.signed_rank_comparison(a, b).p_value <= 0.05
+        assert wrong / 2000 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 2000)
+
+
 class TestPower:
     @pytest.mark.parametrize(
         ("effect", "n", "power"), [(0.5, 34, 0.8077775), (0.5, 50, 0.9338976), (0.8, 15, 0.8213105)]

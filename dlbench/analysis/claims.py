@@ -11,13 +11,13 @@ from enum import StrEnum
 from dlbench.analysis.comparison import compare_models
 from dlbench.analysis.configurations import best_first, configurations
 from dlbench.analysis.convergence import converged_epoch
+from dlbench.analysis.failures import measured
 from dlbench.analysis.looks import ALPHA, study_alpha
 from dlbench.analysis.outlook import SeedCount, power_to_find, seeds_to_find
 from dlbench.analysis.selection import select
 from dlbench.records import TrialStatus
 from dlbench.spec.claims import Claim, Key, Selection
 from dlbench.spec.metrics import REPORT_METRIC, SELECTION_METRIC, metric_key
-from dlbench.spec.trial import TrialSpec
 from dlbench.stats import Comparison, PairwiseComparison, compare_groups, holm, spread_comparison
 from dlbench.storage.results import StudyRecord, TrialResult
 
@@ -67,7 +67,7 @@ class Judgement:
     @property
     def is_paired(self) -> bool:
         """Whether the sides were compared seed by seed."""
-        return self.comparison is not None and self.comparison.test in ("t", "wilcoxon")
+        return self.comparison is not None and self.comparison.is_paired
 
     @property
     def is_tested(self) -> bool:
@@ -163,8 +163,9 @@ def judge(
 ) -> StudyClaims:
     """Test each claim, with Holm's correction for the number of tests.
 
-    Means are compared seed by seed if the sides share two seeds or more, else as independent samples; variation
-    is compared by :func:`dlbench.stats.spread_comparison`. A claim that cannot be tested counts as p = 1. The times of
+    Means are compared seed by seed if the sides share two seeds or more, else as independent samples; by ranks, if some
+    trials of a configuration failed and others did not. Variation is compared by
+    :func:`dlbench.stats.spread_comparison`. A claim that cannot be tested counts as p = 1. The times of
     a study are never tested, because its trials share the machine.
 
     Two kinds of error are held at ``alpha`` each: any direction that does not exist, and any claim that is refuted
@@ -261,11 +262,12 @@ def lower_bound(claim: Claim) -> float:
 
 @dataclass(frozen=True)
 class _Side:
-    """The trials on one side of a claim, and their values."""
+    """The trials on one side of a claim, their values, and whether a configuration among them is a mixture."""
 
     selection: Selection
     trials: tuple[TrialResult, ...]
     values: dict[Key, float]
+    is_mixture: bool
 
     @property
     def trial_ids(self) -> tuple[str, ...]:
@@ -277,7 +279,9 @@ def _sides(claim: Claim, trials: Sequence[TrialResult]) -> tuple[_Side, _Side]:
         (side, tuple(trial for trial in trials if side.selects(trial.trial.spec)))
         for side in (claim.first, claim.second)
     )
-    return _Side(*first, side_values(*first)), _Side(*second, side_values(*second))
+    values = (side_values(*first), side_values(*second))
+    mixed = [any(group.is_mixture for group in configurations(trials)) for _, trials in (first, second)]
+    return _Side(*first, values[0], mixed[0]), _Side(*second, values[1], mixed[1])
 
 
 def _compare(
@@ -289,7 +293,7 @@ def _compare(
         return spread_comparison(first.values.values(), second.values.values(), confidence, null)
     sign = -1.0 if claim.metric.lower_is_better else 1.0
     a, b = ({key: sign * value for key, value in side.values.items()} for side in (first, second))
-    return compare_groups(a, b, confidence, null)
+    return compare_groups(a, b, confidence, null, by_ranks=first.is_mixture or second.is_mixture)
 
 
 def _is_tested(claim: Claim, found: Comparison | None) -> bool:
@@ -320,12 +324,13 @@ def _unconverged(*sides: _Side) -> frozenset[str]:
 
 
 def side_values(side: Selection, trials: Sequence[TrialResult]) -> dict[Key, float]:
-    """The metric by seed and split seed: the mean over the side's configurations, where all of them have a value."""
-    groups: dict[TrialSpec, dict[Key, float]] = {}
-    for trial in trials:
-        group = groups.setdefault(trial.trial.spec.model_copy(update={"seed": 0, "split_seed": 0}), {})
-        value = trial.value(side.metric)
-        if trial.status is TrialStatus.COMPLETE and value is not None:
-            group[trial.seed, trial.split_seed or 0] = value
+    """The metric by seed and split seed: the mean over the side's configurations, where all of them have a value.
+
+    Diverged trials count with the worst value of the metric (:func:`dlbench.analysis.failures.measured`).
+    """
+    found = configurations(trials)
+    groups = measured({str(number): group for number, group in enumerate(found)}, side.metric)
+    if len(groups) < len(found):
+        return {}
     shared = set.intersection(*map(set, groups.values())) if groups else set()
     return {key: statistics.fmean(group[key] for group in groups.values()) for key in sorted(shared)}

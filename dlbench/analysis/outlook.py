@@ -65,7 +65,7 @@ def seeds_to_separate(ranked: Ranking, first: str, others: Sequence[str]) -> tup
     for other in others:
         pair = next(pair for pair in ranked.comparisons if {pair.a, pair.b} == {first, other})
         std, pairs = _spread(pair.comparison)
-        if pair.supported or math.isnan(std):
+        if pair.supported or math.isnan(std) or pair.comparison.test not in _PLANNED:
             continue
         mean, level = pair.comparison.difference.estimate, (ranked.alpha, 0.8, ranked.num_tests)
         seeds = seeds_needed(mean, std, *level)
@@ -125,10 +125,10 @@ def _spread(found: Comparison) -> tuple[float, int]:
 
 def is_unpaired(pair: PairwiseComparison) -> bool:
     """Whether two groups share too few seeds to be compared seed by seed."""
-    return pair.comparison.test == "welch"
+    return not pair.comparison.is_paired
 
 
 def has_interval(comparison: Comparison) -> bool:
     """Whether there are enough pairs, or enough values on each side, for an interval worth showing."""
-    num_values = comparison.n if comparison.test in ("t", "wilcoxon") else comparison.n // 2
-    return num_values >= MIN_FOR_INTERVAL
+    num_values = comparison.n if comparison.is_paired else comparison.n // 2
+    return num_values >= MIN_FOR_INTERVAL and not math.isnan(comparison.difference.low)

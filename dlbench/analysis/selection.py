@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dlbench.analysis.configurations import Configuration
+from dlbench.analysis.failures import measured
 from dlbench.analysis.outlook import SeedsNeeded, seeds_to_separate
 from dlbench.spec.metrics import SELECTION_METRIC
 from dlbench.spec.metrics import metric as metric_named
@@ -45,7 +46,7 @@ class Stability:
     """Whether other seeds would have led to the same selection.
 
     Attributes:
-        num_seeds: seeds that all configurations completed.
+        num_seeds: seeds that all configurations have a result of.
         share: the part of bootstrap resamples of these seeds in which the selected configuration comes first;
             ``None`` if another one comes first on these seeds already.
     """
@@ -62,8 +63,8 @@ class GridSelection:
         metric: the metric.
         selected: the configuration.
         second: the next best; ``None`` if there is no other.
-        num_candidates: the configurations that completed a trial, the selected one included.
-        has_replicates: whether each of them completed at least two seeds, so that differences can be tested.
+        num_candidates: the configurations that have a result, the selected one included; diverged trials count.
+        has_replicates: whether each of them has at least two seeds, so that differences can be tested.
         separation: the tests against the others; ``None`` without replicates, or with more than
             :data:`MAX_RANKED` candidates.
         stability: the bootstrap; ``None`` without two shared seeds, or with more than :data:`MAX_RESAMPLED`
@@ -95,14 +96,17 @@ def select(
     Raises:
         UnknownNameError: there is no such metric.
     """
-    groups = [group for group in groups if group.complete]
-    if not groups:
+    named = {str(number): group for number, group in enumerate(groups)}
+    values = measured(named, metric)
+    groups = [named[name] for name in values]
+    if not any(group.complete for group in groups):
         return None
     second = groups[1] if len(groups) > 1 else None
-    has_replicates = all(len(group.complete) > 1 for group in groups)
+    has_replicates = all(len(each) > 1 for each in values.values())
     if second is None or not has_replicates:
         return GridSelection(metric, groups[0], second, len(groups), has_replicates)
-    measured = {str(number): group.by_seed(metric) for number, group in enumerate(groups)}
+    by_place = {str(place): each for place, each in enumerate(values.values())}
+    mixtures = [str(place) for place, group in enumerate(groups) if group.is_mixture]
     higher_is_better = not metric_named(metric).lower_is_better
     return GridSelection(
         metric,
@@ -110,16 +114,18 @@ def select(
         second,
         len(groups),
         has_replicates,
-        _separation(measured, higher_is_better, others) if len(groups) <= MAX_RANKED else None,
-        _stability(measured, higher_is_better),
+        _separation(by_place, higher_is_better, others, mixtures) if len(groups) <= MAX_RANKED else None,
+        _stability(by_place, higher_is_better),
     )
 
 
-_Measured = dict[str, dict[tuple[int, int], float]]
+_Values = dict[str, dict[tuple[int, int], float]]
 
 
-def _separation(measured: _Measured, higher_is_better: bool, others: Sequence[float]) -> Separation:
-    ranked = ranking(measured, higher_is_better=higher_is_better, others=others)
+def _separation(
+    values: _Values, higher_is_better: bool, others: Sequence[float], mixtures: Sequence[str]
+) -> Separation:
+    ranked = ranking(values, higher_is_better=higher_is_better, others=others, mixtures=mixtures)
     pairs = [pair for pair in ranked.comparisons if "0" in (pair.a, pair.b)]
     outlook = seeds_to_separate(ranked, "0", ["1"])
     return Separation(
@@ -130,9 +136,9 @@ def _separation(measured: _Measured, higher_is_better: bool, others: Sequence[fl
     )
 
 
-def _stability(measured: _Measured, higher_is_better: bool) -> Stability | None:
-    shared = set.intersection(*(set(group) for group in measured.values()))
-    if len(shared) < 2 or len(measured) > MAX_RESAMPLED:
+def _stability(values: _Values, higher_is_better: bool) -> Stability | None:
+    shared = set.intersection(*(set(group) for group in values.values()))
+    if len(shared) < 2 or len(values) > MAX_RESAMPLED:
         return None
-    estimate = selection_estimate(measured, num_resamples=_NUM_RESAMPLES, higher_is_better=higher_is_better)
+    estimate = selection_estimate(values, num_resamples=_NUM_RESAMPLES, higher_is_better=higher_is_better)
     return Stability(len(shared), estimate.probability_first if estimate.selected == "0" else None)

@@ -12,12 +12,14 @@ from dlbench.analysis.outlook import has_interval, is_unpaired
 from dlbench.analysis.same_images import LEVEL, SameImages
 from dlbench.report.outlook import seeds_in_words
 from dlbench.report.tables import (
+    FAILURES_NOTE,
     Column,
     Points,
     Report,
     Table,
     converged,
     count,
+    failure_columns,
     level,
     listed,
     means_note,
@@ -56,6 +58,8 @@ def comparison_record(found: ModelComparison, looks: tuple[int, ...]) -> dict[st
                 "low": entry.interval.low,
                 "high": entry.interval.high,
                 "num_seeds": entry.interval.n,
+                "num_collapsed": len(found.configurations[entry.name].failures),
+                "survivors_mean": found.configurations[entry.name].survivors.mean(found.metric),
             }
             for entry in (ranked.entries if ranked else ())
         ],
@@ -82,11 +86,13 @@ def comparison_table(found: ModelComparison) -> Table:
     confidence = 1 - (ranked.alpha if ranked else ALPHA)
     tested = {label: groups[label].summary("test/accuracy", confidence) for label in order}
     validated = {label: groups[label].summary("val/accuracy", confidence) for label in order}
+    failed = failure_columns([groups[label] for label in order], confidence)
     columns = (
         *([Column("place", "place", _place)] if found.supported else []),
         Column("model", "model", left=True),
         Column("test_accuracy", "test acc %", plus_minus),
         Column("best_val_accuracy", "val acc %", plus_minus),
+        *(column for column, _ in failed),
         Column("num_params", "parameters", thousands),
         Column("train_time_s", "time s", tenth),
         Column("convergence_epoch", "convergence epoch", converged),
@@ -98,16 +104,18 @@ def comparison_table(found: ModelComparison) -> Table:
             label,
             tested[label],
             validated[label],
+            *(values[number] for _, values in failed),
             next((trial.num_params for trial in groups[label].complete), None),
             groups[label].mean("train_time_s"),
             convergence(groups[label].complete),
             tally(groups[label]),
         )
-        for label in order
+        for number, label in enumerate(order)
     )
     notes = [
         f"{common(found.trials)}. {means_note([*tested.values(), *validated.values()], confidence)}",
         *(["Place: the ranks that the data allow."] if found.supported else []),
+        *([FAILURES_NOTE] if failed else []),
         "Time: training only. Convergence epoch: the mean over the trials that converged before their last epoch.",
     ]
     return Table("Architectures by test accuracy", columns, rows, " ".join(notes))
@@ -141,7 +149,7 @@ def comparison_conclusions(found: ModelComparison, looks: tuple[int, ...]) -> Re
 
 def _without_result(found: ModelComparison) -> Report:
     missing = found.without_result
-    return [f"Not compared, because no trial completed: {listed(missing)}."] if missing else []
+    return [f"Not compared, because no trial has a result: {listed(missing)}."] if missing else []
 
 
 def _looks_taken(found: ModelComparison, ranked: Ranking) -> Report:
@@ -172,6 +180,8 @@ def _verdict(found: ModelComparison, ranked: Ranking) -> Report:
     """The significant differences, what they say of the best model, and the seeds that the others would need."""
     pairs = ranked.comparisons
     paired = "paired by seed" + (" where seeds are shared" if any(map(is_unpaired, pairs)) else "")
+    if any(pair.comparison.test in ("signed-rank", "rank-sum") for pair in pairs):
+        paired += ", by ranks where some trials of a model collapsed"
     method = f"{count(len(pairs), 'comparison')}, {paired}, {_correction(ranked)}, {level(ranked.alpha)}"
     chance = _at_chance(found)
     if not found.supported:

@@ -59,7 +59,9 @@ def _tests(separation: Separation | None) -> str:
     than = f"each of the other {others}" if others > 1 else "the other one"
     if not separation.is_complete:
         than = f"{better or 'none'} of the other {others}" if others > 1 else ""
-    tests = "paired t tests, Holm's correction, 5 %"
+    ranks = any(pair.comparison.test in ("signed-rank", "rank-sum") for pair in separation.comparisons)
+    by_ranks = ", by ranks where some trials of a configuration collapsed" if ranks else ""
+    tests = f"paired t tests{by_ranks}, Holm's correction, 5 %"
     if not than:
         return f"It is not significantly better than the other one ({tests}). {open_question}"
     found = f"It is significantly better than {than} ({tests})."

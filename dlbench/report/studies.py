@@ -31,12 +31,14 @@ from dlbench.report.comparison import (
 from dlbench.report.environments import mixed_trials, superseded_trials
 from dlbench.report.selection import selection_report
 from dlbench.report.tables import (
+    FAILURES_NOTE,
     Column,
     Made,
     Report,
     Table,
     count,
     duration,
+    failure_columns,
     field_columns,
     listed,
     means_note,
@@ -225,10 +227,12 @@ def _grid(trials: Sequence[TrialResult], others: Sequence[float]) -> tuple[Table
 
 
 def _configuration_table(groups: Sequence[Configuration], axes: Sequence[str], shared: str) -> Table:
+    failed = failure_columns(groups)
     columns = (
         *field_columns(axes, [trial for group in groups for trial in group.trials]),
         Column("best_val_accuracy", "val acc %", plus_minus),
         Column("test_accuracy", "test acc %", plus_minus),
+        *(column for column, _ in failed),
         Column("best_epoch", "best epoch", tenth),
         Column("train_time_s", "time s", tenth),
         Column("seeds", "seeds"),
@@ -240,13 +244,14 @@ def _configuration_table(groups: Sequence[Configuration], axes: Sequence[str], s
             *(getattr(group.spec, name) for name in axes),
             validation,
             test,
+            *(values[number] for _, values in failed),
             group.mean("best_epoch"),
             group.mean("train_time_s"),
             tally(group),
         )
-        for group, validation, test in zip(groups, validated, tested, strict=True)
+        for number, (group, validation, test) in enumerate(zip(groups, validated, tested, strict=True))
     )
-    caption = f"{shared}. {means_note([*validated, *tested])}"
+    caption = f"{shared}. {means_note([*validated, *tested])}" + (f" {FAILURES_NOTE}" if failed else "")
     return Table("Configurations by validation accuracy", columns, rows, caption)
 
 
@@ -275,7 +280,14 @@ def _left_out(trials: Sequence[TrialResult]) -> Report:
     words = [f"{number} {status.lower()}" for status, number in numbers.items() if number]
     if not words:
         return []
-    return [f"Of {count(len(trials), 'trial')}, {listed(words)}: left out of means and comparisons."]
+    diverged = numbers[TrialStatus.DIVERGED]
+    if not diverged:
+        return [f"Of {count(len(trials), 'trial')}, {listed(words)}: left out of means and comparisons."]
+    rest = " The others are left out of both." if len(words) > 1 else ""
+    return [
+        f"Of {count(len(trials), 'trial')}, {listed(words)}. Diverged trials are left out of means, and count as "
+        f"failures in comparisons, with an accuracy of 0.{rest}"
+    ]
 
 
 def times_report(result: StudyRecord) -> Report:

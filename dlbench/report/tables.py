@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from dlbench.analysis.configurations import Summary
+from dlbench.analysis.configurations import Configuration, Summary
 from dlbench.analysis.convergence import Convergence
 from dlbench.errors import printable
 from dlbench.spec.naming import field_title, model_names, setting
 from dlbench.spec.trial import TrialSpec
+from dlbench.stats import Interval
 from dlbench.storage.results import TrialResult
 
 
@@ -186,11 +187,12 @@ def points(value: float) -> str:
 
 
 def plus_minus(summary: Summary) -> str:
-    """97.40 ± 0.31, or the values of fewer than three seeds: 97.10, 97.70."""
+    """97.40 ± 0.31, or the values of fewer than three seeds: 97.10, 97.70; with † if it is the mean of a mixture."""
+    mark = " †" if summary.is_mixture else ""
     if not summary.has_interval:
-        return ", ".join(map(percent, summary.values))
+        return ", ".join(map(percent, summary.values)) + mark
     interval = summary.interval
-    return f"{percent(interval.estimate)} ± {100 * (interval.high - interval.low) / 2:.2f}"
+    return f"{percent(interval.estimate)} ± {100 * (interval.high - interval.low) / 2:.2f}{mark}"
 
 
 def signed(summary: Summary) -> str:
@@ -212,7 +214,46 @@ def means_note(summaries: Sequence[Summary | None], confidence: float = 0.95) ->
         return "The value of each seed."
     note = f"Means over seeds ± their {level(confidence)} Student t intervals"
     few = any(not summary.has_interval for summary in known)
-    return f"{note}; the values themselves where there are fewer than three." if few else f"{note}."
+    note = f"{note}; the values themselves where there are fewer than three." if few else f"{note}."
+    if any(summary.is_mixture for summary in known):
+        note += " †: some trials collapsed, so the mean describes neither them nor the others."
+    return note
+
+
+def failure_columns(
+    groups: Sequence[Configuration], confidence: float = 0.95
+) -> list[tuple[Column, list[Any]]]:
+    """The columns on trials that diverged or collapsed, each with its values; none if there are no such trials.
+
+    Args:
+        groups: the configurations, one per row.
+        confidence: nominal coverage of the intervals of means.
+    """
+    if not any(group.failures for group in groups):
+        return []
+    rates = [(group.failure_rate, len(group.failures)) if group.failure_rate else None for group in groups]
+    return [
+        (Column("failures", "collapsed [95 %]", _rate), rates),
+        (
+            Column("survivors", "test acc % of the others", plus_minus),
+            [group.survivors.summary("test/accuracy", confidence) for group in groups],
+        ),
+    ]
+
+
+#: What captions say of :func:`failure_columns`.
+FAILURES_NOTE = (
+    "Collapsed: trials that diverged, or whose test accuracy is not above that of always predicting the most frequent "
+    "class, with the Wilson interval of their share; they count as failures in every comparison."
+)
+
+
+def _rate(value: tuple[Interval, int]) -> str:
+    """6 of 20, 30 % [15, 52]; 0 of 20 as "0"."""
+    rate, number = value
+    if not number:
+        return "0"
+    return f"{number} of {rate.n}, {100 * rate.estimate:.0f} % [{100 * rate.low:.0f}, {100 * rate.high:.0f}]"
 
 
 def converged(value: Convergence) -> str:

@@ -20,7 +20,7 @@ _NAMED = 2
 
 _CAPTION = (
     "Difference: between the means, positive where it favours the claim, with its interval from three seeds on; for "
-    "claims about variation, between the mean distances from the median (Brown-Forsythe test). Effect size: the "
+    "claims about variation, between the mean distances from the median (Brown-Forsythe test){ranks}. Effect size: the "
     "difference in its standard deviations (Hedges). p: after Holm's correction over the {tests} of the "
     "study{ranking}. Holds: p ≤ {level:.2g} in the direction of the claim, and the claimed size is in the interval "
     "(if none is claimed, the smallest of interest or more). Direction only: p ≤ {level:.2g}, but another size. "
@@ -71,6 +71,7 @@ class ClaimsReport:
             level=self.found.alpha,
             tests=count(tests, "test"),
             ranking=", those of its ranking included" if self.found.ranked else "",
+            ranks=_RANKS if any(map(_is_by_ranks, self.judgements)) else "",
         )
         if any(each.claim.metric.is_timing for each in self.judgements):
             caption += _TIMES
@@ -101,6 +102,16 @@ class ClaimsReport:
             "smallest of interest (in brackets, the range by the 95 % interval of the standard deviation):"
         )
         return [Points(lead, points)]
+
+
+_RANKS = (
+    "; where some trials of a configuration collapsed, the median of the differences (Hodges and Lehmann) with the "
+    "interval of a rank test"
+)
+
+
+def _is_by_ranks(judged: Judgement) -> bool:
+    return judged.comparison is not None and judged.comparison.test in ("signed-rank", "rank-sum")
 
 
 def overview(studies: Sequence[tuple[str, ClaimsReport | None]]) -> Report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ class Metric:
         lower_is_better: True for losses and times.
         smallest_effect: the smallest difference of interest, in that unit, where a claim states none.
         is_timing: whether it depends on what else the machine does.
+        worst: the value of a trial that diverged: 0 for an accuracy, infinity for a loss; ``None`` if it has none.
     """
 
     unit: str
@@ -31,11 +33,12 @@ class Metric:
     lower_is_better: bool = False
     smallest_effect: float = 0.0
     is_timing: bool = False
+    worst: float | None = None
 
 
-_POINTS = Metric("points", 100.0, smallest_effect=0.1)
+_POINTS = Metric("points", 100.0, smallest_effect=0.1, worst=0.0)
 _SECONDS = Metric("s", lower_is_better=True, is_timing=True)
-_NATS = Metric("nats", lower_is_better=True, smallest_effect=0.01)
+_NATS = Metric("nats", lower_is_better=True, smallest_effect=0.01, worst=math.inf)
 _EPOCHS = Metric("epochs", lower_is_better=True, smallest_effect=1.0)
 
 #: Metrics by their key in a trial's flat record.

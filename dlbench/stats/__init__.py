@@ -10,7 +10,7 @@
 
 Three rules hold throughout:
 
-- Values must be finite. A diverged trial has no accuracy: leave it out and report how many were left out.
+- Values must be finite. A diverged trial has no accuracy: give it the worst one, and compare by ranks.
 - A statistic that the data do not determine is `nan`, not an error: one seed has a mean but no interval.
 - Results do not depend on the order of the values: means and standard deviations are correctly rounded.
 """
@@ -29,6 +29,8 @@ from dlbench.stats.pairs import (
     McNemar,
     mcnemar,
     paired_comparison,
+    rank_sum_comparison,
+    signed_rank_comparison,
     spread_comparison,
     welch_comparison,
 )
@@ -75,12 +77,14 @@ __all__ = [
     "mean_interval",
     "paired_comparison",
     "power_of",
+    "rank_sum_comparison",
     "ranking",
     "seeds_needed",
     "seeds_range",
     "selection_estimate",
     "sequential_alpha",
     "sequential_levels",
+    "signed_rank_comparison",
     "smallest_difference",
     "spread_comparison",
     "std_bounds",

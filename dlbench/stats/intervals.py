@@ -228,7 +228,7 @@ def finite(values: Iterable[float]) -> list[float]:
         bad = [value for value in sample if not math.isfinite(value)]
         raise InputError(
             f"values are finite numbers; got {bad[0]} ({len(bad)} of {len(sample)} are not finite). "
-            "Leave diverged trials out and report how many there were."
+            "Give diverged trials the worst value, and compare by ranks."
         )
     return sample
 

@@ -7,7 +7,7 @@ import functools
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,7 +31,7 @@ class Comparison:
         effect_size: standardised mean difference with Hedges' small-sample correction (Cohen's d_z for
             pairs); `nan` without spread or with fewer than two degrees of freedom.
         probability_of_superiority: fraction of pairs in which A's value exceeds B's, in [0, 1]; ties count half.
-        test: "t", "wilcoxon", "welch" or "brown-forsythe".
+        test: "t", "wilcoxon", "welch", "brown-forsythe", "signed-rank" or "rank-sum".
     """
 
     difference: Interval
@@ -44,6 +44,11 @@ class Comparison:
     def n(self) -> int:
         """Number of pairs, or of values in both groups when they are not paired."""
         return self.difference.n
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether the values were compared pair by pair."""
+        return self.test in ("t", "wilcoxon", "signed-rank")
 
 
 @dataclass(frozen=True)
@@ -203,6 +208,107 @@ def spread_comparison(
     """
     xs, ys = (_deviations(finite(values)) for values in (a, b))
     return dataclasses.replace(welch_comparison(xs, ys, confidence, null), test="brown-forsythe")
+
+
+def signed_rank_comparison(
+    a: Iterable[float], b: Iterable[float], confidence: float = 0.95, null: float = 0.0
+) -> Comparison:
+    """Compare values pair by pair by their ranks, where means say little: some trials collapsed, the others did not.
+
+    The p-value is that of Wilcoxon's signed-rank test. The difference is Hodges and Lehmann's estimate, the median of
+    the averages of all pairs of differences (each with itself too), and its interval inverts the exact test: 0 is
+    outside where p ≤ 1 - confidence, but for ties. With too few pairs for the confidence (five at 95 %), the bounds are
+    `nan`. The effect size, which is one of means, is `nan`.
+
+    Args:
+        a: values of A.
+        b: values of B, in the same order.
+        confidence: nominal coverage of the interval, in (0, 1).
+        null: the difference that the p-value tests.
+
+    Raises:
+        InputError: as for `paired_comparison`.
+
+    References:
+        Hollander and Wolfe (1973), "Nonparametric statistical methods", chapter 3.
+    """
+    xs, ys = finite(a), finite(b)
+    found = paired_comparison(xs, ys, "wilcoxon", confidence, null)
+    differences = [0.0 if _equal(x, y) else x - y for x, y in zip(xs, ys, strict=True)]
+    n = len(differences)
+    averages = sorted((differences[i] + differences[j]) / 2 for i in range(n) for j in range(i, n))
+    difference = _inverted(averages, ([i] for i in range(1, n + 1)), confidence, n, found.difference.std)
+    return dataclasses.replace(found, difference=difference, effect_size=math.nan, test="signed-rank")
+
+
+def rank_sum_comparison(
+    a: Iterable[float], b: Iterable[float], confidence: float = 0.95, null: float = 0.0
+) -> Comparison:
+    """Compare two independent groups by their ranks: the Mann-Whitney test, as `signed_rank_comparison` of pairs.
+
+    The difference is the median of all differences between a value of A and one of B.
+
+    Args:
+        a: values of A.
+        b: values of B.
+        confidence: nominal coverage of the interval, in (0, 1).
+        null: the difference that the p-value tests.
+
+    Raises:
+        InputError: a group without values, a value that is not finite, or a confidence outside (0, 1).
+
+    References:
+        Hollander and Wolfe (1973), "Nonparametric statistical methods", chapter 4.
+    """
+    import scipy.stats
+
+    xs, ys = finite(a), finite(b)
+    differences = sorted(0.0 if _equal(x, y) else x - y for x in xs for y in ys)
+    shifted = [x - null for x in xs]
+    spread = max(shifted + ys) > min(shifted + ys)
+    p_value = float(scipy.stats.mannwhitneyu(shifted, ys).pvalue) if spread else 1.0
+    m, n = len(xs), len(ys)
+    steps = ((i, n + i) for i in range(1, m + 1))
+    return Comparison(
+        _inverted(differences, steps, confidence, m + n, welch_comparison(xs, ys).difference.std),
+        p_value,
+        effect_size=math.nan,
+        probability_of_superiority=sum(_win(x, y) for x in xs for y in ys) / (m * n),
+        test="rank-sum",
+    )
+
+
+def _inverted(
+    values: list[float], steps: Iterable[Sequence[int]], confidence: float, n: int, std: float
+) -> Interval:
+    """The median of sorted values, and the bounds that invert a rank test whose statistic counts the positive ones.
+
+    Args:
+        values: sorted averages or differences.
+        steps: the factors of the statistic's generating function: [i] stands for 1 + q^i, (i, j) for
+            (1 - q^j) / (1 - q^i).
+        confidence: nominal coverage, in (0, 1).
+        n: number of values in the sample, for the interval.
+        std: standard deviation, for the interval.
+    """
+    import numpy as np
+
+    counts = np.zeros(len(values) + 1)
+    counts[0] = 1.0
+    for step in steps:
+        if len(step) == 1:
+            counts[step[0] :] += counts[: -step[0]].copy()
+        else:
+            less, more = step
+            if more < len(counts):
+                counts[more:] -= counts[:-more].copy()
+            for place in range(less, len(counts)):
+                counts[place] += counts[place - less]
+        counts /= counts.max()  # thousands of values overflow otherwise
+    tail = np.cumsum(counts) / counts.sum()
+    cut = int(np.searchsorted(tail, (1 - confidence) / 2, side="right"))  # values beyond either bound
+    low, high = (values[cut - 1], values[-cut]) if cut else (math.nan, math.nan)
+    return Interval(statistics.median(values), low, high, "Hodges-Lehmann", n, std, confidence)
 
 
 def _deviations(sample: list[float]) -> list[float]:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dlbench.errors import InputError
 from dlbench.stats.intervals import Interval, check_fraction, finite, mean_interval, mean_std
-from dlbench.stats.pairs import RESOLUTION, Comparison, paired_comparison, welch_comparison
+from dlbench.stats.pairs import (
+    RESOLUTION,
+    Comparison,
+    paired_comparison,
+    rank_sum_comparison,
+    signed_rank_comparison,
+    welch_comparison,
+)
 
 Groups = Mapping[str, Mapping[Any, float]]
 """Name of a group → key that pairs its values with those of other groups (seed, split) → value."""
@@ -129,7 +136,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def compare_groups(
-    a: Mapping[Any, float], b: Mapping[Any, float], confidence: float = 0.95, null: float = 0.0
+    a: Mapping[Any, float],
+    b: Mapping[Any, float],
+    confidence: float = 0.95,
+    null: float = 0.0,
+    by_ranks: bool = False,
 ) -> Comparison:
     """Compare two groups whose values have keys (seed, split).
 
@@ -141,6 +152,7 @@ def compare_groups(
         b: key → value of B.
         confidence: nominal coverage of the interval, in (0, 1).
         null: the difference that the p-value tests.
+        by_ranks: compare ranks (`signed_rank_comparison`, `rank_sum_comparison`), because a group is a mixture.
 
     Raises:
         InputError: an empty group, a value that is not finite, or a confidence outside (0, 1).
@@ -148,12 +160,19 @@ def compare_groups(
     shared = [(value, b[key]) for key, value in a.items() if key in b]
     if len(shared) > 1:
         values_a, values_b = zip(*shared, strict=True)
+        if by_ranks:
+            return signed_rank_comparison(values_a, values_b, confidence, null)
         return paired_comparison(values_a, values_b, confidence=confidence, null=null)
-    return welch_comparison(a.values(), b.values(), confidence, null)
+    unpaired = rank_sum_comparison if by_ranks else welch_comparison
+    return unpaired(a.values(), b.values(), confidence, null)
 
 
 def compare_all(
-    groups: Groups, confidence: float = 0.95, alpha: float = 0.05, others: Sequence[float] = ()
+    groups: Groups,
+    confidence: float = 0.95,
+    alpha: float = 0.05,
+    others: Sequence[float] = (),
+    mixtures: Collection[str] = (),
 ) -> list[PairwiseComparison]:
     """Compare all pairs of groups (`compare_groups`), with Holm's correction for the number of comparisons.
 
@@ -164,6 +183,7 @@ def compare_all(
         confidence: nominal coverage of each interval on its own, in (0, 1).
         alpha: probability of supporting any difference that does not exist, in (0, 1).
         others: p-values of further tests that share alpha.
+        mixtures: the groups whose comparisons are by ranks, because some of their trials collapsed.
 
     Returns:
         One entry per pair, in the order of `groups`.
@@ -173,7 +193,10 @@ def compare_all(
     """
     check_fraction("alpha", alpha)
     pairs = list(itertools.combinations(groups, 2))
-    comparisons = [compare_groups(groups[a], groups[b], confidence) for a, b in pairs]
+    comparisons = [
+        compare_groups(groups[a], groups[b], confidence, by_ranks=a in mixtures or b in mixtures)
+        for a, b in pairs
+    ]
     adjusted = holm([*(1.0 if math.isnan(c.p_value) else c.p_value for c in comparisons), *others])
     return [
         PairwiseComparison(a, b, comparison, p, supported=p <= alpha)
@@ -187,6 +210,7 @@ def ranking(
     alpha: float = 0.05,
     higher_is_better: bool = True,
     others: Sequence[float] = (),
+    mixtures: Collection[str] = (),
 ) -> Ranking:
     """Rank groups by their means, each with the range of ranks that the data allow.
 
@@ -203,6 +227,7 @@ def ranking(
         alpha: probability that any range is wrong, in (0, 1).
         higher_is_better: False for losses and times.
         others: p-values of further tests that share alpha.
+        mixtures: the groups whose comparisons are by ranks, because some of their trials collapsed.
 
     Raises:
         InputError: no groups, an empty one, a value that is not finite, or a confidence or alpha outside
@@ -214,7 +239,7 @@ def ranking(
     """
     if not groups:
         raise InputError("a ranking needs at least one group; got none.")
-    comparisons = compare_all(groups, confidence, alpha, others)
+    comparisons = compare_all(groups, confidence, alpha, others, mixtures)
     num_better, num_worse = dict.fromkeys(groups, 0), dict.fromkeys(groups, 0)
     for pair in comparisons:
         if pair.supported:
