@@ -18,10 +18,17 @@ from test_report import Accuracy, study, tables, words
 from dlbench import report, stats
 from dlbench.analysis.comparison import compare_models
 from dlbench.analysis.configurations import best_first, configurations
-from dlbench.analysis.convergence import Convergence, converged_epoch, convergence
+from dlbench.analysis.convergence import (
+    Convergence,
+    censored_epoch,
+    converged_epoch,
+    convergence,
+    epochs_to_accuracy,
+    time_to_accuracy,
+)
 from dlbench.analysis.selection import select
 from dlbench.errors import UnknownNameError
-from dlbench.records import Outcome
+from dlbench.records import Epoch, Outcome, convergence_epoch, plateau_epoch
 from dlbench.report import Column, StudyReport, Table, shades
 from dlbench.report.figures import accuracies, canvas
 from dlbench.report.page import to_html
@@ -169,13 +176,66 @@ def test_training_that_never_converged_has_no_convergence_epoch() -> None:
         side("convergence_epoch", model="Stabilized"),
     )
     judged = claims_report([claim], found.trials)
-    assert "2 trials did not converge before the last epoch, which counts as theirs." in judged.table.caption
+    assert "2 trials did not converge before the last epoch. They are censored there" in judged.table.caption
     assert judged.judgements[0].comparison is not None
+    assert judged.judgements[0].comparison.test == "log-rank"
+    events = [[(e, e < 9) for e in epochs[model]] for model in ("SimpleCNN", "Stabilized")]
+    assert judged.judgements[0].comparison.p_value == stats.logrank_p(*events)
+    assert judged.table.texts()[0][5] == "5 and 5"
     assert judged.judgements[0].comparison.difference.estimate == pytest.approx(0.0), (
         "(4+..+8 - 4-4-4-9-9) / 5"
     )
     other = Claim("better", side(model="SimpleCNN"), side(model="Stabilized"))
     assert "converge" not in claims_report([other], found.trials).table.caption
+
+
+def test_the_plateau_epoch_is_the_published_rule_and_censored() -> None:
+    falling = [1.0, 0.5, 0.4995, 0.4990, 0.4985, 0.1]
+    assert plateau_epoch(falling) == convergence_epoch(falling, 6) == 5
+    wavering = [1.0, 0.5, 0.4995, 0.5, 0.4995, 0.1]
+    assert plateau_epoch(wavering) == 5, "the loss may rise by less than 0.001"
+    assert convergence_epoch(wavering, 6) == 6
+    assert plateau_epoch(wavering[:4]) == 5, "not reached: the epoch after the last"
+    reached = {"Baseline": (10, 10, 10, 10, 10), "SimpleCNN": (4, 5, 6, 7, 10)}
+    found = compared(level, list(reached), plateau_epoch=lambda spec: reached[spec.model][spec.seed])
+    assert [censored_epoch(t, "plateau_epoch") for t in found if t.model == "SimpleCNN"] == [
+        (4, True), (5, True), (6, True), (7, True), (9, False),
+    ]  # fmt: skip
+    (table,) = tables(report.study_report(found).parts)
+    place = [column.key for column in table.columns].index("plateau_epoch")
+    assert {row[place] for row in table.texts()} == {"not reached by 5 of 5", "6 [4, ∞]"}
+    claim = Claim("s", side("plateau_epoch", model="SimpleCNN"), side("plateau_epoch", model="Baseline"))
+    (judged,) = claims_report([claim], found.trials).judgements
+    assert judged.comparison is not None
+    assert judged.comparison.p_value == stats.logrank_p(
+        [(4, True), (5, True), (6, True), (7, True), (9, False)], [(9, False)] * 5
+    )
+
+
+def test_epochs_and_time_to_an_accuracy_are_censored_where_it_is_not_reached() -> None:
+    (trial,) = compared(lambda spec: 0.9, ["Baseline"], 1).trials
+    curve = tuple(Epoch(0.5, 0.9, 0.4, accuracy) for accuracy in (0.5, 0.8, 0.7, 0.9))
+    trial = dataclasses.replace(trial, history=curve)
+    assert epochs_to_accuracy(trial, 0.8) == (2, True)
+    assert epochs_to_accuracy(trial, 0.95) == (4, False)
+    assert time_to_accuracy(trial, 0.8) == (1.0, True), "half of the two seconds that the four epochs took"
+    assert epochs_to_accuracy(dataclasses.replace(trial, history=()), 0.8) is None
+
+
+def test_times_of_a_study_are_shown_with_their_spread_and_have_no_front() -> None:
+    seconds = {0: 1.0, 1: 2.0, 2: 6.0}
+    found = compared(level, ["Baseline", "SimpleCNN"], 3, train_time_s=lambda spec: seconds[spec.seed])
+    (table,) = tables(report.study_report(found).parts)
+    place = [column.key for column in table.columns].index("train_time_s")
+    assert table.texts()[0][place] == "3.0 [1.0, 6.0]"
+    assert "its times are not compared" in table.caption
+    with canvas.style():
+        (drawing,) = accuracies.cost(
+            canvas.View(made_up("compare-archs", model=["Baseline", "SimpleCNN"], seed=[0, 1, 2]))
+        )
+    assert "training time" in drawing.about.alt
+    assert "for training time" not in drawing.about.alt
+    assert "There is none for training time" in drawing.about.caption
 
 
 def test_two_seeds_are_shown_one_by_one() -> None:

@@ -628,6 +628,37 @@ class TestSeedsNeeded:
             stats.seeds_needed(mean, std, num_comparisons=comparisons)
 
 
+class TestSurvival:
+    # Freireich et al. (1963), weeks of remission of leukaemia: 6-mercaptopurine and placebo
+    DRUG = (
+        *((t, True) for t in (6, 6, 6, 7, 10, 13, 16, 22, 23)),
+        *((t, False) for t in (6, 9, 10, 11, 17, 19, 20, 25, 32, 32, 34, 35)),
+    )
+    PLACEBO = tuple(
+        (t, True) for t in (1, 1, 2, 2, 3, 4, 4, 5, 5, 8, 8, 8, 8, 11, 11, 12, 12, 15, 17, 22, 23)
+    )
+
+    def test_freireich_remission(self) -> None:
+        # Kalbfleisch and Prentice (1980); R: survdiff gives 16.8 on 1 degree of freedom, survfit the medians
+        assert stats.logrank_p(self.DRUG, self.PLACEBO) == pytest.approx(
+            scipy.stats.chi2.sf(16.79294, 1), rel=1e-5
+        )
+        drug, placebo = stats.kaplan_meier(self.DRUG), stats.kaplan_meier(self.PLACEBO)
+        assert drug.remaining == pytest.approx(
+            (0.857143, 0.806723, 0.752941, 0.690196, 0.627451, 0.537815, 0.448179)
+        )
+        assert (drug.median, drug.low, drug.high) == (23, 13, math.inf)
+        assert (placebo.median, placebo.low, placebo.high) == (8, 4, 11)
+        assert (drug.num_events, drug.n) == (9, 21)
+
+    def test_ends(self) -> None:
+        never = stats.kaplan_meier([(9, False)] * 3)
+        assert (never.median, never.low, never.high, never.num_events) == (math.inf, math.inf, math.inf, 0)
+        assert stats.logrank_p([(9, False)], [(9, False)]) == 1
+        with pytest.raises(InputError, match="survival"):
+            stats.kaplan_meier([])
+
+
 class TestRanks:
     def test_hollander_and_wolfe_depression(self) -> None:
         # Hollander and Wolfe (1973), pp. 29 and 35; R: wilcox.test(x, y, paired = TRUE, conf.int = TRUE)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from dlbench.analysis.comparison import compare_models
 from dlbench.analysis.configurations import best_first, configurations
-from dlbench.analysis.convergence import converged_epoch
+from dlbench.analysis.convergence import censored_epoch
 from dlbench.analysis.failures import measured
 from dlbench.analysis.looks import ALPHA, study_alpha
 from dlbench.analysis.outlook import SeedCount, power_to_find, seeds_to_find
@@ -18,7 +18,16 @@ from dlbench.analysis.selection import select
 from dlbench.records import TrialStatus
 from dlbench.spec.claims import Claim, Key, Selection
 from dlbench.spec.metrics import REPORT_METRIC, SELECTION_METRIC, metric_key
-from dlbench.stats import Comparison, PairwiseComparison, compare_groups, holm, spread_comparison
+from dlbench.spec.metrics import metric as metric_named
+from dlbench.stats import (
+    Comparison,
+    PairwiseComparison,
+    compare_groups,
+    holm,
+    logrank_p,
+    spread_comparison,
+    welch_comparison,
+)
 from dlbench.storage.results import StudyRecord, TrialResult
 
 
@@ -49,8 +58,8 @@ class Judgement:
             exists; ``None`` where that cannot be computed.
         seeds: for an open claim, the seeds that would probably find that difference; ``None`` where that cannot be
             computed.
-        unconverged_ids: for a claim about the convergence epoch, the trials that ended before they converged.
-            They count with their last epoch.
+        unconverged_ids: for a claim about the epoch of convergence, the trials that ended before they converged.
+            They are censored, and count with their last epoch in the means.
     """
 
     claim: Claim
@@ -164,7 +173,8 @@ def judge(
     """Test each claim, with Holm's correction for the number of tests.
 
     Means are compared seed by seed if the sides share two seeds or more, else as independent samples; by ranks, if some
-    trials of a configuration failed and others did not. Variation is compared by
+    trials of a configuration failed and others did not; epochs of convergence, which trials may end before, by the
+    log-rank test. Variation is compared by
     :func:`dlbench.stats.spread_comparison`. A claim that cannot be tested counts as p = 1. The times of
     a study are never tested, because its trials share the machine.
 
@@ -293,7 +303,28 @@ def _compare(
         return spread_comparison(first.values.values(), second.values.values(), confidence, null)
     sign = -1.0 if claim.metric.lower_is_better else 1.0
     a, b = ({key: sign * value for key, value in side.values.items()} for side in (first, second))
+    if claim.metric.is_censored:
+        return _compare_censored(
+            first, second, welch_comparison(a.values(), b.values(), confidence, null), null
+        )
     return compare_groups(a, b, confidence, null, by_ranks=first.is_mixture or second.is_mixture)
+
+
+def _compare_censored(first: _Side, second: _Side, means: Comparison, null: float) -> Comparison | None:
+    """The comparison of restricted means, in which trials that end before the event count with their last epoch.
+
+    The hypothesis of no difference is tested by the log-rank test.
+    """
+    events = [
+        [
+            found
+            for t in side.trials
+            if t.status is TrialStatus.COMPLETE and (found := censored_epoch(t, side.selection.metric))
+        ]
+        for side in (first, second)
+    ]
+    p_value = means.p_value if null else logrank_p(*events)
+    return replace(means, p_value=p_value, effect_size=math.nan, test="log-rank")
 
 
 def _is_tested(claim: Claim, found: Comparison | None) -> bool:
@@ -317,9 +348,11 @@ def _unconverged(*sides: _Side) -> frozenset[str]:
     return frozenset(
         trial.id
         for side in sides
-        if side.selection.metric == "convergence_epoch"
+        if metric_named(side.selection.metric).is_censored
         for trial in side.trials
-        if trial.status is TrialStatus.COMPLETE and converged_epoch(trial) is None
+        if trial.status is TrialStatus.COMPLETE
+        and (found := censored_epoch(trial, side.selection.metric)) is not None
+        and not found[1]
     )
 
 

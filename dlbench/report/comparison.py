@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from dlbench.analysis.comparison import ModelComparison
-from dlbench.analysis.configurations import common, tally
-from dlbench.analysis.convergence import convergence
+from dlbench.analysis.configurations import MIN_FOR_INTERVAL, common, tally
+from dlbench.analysis.convergence import censored_epoch, convergence
 from dlbench.analysis.looks import ALPHA
 from dlbench.analysis.outlook import has_interval, is_unpaired
 from dlbench.analysis.same_images import LEVEL, SameImages
 from dlbench.report.outlook import seeds_in_words
 from dlbench.report.tables import (
     FAILURES_NOTE,
+    TIMES_NOTE,
     Column,
     Points,
     Report,
@@ -26,11 +28,11 @@ from dlbench.report.tables import (
     percent,
     plus_minus,
     points,
-    tenth,
+    spread,
     thousands,
 )
 from dlbench.spec.metrics import metric_key
-from dlbench.stats import PairwiseComparison, Ranking, RankingEntry
+from dlbench.stats import PairwiseComparison, Ranking, RankingEntry, Survival, kaplan_meier
 
 
 def comparison_record(found: ModelComparison, looks: tuple[int, ...]) -> dict[str, Any]:
@@ -86,6 +88,11 @@ def comparison_table(found: ModelComparison) -> Table:
     confidence = 1 - (ranked.alpha if ranked else ALPHA)
     tested = {label: groups[label].summary("test/accuracy", confidence) for label in order}
     validated = {label: groups[label].summary("val/accuracy", confidence) for label in order}
+    plateaus = {
+        label: kaplan_meier(events)
+        for label in order
+        if (events := [e for t in groups[label].complete if (e := censored_epoch(t, "plateau_epoch"))])
+    }
     failed = failure_columns([groups[label] for label in order], confidence)
     columns = (
         *([Column("place", "place", _place)] if found.supported else []),
@@ -94,8 +101,9 @@ def comparison_table(found: ModelComparison) -> Table:
         Column("best_val_accuracy", "val acc %", plus_minus),
         *(column for column, _ in failed),
         Column("num_params", "parameters", thousands),
-        Column("train_time_s", "time s", tenth),
+        Column("train_time_s", "time s", spread),
         Column("convergence_epoch", "convergence epoch", converged),
+        *([Column("plateau_epoch", "plateau epoch", _median)] if plateaus else []),
         Column("seeds", "seeds"),
     )
     rows = tuple(
@@ -106,8 +114,9 @@ def comparison_table(found: ModelComparison) -> Table:
             validated[label],
             *(values[number] for _, values in failed),
             next((trial.num_params for trial in groups[label].complete), None),
-            groups[label].mean("train_time_s"),
+            groups[label].summary("train_time_s"),
             convergence(groups[label].complete),
+            *([plateaus.get(label)] if plateaus else []),
             tally(groups[label]),
         )
         for number, label in enumerate(order)
@@ -116,9 +125,25 @@ def comparison_table(found: ModelComparison) -> Table:
         f"{common(found.trials)}. {means_note([*tested.values(), *validated.values()], confidence)}",
         *(["Place: the ranks that the data allow."] if found.supported else []),
         *([FAILURES_NOTE] if failed else []),
-        "Time: training only. Convergence epoch: the mean over the trials that converged before their last epoch.",
+        f"{TIMES_NOTE} Convergence epoch: the mean over the trials that converged before their last epoch.",
+        *([_PLATEAU_NOTE] if plateaus else []),
     ]
     return Table("Architectures by test accuracy", columns, rows, " ".join(notes))
+
+
+_PLATEAU_NOTE = (
+    "Plateau epoch: the first at which the training loss has changed by less than 0.001 for three epochs in a row; the "
+    "median with its 95 % interval (Kaplan and Meier), in which trials that end before are censored."
+)
+
+
+def _median(value: Survival) -> str:
+    """30 [28, 33]; "not reached" if it is not reached by half of the trials."""
+    if math.isinf(value.median):
+        return f"not reached by {value.n - value.num_events} of {value.n}"
+    if value.n < MIN_FOR_INTERVAL:
+        return f"{value.median:g}"
+    return f"{value.median:g} [{value.low:g}, {'∞' if math.isinf(value.high) else f'{value.high:g}'}]"
 
 
 def _place(entry: RankingEntry) -> str:

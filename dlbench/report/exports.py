@@ -59,7 +59,7 @@ TRIALS, HISTORY, MANIFEST, STUDY, NOTES, REPORT = (
 #: Bytes of a file, at most.
 _LONGEST = 2**28
 #: Columns that exports of 0.1.0 do not have.
-_ADDED = ("environment", "files_sha256", "stopped_epoch")
+_ADDED = ("environment", "files_sha256", "stopped_epoch", "plateau_epoch")
 #: Columns that hold text; the others hold numbers or JSON.
 _TEXTS = (
     "split_digest",

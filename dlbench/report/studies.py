@@ -18,7 +18,7 @@ from dlbench.analysis.configurations import (
     planes,
     tally,
 )
-from dlbench.analysis.convergence import converged_epoch
+from dlbench.analysis.convergence import censored_epoch, converged_epoch
 from dlbench.analysis.same_images import compare_on_same_images
 from dlbench.analysis.selection import select
 from dlbench.records import TrialStatus
@@ -32,6 +32,7 @@ from dlbench.report.environments import mixed_trials, superseded_trials
 from dlbench.report.selection import selection_report
 from dlbench.report.tables import (
     FAILURES_NOTE,
+    TIMES_NOTE,
     Column,
     Made,
     Report,
@@ -44,6 +45,7 @@ from dlbench.report.tables import (
     means_note,
     percent,
     plus_minus,
+    spread,
     tenth,
     thousands,
     within,
@@ -186,6 +188,7 @@ def _single(trial: TrialResult) -> Report:
         ("macro F1 %", trial.macro_f1, percent),
         ("ROC-AUC, one class against the rest", trial.roc_auc, _four),
         ("convergence epoch", None if trial.convergence_epoch is None else convergence, str),
+        ("plateau epoch", _plateau(trial), str),
         ("parameters", trial.num_params, thousands),
         ("training time", trial.train_time_s, duration),
         ("compile time", trial.compile_time_s, duration),
@@ -198,6 +201,11 @@ def _single(trial: TrialResult) -> Report:
     rows = tuple((name, text(value)) for name, value, text in values if value is not None)
     columns = (Column("metric", "", left=True), Column("value", "", left=True))
     return [_epochs(trial), Table("Result", columns, rows, f"{common([trial])}.")]
+
+
+def _plateau(trial: TrialResult) -> int | str | None:
+    found = censored_epoch(trial, "plateau_epoch")
+    return None if found is None else found[0] if found[1] else "not reached"
 
 
 def _epochs(trial: TrialResult) -> Table:
@@ -234,7 +242,7 @@ def _configuration_table(groups: Sequence[Configuration], axes: Sequence[str], s
         Column("test_accuracy", "test acc %", plus_minus),
         *(column for column, _ in failed),
         Column("best_epoch", "best epoch", tenth),
-        Column("train_time_s", "time s", tenth),
+        Column("train_time_s", "time s", spread),
         Column("seeds", "seeds"),
     )
     validated = [group.summary("val/accuracy") for group in groups]
@@ -246,12 +254,14 @@ def _configuration_table(groups: Sequence[Configuration], axes: Sequence[str], s
             test,
             *(values[number] for _, values in failed),
             group.mean("best_epoch"),
-            group.mean("train_time_s"),
+            group.summary("train_time_s"),
             tally(group),
         )
         for number, (group, validation, test) in enumerate(zip(groups, validated, tested, strict=True))
     )
-    caption = f"{shared}. {means_note([*validated, *tested])}" + (f" {FAILURES_NOTE}" if failed else "")
+    caption = (
+        f"{shared}. {means_note([*validated, *tested])}{f' {FAILURES_NOTE}' if failed else ''} {TIMES_NOTE}"
+    )
     return Table("Configurations by validation accuracy", columns, rows, caption)
 
 

@@ -181,6 +181,21 @@ def percent(value: float) -> str:
     return f"{100 * value:.2f}"
 
 
+def spread(summary: Summary) -> str:
+    """16.3 [15.9, 17.0]: the mean of times, the least and the most; 16.3 of one trial."""
+    mean = tenth(summary.interval.estimate)
+    if len(summary.values) == 1:
+        return mean
+    return f"{mean} [{tenth(min(summary.values))}, {tenth(max(summary.values))}]"
+
+
+#: What captions say of :func:`spread`.
+TIMES_NOTE = (
+    "Time: training only, the mean [least, most]. The trials of a study share the machine, so its times are not "
+    "compared."
+)
+
+
 def points(value: float) -> str:
     """0.0031 → 0.31 points."""
     return f"{percent(value)} points"

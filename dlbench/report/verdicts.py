@@ -188,13 +188,13 @@ _WORDS = {
 
 
 def _unconverged(judgements: Sequence[Judgement]) -> str:
-    """How many trials did not converge, of those that claims about the convergence epoch compare."""
+    """How many trials did not converge, of those that claims about the epoch of convergence compare."""
     unconverged = frozenset[str]().union(*(each.unconverged_ids for each in judgements))
     if not unconverged:
         return ""
     return (
-        f" Claims about the convergence epoch: {count(len(unconverged), 'trial')} did not converge before the last "
-        "epoch, which counts as theirs."
+        f" Claims about the epoch of convergence (log-rank test): {count(len(unconverged), 'trial')} did not converge "
+        "before the last epoch. They are censored there; in the difference of the means, it counts as theirs."
     )
 
 

@@ -25,6 +25,7 @@ class Metric:
         lower_is_better: True for losses and times.
         smallest_effect: the smallest difference of interest, in that unit, where a claim states none.
         is_timing: whether it depends on what else the machine does.
+        is_censored: whether it is the time of an event that trials may end before.
         worst: the value of a trial that diverged: 0 for an accuracy, infinity for a loss; ``None`` if it has none.
     """
 
@@ -33,6 +34,7 @@ class Metric:
     lower_is_better: bool = False
     smallest_effect: float = 0.0
     is_timing: bool = False
+    is_censored: bool = False
     worst: float | None = None
 
 
@@ -40,6 +42,7 @@ _POINTS = Metric("points", 100.0, smallest_effect=0.1, worst=0.0)
 _SECONDS = Metric("s", lower_is_better=True, is_timing=True)
 _NATS = Metric("nats", lower_is_better=True, smallest_effect=0.01, worst=math.inf)
 _EPOCHS = Metric("epochs", lower_is_better=True, smallest_effect=1.0)
+_UNTIL = Metric("epochs", lower_is_better=True, smallest_effect=1.0, is_censored=True)
 
 #: Metrics by their key in a trial's flat record.
 KNOWN_METRICS: Mapping[str, Metric] = {
@@ -53,7 +56,8 @@ KNOWN_METRICS: Mapping[str, Metric] = {
     "test_loss": _NATS,
     "best_val_loss": _NATS,
     "best_epoch": _EPOCHS,
-    "convergence_epoch": _EPOCHS,
+    "convergence_epoch": _UNTIL,
+    "plateau_epoch": _UNTIL,
     "train_time_s": _SECONDS,
     "eval_time_s": _SECONDS,
     "compile_time_s": _SECONDS,

@@ -6,6 +6,7 @@
 | `pairs` | Do two groups differ? |
 | `rankings` | Which of many groups is best, and do the data support it? |
 | `planning` | How many seeds does a comparison need, and what can a given number show? |
+| `survival` | How long until an event that some trials never reach? |
 | `sequential` | At which level is each of several looks at growing data tested? |
 
 Three rules hold throughout:
@@ -56,6 +57,7 @@ from dlbench.stats.rankings import (
     selection_estimate,
 )
 from dlbench.stats.sequential import sequential_levels
+from dlbench.stats.survival import Survival, kaplan_meier, logrank_p
 
 __all__ = [
     "MAX_SEEDS",
@@ -67,12 +69,15 @@ __all__ = [
     "Ranking",
     "RankingEntry",
     "SelectionEstimate",
+    "Survival",
     "bootstrap_interval",
     "compare_all",
     "compare_groups",
     "effect_interval",
     "holm",
     "interquartile_mean",
+    "kaplan_meier",
+    "logrank_p",
     "mcnemar",
     "mean_interval",
     "paired_comparison",

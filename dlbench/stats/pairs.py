@@ -31,7 +31,8 @@ class Comparison:
         effect_size: standardised mean difference with Hedges' small-sample correction (Cohen's d_z for
             pairs); `nan` without spread or with fewer than two degrees of freedom.
         probability_of_superiority: fraction of pairs in which A's value exceeds B's, in [0, 1]; ties count half.
-        test: "t", "wilcoxon", "welch", "brown-forsythe", "signed-rank" or "rank-sum".
+        test: "t", "wilcoxon", "welch", "brown-forsythe", "signed-rank" or "rank-sum";
+            "log-rank" where the values are times until an event.
     """
 
     difference: Interval

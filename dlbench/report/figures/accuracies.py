@@ -154,16 +154,16 @@ def cost(view: View) -> list[Drawing]:
     if not drawn:
         return []
     accuracy = _accuracies(view)
-    fronts = {name: front(costs[name], accuracy) for name in drawn}
-    named = list(groups) if len(groups) <= len(LOOKS) else _at_most(fronts)
+    fronts = {name: front(costs[name], accuracy) for name in drawn if name != "train_time_s"}
+    named = list(groups)[: len(LOOKS)] if len(groups) <= len(LOOKS) or not fronts else _at_most(fronts)
     figure = canvas(NARROW if len(drawn) == 1 else WIDE, 3.2)
     panels = figure.subplots(1, len(drawn), sharey=True, squeeze=False)[0]
     for axes, name in zip(panels, drawn, strict=True):
-        _scatter(axes, costs[name], accuracy, named, fronts[name])
+        _scatter(axes, costs[name], accuracy, named, fronts.get(name))
         axes.set_xlabel(names[name])
     panels[0].set_ylabel(f"{view.metric_title} (%)")
-    legend_below(figure, panels[0], 2 if len(drawn) == 1 else 3)
-    return [Drawing(_cost_words(view, fronts, len(named) < len(groups)), figure)]
+    legend_below(figure, panels[-1], 2 if len(drawn) == 1 else 3)
+    return [Drawing(_cost_words(view, drawn, fronts, len(named) < len(groups)), figure)]
 
 
 def _operations(groups: Mapping[str, Configuration]) -> dict[str, Interval]:
@@ -209,21 +209,23 @@ def _scatter(
     costs: Mapping[str, Interval],
     accuracy: Mapping[str, Interval],
     named: Sequence[str],
-    reached: Sequence[str],
+    reached: Sequence[str] | None,
 ) -> None:
+    """Draw one panel, with the Pareto front unless ``reached`` is ``None``."""
     values = [interval.estimate for interval in costs.values()]
     log = min(values) > 0 and max(values) > 4 * min(values)
     axes.set_xscale("log" if log else "linear")
     plain(axes.xaxis, log)
-    axes.plot(
-        [costs[label].estimate for label in reached],
-        [100 * accuracy[label].estimate for label in reached],
-        color="#8C8C8C",
-        linewidth=1.2,
-        drawstyle="steps-post",
-        label="Pareto front",
-        zorder=1,
-    )
+    if reached is not None:
+        axes.plot(
+            [costs[label].estimate for label in reached],
+            [100 * accuracy[label].estimate for label in reached],
+            color="#8C8C8C",
+            linewidth=1.2,
+            drawstyle="steps-post",
+            label="Pareto front",
+            zorder=1,
+        )
     others = [label for label in accuracy if label not in named]
     if others:
         cheap, good = [costs[label] for label in others], [accuracy[label] for label in others]
@@ -254,7 +256,7 @@ def _scatter(
         )
 
 
-def _cost_words(view: View, fronts: Mapping[str, Sequence[str]], some: bool) -> Figure:
+def _cost_words(view: View, drawn: Sequence[str], fronts: Mapping[str, Sequence[str]], some: bool) -> Figure:
     title = f"{view.metric_title.capitalize()} against cost"
     words = {
         "train_time_s": "training time",
@@ -262,20 +264,30 @@ def _cost_words(view: View, fronts: Mapping[str, Sequence[str]], some: bool) -> 
         "flops": "floating-point operations",
     }
     reached = "; ".join(f"for {words[name]}: {listed(list(labels))}" for name, labels in fronts.items())
+    on_front = f" On the Pareto front, {reached}." if fronts else ""
+    line = (
+        " Line: the Pareto front, beyond which nothing is both cheaper and more accurate. It goes by the means alone: "
+        "where bars overlap, another seed may move it."
+        if fronts
+        else ""
+    )
+    times = (
+        " There is none for training time: trials that share the machine do not show which is faster."
+        if "train_time_s" in drawn
+        else ""
+    )
     intervals = any(len(group.complete) >= MIN_FOR_INTERVAL for group in view.groups.values())
     bars_ = (
         "Bars: 95 % Student t intervals over seeds. "
         if intervals
         else "Fewer than three seeds, so there are no intervals. "
     )
-    named = "Only those on the front are named. " if some else ""
+    named = f"Only {'those on the front' if fronts else 'the most accurate'} are named. " if some else ""
     return Figure(
         "cost",
         title,
-        f"Scatter chart of {view.metric_title} against {listed([words[name] for name in fronts])}. "
-        f"On the Pareto front, {reached}.",
-        f"{title}: means over seeds. {bars_}{named}Line: the Pareto front, beyond which nothing is both cheaper "
-        f"and more accurate. It goes by the means alone: where bars overlap, another seed may move it.{view.far}",
+        f"Scatter chart of {view.metric_title} against {listed([words[name] for name in drawn])}.{on_front}",
+        f"{title}: means over seeds. {bars_}{named}".rstrip() + f"{line}{times}{view.far}",
     )
 
 
