@@ -628,6 +628,161 @@ class TestSeedsNeeded:
             stats.seeds_needed(mean, std, num_comparisons=comparisons)
 
 
+class TestVarianceComponents:
+    def test_by_hand(self) -> None:
+        # rows 1 3 5 and 4 6 11: mean 5, row means 3 and 7, column means 2.5, 4.5 and 8; by sums of squares,
+        # rows 24 / 1, columns 31 / 2, residual 3 / 2 (its cells are ±0.5, ±0.5 and ∓1)
+        values = {("a", 0): 1, ("a", 1): 3, ("a", 2): 5, ("b", 0): 4, ("b", 1): 6, ("b", 2): 11}
+        row, column, residual = stats.variance_components(values, ["row", "column"])
+        assert (row.source, row.df, column.df, residual.df) == ("row", 1, 2, 2)
+        assert residual.variance == pytest.approx(1.5)
+        assert row.variance == pytest.approx((24 - 1.5) / 3)
+        assert column.variance == pytest.approx((15.5 - 1.5) / 2)
+        assert sum(each.share for each in (row, column, residual)) == pytest.approx(1)
+        assert row.std == pytest.approx(math.sqrt(7.5))
+        low, high = stats.std_bounds(math.sqrt(1.5), 3)
+        assert (residual.low, residual.high) == pytest.approx((low**2, high**2))
+        assert column.low < column.variance < column.high
+
+    def test_a_source_that_adds_nothing_has_0(self) -> None:
+        values = {(i, j): float((i + j) % 2) for i in range(4) for j in range(4)}
+        first, second, residual = stats.variance_components(values, ["i", "j"])
+        assert first.variance == second.variance == first.low == 0
+        assert residual.share == 1
+
+    @pytest.mark.parametrize("values", [{(0, 0): 1.0, (1, 1): 2.0}, {(0, 0): 1.0, (0, 1): 2.0}, {}])
+    def test_refuses_a_design_that_is_not_crossed(self, values) -> None:
+        with pytest.raises(InputError, match="every combination"):
+            stats.variance_components(values, ["a", "b"])
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("stds", [(2.0, 1.0, 1.0), (0.3, 0.0, 1.0)])
+    def test_the_intervals_cover(self, stds: tuple[float, float, float]) -> None:
+        draw, hits, num_studies = np.random.default_rng(0), np.zeros(3), 2000
+        for _ in range(num_studies):
+            a, b, e = (draw.normal(0, std, size) for std, size in zip(stds, (6, 4, (6, 4)), strict=True))
+            values = {(i, j): a[i] + b[j] + e[i, j] for i in range(6) for j in range(4)}
+            found = stats.variance_components(values, ["a", "b"])
+            hits += [c.low <= std**2 <= c.high for c, std in zip(found, stds, strict=True)]
+        assert hits.min() / num_studies >= 0.93
+
+
+class TestTwoWayInterval:
+    def test_it_is_what_a_two_way_bootstrap_tends_to(self) -> None:
+        """Owen (2007): resampling rows and columns has the variance of the formula, plus twice that of residuals."""
+        draw = np.random.default_rng(1)
+        skill, difficulty = draw.normal(0, 0.5, 12), draw.normal(2, 1.5, 60)
+        correct = draw.random((12, 60)) < 1 / (1 + np.exp(-(skill[:, None] + difficulty)))
+        found = stats.two_way_interval(correct)
+        rows = draw.multinomial(12, [1 / 12] * 12, 20_000) / 12
+        columns = draw.multinomial(60, [1 / 60] * 60, 20_000) / 60
+        means = ((rows @ correct) * columns).sum(1)
+        by_row, by_column = correct.mean(1).var() / 12, correct.mean(0).var() / 60
+        rest = (correct - correct.mean(1)[:, None] - correct.mean(0) + correct.mean()).var() / 720
+        assert means.var() == pytest.approx(by_row + by_column + rest, rel=0.05)
+        unbiased = by_row * 12 / 11 + by_column * 60 / 59 - rest * 720 / 11 / 59
+        half = (found.high - found.low) / 2
+        assert half / math.sqrt(unbiased) == pytest.approx(2.05, abs=0.12), "a t quantile of some 20 to 40"
+        assert found.estimate == correct.mean()
+        assert found.std == pytest.approx(correct.mean(1).std(ddof=1))
+
+    def test_it_is_wider_than_either_alone(self) -> None:
+        draw = np.random.default_rng(2)
+        correct = draw.random((5, 400)) < np.where(np.arange(400) < 20, 0.1, 0.999)
+        found = stats.two_way_interval(correct)
+        over_seeds = stats.mean_interval(correct.mean(1))
+        assert found.high - found.low > over_seeds.high - over_seeds.low
+
+    def test_ends(self) -> None:
+        one = stats.two_way_interval([[True, True, False, True]])
+        normal = stats.mean_interval([1, 1, 0, 1])
+        assert (one.low, one.high) == pytest.approx((normal.low, normal.high))
+        assert math.isnan(one.std)
+        same = stats.two_way_interval([[True, True]] * 3)
+        assert (same.estimate, same.low, same.high) == (1, 1, 1)
+        with pytest.raises(InputError, match="row per replicate"):
+            stats.two_way_interval([True])
+
+    @pytest.mark.slow
+    def test_it_covers_for_new_seeds_and_new_images(self) -> None:
+        draw, hits, num_studies = np.random.default_rng(3), 0, 1000
+        many = draw.normal(2, 1.5, 2_000_000) + draw.normal(0, 0.15, 2_000_000)
+        truth = float(np.mean(1 / (1 + np.exp(-many))))
+        for _ in range(num_studies):
+            logits = draw.normal(2, 1.5, 400) + draw.normal(0, 0.15, (5, 1))
+            found = stats.two_way_interval(draw.random((5, 400)) < 1 / (1 + np.exp(-logits)))
+            hits += found.low <= truth <= found.high
+        assert 0.93 <= hits / num_studies <= 0.98
+
+
+class TestTasks:
+    # Demšar (2006), table 6: AUC of four versions of C4.5 on 14 data sets. Two AUC of "voting" are equal when rounded;
+    # the last digit is added so that the ranks are the published ones.
+    AUC = (
+        "0.763 0.768 0.771 0.798", "0.599 0.591 0.590 0.569", "0.954 0.971 0.968 0.967", "0.628 0.661 0.654 0.657",
+        "0.882 0.888 0.886 0.898", "0.936 0.931 0.916 0.931", "0.661 0.668 0.609 0.685", "0.583 0.583 0.563 0.625",
+        "0.775 0.838 0.866 0.875", "1.000 1.000 1.000 1.000", "0.940 0.962 0.965 0.962", "0.619 0.666 0.614 0.669",
+        "0.972 0.981 0.9751 0.975", "0.957 0.978 0.946 0.970",
+    )  # fmt: skip
+    METHODS = ("C4.5", "C4.5+m", "C4.5+cf", "C4.5+m+cf")
+
+    def scores(self) -> dict[str, dict[str, list[float]]]:
+        return {
+            method: {f"task {j}": [float(row.split()[i])] for j, row in enumerate(self.AUC)}
+            for i, method in enumerate(self.METHODS)
+        }
+
+    def test_demsar(self) -> None:
+        found = stats.mean_ranks(self.scores())
+        ranks = [found.ranks[name].estimate for name in self.METHODS]
+        assert ranks == pytest.approx([3.143, 2.000, 2.893, 1.964], abs=5e-4)
+        assert found.p_value == pytest.approx(scipy.stats.f.sf(3.69, 3, 39), rel=0.01)
+        assert found.critical_difference == pytest.approx(1.25, abs=0.005)
+        assert next(iter(found.ranks)) == "C4.5+m+cf"
+        assert not found.differ("C4.5", "C4.5+m+cf"), "1.18, as the paper says"
+        assert stats.mean_ranks(self.scores(), alpha=0.10).differ("C4.5", "C4.5+m+cf")
+
+    def test_dolan_and_more_by_hand(self) -> None:
+        costs = {"a": {"x": [1.0], "y": [4.0]}, "b": {"x": [3.0], "y": [2.0]}}
+        found = stats.performance_profiles(costs, [1, 2, 3])
+        assert found["a"].shares == (0.5, 1, 1)
+        assert found["b"].shares == (0.5, 0.5, 1)
+        assert found["a"].low == found["a"].high == found["a"].shares, "one replicate has no band"
+        spread = {"a": {"x": [1.0, 1.2], "y": [1.0, 2.0]}, "b": {"x": [1.1, 1.15], "y": [2.0, 2.1]}}
+        band = stats.performance_profiles(spread, [1.0])["a"]
+        assert band.low[0] < band.high[0]
+
+    def test_probability_of_improvement_by_hand(self) -> None:
+        scores = {"a": {"x": [1, 2, 3], "y": [0, 0]}, "b": {"x": [2, 0], "y": [0, 1]}}
+        # x: of 6 pairs, 1 < 2, 1 > 0, 2 = 2, 2 > 0, 3 > 2, 3 > 0; y: of 4 pairs, two ties and two defeats
+        found = stats.probability_of_improvement(scores, "a", "b")
+        assert found.estimate == pytest.approx((4.5 / 6 + 1 / 4) / 2)
+        assert found.low < found.estimate < found.high
+        back = stats.probability_of_improvement(scores, "b", "a")
+        assert back.estimate == pytest.approx(1 - found.estimate)
+        worse = stats.probability_of_improvement(scores, "a", "b", higher_is_better=False)
+        assert worse.estimate == pytest.approx(1 - found.estimate)
+
+    def test_bands_are_those_of_more_replicates_narrower(self) -> None:
+        draw = np.random.default_rng(0)
+
+        def width(n: int) -> float:
+            scores = {m: {t: draw.normal(m == "a", 2, n) for t in "xyz"} for m in "ab"}
+            found = stats.probability_of_improvement(scores, "a", "b")
+            return found.high - found.low
+
+        assert width(60) < width(6)
+
+    @pytest.mark.parametrize(
+        "scores", [{}, {"a": {"x": [1]}, "b": {"x": [1]}}, {"a": {"x": [1], "y": [1]}, "b": {"x": [1]}}]
+    )
+    def test_refuses_what_is_no_comparison_over_tasks(self, scores) -> None:
+        with pytest.raises(InputError, match="two methods and two tasks"):
+            stats.mean_ranks(scores)
+        with pytest.raises(InputError, match="ascend"):
+            stats.performance_profiles(self.scores(), [2, 1])
+
+
 class TestSurvival:
     # Freireich et al. (1963), weeks of remission of leukaemia: 6-mercaptopurine and placebo
     DRUG = (

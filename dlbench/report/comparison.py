@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from dlbench.analysis.comparison import ModelComparison
 from dlbench.analysis.configurations import MIN_FOR_INTERVAL, common, tally
 from dlbench.analysis.convergence import censored_epoch, convergence
 from dlbench.analysis.looks import ALPHA
 from dlbench.analysis.outlook import has_interval, is_unpaired
-from dlbench.analysis.same_images import LEVEL, SameImages
+from dlbench.analysis.same_images import LEVEL, SameImages, accuracy_on_new_images
 from dlbench.report.outlook import seeds_in_words
 from dlbench.report.tables import (
     FAILURES_NOTE,
@@ -30,9 +31,14 @@ from dlbench.report.tables import (
     points,
     spread,
     thousands,
+    within,
 )
 from dlbench.spec.metrics import metric_key
-from dlbench.stats import PairwiseComparison, Ranking, RankingEntry, Survival, kaplan_meier
+from dlbench.stats import Interval, PairwiseComparison, Ranking, RankingEntry, Survival, kaplan_meier
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def comparison_record(found: ModelComparison, looks: tuple[int, ...]) -> dict[str, Any]:
@@ -80,14 +86,25 @@ def comparison_record(found: ModelComparison, looks: tuple[int, ...]) -> dict[st
     }
 
 
-def comparison_table(found: ModelComparison) -> Table:
-    """One row per model, the best first. The column of places is left out if the data order no two models."""
+def comparison_table(found: ModelComparison, answers: Mapping[str, NDArray[np.bool_]] | None = None) -> Table:
+    """One row per model, the best first. The column of places is left out if the data order no two models.
+
+    Args:
+        found: the comparison.
+        answers: by trial id, whether each test image was classified correctly. If given, the table also has intervals
+            that count the test images as a sample.
+    """
     groups, ranked = found.configurations, found.ranking
     entries = {entry.name: entry for entry in ranked.entries} if ranked else {}
     order = [*entries, *(label for label in groups if label not in entries)]
     confidence = 1 - (ranked.alpha if ranked else ALPHA)
     tested = {label: groups[label].summary("test/accuracy", confidence) for label in order}
     validated = {label: groups[label].summary("val/accuracy", confidence) for label in order}
+    two_way = {
+        label: interval
+        for label in order
+        if (interval := accuracy_on_new_images(groups[label], answers or {}))
+    }
     plateaus = {
         label: kaplan_meier(events)
         for label in order
@@ -98,6 +115,7 @@ def comparison_table(found: ModelComparison) -> Table:
         *([Column("place", "place", _place)] if found.supported else []),
         Column("model", "model", left=True),
         Column("test_accuracy", "test acc %", plus_minus),
+        *([Column("two_way", "test acc % [seeds and images]", _two_way)] if two_way else []),
         Column("best_val_accuracy", "val acc %", plus_minus),
         *(column for column, _ in failed),
         Column("num_params", "parameters", thousands),
@@ -111,6 +129,7 @@ def comparison_table(found: ModelComparison) -> Table:
             *([entries.get(label)] if found.supported else []),
             label,
             tested[label],
+            *([two_way.get(label)] if two_way else []),
             validated[label],
             *(values[number] for _, values in failed),
             next((trial.num_params for trial in groups[label].complete), None),
@@ -126,6 +145,7 @@ def comparison_table(found: ModelComparison) -> Table:
         *(["Place: the ranks that the data allow."] if found.supported else []),
         *([FAILURES_NOTE] if failed else []),
         f"{TIMES_NOTE} Convergence epoch: the mean over the trials that converged before their last epoch.",
+        *([_TWO_WAY_NOTE] if two_way else []),
         *([_PLATEAU_NOTE] if plateaus else []),
     ]
     return Table("Architectures by test accuracy", columns, rows, " ".join(notes))
@@ -135,6 +155,16 @@ _PLATEAU_NOTE = (
     "Plateau epoch: the first at which the training loss has changed by less than 0.001 for three epochs in a row; the "
     "median with its 95 % interval (Kaplan and Meier), in which trials that end before are censored."
 )
+
+
+_TWO_WAY_NOTE = (
+    "±: over seeds, on these test images. [seeds and images]: the 95 % interval that takes the test images as a sample "
+    "too, of new images for new seeds (replicates x images)."
+)
+
+
+def _two_way(value: Interval) -> str:
+    return within((value.estimate, value.low, value.high))
 
 
 def _median(value: Survival) -> str:

@@ -19,6 +19,7 @@ from dlbench.analysis.configurations import (
     tally,
 )
 from dlbench.analysis.convergence import censored_epoch, converged_epoch
+from dlbench.analysis.datasets import over_datasets
 from dlbench.analysis.same_images import compare_on_same_images
 from dlbench.analysis.selection import select
 from dlbench.records import TrialStatus
@@ -28,6 +29,7 @@ from dlbench.report.comparison import (
     comparison_table,
     same_images_report,
 )
+from dlbench.report.datasets import over_datasets_report
 from dlbench.report.environments import mixed_trials, superseded_trials
 from dlbench.report.selection import selection_report
 from dlbench.report.tables import (
@@ -116,7 +118,11 @@ def study_report(
     trials, same_images = None, []
     if result.spec.design == "comparison":
         comparison, looks = compare_models(result, others=others), result.spec.looks
-        findings = [comparison_table(comparison), *comparison_conclusions(comparison, looks)]
+        findings = [
+            comparison_table(comparison, answers),
+            *comparison_conclusions(comparison, looks),
+            *over_datasets_report(over_datasets(comparison.trials)),
+        ]
         same_images = same_images_report(compare_on_same_images(comparison, answers or {}))
     elif len(result.trials) == 1:
         findings = _single(result.trials[0])

@@ -6,6 +6,8 @@
 | `pairs` | Do two groups differ? |
 | `rankings` | Which of many groups is best, and do the data support it? |
 | `planning` | How many seeds does a comparison need, and what can a given number show? |
+| `components` | Which source does the variation come from, and what do new test images add? |
+| `tasks` | Which is best over several data sets? |
 | `survival` | How long until an event that some trials never reach? |
 | `sequential` | At which level is each of several looks at growing data tested? |
 
@@ -16,6 +18,7 @@ Three rules hold throughout:
 - Results do not depend on the order of the values: means and standard deviations are correctly rounded.
 """
 
+from dlbench.stats.components import Component, two_way_interval, variance_components
 from dlbench.stats.intervals import (
     Interval,
     bootstrap_interval,
@@ -58,16 +61,28 @@ from dlbench.stats.rankings import (
 )
 from dlbench.stats.sequential import sequential_levels
 from dlbench.stats.survival import Survival, kaplan_meier, logrank_p
+from dlbench.stats.tasks import (
+    MeanRanks,
+    Profile,
+    Scores,
+    mean_ranks,
+    performance_profiles,
+    probability_of_improvement,
+)
 
 __all__ = [
     "MAX_SEEDS",
     "Comparison",
+    "Component",
     "Groups",
     "Interval",
     "McNemar",
+    "MeanRanks",
     "PairwiseComparison",
+    "Profile",
     "Ranking",
     "RankingEntry",
+    "Scores",
     "SelectionEstimate",
     "Survival",
     "bootstrap_interval",
@@ -80,8 +95,11 @@ __all__ = [
     "logrank_p",
     "mcnemar",
     "mean_interval",
+    "mean_ranks",
     "paired_comparison",
+    "performance_profiles",
     "power_of",
+    "probability_of_improvement",
     "rank_sum_comparison",
     "ranking",
     "seeds_needed",
@@ -94,6 +112,8 @@ __all__ = [
     "spread_comparison",
     "std_bounds",
     "std_interval",
+    "two_way_interval",
+    "variance_components",
     "welch_comparison",
     "wilson_interval",
 ]
