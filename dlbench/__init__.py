@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dlbench import data, models, ops, stats
+    from dlbench.analysis.across import StudiesComparison
     from dlbench.data import Dataset, from_arrays
     from dlbench.errors import (
         ConfigError,
@@ -30,18 +31,21 @@ if TYPE_CHECKING:
     from dlbench.storage.checkpoints import LoadedModel, load
     from dlbench.storage.results import TrialResult
     from dlbench.storage.studies import list_studies
-    from dlbench.studies.designs import compare, grid
+    from dlbench.studies.comparing import compare
+    from dlbench.studies.designs import ablate, grid, search
     from dlbench.studies.growing import run_until_separated
     from dlbench.studies.options import RunOptions
     from dlbench.studies.planning import plan
     from dlbench.studies.result import StudyResult, open_study
     from dlbench.studies.running import run
+    from dlbench.studies.searching import run_search
     from dlbench.training.loop import fit
     from dlbench.training.state import Data, Hyper, Static, TrainState
 
 __version__ = "0.1.0"
 
 _PLACES = {
+    "analysis.across": ("StudiesComparison",),
     "data": ("Dataset", "from_arrays"),
     "errors": (
         "ConfigError",
@@ -62,12 +66,14 @@ _PLACES = {
     "storage.checkpoints": ("LoadedModel", "load"),
     "storage.results": ("TrialResult",),
     "storage.studies": ("list_studies",),
-    "studies.designs": ("compare", "grid"),
+    "studies.comparing": ("compare",),
+    "studies.designs": ("ablate", "grid", "search"),
     "studies.growing": ("run_until_separated",),
     "studies.options": ("RunOptions",),
     "studies.planning": ("plan",),
     "studies.result": ("StudyResult", "open_study"),
     "studies.running": ("run",),
+    "studies.searching": ("run_search",),
     "training.loop": ("fit",),
     "training.state": ("Data", "Hyper", "Static", "TrainState"),
 }
@@ -90,6 +96,7 @@ __all__ = [
     "SpecError",
     "Static",
     "StoreError",
+    "StudiesComparison",
     "StudyResult",
     "StudySpec",
     "TrainState",
@@ -99,6 +106,7 @@ __all__ = [
     "TrialStatus",
     "UnknownNameError",
     "WorkerError",
+    "ablate",
     "compare",
     "data",
     "fit",
@@ -113,7 +121,9 @@ __all__ = [
     "register_model",
     "resolve_model",
     "run",
+    "run_search",
     "run_until_separated",
+    "search",
     "stats",
 ]
 

@@ -10,6 +10,8 @@ import math
 import os
 import shutil
 import stat
+import tempfile
+import tokenize
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -37,6 +39,17 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for temporary files, which is removed at the end.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    with tempfile.TemporaryDirectory(prefix="dlbench-", ignore_cleanup_errors=True) as name:
+        yield Path(name).absolute()
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -100,7 +113,10 @@ def read_array(path: Path) -> NDArray[Any]:
     with opened(path) as file:
         if np.lib.format.read_magic(file) != (1, 0):  # longer headers are those of records
             raise ValueError(f"{path} has the header of another format")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        try:
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        except tokenize.TokenError as error:  # what Python 3.12 raises for zero bytes
+            raise ValueError(f"{path} has a damaged header: {error}") from None
         start, size = file.tell(), os.fstat(file.fileno()).st_size
         if dtype.hasobject or start + math.prod(shape) * dtype.itemsize != size:
             raise ValueError(f"{path} has another size than its header claims")

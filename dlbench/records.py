@@ -152,6 +152,7 @@ class Outcome:
         device: the kind of device.
         xla_threads: number of threads that XLA used.
         worker: the worker's number.
+        origin: the study in which it was trained and its times were measured, if it was copied from there.
     """
 
     metrics: Mapping[str, float | None] = field(default_factory=dict)
@@ -176,6 +177,7 @@ class Outcome:
     device: str | None = None
     xla_threads: int | None = None
     worker: int | None = None
+    origin: str | None = None
 
     best_val_accuracy = _Metric("val/accuracy")
     best_val_loss = _Metric("val/loss")
@@ -258,6 +260,7 @@ OUTCOME_FIELDS = (
     "environment",
     "files_sha256",
     "stopped_epoch",
+    "origin",
     "plateau_epoch",
 )
 

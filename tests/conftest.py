@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ import pytest
 from hypothesis import settings
 
 import dlbench
+from dlbench.records import Outcome, TrialStatus
+from dlbench.storage.results import TrialResult
 
 #: Generated cases are the same ones in every run, so that a change is judged by itself and not by luck;
 #: `pytest --hypothesis-profile=search` looks for new ones.
@@ -70,6 +72,20 @@ def cache(shared: Path) -> Path:
 
 #: The smallest trials that train for real: every test that only needs "some study" uses these.
 SMALL: dict[str, Any] = {"train_size": 72, "val_size": 32, "batch_size": 16, "num_epochs": 2}
+
+
+def made_up(
+    spec: dlbench.StudySpec, accuracy: Callable[[dlbench.TrialSpec], float | None]
+) -> dlbench.StudyResult:
+    """A study with accuracies of one's own, on validation and test images; ``None`` for a trial that diverged."""
+    planned = dlbench.plan(spec)
+    trials = []
+    for trial in planned.trials:
+        value = accuracy(trial.spec)
+        status = TrialStatus.DIVERGED if value is None else TrialStatus.COMPLETE
+        outcome = Outcome.from_record({"best_val_accuracy": value, "test_accuracy": value})
+        trials.append(TrialResult(trial, status, outcome))
+    return dlbench.StudyResult(spec, tuple(trials), planned.folder)
 
 
 @contextmanager

@@ -106,6 +106,8 @@ BAD: dict[str, list[str]] = {
     "train_size": [*NO_WHOLE, "0", "4000", "15", "1e9"],
     "val_size": [*NO_WHOLE, "0", "4000", "3929"],
     "split_seed": [*NO_WHOLE, str(MAX_SEED + 1)],
+    "folds": [*NO_WHOLE, "0", "1", "1001"],
+    "fold": [*NO_WHOLE, "1", "1000"],
     "seed": [*NO_WHOLE, str(MAX_SEED + 1)],
     **dict.fromkeys(
         (
@@ -218,7 +220,7 @@ def test_anything_at_length_is_planned_or_refused(place: Path, words: list[tuple
         ("run", ["dlbench run CONFIG.yaml"]),
         ("run nowhere", ["unknown study 'nowhere'"]),
         ("results nowhere", ["unknown study 'nowhere'"]),
-        ("results --sort lr", ["need a study"]),
+        ("results --check", ["need a study"]),
         ("replay nowhere 0", ["unknown study 'nowhere'"]),
         ("data show nobody", ["unknown data set 'nobody'", "mnist5k"]),
         ("grid --dataset mnist5k@abc", ["12", "hexadecimal", "mnist5k@abc"]),
@@ -255,8 +257,10 @@ def bad_values(name: str) -> st.SearchStrategy[Any]:
     if not numeric:
         values += [1, 1.5, {"a": 1}, [], [["baseline"]], True, "", None]
     else:
-        values += [*ODD, []] + ([] if name in ("dropout", "train_size", "val_size", "split_seed") else [None])
-    return st.sampled_from([value for value in values if value not in ("4000", "15", "73", "3929")])
+        values += [*ODD, []] + (
+            [] if name in ("dropout", "train_size", "val_size", "split_seed", "folds") else [None]
+        )
+    return st.sampled_from([value for value in values if value not in ("4000", "15", "73", "3929", "1")])
 
 
 FIELDS = st.sampled_from(sorted(BAD)).flatmap(lambda name: st.tuples(st.just(name), bad_values(name)))

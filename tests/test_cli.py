@@ -26,7 +26,7 @@ from dlbench.errors import InputError
 from dlbench.report.tables import Made
 from dlbench.spec.registry import MODELS
 from dlbench.spec.trial import PARTS, TrialSpec
-from dlbench.storage import studies as recorded
+from dlbench.studies import listing
 
 COMMANDS = (
     "train",
@@ -35,6 +35,10 @@ COMMANDS = (
     "run",
     "plan",
     "results",
+    "results rm",
+    "results mv",
+    "results gc",
+    "compare",
     "report",
     "bench",
     "info",
@@ -108,7 +112,7 @@ def test_version_completion_and_module() -> None:
         "COMP_CWORD": "1",
     }
     done = python("-c", "from dlbench.cli import main; main()", env=environ)
-    assert done.stdout.split() == ["compare-archs"]
+    assert sorted(done.stdout.split()) == ["compare", "compare-archs"]
 
 
 def test_the_help_tells_the_fields_and_their_defaults() -> None:
@@ -213,7 +217,11 @@ def test_a_flag_without_a_value(args: str) -> None:
         (["run", "none"], ["study 'none'"]),
         (["run", "a.yaml", "--config", "b.yaml"], ["a.yaml", "--config b.yaml"]),
         (["results", "none"], ["study 'none'"]),
-        (["results", "--sort", "x"], ["--sort", "STUDY"]),
+        (["results", "--sort", "x"], ["unknown field 'x'", "test_accuracy"]),
+        (["results", "--check"], ["--check need a study"]),
+        (["results", "rm", "none"], ["study 'none'"]),
+        (["results", "mv", "none"], ["'NAME'"]),
+        (["results", "gc", "none"], ["study 'none'"]),
         (["data", "show", "mnits"], ["'mnits'", "'mnist'"]),
         (["explain"], ["unknown command 'explain'.", "Known: train, grid"]),
     ],
@@ -233,7 +241,7 @@ def test_bad_input_is_one_clear_line_and_nothing_is_written(
 
 
 def test_internal_errors_show_no_traceback_unless_asked(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorded, "list_studies", lambda: 1 / 0)
+    monkeypatch.setattr(listing, "list_studies", lambda root: 1 / 0)
     found = cli("results")
     assert found.code == 1
     assert found.err.startswith("Error: internal error, please report it: ZeroDivisionError")

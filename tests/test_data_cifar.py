@@ -104,9 +104,9 @@ IMAGES, LABELS = batches()["data_batch_1"]
     ("content", "words"),
     [
         (pickle.dumps({b"data": Evil(), b"labels": []}), "it would call posix.mkdir"),
-        (b"", "not a batch of CIFAR-10"),
-        (b"\x80\x02garbage", "not a batch of CIFAR-10"),
-        (pickle.dumps([1]), "not a batch of CIFAR-10"),
+        (b"", "not a batch of CIFAR"),
+        (b"\x80\x02garbage", "not a batch of CIFAR"),
+        (pickle.dumps([1]), "not a batch of CIFAR"),
         (pickled(IMAGES.astype(np.int16), LABELS), "no images and labels"),
         (pickled(IMAGES, LABELS[1:]), "no images and labels"),
         (pickled(IMAGES, LABELS - 1), "labels are not from 0 to 255"),

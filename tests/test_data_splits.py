@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlbench.data import make_split
+from dlbench.data.splits import test_indices as indices_for_testing
 from dlbench.errors import SpecError
 
 LABELS = st.lists(st.integers(0, 6), min_size=2, max_size=120).map(lambda values: np.array(values, np.int32))
@@ -49,6 +50,19 @@ def test_smaller_sets_are_part_of_larger_ones_and_validation_stays(request, data
     less_val = make_split(labels, train_size, data.draw(st.integers(1, val_size)), seed)
     assert np.array_equal(less_val.train_indices, large.train_indices)
     assert set(less_val.val_indices) <= set(large.val_indices)
+
+
+@given(LABELS, st.data())
+def test_test_images_are_stratified_and_smaller_sets_part_of_larger_ones(labels, data):
+    size = data.draw(st.integers(1, len(labels)))
+    large = indices_for_testing(labels, size)
+    assert (len(large), large.dtype) == (size, np.int32)
+    assert (np.diff(large) > 0).all()
+    share = np.bincount(labels, minlength=7) / len(labels)
+    assert np.abs(np.bincount(labels[large], minlength=7) - share * size).max() < 1
+    assert set(indices_for_testing(labels, data.draw(st.integers(1, size)))) <= set(large)
+    with pytest.raises(SpecError, match="test_size must lie between"):
+        indices_for_testing(labels, len(labels) + 1)
 
 
 def test_seed_decides_and_none_takes_the_rest():

@@ -15,6 +15,7 @@ import sys
 import tarfile
 import threading
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ class Mnist(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("3.0.1")
 
     def _info(self):
-        image, label = tfds.features.Image(shape=(28, 28, 1)), tfds.features.ClassLabel(num_classes=10)
+        image, label = tfds.features.Image(shape=(28, 28, 1)), tfds.features.ClassLabel(num_classes=37)
         features = tfds.features.FeaturesDict({"image": image, "label": label})
         return tfds.core.DatasetInfo(builder=self, features=features)
 
@@ -64,7 +65,10 @@ class Mnist(tfds.core.GeneratorBasedBuilder):
             PIL.Image.fromarray(image[..., 0]).save(file, "PNG")
             yield index, {"image": file.getvalue(), "label": int(label)}
 
-Mnist(data_dir=sys.argv[2], file_format="array_record").download_and_prepare()
+class Emnist(Mnist):
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="letters")]
+
+globals()[sys.argv[3]](data_dir=sys.argv[2], file_format="array_record").download_and_prepare()
 """
 
 
@@ -214,10 +218,43 @@ def test_what_tfds_itself_prepared_is_read_in_the_original_order(tmp_path, small
     small_set("mnist", idx_files())
     for key, array in arrays((28, 28, 1)).items():
         np.save(tmp_path / f"{key}.npy", array)
-    subprocess.run([sys.executable, "-c", OTHERS_BUILDER, tmp_path, tmp_path / "data"], check=True)
+    subprocess.run([sys.executable, "-c", OTHERS_BUILDER, tmp_path, tmp_path / "data", "Mnist"], check=True)
     dataset = data.load("mnist", tmp_path / "data")
     assert dataset.digest == digest((28, 28, 1))
     assert "3.0.1" in dataset.source
+
+
+@pytest.mark.slow
+def test_emnist_as_tfds_itself_prepared_it_is_upright_and_numbered_from_0(tmp_path, small_set):
+    small_set("emnist_letters", {})
+    generator, expected = np.random.default_rng(0), {}
+    for half, count in (("train", NUM_TRAIN), ("test", NUM_TEST)):
+        expected[f"{half}_images"] = generator.integers(0, 256, (count, 28, 28, 1), np.uint8)
+        expected[f"{half}_labels"] = np.arange(count) % 26 if half == "train" else np.arange(count)
+        np.save(tmp_path / f"{half}_images.npy", expected[f"{half}_images"].transpose(0, 2, 1, 3))
+        np.save(tmp_path / f"{half}_labels.npy", expected[f"{half}_labels"] + 1)
+    subprocess.run([sys.executable, "-c", OTHERS_BUILDER, tmp_path, tmp_path / "data", "Emnist"], check=True)
+    dataset = data.load("emnist_letters", tmp_path / "data")
+    assert dataset.digest == data.from_arrays("x", **expected, num_classes=26).digest
+    assert "emnist/letters/3.0.1" in dataset.source
+
+
+@pytest.mark.slow
+def test_the_archive_of_emnist_put_by_hand_needs_no_network(tmp_path, small_set):
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as written:
+        for name, content in idx_files().items():
+            half, kind = name.split("-")[:2]
+            half = "train" if half == "train" else "test"
+            written.writestr(f"gzip/emnist-mnist-{half}-{kind}-{name.split('-', 2)[2]}", content)
+    files = {"gzip.zip": archive.getvalue()}
+    small_set("emnist_mnist", files)
+    put_by_hand(tmp_path / "data" / "tfds" / "downloads" / "manual", files)
+    dataset = data.load("emnist_mnist", tmp_path / "data")
+    upright = arrays((28, 28, 1))
+    for half in ("train", "test"):
+        upright[f"{half}_images"] = upright[f"{half}_images"].transpose(0, 2, 1, 3)
+    assert dataset.digest == data.from_arrays("x", **upright, num_classes=10).digest
 
 
 # Offline
@@ -321,6 +358,6 @@ def test_damaged_and_unsafe_archives_are_refused(tmp_path, content, words):
     path.write_bytes(content)
     known = dataclasses.replace(PUBLIC_SETS["cifar10"], num_train=NUM_TRAIN, num_test=NUM_TEST)
     with pytest.raises(DataError) as caught:
-        cifar.read_archive(known, path)
+        cifar.read_files(known, {path.name: path})
     assert all(word in str(caught.value) for word in [str(path), *words]), str(caught.value)
     assert os.listdir(tmp_path) == [path.name]

@@ -164,7 +164,7 @@ for variable, text in HOSTILE.items():
 print(json.dumps(said))
 """
     said = python(f"HOSTILE = {HOSTILE!r}{code}", tmp_path)
-    assert len(said) >= len(environment.PINNED) - 2
+    assert len(said) >= len(environment.PINNED) - 5, "each release of jax knows most of them"
     for name, text in said.items():
         assert f"jax is configured with {name}=" in text, text
         assert text.endswith("take it back")

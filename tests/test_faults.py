@@ -192,8 +192,9 @@ def test_a_locked_store_is_waited_for_and_then_said(
     monkeypatch.setattr(database, "PATIENCE_S", 0.3)
     other = held(folder, 60)
     assert digests(dlbench.open_study(folder)) == digests(small_result), "reading needs no lock"
-    with pytest.raises(StoreError, match="another program is using it; close that"):
+    with pytest.raises(StoreError, match="another program is using it; close that") as kept:
         Store(folder, write=True)
+    assert kept.tb is not None, "as a notebook keeps the last traceback: the lock is free all the same"
     other.kill()
     other.wait()
     monkeypatch.setattr(database, "PATIENCE_S", 20)

@@ -360,12 +360,16 @@ def test_a_users_model_shadows_nothing(decoys: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_it_is_said_once_where_there_are_no_kernels(workers: int, tmp_path: Path) -> None:
-    environ = {"CC": "no-such-compiler"}
+def test_it_is_said_once_where_there_are_no_kernels_and_no_temporary_file_is_left(
+    workers: int, tmp_path: Path
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    environ = {"CC": "no-such-compiler", "TMPDIR": str(tmp_path / "temporary")}
     done = run_dlbench("train", *FLAGS, "--quiet", "--json", f"--workers={workers}", cwd=tmp_path, **environ)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("Warning: there are no compiled kernels") == 1
     assert "(no C compiler: no-such-compiler was not found)" in done.stderr
+    assert list((tmp_path / "temporary").iterdir()) == []
     done = run_dlbench("train", *FLAGS, "--quiet", "--json", "--workers=1", "--name=b", cwd=tmp_path)
     assert ("no compiled kernels" in done.stderr) == (not native.chosen())
 
@@ -429,7 +433,8 @@ def test_what_is_no_file_is_refused_at_once(
         dlbench.run(more, out=copy, workers=1)
 
 
-@pytest.mark.parametrize("kind", ["pipe", pytest.param("device", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["pipe", "device"])
 def test_no_command_waits_for_what_is_no_file(kind: str, copy: Path, tmp_path: Path) -> None:
     exported = exports.export(copy, tmp_path / "experiments" / "copy").folder
     trial = dlbench.open_study(copy).trials[0].id

@@ -182,7 +182,7 @@ def sweep(cwd: Path, reference: Reference, targets: list[str], chance: random.Ra
     with Store(folder) as store:
         assert {str(status) for status in store.statuses().values()} == {"COMPLETE"}
     names = {path.name for trial in (folder / "trials").iterdir() for path in trial.iterdir()}
-    assert names == {"best", "test_logits.npy"}, "nothing half-written is left"
+    assert names == {"best", "test_logits.npy", "val_logits.npy"}, "nothing half-written is left"
     assert {path.name for path in folder.iterdir()} == {path.name for path in reference.folder.iterdir()}
     for trial in (folder / "tensorboard").iterdir():
         assert len(list(trial.iterdir())) == 1

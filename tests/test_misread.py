@@ -27,8 +27,8 @@ from dlbench.studies import planning
 RNG = np.random.default_rng(0)
 
 
-def made(images: Any, labels: Any) -> dlbench.Dataset:
-    return arrays.from_arrays("mine", images, labels, images, labels)
+def made(images: Any, labels: Any, **options: Any) -> dlbench.Dataset:
+    return arrays.from_arrays("mine", images, labels, images, labels, **options)
 
 
 def some(*shape: int) -> np.ndarray[Any, Any]:
@@ -41,9 +41,11 @@ def some(*shape: int) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("shape", [(4, 3, 32, 32), (4, 1, 28, 28), (4, 4, 32, 48)])
 def test_channels_first_is_recognised(shape: tuple[int, ...]) -> None:
     images, labels = some(*shape), np.arange(4)
-    with pytest.raises(DataError, match=r"channels first\?; x.transpose\(0, 2, 3, 1\)"):
+    with pytest.raises(DataError, match=r"channels first\?; channels_first=True moves"):
         made(images, labels)
-    assert made(images.transpose(0, 2, 3, 1), labels).image_shape == (*shape[2:], shape[1])
+    moved = made(images, labels, channels_first=True)
+    assert moved.image_shape == (*shape[2:], shape[1])
+    assert moved == made(images.transpose(0, 2, 3, 1), labels)
 
 
 @pytest.mark.parametrize("shape", [(4, 3, 3, 3), (4, 32, 32, 3), (4, 4, 8, 1), (4, 1, 1, 1)])
@@ -68,15 +70,26 @@ def test_the_remedy_for_images_of_another_type_works(images: Any) -> None:
         made(images, np.arange(4))
     assert caught.value.remedy is not None
     code = caught.value.remedy.removesuffix(" converts them").rpartition(": ")[2]
-    converted = eval(code, {"x": images})
-    assert (converted.min(), converted.max()) == (0, 255)
-    assert made(converted, np.arange(4)).train_images.dtype == np.uint8
+    converted = eval(f"made(images, np.arange(4), {code})", {"images": images, "np": np, "made": made})
+    pixels = converted.train_images
+    assert (pixels.min(), pixels.max(), pixels.dtype) == (0, 255, np.uint8)
+    np.testing.assert_array_equal(
+        np.diff(pixels.ravel().astype(float)) >= 0, np.diff(images.ravel().astype(float)) >= 0
+    )
 
 
 @pytest.mark.parametrize("images", [np.full((4, 8, 8), np.nan), np.linspace(-9, 900, 256).reshape(4, 8, 8)])
 def test_images_of_unknown_scale_are_not_given_a_wrong_remedy(images: Any) -> None:
-    with pytest.raises(DataError, match="bring them to 0 to 255"):
+    with pytest.raises(DataError, match="state the range that they can have"):
         made(images, np.arange(4))
+    with pytest.raises(DataError, match=r"must lie in \[0, 1\]; found values from"):
+        made(images, np.arange(4), value_range="[0, 1]")
+
+
+@pytest.mark.parametrize("value_range", ["0 to 1", "[1, 0]", "[0, inf)"])
+def test_a_range_that_is_none_is_refused(value_range: str) -> None:
+    with pytest.raises(InputError, match=r"value_range must be a.* interval such as"):
+        made(np.zeros((4, 8, 8)), np.arange(4), value_range=value_range)
 
 
 def test_images_of_several_shapes_are_no_array() -> None:
@@ -85,35 +98,64 @@ def test_images_of_several_shapes_are_no_array() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "numbers"),
+    ("labels", "numbers", "names"),
     [
-        (np.array(["cat", "ant", "dog", "ant"]), [1, 0, 2, 0]),
-        (np.array([True, False, True, False]), [1, 0, 1, 0]),
-        (np.array([1.0, 0.0, 2.0, 0.0]), [1, 0, 2, 0]),
-        (np.eye(3)[[1, 0, 2, 0]], [1, 0, 2, 0]),
-        (np.array([[1], [0], [2], [0]]), [1, 0, 2, 0]),
+        (np.array(["cat", "ant", "dog", "ant"]), [1, 0, 2, 0], ("ant", "cat", "dog")),
+        (np.array(["cat", "ant", "dog", "ant"], object), [1, 0, 2, 0], ("ant", "cat", "dog")),
+        (np.array([b"cat", b"ant", b"dog", b"ant"]), [1, 0, 2, 0], ("ant", "cat", "dog")),
+        (np.array([True, False, True, False]), [1, 0, 1, 0], ("False", "True")),
+        (np.array([2, 1, 3, 1], np.uint8), [1, 0, 2, 0], ("1", "2", "3")),
+        (np.array([0, -5, 10**9, -5]), [1, 0, 2, 0], ("-5", "0", "1000000000")),
+        (np.array([[1], [0], [2], [0]]), [1, 0, 2, 0], None),
     ],
-    ids=["names", "truth", "floats", "one-hot", "column"],
+    ids=["names", "objects", "bytes", "truth", "from-one", "any-integers", "column"],
+)
+def test_labels_of_any_kind_are_numbered_and_named(labels: Any, numbers: list[int], names: Any) -> None:
+    found = made(some(4, 8, 8), labels)
+    assert found.train_labels.tolist() == numbers
+    assert found.class_names == names
+
+
+def test_class_names_say_the_order_of_text_labels() -> None:
+    found = made(some(3, 8, 8), np.array(["b", "a", "c"]), class_names=("c", "b", "a"))
+    assert found.train_labels.tolist() == [1, 2, 0]
+    with pytest.raises(DataError, match="label 'c' is not among the class names"):
+        made(some(3, 8, 8), np.array(["b", "a", "c"]), class_names=("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "numbers"),
+    [(np.array([1.0, 0.0, 2.0, 0.0]), [1, 0, 2, 0]), (np.eye(3)[[1, 0, 2, 0]], [1, 0, 2, 0])],
+    ids=["floats", "one-hot"],
 )
 def test_the_remedy_for_labels_of_another_form_works(labels: Any, numbers: list[int]) -> None:
     with pytest.raises(DataError, match="must be a one-dimensional array of integers") as caught:
         made(some(4, 8, 8), labels)
     assert caught.value.remedy is not None
-    found = eval(
-        caught.value.remedy.split(" ")[0]
-        if "unique" not in caught.value.remedy
-        else "np.unique(y, return_inverse=True)[1]",
-        {"y": labels, "np": np},
-    )
+    found = eval(caught.value.remedy.split(" ")[0], {"y": labels})
     assert found.tolist() == numbers
     made(some(4, 8, 8), found)
 
 
+def test_labels_that_the_training_half_lacks_are_named() -> None:
+    images = some(3, 8, 8)
+    with pytest.raises(DataError, match="of the 4 classes, these do not: emu"):
+        arrays.from_arrays("mine", images, ["ant", "cat", "dog"], images, ["ant", "emu", "cat"])
+    with pytest.raises(DataError, match="give labels of one kind"):
+        arrays.from_arrays("mine", images, ["ant", "cat", "dog"], images, [0, 1, 2])
+
+
+def test_one_image_is_not_a_set_of_rows() -> None:
+    with pytest.raises(DataError, match=r"32 images and 1 labels; x\[np.newaxis\]"):
+        made(some(32, 32, 3), [0])
+    with pytest.raises(DataError, match=r"found shape \(32, 32\); x\[np.newaxis\]"):
+        made(some(32, 32), [0])
+
+
 def test_a_label_of_a_billion_is_refused_without_counting_to_it() -> None:
-    with pytest.raises(DataError, match=r"1,000,000,001 classes"):
-        made(some(4, 8, 8), np.array([0, 1, 2, 10**9]))
-    with pytest.raises(DataError, match="cannot show"):
-        made(some(4, 8, 8), np.array([0, 1, 2, 2**62]))
+    for label in (10**9, 2**62):
+        with pytest.raises(DataError, match="every class must occur"):
+            made(some(4, 8, 8), np.array([0, 1, 2, label]), num_classes=label + 1)
 
 
 def test_images_too_small_for_a_model_are_called_so(tmp_path: Path) -> None:

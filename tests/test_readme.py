@@ -15,7 +15,9 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTATION = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 PAGES = (*DOCUMENTATION, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md")
 #: Flags of other programs, and those that every command has.
-FLAGS_ELSEWHERE = {"--help", "--version", "--logdir"}
+FLAGS_ELSEWHERE = {"--help", "--version", "--logdir", "--install-completion", "--show-completion"}
+#: The commands of groups of commands.
+NESTED = {"data": ("show", "prepare"), "results": ("rm", "mv", "gc")}
 
 
 def blocks(language: str) -> list[object]:
@@ -112,7 +114,7 @@ def test_every_command_that_is_shown_has_its_flags() -> None:
     for page in PAGES:
         for command in commands(page):
             first, second, *_ = [*command.split()[1:], ""]
-            nested = first == "data" and second in listed_commands("data")
+            nested = second in NESTED.get(first, ())
             shown = help_of(first, second) if nested else help_of(first)
             for flag in re.findall(r"(?<![-\w])(--[a-z][a-z-]*)", command):
                 assert re.search(rf"{flag}\b(?!-)", shown), f"{page.name}: {command}"

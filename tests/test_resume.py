@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -20,6 +21,8 @@ import dlbench
 from dlbench.execution import messages
 from dlbench.records import TrialStatus
 from dlbench.storage import artifacts
+from dlbench.storage.audit import audit
+from dlbench.training.schedules import is_prefix
 
 LONG = SMALL | {"num_epochs": 6}
 
@@ -199,3 +202,76 @@ def test_no_process_is_left_when_a_run_is_abandoned(tmp_path: Path) -> None:
         for child in children
         if "dlbench.execution.worker" in Path(f"/proc/{child}/cmdline").read_text()
     ] == []
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study that was trained for half the epochs and kept its state."""
+    folder = tmp_path_factory.mktemp("half") / "half"
+    study = dlbench.grid(**LONG | {"num_epochs": 3})
+    dlbench.run(study, out=folder, workers=1, keep_state=True)
+    dlbench.run(study, out=folder, workers=1)  # finds nothing to do, and leaves the state
+    return folder
+
+
+@pytest.fixture
+def kept(half: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with that study in runs/."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(half, tmp_path / "runs" / "half")
+    return tmp_path
+
+
+def test_more_epochs_continue_from_a_kept_state(kept: Path, uninterrupted: dlbench.TrialResult) -> None:
+    study = dlbench.grid(**LONG)
+    planned = dlbench.plan(study)
+    (trial,) = planned.trials
+    assert planned.shorter[trial.id].epoch == 3
+    assert [*planned.copied] == ["1 trial continues after epoch 3 of the same trial in runs/half"]
+    seen: list[object] = []
+    (longer,) = dlbench.run(study, workers=1, on_event=seen.append)
+    numbers = [event.number for event in seen if isinstance(event, messages.EpochEnded)]
+    assert numbers == [1, 2, 3, 4, 5, 6], "the first three are those of the shorter trial"
+    assert (longer.history, longer.params_sha256) == (uninterrupted.history, uninterrupted.params_sha256)
+    assert longer.best_params_sha256 == uninterrupted.best_params_sha256
+    assert longer.test_accuracy == uninterrupted.test_accuracy
+    trained = [event for event in seen if isinstance(event, messages.Notice)]
+    assert not trained, "no state was refused"
+    assert audit(kept / "runs" / "half") == []
+    assert not dlbench.plan(study, out="elsewhere", reuse=False).shorter
+
+
+def test_a_damaged_kept_state_is_not_used(kept: Path, uninterrupted: dlbench.TrialResult) -> None:
+    (state,) = (kept / "runs" / "half").glob(f"trials/*/{artifacts.KEPT}/3/state")
+    for path in state.rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:-1])
+    seen: list[object] = []
+    (longer,) = dlbench.run(dlbench.grid(**LONG), workers=1, on_event=seen.append)
+    assert any("is damaged and not used" in e.text for e in seen if isinstance(e, messages.Notice))
+    assert longer.params_sha256 == uninterrupted.params_sha256
+
+
+@pytest.mark.parametrize(
+    ("schedule", "continues"),
+    [
+        ("constant", True),
+        ("constant(warmup=2)", True),
+        ("step(every=2)", True),
+        ("exponential(warmup=1)", True),
+        ("cosine", False),
+        ("linear", False),
+        ("one-cycle", False),
+    ],
+)
+def test_a_schedule_that_depends_on_the_length_cannot_continue(schedule: str, continues: bool) -> None:
+    spec = dlbench.grid(**LONG, schedule=schedule).trials[0]
+    assert is_prefix(spec, 3) is continues
+
+
+def test_a_plan_says_that_trials_cannot_continue(small_study: dlbench.StudySpec, tmp_path: Path) -> None:
+    planned = dataclasses.replace(dlbench.plan(small_study, out=tmp_path / "s"), num_length_bound=2)
+    (said,) = planned.copied
+    assert said.startswith(
+        "2 trials cannot continue a shorter one whose state was kept, because the learning rate"
+    )

@@ -667,54 +667,6 @@ class TestVarianceComponents:
         assert hits.min() / num_studies >= 0.93
 
 
-class TestTwoWayInterval:
-    def test_it_is_what_a_two_way_bootstrap_tends_to(self) -> None:
-        """Owen (2007): resampling rows and columns has the variance of the formula, plus twice that of residuals."""
-        draw = np.random.default_rng(1)
-        skill, difficulty = draw.normal(0, 0.5, 12), draw.normal(2, 1.5, 60)
-        correct = draw.random((12, 60)) < 1 / (1 + np.exp(-(skill[:, None] + difficulty)))
-        found = stats.two_way_interval(correct)
-        rows = draw.multinomial(12, [1 / 12] * 12, 20_000) / 12
-        columns = draw.multinomial(60, [1 / 60] * 60, 20_000) / 60
-        means = ((rows @ correct) * columns).sum(1)
-        by_row, by_column = correct.mean(1).var() / 12, correct.mean(0).var() / 60
-        rest = (correct - correct.mean(1)[:, None] - correct.mean(0) + correct.mean()).var() / 720
-        assert means.var() == pytest.approx(by_row + by_column + rest, rel=0.05)
-        unbiased = by_row * 12 / 11 + by_column * 60 / 59 - rest * 720 / 11 / 59
-        half = (found.high - found.low) / 2
-        assert half / math.sqrt(unbiased) == pytest.approx(2.05, abs=0.12), "a t quantile of some 20 to 40"
-        assert found.estimate == correct.mean()
-        assert found.std == pytest.approx(correct.mean(1).std(ddof=1))
-
-    def test_it_is_wider_than_either_alone(self) -> None:
-        draw = np.random.default_rng(2)
-        correct = draw.random((5, 400)) < np.where(np.arange(400) < 20, 0.1, 0.999)
-        found = stats.two_way_interval(correct)
-        over_seeds = stats.mean_interval(correct.mean(1))
-        assert found.high - found.low > over_seeds.high - over_seeds.low
-
-    def test_ends(self) -> None:
-        one = stats.two_way_interval([[True, True, False, True]])
-        normal = stats.mean_interval([1, 1, 0, 1])
-        assert (one.low, one.high) == pytest.approx((normal.low, normal.high))
-        assert math.isnan(one.std)
-        same = stats.two_way_interval([[True, True]] * 3)
-        assert (same.estimate, same.low, same.high) == (1, 1, 1)
-        with pytest.raises(InputError, match="row per replicate"):
-            stats.two_way_interval([True])
-
-    @pytest.mark.slow
-    def test_it_covers_for_new_seeds_and_new_images(self) -> None:
-        draw, hits, num_studies = np.random.default_rng(3), 0, 1000
-        many = draw.normal(2, 1.5, 2_000_000) + draw.normal(0, 0.15, 2_000_000)
-        truth = float(np.mean(1 / (1 + np.exp(-many))))
-        for _ in range(num_studies):
-            logits = draw.normal(2, 1.5, 400) + draw.normal(0, 0.15, (5, 1))
-            found = stats.two_way_interval(draw.random((5, 400)) < 1 / (1 + np.exp(-logits)))
-            hits += found.low <= truth <= found.high
-        assert 0.93 <= hits / num_studies <= 0.98
-
-
 class TestTasks:
     # Demšar (2006), table 6: AUC of four versions of C4.5 on 14 data sets. Two AUC of "voting" are equal when rounded;
     # the last digit is added so that the ranks are the published ones.

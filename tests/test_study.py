@@ -55,6 +55,33 @@ def test_a_study_is_trained_and_recorded(small_result: dlbench.StudyResult) -> N
     assert len({trial.params_sha256 for trial in small_result}) == 4
 
 
+def test_a_part_of_the_test_half_is_tested(
+    small_result: dlbench.StudyResult, small_study: dlbench.StudySpec, tmp_path: Path
+) -> None:
+    from dlbench import data
+    from dlbench.data.splits import test_indices as indices_for_testing
+
+    whole = small_result.trials[0]
+    spec = small_study.trials[0].model_copy(update={"test_size": 120})
+    (part,) = dlbench.run(small_study.model_copy(update={"trials": (spec,)}), workers=0, out=tmp_path / "s")
+    kept = indices_for_testing(data.load("mnist5k").test_labels, 120)
+    logits = [np.load(trial.folder / "test_logits.npy") for trial in (whole, part)]
+    assert part.params_sha256 == whole.params_sha256
+    np.testing.assert_allclose(logits[1], logits[0][kept], rtol=1e-5, atol=1e-5)
+    assert sum(map(sum, part.confusion_matrix)) == 120
+    assert dlbench.load(part.folder).test_accuracy() == part.test_accuracy
+    assert part.id != whole.id
+    everything = spec.model_copy(update={"test_size": 1000})
+    assert (
+        dlbench.plan(small_study.model_copy(update={"trials": (everything,)}), out=tmp_path / "t")
+        .trials[0]
+        .id
+        == whole.id
+    )
+    with pytest.raises(dlbench.InputError, match="test_size 1,001 is too large: the test half"):
+        dlbench.plan(dlbench.grid(test_size=1001, **SMALL), out=tmp_path / "t")
+
+
 def test_the_parent_imports_no_jax(small_study: dlbench.StudySpec, tmp_path: Path) -> None:
     """From a script without a main guard, too."""
     script = tmp_path / "script.py"

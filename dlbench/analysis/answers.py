@@ -23,13 +23,13 @@ def correct_answers(trials: Iterable[TrialResult]) -> dict[str, NDArray[np.bool_
     Returns:
         By trial id, a boolean array with one entry per test image.
     """
-    labels: dict[str, NDArray[Any] | None] = {}
+    labels: dict[tuple[str, int | None], NDArray[Any] | None] = {}
     found = {}
     for trial in trials:
-        reference = f"{trial.dataset.partition('@')[0]}@{trial.trial.data_digest}"
-        if reference not in labels:
-            labels[reference] = _test_labels(reference)
-        if (truth := labels[reference]) is None:
+        key = f"{trial.dataset.partition('@')[0]}@{trial.trial.data_digest}", trial.trial.spec.test_size
+        if key not in labels:
+            labels[key] = _test_labels(*key)
+        if (truth := labels[key]) is None:
             continue
         try:
             logits = files.read_array(trial.folder / "test_logits.npy")
@@ -40,8 +40,8 @@ def correct_answers(trials: Iterable[TrialResult]) -> dict[str, NDArray[np.bool_
     return found
 
 
-def _test_labels(reference: str) -> NDArray[Any] | None:
+def _test_labels(reference: str, test_size: int | None) -> NDArray[Any] | None:
     try:
-        return data.load(reference).test_labels
+        return data.load(reference, test_size=test_size).test_labels
     except DlbenchError:
         return None

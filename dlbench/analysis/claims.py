@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from dlbench.analysis.comparison import compare_models
-from dlbench.analysis.configurations import best_first, configurations
+from dlbench.analysis.configurations import best_first, configurations, overlap_of
 from dlbench.analysis.convergence import censored_epoch
 from dlbench.analysis.failures import measured
 from dlbench.analysis.looks import ALPHA, study_alpha
@@ -17,7 +17,7 @@ from dlbench.analysis.outlook import SeedCount, power_to_find, seeds_to_find
 from dlbench.analysis.selection import select
 from dlbench.records import TrialStatus
 from dlbench.spec.claims import Claim, Key, Selection
-from dlbench.spec.metrics import REPORT_METRIC, SELECTION_METRIC, metric_key
+from dlbench.spec.metrics import SELECTION_METRIC, metric_key
 from dlbench.spec.metrics import metric as metric_named
 from dlbench.stats import (
     Comparison,
@@ -136,7 +136,7 @@ def _ranked(
         found = compare_models(result)
         names = {trial.id: name for name, group in found.configurations.items() for trial in group.trials}
         pairs = found.ranking.comparisons if found.ranking and found.is_conclusive else ()
-        return found.trials, metric_key(REPORT_METRIC), names, pairs
+        return found.trials, metric_key(found.metric), names, pairs
     groups = [group for group in best_first(configurations(result.trials)) if group.complete]
     selected = select(groups)
     names = {trial.id: str(number) for number, group in enumerate(groups) for trial in group.trials}
@@ -307,7 +307,8 @@ def _compare(
         return _compare_censored(
             first, second, welch_comparison(a.values(), b.values(), confidence, null), null
         )
-    return compare_groups(a, b, confidence, null, by_ranks=first.is_mixture or second.is_mixture)
+    overlap = max(overlap_of(trial.trial.spec) for trial in (*first.trials, *second.trials))
+    return compare_groups(a, b, confidence, null, overlap, by_ranks=first.is_mixture or second.is_mixture)
 
 
 def _compare_censored(first: _Side, second: _Side, means: Comparison, null: float) -> Comparison | None:
@@ -357,7 +358,7 @@ def _unconverged(*sides: _Side) -> frozenset[str]:
 
 
 def side_values(side: Selection, trials: Sequence[TrialResult]) -> dict[Key, float]:
-    """The metric by seed and split seed: the mean over the side's configurations, where all of them have a value.
+    """The metric by replicate: the mean over the side's configurations, where all of them have a value.
 
     Diverged trials count with the worst value of the metric (:func:`dlbench.analysis.failures.measured`).
     """

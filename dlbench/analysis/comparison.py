@@ -12,7 +12,7 @@ from dlbench.analysis.failures import measured
 from dlbench.analysis.looks import last_look, study_alpha
 from dlbench.analysis.outlook import SeedsNeeded, seeds_to_separate
 from dlbench.spec.looks import Look, seeds_at
-from dlbench.spec.metrics import REPORT_METRIC, metric_key
+from dlbench.spec.metrics import REPORT_METRIC, SELECTION_METRIC, metric_key
 from dlbench.spec.metrics import metric as metric_named
 from dlbench.stats import PairwiseComparison, Ranking, ranking
 from dlbench.storage.results import StudyRecord, TrialResult
@@ -92,23 +92,32 @@ class ModelComparison:
         """The seeds needed to separate the first model from the second and from the last; empty with a winner."""
         if self.ranking is None or not self.is_conclusive or self.winner:
             return ()
+        if any(group.overlap for group in self.configurations.values()):
+            return ()  # more repetitions add little to what the folds share
         names = [entry.name for entry in self.ranking.entries]
         return seeds_to_separate(self.ranking, names[0], list(dict.fromkeys((names[1], names[-1]))))
 
 
+def compared_metric(result: StudyRecord) -> str:
+    """The metric by which the models of a study are compared: that of the held-out folds where images are folded."""
+    folded = any(trial.folds for trial in result.trials)
+    return SELECTION_METRIC if folded else REPORT_METRIC
+
+
 def compare_models(
-    result: StudyRecord, metric: str = REPORT_METRIC, others: Sequence[float] = ()
+    result: StudyRecord, metric: str | None = None, others: Sequence[float] = ()
 ) -> ModelComparison:
     """Rank the models of a comparison, at the level that the study's last look allows.
 
     Args:
         result: the study.
-        metric: the metric to compare, "test/accuracy" or ``test_accuracy``.
+        metric: the metric to compare, "test/accuracy" or ``test_accuracy``; by default :func:`compared_metric`.
         others: p-values of further tests of the study, which share its error rate.
 
     Raises:
         UnknownNameError: there is no such metric.
     """
+    metric = metric or compared_metric(result)
     higher_is_better = not metric_named(metric).lower_is_better
     trials, looks = result.trials, result.spec.looks
     look = last_look(looks, trials)
@@ -121,10 +130,11 @@ def compare_models(
     if values and bool(look) == bool(looks):
         alpha = study_alpha(result, math.comb(len(values), 2) + len(others))
         mixtures = [label for label, group in groups.items() if group.is_mixture]
-        ranked = ranking(values, 1 - alpha, alpha, higher_is_better, others, mixtures)
+        overlap = max(group.overlap for group in groups.values())
+        ranked = ranking(values, 1 - alpha, alpha, higher_is_better, overlap, others, mixtures)
     return ModelComparison(metric, trials, len(result.trials) - len(trials), groups, ranked, look)
 
 
-def winner(result: StudyRecord, metric: str = REPORT_METRIC) -> str | None:
+def winner(result: StudyRecord, metric: str | None = None) -> str | None:
     """The model that is significantly better than every other, at the level that the study's last look allows."""
     return compare_models(result, metric).winner

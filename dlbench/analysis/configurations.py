@@ -13,15 +13,14 @@ from typing import Any
 
 from dlbench.analysis.failures import chance_of, has_failed, measured
 from dlbench.records import TrialStatus
+from dlbench.spec.claims import Key, key_of
 from dlbench.spec.metrics import SELECTION_METRIC
 from dlbench.spec.metrics import metric as metric_named
 from dlbench.spec.naming import model_names, phrase
-from dlbench.spec.trial import PARTS, TrialSpec
-from dlbench.stats import Interval, mean_interval, wilson_interval
+from dlbench.spec.trial import PARTS, REPLICATES, TrialSpec
+from dlbench.stats import Interval, corrected_interval, wilson_interval
 from dlbench.storage.results import TrialResult
 
-#: Fields that distinguish the trials of one configuration.
-REPLICATES = ("seed", "split_seed")
 #: Fields that may be an axis of a heat map.
 NUMERIC = ("learning_rate", "weight_decay", "batch_size", "num_epochs", "dropout", "train_size")
 #: Fields that captions name even at their default.
@@ -85,12 +84,22 @@ class Configuration:
         """The trials that completed."""
         return [trial for trial in self.trials if trial.status is TrialStatus.COMPLETE]
 
+    @property
+    def overlap(self) -> float:
+        """Validation images per training image of cross-validation, whose training sets overlap; 0 for one split.
+
+        See :func:`dlbench.stats.corrected_interval`.
+        """
+        return overlap_of(self.spec)
+
     def summary(self, metric: str, confidence: float = 0.95) -> Summary | None:
         """The values of a metric and their mean with its interval; ``None`` if no trial completed."""
         by_seed = self.by_seed(metric)
         values = tuple(by_seed[key] for key in sorted(by_seed))
         mixed = self.is_mixture and any(map(has_failed, self.complete))
-        return Summary(mean_interval(values, confidence), values, mixed) if values else None
+        return (
+            Summary(corrected_interval(values, self.overlap, confidence), values, mixed) if values else None
+        )
 
     @functools.cached_property
     def failures(self) -> list[TrialResult]:
@@ -123,10 +132,10 @@ class Configuration:
         values = [value for trial in self.complete if (value := trial.value(metric)) is not None]
         return statistics.fmean(values) if values else None
 
-    def by_seed(self, metric: str) -> dict[tuple[int, int], float]:
-        """The values of a metric by seed and split seed, without the trials that lack one."""
+    def by_seed(self, metric: str) -> dict[Key, float]:
+        """The values of a metric by seed, split seed and fold, without the trials that lack one."""
         specs = ((trial.value(metric), trial.trial.spec) for trial in self.complete)
-        return {(spec.seed, spec.split_seed or 0): value for value, spec in specs if value is not None}
+        return {key_of(spec): value for value, spec in specs if value is not None}
 
     def sort_key(self, metric: str = SELECTION_METRIC) -> tuple[float, float]:
         """A key that sorts the best configuration first: by the mean of a metric, then by validation loss.
@@ -153,6 +162,11 @@ class Configuration:
     def label(self, axes: Sequence[str]) -> str:
         """The values of the fields that distinguish it from other configurations."""
         return ", ".join(phrase(name, getattr(self.spec, name), self.models) for name in axes or ("model",))
+
+
+def overlap_of(spec: TrialSpec) -> float:
+    """Validation images per training image of cross-validation; 0 for one split."""
+    return 1 / (spec.folds - 1) if spec.folds else 0.0
 
 
 def best_first(groups: Iterable[Configuration], metric: str = SELECTION_METRIC) -> list[Configuration]:
@@ -262,6 +276,6 @@ def planes(groups: Iterable[Configuration], axes: Sequence[str]) -> list[Plane]:
 
 
 def tally(group: Configuration) -> str:
-    """The number of seeds behind its means: "5", or "4 of 5" if one did not complete."""
+    """The number of seeds (and folds) behind its means: "5", or "4 of 5" if one did not complete."""
     complete, total = len(group.complete), len(group.trials)
     return str(total) if complete == total else f"{complete} of {total}"

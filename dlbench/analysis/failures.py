@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from dlbench.records import TrialStatus
+from dlbench.spec.claims import Key, key_of
 from dlbench.spec.metrics import metric as metric_named
 from dlbench.storage.results import TrialResult
 
@@ -17,7 +18,7 @@ class _Measured(Protocol):
     @property
     def trials(self) -> tuple[TrialResult, ...]: ...
 
-    def by_seed(self, metric: str) -> dict[tuple[int, int], float]: ...
+    def by_seed(self, metric: str) -> dict[Key, float]: ...
 
 
 def chance_of(trial: TrialResult) -> float | None:
@@ -40,8 +41,8 @@ def has_failed(trial: TrialResult) -> bool:
     return trial.status is TrialStatus.COMPLETE and chance is not None and low is not None and low <= chance
 
 
-def measured(groups: Mapping[str, _Measured], metric: str) -> dict[str, dict[tuple[int, int], float]]:
-    """The values of a metric by group and by seed and split seed, with diverged trials at the worst value.
+def measured(groups: Mapping[str, _Measured], metric: str) -> dict[str, dict[Key, float]]:
+    """The values of a metric by group and replicate, with diverged trials at the worst value.
 
     That is an accuracy of 0, as a network that diverged gives no answer; of a loss, the worst of all groups. Metrics
     without a worst value, such as times, leave diverged trials out.
@@ -59,5 +60,5 @@ def measured(groups: Mapping[str, _Measured], metric: str) -> dict[str, dict[tup
         worst = worst if math.isfinite(worst) else max(known)
         for name, group in groups.items():
             diverged = (trial.trial.spec for trial in group.trials if trial.status is TrialStatus.DIVERGED)
-            found[name] |= {(spec.seed, spec.split_seed or 0): worst for spec in diverged}
+            found[name] |= {key_of(spec): worst for spec in diverged}
     return {name: values for name, values in found.items() if values}

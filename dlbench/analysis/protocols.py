@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Configuration, Summary, axes_of, configurations
 from dlbench.spec.metrics import REPORT_METRIC, SELECTION_METRIC
-from dlbench.stats import Interval, mean_interval, paired_comparison, std_interval
+from dlbench.stats import Interval, corrected_comparison, corrected_interval, std_interval
 from dlbench.storage.results import TrialResult
 
 
@@ -58,16 +58,16 @@ def compare_protocols(
     """
     groups = [group for group in configurations(trials) if group.complete]
     differences = tuple(
-        ProtocolDifference(group, selected_on, tested, _difference(selected_on, tested))
+        ProtocolDifference(group, selected_on, tested, _difference(selected_on, tested, group.overlap))
         for group in groups
         if (selected_on := group.summary(selection)) and (tested := group.summary(report))
     )
     return ProtocolFindings(differences, _overall(groups, selection, report)) if differences else None
 
 
-def _difference(selected_on: Summary, tested: Summary) -> Summary:
+def _difference(selected_on: Summary, tested: Summary, overlap: float) -> Summary:
     differences = tuple(a - b for a, b in zip(selected_on.values, tested.values, strict=True))
-    return Summary(paired_comparison(selected_on.values, tested.values).difference, differences)
+    return Summary(corrected_comparison(selected_on.values, tested.values, overlap).difference, differences)
 
 
 def _overall(groups: Sequence[Configuration], selection: str, report: str) -> Summary | None:
@@ -79,7 +79,7 @@ def _overall(groups: Sequence[Configuration], selection: str, report: str) -> Su
         math.fsum(a[key] - b[key] for a, b in zip(selected_on, tested, strict=True)) / len(groups)
         for key in keys
     )
-    return Summary(mean_interval(means), means)
+    return Summary(corrected_interval(means, max(group.overlap for group in groups)), means)
 
 
 @dataclass(frozen=True)

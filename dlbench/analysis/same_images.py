@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from dlbench.analysis.comparison import ModelComparison
 from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Configuration
-from dlbench.stats import Interval, mcnemar, two_way_interval
+from dlbench.spec.claims import key_of
+from dlbench.stats import Interval, mcnemar
+from dlbench.stats.crossed import crossed_intervals
 from dlbench.storage.results import TrialResult
 
 if TYPE_CHECKING:
@@ -69,24 +71,30 @@ def accuracy_on_new_images(group: Configuration, answers: Mapping[str, NDArray[n
         answers: by trial id, whether each test image was classified correctly.
 
     Returns:
-        The interval (:func:`dlbench.stats.two_way_interval`); ``None`` unless the answers of all completed trials, at
+        The interval (:mod:`dlbench.stats.crossed`); ``None`` unless the answers of all completed trials, at
         least three, to the same images are at hand.
     """
     found = [answers[trial.id] for trial in group.complete if trial.id in answers]
     if len(found) < max(MIN_FOR_INTERVAL, len(group.complete)) or len({len(each) for each in found}) > 1:
         return None
-    return two_way_interval(found)
+    import numpy as np
+
+    cells = np.stack(found).astype(np.float32)  # [seeds, images]
+    (interval,) = crossed_intervals(
+        lambda weights: (weights @ cells.T / cells.shape[1])[:, :, None], cells.shape[1]
+    )
+    return interval
 
 
 def _count(
     first: Sequence[TrialResult], other: Sequence[TrialResult], answers: Mapping[str, NDArray[np.bool_]]
 ) -> tuple[int, int, int] | None:
     """Seeds in which the first makes significantly fewer errors, more errors, and seeds in total."""
-    others = {(trial.seed, trial.split_seed): answers[trial.id] for trial in other if trial.id in answers}
+    others = {key_of(trial.trial.spec): answers[trial.id] for trial in other if trial.id in answers}
     tests = [
-        mcnemar(answers[trial.id].tolist(), others[trial.seed, trial.split_seed].tolist())
+        mcnemar(answers[trial.id].tolist(), others[key].tolist())
         for trial in first
-        if trial.id in answers and (trial.seed, trial.split_seed) in others
+        if trial.id in answers and (key := key_of(trial.trial.spec)) in others
     ]
     if not tests:
         return None

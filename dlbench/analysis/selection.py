@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dlbench.analysis.configurations import Configuration
 from dlbench.analysis.failures import measured
 from dlbench.analysis.outlook import SeedsNeeded, seeds_to_separate
+from dlbench.spec.claims import Key
 from dlbench.spec.metrics import SELECTION_METRIC
 from dlbench.spec.metrics import metric as metric_named
 from dlbench.stats import PairwiseComparison, ranking, selection_estimate
@@ -26,7 +27,8 @@ class Separation:
     Attributes:
         num_others: the other configurations.
         num_separated: those that are significantly worse.
-        outlook: the seeds needed to separate the selected one from the second; ``None`` if they are separated.
+        outlook: the seeds needed to separate the selected one from the second; ``None`` if they are separated, and
+            with folds.
         comparisons: the comparisons of all candidates, which are named by their place.
     """
 
@@ -67,8 +69,8 @@ class GridSelection:
         has_replicates: whether each of them has at least two seeds, so that differences can be tested.
         separation: the tests against the others; ``None`` without replicates, or with more than
             :data:`MAX_RANKED` candidates.
-        stability: the bootstrap; ``None`` without two shared seeds, or with more than :data:`MAX_RESAMPLED`
-            candidates.
+        stability: the bootstrap; ``None`` without two shared seeds, with folds, which are not independent, or with
+            more than :data:`MAX_RESAMPLED` candidates.
     """
 
     metric: str
@@ -108,26 +110,31 @@ def select(
     by_place = {str(place): each for place, each in enumerate(values.values())}
     mixtures = [str(place) for place, group in enumerate(groups) if group.is_mixture]
     higher_is_better = not metric_named(metric).lower_is_better
+    overlap = max(group.overlap for group in groups)
     return GridSelection(
         metric,
         groups[0],
         second,
         len(groups),
         has_replicates,
-        _separation(by_place, higher_is_better, others, mixtures) if len(groups) <= MAX_RANKED else None,
-        _stability(by_place, higher_is_better),
+        _separation(by_place, higher_is_better, overlap, others, mixtures)
+        if len(groups) <= MAX_RANKED
+        else None,
+        None if overlap else _stability(by_place, higher_is_better),
     )
 
 
-_Values = dict[str, dict[tuple[int, int], float]]
+_Values = dict[str, dict[Key, float]]
 
 
 def _separation(
-    values: _Values, higher_is_better: bool, others: Sequence[float], mixtures: Sequence[str]
+    values: _Values, higher_is_better: bool, overlap: float, others: Sequence[float], mixtures: Sequence[str]
 ) -> Separation:
-    ranked = ranking(values, higher_is_better=higher_is_better, others=others, mixtures=mixtures)
+    ranked = ranking(
+        values, higher_is_better=higher_is_better, overlap=overlap, others=others, mixtures=mixtures
+    )
     pairs = [pair for pair in ranked.comparisons if "0" in (pair.a, pair.b)]
-    outlook = seeds_to_separate(ranked, "0", ["1"])
+    outlook = () if overlap else seeds_to_separate(ranked, "0", ["1"])
     return Separation(
         len(pairs),
         sum(pair.supported for pair in pairs),

@@ -102,7 +102,11 @@ class _Runner:
             "num_epochs": 1,
         }
         result = running.run(
-            grid(**fields | axes), out=self._folder / str(self._count), workers=workers, device="cpu"
+            grid(**fields | axes),
+            out=self._folder / str(self._count),
+            workers=workers,
+            device="cpu",
+            reuse=False,
         )
         if result.failed:
             raise WorkerError(f"a trial of the benchmark failed: {result.failed[0].error}")

@@ -4,7 +4,7 @@
 |---|---|
 | `options` | the flags of the commands that train; parsing of several values after one flag |
 | `messages` | error messages in which fields have the names of their flags |
-| `studies` | train, grid, compare-archs, run, plan |
+| `studies` | train, grid, compare-archs, ablate, search, run, plan |
 | `queries` | results, info, data |
 | `checks` | replay, and the check of results --check |
 | `reports` | report |

@@ -16,7 +16,19 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from dlbench.cli import bench, checks, lists, messages, queries, reports, studies
+from dlbench.cli import (
+    bench,
+    checks,
+    comparing,
+    deploy,
+    diagnosis,
+    lists,
+    messages,
+    queries,
+    reports,
+    studies,
+    upkeep,
+)
 from dlbench.cli.options import ManyValuesCommand
 from dlbench.errors import DlbenchError, UnknownNameError, printable
 from dlbench.execution import stderr
@@ -53,7 +65,20 @@ app = typer.Typer(
     rich_markup_mode=None,
     invoke_without_command=True,
     context_settings={"max_content_width": 100},
-    epilog=_example("dlbench compare-archs", "dlbench grid --lr 1e-3 1e-2 --batch-size 16 32"),
+    epilog="""\b
+Examples:
+  dlbench compare-archs                                 compare five networks
+  dlbench grid --lr 1e-3 1e-2 --batch-size 16 32        train a grid
+  dlbench plan configs/00-quick.yaml                    see what a study would take
+  dlbench run configs/00-quick.yaml                     run or continue a study
+  dlbench results STUDY --plot                          look at results
+  dlbench report STUDY                                  write a page
+  dlbench replay STUDY TRIAL                            reproduce a trial
+
+\b
+Exit codes: 0 success, also where trials diverged; 1 a trial failed, or an internal error; 2 invalid
+input, and nothing was written; 130 interrupted, and the same command continues.
+""",
 )
 data_app = typer.Typer(
     cls=CommandGroup,
@@ -61,6 +86,19 @@ data_app = typer.Typer(
     rich_markup_mode=None,
     invoke_without_command=True,
     epilog=_example("dlbench data", "dlbench data show mnist5k"),
+)
+
+
+class ResultsGroup(CommandGroup):
+    """``results``, whose first argument is one of its commands, or else the study to show."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Insert the command ``show`` where no command is named."""
+        return super().parse_args(ctx, args if args[:1] and args[0] in self.commands else ["show", *args])
+
+
+results_app = typer.Typer(
+    cls=ResultsGroup, pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False
 )
 
 
@@ -98,6 +136,17 @@ _add(
     "dlbench compare-archs --model baseline stabilized --seeds 10",
     "dlbench compare-archs --until-separated --max-seeds 20",
 )
+_add(
+    "ablate",
+    studies.ablate,
+    "dlbench ablate --base stabilized --without batch_norm dropout --seeds 5",
+    "dlbench ablate --base baseline --change kernel_size=5 activation=gelu --factorial --seeds 5",
+)
+_add(
+    "search",
+    studies.search,
+    "dlbench search --space 'lr=log(1e-4,1e-1)' 'batch_size=choice(8,16,32)' --trials 40 --seeds 3",
+)
 _add("run", studies.run, "dlbench run configs/00-quick.yaml --epochs 2")
 _add(
     "plan",
@@ -105,20 +154,34 @@ _add(
     "dlbench plan --model baseline modernist --lr 1e-3 1e-2 --seeds 5",
     "dlbench plan configs/00-quick.yaml",
 )
+_add("compare", comparing.compare, "dlbench compare compare-archs-0123456789 grid-0123456789")
 _add(
-    "results",
-    queries.results,
-    "dlbench results",
-    "dlbench results grid-0123456789 --plot",
-    "dlbench results grid-0123456789 --sort -test_accuracy --filter model=Baseline 'lr<0.01'",
+    "diagnose",
+    diagnosis.diagnose,
+    "dlbench diagnose compare-archs-0123456789",
+    "dlbench diagnose compare-archs-0123456789 --show calibration --json",
 )
 _add(
     "report",
     reports.report,
     "dlbench report compare-archs-0123456789",
     "dlbench report experiments/0* --markdown benchmarks.md --html experiments/benchmarks.html",
+    "dlbench report compare-archs-0123456789 --watch",
+    "dlbench report compare-archs-0123456789 --to mlflow:sqlite:///runs.db",
 )
-_add("replay", checks.replay, "dlbench replay compare-archs-0123456789 04bf2983689ac098")
+_add(
+    "replay",
+    checks.replay,
+    "dlbench replay compare-archs-0123456789 04bf2983689ac098",
+    "dlbench replay experiments/03-architectures --sample 1",
+)
+_add(
+    "export",
+    deploy.export,
+    "dlbench export compare-archs-0123456789 04bf2983689ac098 --to onnx --int8 --out net.onnx",
+    "dlbench export compare-archs-0123456789 04bf2983689ac098 --max-latency 5ms --max-size 1MB",
+)
+_add("card", deploy.card, "dlbench card compare-archs-0123456789 04bf2983689ac098 --out README.md")
 _add(
     "bench",
     bench.bench,
@@ -127,9 +190,23 @@ _add(
 )
 _add("list", lists.list_parts, "dlbench list models", "dlbench list schedules --json")
 _add("info", queries.info, "dlbench info --json")
+app.add_typer(results_app, name="results", help="List the studies in runs/, show one, or tidy up.")
+_add(
+    "show",
+    queries.results,
+    "dlbench results",
+    "dlbench results grid-0123456789 --plot",
+    "dlbench results grid-0123456789 --sort -test_accuracy --filter model=Baseline 'lr<0.01'",
+    "dlbench results rm grid-0123456789",
+    to=results_app,
+)
+_add("rm", upkeep.remove, "dlbench results rm grid-0123456789", to=results_app)
+_add("mv", upkeep.rename, "dlbench results mv grid-0123456789 learning-rates", to=results_app)
+_add("gc", upkeep.collect, "dlbench results gc", to=results_app)
 app.add_typer(data_app, name="data")
 data_app.callback()(queries.data)
 _add("show", queries.show_data, "dlbench data show mnist5k", to=data_app)
+_add("check", queries.check_data, "dlbench data check mnist5k", to=data_app)
 _add(
     "prepare",
     queries.prepare_data,

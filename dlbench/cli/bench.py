@@ -204,6 +204,7 @@ def measure_command(work: Work, against: Sequence[str], repeats: int, notify: No
             "--json",
             "--quiet",
             "--yes",
+            "--no-reuse",
         ]
 
     return {"command": ["dlbench", *words], **commands.run(work, process, against, repeats, notify)}

@@ -34,7 +34,7 @@ class ReplayOptions:
         str | None, typer.Option("--sample", metavar="N", help="Train N trials again, drawn at random.")
     ] = None
     seed: Annotated[
-        str, typer.Option("--seed", metavar="SEED", help="With --sample: the seed of the draw [random].")
+        str, typer.Option("--seed", metavar="SEED", help="With --sample: the seed of the draw.")
     ] = RANDOM
     model: Annotated[
         str | None,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, ge
 import typer
 from typer.core import TyperCommand
 
+from dlbench.cli.completion import completer
 from dlbench.errors import InputError, UnknownNameError
 from dlbench.spec import parts, seeds
 
@@ -50,12 +51,15 @@ DEFAULTS = {
     "dataset": "mnist5k",
     "train_size": "all others",
     "val_size": "a fifth, at most 10000",
+    "test_size": "all",
     "split_seed": "follows the seed",
+    "folds": "one split",
+    "fold": "every one",
     "seed": "0",
     "vary": "all",
 }
 #: The fields that name a part, whose arguments have flags by their path; a test compares them with TrialSpec's.
-PART_FIELDS = ("model", "optimizer", "schedule", "criterion", "transform", "test_transform")
+PART_FIELDS = ("model", "dataset", "optimizer", "schedule", "criterion", "transform", "test_transform")
 #: The flag that stands for those of all arguments: ``--model.width 8`` becomes ``--PART.ARG model.width=8``.
 _ARGUMENT = "--PART.ARG"
 
@@ -171,14 +175,27 @@ class StudyOptions:
         ),
     ] = None
     dataset: Annotated[
-        Values, _values("--dataset", DATA, "NAME...", "Data sets; 'dlbench data' lists all.")
+        Values, _values("--dataset", DATA, "NAME...", "Data sets: names, folder:PATH, MODULE:FUNCTION.")
     ] = None
     train_size: Annotated[Values, _values("--train-size", DATA, "N...", "Numbers of training images.")] = None
     val_size: Annotated[Values, _values("--val-size", DATA, "N...", "Numbers of validation images.")] = None
+    test_size: Annotated[
+        Values, _values("--test-size", DATA, "N...", "Numbers of test images, the same ones for all trials.")
+    ] = None
     split_seed: Annotated[
         Values,
         _values("--split-seed", DATA, "SEED...", "Seeds of the split into training and validation images."),
     ] = None
+    folds: Annotated[
+        Values,
+        _values(
+            "--folds",
+            DATA,
+            "K",
+            "Folds of cross-validation, in which --train-size images take turns to validate.",
+        ),
+    ] = None
+    fold: Annotated[Values, _values("--fold", DATA, "N...", "Folds that validate, counted from 0.")] = None
     seed: Annotated[
         Values, _values("--seed", DATA, "SEED...", "Seeds of everything else; random draws one.")
     ] = None
@@ -217,9 +234,23 @@ class StudyOptions:
             "--checkpoint-every", HOW, "Epochs between saved states of a trial [once a minute].", metavar="N"
         ),
     ] = None
+    keep_state: Annotated[
+        bool,
+        _option(
+            "--keep-state", HOW, "Keep the state of each trial at its end, to continue with more epochs."
+        ),
+    ] = False
     retry_failed: Annotated[
         bool, _option("--retry-failed", HOW, "Train failed trials of this study again.")
     ] = False
+    reuse: Annotated[
+        bool,
+        _option(
+            "--reuse/--no-reuse",
+            HOW,
+            "Copy results of the same trials from other studies in runs/ [--reuse].",
+        ),
+    ] = True
     yes: Annotated[bool, _option("--yes", HOW, "Start long studies without confirmation.")] = False
     dry_run: Annotated[
         bool, _option("--dry-run", HOW, "Check the study and show its plan; train and write nothing.")
@@ -268,6 +299,10 @@ class StudyOptions:
             given["seed"] = first_seeds(_whole(self.seeds))
         return given
 
+    def design_options(self) -> dict[str, Any]:
+        """What the design needs beside fields of trials (:data:`dlbench.spec.layouts.OPTIONS`), where it is given."""
+        return {}
+
     def run_options(self) -> RunOptions:
         """The options for running the study.
 
@@ -294,6 +329,8 @@ class StudyOptions:
             device=self.device,
             data_dir=self.data_dir,
             retry_failed=self.retry_failed,
+            reuse=self.reuse,
+            keep_state=self.keep_state,
             **numbers,
         )
 
@@ -359,6 +396,98 @@ class CompareOptions(StudyOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AblateOptions(StudyOptions):
+    """The flags of ``ablate``."""
+
+    base: Annotated[
+        str | None,
+        _option("--base", WHAT, "The model that is changed; short for --model.", metavar="NAME"),
+    ] = None
+    without: Annotated[
+        Values,
+        _values("--without", WHAT, "NAME...", "What to turn off: arguments of the model, or other settings."),
+    ] = None
+    change: Annotated[Values, _values("--change", WHAT, "NAME=VALUE...", "What to set to another value.")] = (
+        None
+    )
+    factorial: Annotated[
+        bool, _option("--factorial", WHAT, "Combine the changes in every way, to find interactions.")
+    ] = False
+
+    def fields_given(self) -> dict[str, Any]:
+        """As for other studies; ``--base`` gives the model.
+
+        Raises:
+            InputError: two flags give one field.
+        """
+        given = StudyOptions.fields_given(self)
+        if self.base is None:
+            return given
+        if "model" in given:
+            raise InputError(
+                f"--base {self.base[:100]} and --model both name the model", remedy="give one of them"
+            )
+        return {**given, "model": [self.base]}
+
+    def design_options(self) -> dict[str, Any]:
+        """The changes, where they are given."""
+        given = {"without": self.without, "change": self.change, "factorial": self.factorial}
+        return {name: value for name, value in given.items() if value}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions(StudyOptions):
+    """The flags of ``search``."""
+
+    space: Annotated[
+        Values,
+        _values(
+            "--space",
+            WHAT,
+            "NAME=DIST...",
+            "What varies: uniform(a,b), log(a,b), int(a,b), logint(a,b) or choice(a,b,c).",
+        ),
+    ] = None
+    trials: Annotated[
+        str | None, _option("--trials", HOW, "Configurations that are proposed [50].", metavar="N")
+    ] = None
+    sampler: Annotated[
+        str | None,
+        _option("--sampler", HOW, "How they are proposed [tpe].", metavar="random|quasi|tpe"),
+    ] = None
+    generation: Annotated[
+        str | None,
+        _option(
+            "--generation",
+            HOW,
+            "Configurations proposed at once [tpe: a tenth, at least 10; others: all].",
+            metavar="N",
+        ),
+    ] = None
+    search_seed: Annotated[
+        str | None, _option("--search-seed", HOW, "Seed of the sampler [0].", metavar="SEED")
+    ] = None
+    reduction_factor: Annotated[
+        str | None,
+        _option(
+            "--reduction-factor",
+            HOW,
+            "Successive halving: one in N goes on, to N times as many seeds [none].",
+            metavar="N",
+        ),
+    ] = None
+    confirm: Annotated[
+        str | None, _option("--confirm", HOW, "New seeds that confirm the winner [5].", metavar="N")
+    ] = None
+
+    def design_options(self) -> dict[str, Any]:
+        """The space and how it is searched, where they are given."""
+        from dlbench.spec.layouts import OPTIONS
+
+        return {name: value for name in OPTIONS["search"] if (value := getattr(self, name)) is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
 class TargetOptions(CompareOptions):
     """The flags of ``run`` and ``plan``, which also accept a file or a folder."""
 
@@ -403,6 +532,7 @@ def takes(
             info = copy.copy(info)
             if field.name in shown:
                 info.help = f"{info.help.rstrip('.')} [{shown[field.name]}]."
+            info.autocompletion = completer(field.name, _literals(annotation))
             if known := _literals(annotation):
                 choices[field.name] = known
                 kinds[field.name] = (
@@ -437,8 +567,24 @@ def _literals(annotation: Any) -> tuple[str, ...]:
     return _literals(parts[0]) if len(parts) == 1 and get_origin(parts[0]) is Literal else ()
 
 
+#: Where a context keeps the flag to which a further value would belong.
+_OPEN = "dlbench.open_flag"
+
+
 class ManyValuesCommand(TyperCommand):
     """A command whose flags can take several values: ``--lr 1e-3 1e-2``, ``--lr 1e-3,1e-2``, or repeated flags."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters; while a shell completes a further value of a flag, only the options."""
+        found = super().get_params(ctx)
+        return [param for param in found if param.param_type_name == "option"] if _OPEN in ctx.meta else found
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Complete a further value of the last flag, or the name of a flag."""
+        if _OPEN in ctx.meta and not incomplete.startswith("-"):
+            (param,) = (param for param in self.params if ctx.meta[_OPEN] in param.opts)
+            return list(param.shell_complete(ctx, incomplete))
+        return list(super().shell_complete(ctx, incomplete))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Rewrite flags with several values to the repeated form that Typer supports, then parse."""
@@ -449,7 +595,12 @@ class ManyValuesCommand(TyperCommand):
         except InputError as error:
             if not ctx.resilient_parsing:
                 ctx.fail(str(error))
-        return super().parse_args(ctx, args)
+        last = next((arg for arg in reversed(args) if _is_flag(arg)), "")
+        is_open = ctx.resilient_parsing and last in flags and args[-1] != last
+        left = super().parse_args(ctx, args)
+        if is_open:
+            ctx.meta[_OPEN] = last
+        return left
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """List the options by panel."""

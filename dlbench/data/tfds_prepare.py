@@ -20,11 +20,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import hashing
 
-from dlbench.data import cifar, idx
 from dlbench.data.arrays import Dataset
-from dlbench.data.catalog import CIFAR10, IDX_FILES, PUBLIC_SETS, PublicSet
+from dlbench.data.catalog import PUBLIC_SETS, PublicSet
+from dlbench.data.public import READERS
 from dlbench.data.tfds_source import BUILDER, BUILDER_VERSION, manual_folder
 from dlbench.errors import DataError
+from dlbench.spec.registry import DATASETS
 
 
 @dataclass(eq=False)
@@ -45,7 +46,7 @@ class DlbenchImages(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
         known: PublicSet = self.builder_config.known
         return tfds.core.DatasetInfo(
             builder=self,
-            description=known.title,
+            description=DATASETS.built_in[known.name].description,
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Tensor(shape=known.image_shape, dtype=np.uint8),
@@ -139,9 +140,9 @@ def _builder(known: PublicSet, folder: Path) -> DlbenchImages:
 
 
 def _read_originals(known: PublicSet, files: dict[str, Path]) -> Dataset:
-    if known.name == CIFAR10.name:
-        return cifar.read_archive(known, files[known.files[0]])
-    return idx.read_files(known, {key: files[f"{stem}.gz"] for key, stem in IDX_FILES.items()})
+    reader = READERS[known.format]
+    dataset: Dataset = reader.read_files(known, reader.files_of_download(known, files))
+    return dataset
 
 
 def _write_arrays(builder: Any, known: PublicSet, out: Path, *, shuffled: bool) -> None:
@@ -157,6 +158,10 @@ def _write_arrays(builder: Any, known: PublicSet, out: Path, *, shuffled: bool) 
         order = _original_order(split, count) if shuffled else range(count)
         for place, example in zip(order, examples, strict=True):
             images[place], labels[place] = example["image"], example["label"]
+        if shuffled and known.is_transposed:
+            images = images.transpose(0, 2, 1, 3)
+        if shuffled:
+            labels -= known.first_label
         np.save(out / f"{split}_images.npy", images, allow_pickle=False)
         np.save(out / f"{split}_labels.npy", labels, allow_pickle=False)
 

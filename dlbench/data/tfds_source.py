@@ -22,7 +22,7 @@ import numpy as np
 
 from dlbench import files
 from dlbench.data.arrays import ARRAY_FIELDS, DIGEST_PREFIX, Dataset, from_arrays
-from dlbench.data.catalog import IDX_FILES, PublicSet
+from dlbench.data.catalog import PublicSet
 from dlbench.errors import DataError, Field, StoreError
 from dlbench.files import cache_root
 
@@ -88,7 +88,9 @@ def manual_folder(known: PublicSet, folder: Path) -> Path:
 def _prepared_by_others(known: PublicSet, data_dir: Path | None, folder: Path) -> Path | None:
     """The newest version of this data set that was prepared by TFDS's own builder, as array_record."""
     for root in (data_dir, folder):
-        for path in sorted((root / known.name).glob("*.*.*"), reverse=True) if root else []:
+        for path in (
+            sorted((root / (known.tfds_name or known.name)).glob("*.*.*"), reverse=True) if root else []
+        ):
             try:
                 described = json.loads(files.read(path / "dataset_info.json", _LONGEST))
                 known_format = described.get("fileFormat")
@@ -149,9 +151,9 @@ def _offline(
 ) -> DataError:
     host = urllib.parse.urlsplit(known.url).hostname
     remedy: list[str] = ["connect to the network, or "]
-    if known.idx_folders:
-        place = (data_dir or Path("DATA_DIR")) / known.idx_folders[0]
-        remedy.append(f"put the IDX files {', '.join(IDX_FILES.values())} (plain or .gz) into {place}")
+    if known.format == "idx":
+        place = (data_dir or Path("DATA_DIR")) / known.folders[0]
+        remedy.append(f"put the IDX files {', '.join(known.idx_files.values())} (plain or .gz) into {place}")
         if not data_dir:
             remedy += [", where DATA_DIR is your data folder (", Field("data_dir"), " or DLBENCH_DATA_DIR)"]
         remedy.append("; or ")

@@ -27,10 +27,10 @@ COMPILE_S = 3.0
 def request_of(spec: TrialSpec) -> Request | None:
     """What to count of a trial's model; ``None`` where the shape of its images is not known beforehand."""
     images = data.images_of(spec.dataset)
-    return images and Request(spec.model, _counted_arguments(spec), *images)
+    return images and Request(spec.model, counted_arguments(spec), *images)
 
 
-def _counted_arguments(spec: TrialSpec) -> Arguments:
+def counted_arguments(spec: TrialSpec) -> Arguments:
     """The arguments of a model on which its operations can depend: not those that are arrays in its program."""
     dynamic = spec.dynamic()
     return tuple(each for each in spec.arguments("model") if f"model.{each[0]}" not in dynamic)
@@ -43,7 +43,7 @@ def cost_s(trial: Trial) -> float:
     assert spec.val_size is not None
     images = spec.num_epochs * (spec.train_size + spec.val_size / 3)
     small_batch = 1 + 4 / spec.batch_size
-    counts = _counts(spec.model, _counted_arguments(spec), spec.dataset)
+    counts = _counts(spec.model, counted_arguments(spec), spec.dataset)
     image_s = _ANY_IMAGE_S + counts.training_flops / _FLOPS_PER_S if counts else _UNCOUNTED_IMAGE_S
     return images * image_s * small_batch
 
@@ -52,7 +52,7 @@ def disk_bytes(trials: Iterable[Trial], workers: int) -> int:
     """Estimated bytes that a study writes: checkpoints, curves, predictions, and states of running trials."""
     kept, states = 0, [0]
     for trial in trials:
-        counts = _counts(trial.spec.model, _counted_arguments(trial.spec), trial.spec.dataset)
+        counts = _counts(trial.spec.model, counted_arguments(trial.spec), trial.spec.dataset)
         parameters = 4 * (counts.parameters if counts else _UNCOUNTED_PARAMETERS)
         kept += parameters + 100_000 + 500 * trial.spec.num_epochs
         states.append(

@@ -44,7 +44,11 @@ CACHE_BYTES = 2**30
 
 
 def run(
-    programs: Sequence[Program], place: Place, stopping: threading.Event, study_dir: Path | None = None
+    programs: Sequence[Program],
+    place: Place,
+    stopping: threading.Event,
+    study_dir: Path | None = None,
+    shorter: Mapping[str, Path] | None = None,
 ) -> Generator[messages.AnyEvent]:
     """Train every trial and yield events as they occur. Nothing is written except to caches.
 
@@ -54,6 +58,8 @@ def run(
         stopping: once set, workers finish the current epoch, save the state of their trials and exit.
         study_dir: the study's folder; interrupted trials continue from the states saved there. Without it, all
             trials start from the beginning.
+        shorter: by trial id, the folder of the same trial with fewer epochs, which continues from the state kept there
+            unless it has one of its own.
 
     Raises:
         WorkerError: workers cannot be started.
@@ -67,7 +73,7 @@ def run(
         return {
             f"{trial.id}/{name}": content
             for trial in job
-            for name, content in artifacts.read_states(artifacts.trial_folder(study_dir, trial.id)).items()
+            for name, content in _states_of(trial.id, study_dir, shorter or {}).items()
         }
 
     if place.workers == 0:
@@ -94,6 +100,11 @@ def run(
         if not said and isinstance(event, messages.Ready):
             said = True
             _warn_without_kernels(environ)
+
+
+def _states_of(trial_id: str, study_dir: Path, shorter: Mapping[str, Path]) -> Mapping[str, bytes]:
+    own = artifacts.read_states(artifacts.trial_folder(study_dir, trial_id))
+    return own or (artifacts.read_states(shorter[trial_id], artifacts.KEPT) if trial_id in shorter else {})
 
 
 def environment(device: str, workers: int) -> Mapping[str, Any]:
@@ -144,7 +155,7 @@ def _in_process(
                 raise SystemExit  # ends the thread
             events.put(event)
 
-        worker = Worker(0, place.data_dir, place.checkpoint_every, emit, started)
+        worker = Worker(0, place.data_dir, place.checkpoint_every, emit, started, place.keep_state)
         worker.stopping = stopping
 
         def train() -> None:

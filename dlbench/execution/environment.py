@@ -100,6 +100,7 @@ _CHANGES_BITS = (
     "jaxlib",
     "processor",
     "kernels",
+    "convolutions",
     "xla_threads",
     "xla_flags",
     "settings",
@@ -234,7 +235,8 @@ def describe() -> dict[str, Any]:
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "variables": {name: os.environ[name] for name in SAID[1:] if os.environ.get(name)},
         "settings": {name: getattr(jax.config, name, None) for name in _JAX_SETTINGS},
-        "kernels": _kernels(jax.default_backend()),
+        "kernels": (kernels := _kernels(jax.default_backend())),
+        "convolutions": native.CONVOLUTIONS if kernels else None,
         "compilation_cache": os.environ.get("JAX_COMPILATION_CACHE_DIR"),
     }
     return described | {"digest": environment_digest(described)}
@@ -244,8 +246,9 @@ def environment_digest(described: Mapping[str, Any]) -> str:
     """16 hexadecimal digits, equal for environments that do not differ in anything that can change bits."""
     parts = {name: described.get(name) for name in _CHANGES_BITS}
     parts["devices"] = (parts["devices"] or [])[:1]  # the one that trains: a worker may see one of several
-    if not parts["variables"]:  # as of the environments that were recorded before there was this part
-        del parts["variables"]
+    for name in ("variables", "convolutions"):
+        if not parts[name]:  # as of the environments that were recorded before there was this part
+            del parts[name]
     return digest(parts)[:16]
 
 

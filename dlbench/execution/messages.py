@@ -1,8 +1,9 @@
 """The events of a running study, and the protocol between workers and their parent process. No jax.
 
 The parent sends :class:`Setup` once, then :class:`Train` for each job, or :class:`Stop`, then closes the connection. A
-worker sends :class:`Ready` once. For each job it sends :class:`Started`, :class:`EpochEnded` after each epoch,
-:class:`StateSaved` from time to time, :class:`Finished` or :class:`Failed` for each trial, and finally :class:`Idle`.
+worker sends :class:`Ready` once. For each job it sends :class:`Started`, :class:`Compiling` if no earlier job had the
+same program, :class:`EpochEnded` after each epoch, :class:`StateSaved` from time to time, :class:`Finished` or
+:class:`Failed` for each trial, and finally :class:`Idle`.
 
 A message is a line of JSON, followed by the bytes of its files: ``{"message": {...}, "sizes": {path: bytes}}``. Nothing
 is pickled. Workers send the files that they produce; only the parent writes to the study's folder.
@@ -20,7 +21,7 @@ from dlbench.records import Epoch, Outcome, TrialStatus
 from dlbench.spec.trial import Trial
 
 #: Increased with every change of the messages; both sides must use the same version.
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 
 
 class Message(BaseModel):
@@ -40,7 +41,7 @@ class Setup(Message):
     ``data_dir``: folder of the user's data sets; ``checkpoint_every``: epochs between saved states; ``sys_path``:
     folders in which models are looked for, besides the worker's own; ``started``: when (``time.monotonic``) the parent
     started the worker; ``kernels``: see :data:`dlbench.ops.native.VARIABLE`; ``cores``: number of cores that train one
-    trial.
+    trial; ``keep_state``: whether to send the state that each trial ends with.
     """
 
     type: Literal["setup"] = "setup"
@@ -52,6 +53,7 @@ class Setup(Message):
     started: float | None = None
     kernels: str | None = None
     cores: int = 1
+    keep_state: bool = False
 
 
 class Train(Message):
@@ -86,6 +88,14 @@ class Started(Message):
     trial_ids: tuple[str, ...]
 
 
+class Compiling(Message):
+    """Worker → parent: compiling the program of this trial and of those that start with it; training follows."""
+
+    type: Literal["compiling"] = "compiling"
+    worker: int
+    trial_id: str
+
+
 class EpochEnded(Message):
     """Worker → parent: a trial has finished an epoch, counted from 1."""
 
@@ -112,6 +122,16 @@ class Finished(Message):
     """Worker → parent: a trial has a result; ``files`` hold its checkpoint and predictions."""
 
     type: Literal["finished"] = "finished"
+    trial_id: str
+    status: TrialStatus
+    outcome: Outcome
+    history: tuple[tuple[float, float, float, float], ...]
+
+
+class Copied(Message):
+    """From the parent: a trial's result and ``files`` come from another study."""
+
+    type: Literal["copied"] = "copied"
     trial_id: str
     status: TrialStatus
     outcome: Outcome
@@ -145,7 +165,7 @@ class Notice(Message):
 
 
 AnyCommand = Setup | Train | Stop
-AnyEvent = Ready | Started | EpochEnded | StateSaved | Finished | Failed | Idle | Notice
+AnyEvent = Ready | Started | Compiling | EpochEnded | StateSaved | Finished | Copied | Failed | Idle | Notice
 _commands: TypeAdapter[AnyCommand] = TypeAdapter(Annotated[AnyCommand, Field(discriminator="type")])
 _events: TypeAdapter[AnyEvent] = TypeAdapter(Annotated[AnyEvent, Field(discriminator="type")])
 

@@ -15,6 +15,7 @@ class Place:
         data_dir: folder of the user's data sets.
         checkpoint_every: epochs between saved states of a trial; by default a state is saved once a minute.
         cores: number of cores that train one trial, on a CPU.
+        keep_state: whether to keep the state that each trial ends with.
     """
 
     device: str
@@ -22,3 +23,4 @@ class Place:
     data_dir: str | None = None
     checkpoint_every: int | None = None
     cores: int = 1
+    keep_state: bool = False

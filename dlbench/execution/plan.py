@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from dlbench.spec.programs import Program
 from dlbench.spec.registry import MODELS
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import Trial
+from dlbench.storage.sources import Kept
 from dlbench.storage.studies import StoredTrials, read_trials
 
 
@@ -32,8 +33,14 @@ class Plan:
         device: "cpu", "gpu", "tpu" or "metal".
         data_dir: folder of the user's data sets.
         stored: what ``folder`` already holds.
-        environment: the environment in which trials would be trained; empty if ``folder`` holds no results, which
-            need not be compared then.
+        environment: the environment in which trials would be trained; empty if there are no results with which it
+            would have to be compared.
+        sources: other studies that hold a result of this environment, by the id of a trial that ``folder`` lacks.
+        unreadable: why other studies could not be searched for results, a sentence each.
+        shorter: the trials of this environment that trials to come continue, because they differ from them only in
+            having fewer epochs and their state was kept, by trial id.
+        num_length_bound: trials that could continue another one, but for a schedule that depends on the number of
+            epochs.
     """
 
     study: StudySpec
@@ -45,11 +52,15 @@ class Plan:
     data_dir: str | None
     stored: StoredTrials
     environment: Mapping[str, Any]
+    sources: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    unreadable: tuple[str, ...] = ()
+    shorter: Mapping[str, Kept] = field(default_factory=dict)
+    num_length_bound: int = 0
 
     @functools.cached_property
     def done(self) -> frozenset[str]:
-        """The ids of the trials that have a result of the present environment."""
-        return self._with_result - self.superseded
+        """The ids of the trials that have a result of the present environment, in ``folder`` or to be copied."""
+        return (self._with_result - self.superseded) | self.sources.keys()
 
     @functools.cached_property
     def superseded(self) -> frozenset[str]:
@@ -88,13 +99,38 @@ class Plan:
     @property
     def trained_again(self) -> list[str]:
         """Which results are superseded and why, a sentence for each environment that they come from."""
-        found = Counter(self.stored.environments.get(trial_id) for trial_id in sorted(self.superseded))
+        again = sorted(self.superseded - self.sources.keys())
+        found = Counter(self.stored.environments.get(trial_id) for trial_id in again)
         return [
             f"{'1 trial was' if number == 1 else f'{number:,} trials were'} trained in another environment "
             f"({environment.change(other, self.environment, self.stored.described)}) and "
             f"{'is' if number == 1 else 'are'} trained again, because bits can differ; the earlier results are kept"
             for other, number in found.items()
         ]
+
+    @property
+    def copied(self) -> list[str]:
+        """What is used of other studies, a sentence for each of them; and why some of it cannot be used."""
+        found = Counter(folders[0] for folders in self.sources.values())
+        return [
+            f"{'1 trial is' if number == 1 else f'{number:,} trials are'} copied from {folder}, which has trained "
+            f"{'it' if number == 1 else 'them'} in this environment"
+            for folder, number in found.items()
+        ] + [*self._continued, *self.unreadable]
+
+    @property
+    def _continued(self) -> Iterator[str]:
+        found = Counter((kept.folder.parent.parent, kept.epoch) for kept in self.shorter.values())
+        for (folder, epoch), number in found.items():
+            yield (
+                f"{'1 trial continues' if number == 1 else f'{number:,} trials continue'} after epoch {epoch} of the "
+                f"same trial in {folder}"
+            )
+        if bound := self.num_length_bound:
+            yield (
+                f"{'1 trial' if bound == 1 else f'{bound:,} trials'} cannot continue a shorter one whose state was "
+                "kept, because the learning rate schedule depends on the number of epochs; trained from the beginning"
+            )
 
     def part(self, seeds: Collection[int]) -> Plan:
         """The plan of the trials with these seeds only, in the same folder, with their present statuses."""
@@ -103,10 +139,18 @@ class Plan:
             self,
             study=self.study.model_copy(update={"trials": specs}),
             trials=tuple(trial for trial in self.trials if trial.spec.seed in seeds),
-            stored=read_trials(self.folder, self.study.looks),
+            stored=read_trials(self.folder, self.study.looks, self.study.search),
         )
 
     @property
     def estimate_s(self) -> float:
-        """Estimated seconds for training the missing trials."""
-        return costs.estimate_s(self.missing, max(self.workers, 1))
+        """Estimated seconds for training the missing trials; for a search, those that it will propose too."""
+        search = self.study.search
+        scale = 1.0 if search is None else search.most_trials / len(self.trials)
+        left = [
+            trial.of_length(max(trial.spec.num_epochs - self.shorter[trial.id].epoch, 1))
+            if trial.id in self.shorter
+            else trial
+            for trial in self.missing
+        ]
+        return scale * costs.estimate_s(left, max(self.workers, 1))

@@ -79,6 +79,7 @@ class ProcessEndpoint:
             worker=number,
             data_dir=place.data_dir,
             checkpoint_every=place.checkpoint_every,
+            keep_state=place.keep_state,
             sys_path=path,
             started=time.monotonic(),
             cores=place.cores,

@@ -127,6 +127,7 @@ def record(
     notify: Callable[[messages.AnyEvent], None],
     workers: int,
     since: float,
+    keep_state: bool = False,
 ) -> None:
     """Record every event, then pass it on.
 
@@ -134,11 +135,12 @@ def record(
         store: the study's store, open for writing.
         trials: the study's trials by id.
         todo: the ids of those that are trained now.
-        described: the manifest; the environment of the first worker is added to it.
+        described: the manifest; the environment of the first worker is added to it, unless it has one already.
         events: the events of the study.
         notify: called with each event after it is recorded.
         workers: number of workers.
         since: when (``time.monotonic``) the command began; the workers' waiting counts from there.
+        keep_state: whether to keep the state that each trial ends with.
 
     Raises:
         StoreError: the disk cannot be written.
@@ -149,41 +151,53 @@ def record(
     recorded = False
     times = _Times(store.times(), workers, since)
 
-    def record_event(event: messages.AnyEvent) -> None:
+    def describe(found: Mapping[str, Any]) -> None:
         nonlocal recorded
+        for text in (*environment.notices(found), *_others(store, todo, found)):
+            notify(messages.Notice(text=text))
+        store.add_manifest(described | {"device": found})
+        manifest.write(store.folder, described | {"device": found})
+        recorded = True
+
+    def begin(trial_ids: Collection[str]) -> None:
+        for trial_id, other in store.environments(trial_ids).items():
+            name = artifacts.environment_name(other)
+            writer.supersede(trials[trial_id], artifacts.superseded_folder(store.folder, name))
+            artifacts.supersede(store.folder, trial_id, name)
+        store.start(trial_ids)
+        for trial_id in trial_ids:
+            writer.start(trials[trial_id])
+
+    def end(event: messages.Finished | messages.Copied) -> None:
+        artifacts.write(artifacts.trial_folder(store.folder, event.trial_id), event.files)
+        made = artifacts.files_digest(event.files) if event.files else None
+        outcome = replace(event.outcome, files_sha256=made)
+        writer.finish(trials[event.trial_id], outcome)
+        store.finish(event.trial_id, event.status, outcome, [Epoch(*values) for values in event.history])
+
+    def record_event(event: messages.AnyEvent) -> None:
         match event:
             case messages.Ready() if not recorded:
-                others = _others(store, todo, event.environment)
-                for text in (*environment.notices(event.environment), *others):
-                    notify(messages.Notice(text=text))
-                store.add_manifest(described | {"device": event.environment})
-                manifest.write(store.folder, described | {"device": event.environment})
-                recorded = True
+                describe(event.environment)
             case messages.Ready() | messages.Idle() if times.update(event):
                 store.set_times(times.total())
             case messages.Started():
-                for trial_id, other in store.environments().items():
-                    if trial_id in event.trial_ids:
-                        name = artifacts.environment_name(other)
-                        writer.supersede(trials[trial_id], artifacts.superseded_folder(store.folder, name))
-                        artifacts.supersede(store.folder, trial_id, name)
-                store.start(event.trial_ids)
-                for trial_id in event.trial_ids:
-                    writer.start(trials[trial_id])
+                begin(event.trial_ids)
+            case messages.Copied():
+                begin((event.trial_id,))
+                for number, values in enumerate(event.history, start=1):
+                    writer.epoch(event.trial_id, number, Epoch(*values))
+                end(event)
             case messages.EpochEnded():
                 store.epoch(event.trial_id, event.number, event.epoch)
                 writer.epoch(event.trial_id, event.number, event.epoch)
             case messages.StateSaved():
                 artifacts.write_state(artifacts.trial_folder(store.folder, event.trial_id), event.files)
             case messages.Finished():
-                folder = artifacts.trial_folder(store.folder, event.trial_id)
-                artifacts.write(folder, event.files)
-                history = [Epoch(*values) for values in event.history]
-                made = artifacts.files_digest(event.files) if event.files else None
-                outcome = replace(event.outcome, files_sha256=made)
-                writer.finish(trials[event.trial_id], outcome)
-                store.finish(event.trial_id, event.status, outcome, history)
-                artifacts.remove_states(folder)
+                if keep_state:
+                    artifacts.keep_state(artifacts.trial_folder(store.folder, event.trial_id))
+                end(event)
+                artifacts.remove_states(artifacts.trial_folder(store.folder, event.trial_id))
             case messages.Failed(disk=True):
                 raise StoreError(event.reason, remedy=remedy_for(event.reason))
             case messages.Failed():
@@ -191,6 +205,8 @@ def record(
                 store.finish(event.trial_id, TrialStatus.FAILED, error=error)
 
     try:
+        if "device" in described:
+            describe(described["device"])
         for event in events:
             store.check_place()
             try:

@@ -19,7 +19,6 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 import jax
@@ -103,6 +102,7 @@ class Worker:
         checkpoint_every: epochs between saved states of a trial; by default a state is saved once a minute.
         emit: called with each event.
         started: when (``time.monotonic``) the worker was started; by default now.
+        keep_state: whether to save the state that each trial ends with.
     """
 
     def __init__(
@@ -112,21 +112,21 @@ class Worker:
         checkpoint_every: int | None,
         emit: Emit,
         started: float | None = None,
+        keep_state: bool = False,
     ) -> None:
         self._clock = Clock(time.monotonic() if started is None else started)
         self.number, self.data_dir, self.emit = number, data_dir, emit
-        self.checkpoint_every = checkpoint_every
+        self.checkpoint_every, self.keep_state = checkpoint_every, keep_state
         self.environment = environment.describe()
         #: Once set, the current trial is saved after its epoch and interrupted.
         self.stopping = threading.Event()
-        self._data: dict[str, DeviceData] = {}
+        self._data: dict[tuple[str, int | None], DeviceData] = {}
         self._splits: dict[object, data.Split] = {}
         self._statistics: dict[str, Pixels] = {}
         self._programs: dict[object, CompiledProgram] = {}
         self._executables: dict[object, Executable] = {}
         #: Users' models whose code changes settings that all trials of a process share, with the reason.
         self._refused: dict[str, environment.SettingError] = {}
-        self._scratch = tempfile.TemporaryDirectory(prefix="dlbench-worker-")
         #: Held while a state is saved, which may happen in another thread during an epoch.
         self._saving = threading.Lock()
         self._latest: _Latest | None = None
@@ -159,9 +159,7 @@ class Worker:
             for lane, (trial, history) in enumerate(zip(latest.trials, latest.histories, strict=True)):
                 own = latest.ended.get(lane) or jax.device_get(lane_of(latest.state, lane, trial.lanes))
                 progress = saved_states.Progress(own, history, latest.spent)
-                made = saved_states.save(
-                    trial, progress, self.environment["digest"], Path(self._scratch.name)
-                )
+                made = saved_states.save(trial, progress, self.environment["digest"])
                 self.emit(messages.StateSaved(trial_id=trial.id, number=len(history), files=made))
             self._saved_number = latest.number
 
@@ -220,6 +218,7 @@ class Worker:
                     "probabilities, but the loss expects logits; remove the softmax, with which it trains worse"
                 )
             )
+        validated = _on_validation_images(program, state, dataset, splits, inputs[2], lanes)
         transformed = self._transformed_accuracies(trials, program, state, dataset, inputs[2])
         clock.lap("eval")
         finished = []
@@ -234,6 +233,7 @@ class Worker:
                 best = outcome["best_params_sha256"]
                 tested, made = self._test(trial, dataset, own, lane_of(logits, lane, lanes), best)
                 outcome |= tested
+                made |= {"val_logits.npy": _array_bytes(validated[lane])}
                 if transformed[lane] is not None:
                     outcome["test_accuracy_augmented"] = transformed[lane]
             finished.append((outcome, made))
@@ -293,6 +293,9 @@ class Worker:
                 self.save()
                 saved = time.monotonic()
             clock.lap("io")
+        if self.keep_state:
+            self.save()
+            clock.lap("io")
         self._keep(None)
         for lane, own in ended.items():
             state = with_lane(state, lane, own, trials[0].lanes)
@@ -328,7 +331,6 @@ class Worker:
                 self.environment["digest"],
                 example,
                 warn,
-                Path(self._scratch.name),
             )
             for trial in trials
         ]
@@ -382,18 +384,14 @@ class Worker:
         self, trial: Trial, dataset: DeviceData, state: TrainState, logits: np.ndarray[Any, Any], sha256: str
     ) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Metrics on the test images, and the trial's files: checkpoint and predictions."""
-        scratch = Path(self._scratch.name)
         best = checkpoints.best_files(
             trial,
             dataset.num_classes,
             state.best_params,
             state.best_batch_stats,
             sha256,
-            scratch,
             self._pixels(trial, dataset),
         )
-        predictions = io.BytesIO()
-        np.save(predictions, logits, allow_pickle=False)
         criterion = CRITERIA.load(trial.spec.criterion)
         labels = jnp.asarray(dataset.test_labels)
         loss = criterion(jnp.asarray(logits), labels, **dict(trial.spec.criterion_args)).mean()
@@ -401,7 +399,7 @@ class Worker:
             "test_loss": json_number(float(loss)),
             **classification_metrics(logits, dataset.test_labels),
         }
-        return metrics, best | {"test_logits.npy": predictions.getvalue()}
+        return metrics, best | {"test_logits.npy": _array_bytes(logits)}
 
     def _transformed_accuracies(
         self,
@@ -427,16 +425,17 @@ class Worker:
         return found
 
     def _dataset(self, trial: Trial) -> DeviceData:
-        if trial.data_digest not in self._data:
-            found = data.load(trial.spec.dataset, self.data_dir, verify=True)
+        spec, key = trial.spec, (trial.data_digest, trial.spec.test_size)
+        if key not in self._data:
+            found = data.load(spec.dataset, self.data_dir, verify=True, test_size=spec.test_size)
             if found.digest != trial.data_digest:
                 raise InputError(
-                    f"data set {trial.spec.dataset!r} has changed since the trial was planned: its digest is "
+                    f"data set {spec.dataset!r} has changed since the trial was planned: its digest is "
                     f"{found.digest[:12]}, expected {trial.data_digest[:12]}"
                 )
             self._data.clear()  # only one data set is kept in memory, because they can be large
-            self._data[trial.data_digest] = DeviceData.of(found)
-        return self._data[trial.data_digest]
+            self._data[key] = DeviceData.of(found)
+        return self._data[key]
 
     def _pixels(self, trial: Trial, dataset: DeviceData) -> Pixels | None:
         if trial.spec.normalize == "half":
@@ -451,12 +450,10 @@ class Worker:
 
     def _split(self, trial: Trial, dataset: DeviceData) -> data.Split:
         spec = trial.spec
-        key = (trial.data_digest, spec.train_size, spec.val_size, spec.split_seed)
+        sizes = spec.train_size, spec.val_size
+        key = (trial.data_digest, *sizes, spec.split_seed, spec.folds, spec.fold)
         if key not in self._splits:
-            assert spec.val_size is not None
-            assert spec.split_seed is not None
-            labels = np.asarray(dataset.train_labels)
-            self._splits[key] = data.make_split(labels, spec.train_size, spec.val_size, spec.split_seed)
+            self._splits[key] = data.split_of(np.asarray(dataset.train_labels), spec)
         return self._splits[key]
 
     def _program(
@@ -485,6 +482,7 @@ class Worker:
         shapes = tuple(array.shape for array in (*jax.tree.leaves(arrays), dataset.test_images))
         key = (static, trial.model_digest, trial.part_digests, trial.lanes, shapes, jax.tree.structure(hyper))
         if key not in self._programs:
+            self.emit(messages.Compiling(worker=self.number, trial_id=trial.id))
             check_model(creation.create_for(trial, dataset.num_classes), dataset, trial)
             done = self._executables
             self._programs[key] = compile_program(static, dataset, arrays, keys, hyper, trial, done)
@@ -495,6 +493,46 @@ def _storable(logits: Any) -> np.ndarray[Any, Any]:
     """Logits in a type that numpy can store: float32 instead of bfloat16 and similar types."""
     found = np.asarray(logits)
     return found if found.dtype.kind == "f" and found.dtype.isbuiltin else found.astype(np.float32)
+
+
+def _array_bytes(array: np.ndarray[Any, Any]) -> bytes:
+    """An array as the bytes of an .npy file."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
+def _on_validation_images(
+    program: CompiledProgram,
+    state: TrainState,
+    dataset: DeviceData,
+    splits: Sequence[data.Split],
+    hyper: Hyper,
+    lanes: int,
+) -> list[np.ndarray[Any, Any]]:
+    """The logits of each trial's best epoch for its own validation images, in ascending order of their indices.
+
+    The function that is compiled for the test images computes them, so nothing is compiled for this: the images are
+    taken in batches as large as the test half, the last one padded. Lanes share images, so each different split is
+    computed for all lanes.
+    """
+    size = len(dataset.test_images)
+    by_split: dict[str, np.ndarray[Any, Any]] = {}
+    for split in splits:
+        if split.digest in by_split:
+            continue
+        count = len(split.val_indices)
+        indices = np.resize(split.val_indices, -(-count // size) * size)
+        made = [
+            _storable(
+                program.predict(
+                    state.best_params, state.best_batch_stats, dataset.train_images[jnp.asarray(part)], hyper
+                )
+            )
+            for part in np.split(indices, len(indices) // size)
+        ]
+        by_split[split.digest] = np.concatenate(made, axis=-2)[..., :count, :]
+    return [lane_of(by_split[split.digest], lane, lanes) for lane, split in enumerate(splits)]
 
 
 def _are_probabilities(logits: np.ndarray[Any, Any]) -> bool:
@@ -602,7 +640,9 @@ def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
     if setup.kernels is not None:
         os.environ[native.VARIABLE] = setup.kernels
         native.use_cores(setup.cores)
-    worker = Worker(setup.worker, setup.data_dir, setup.checkpoint_every, emit, setup.started)
+    worker = Worker(
+        setup.worker, setup.data_dir, setup.checkpoint_every, emit, setup.started, setup.keep_state
+    )
     threading.Thread(target=listen, daemon=True).start()
     emit(messages.Ready(worker=setup.worker, environment=worker.environment))
     while True:

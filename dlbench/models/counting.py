@@ -25,7 +25,7 @@ from dlbench.models.network import Variables, network_of
 from dlbench.models.sizes import least_side
 from dlbench.spec.registry import MODELS
 
-#: Height, width, channels and classes of the public data sets.
+#: Height, width, channels and classes of the public data sets that have ten classes.
 PUBLIC_IMAGES = (((28, 28, 1), 10), ((32, 32, 3), 10))
 
 
@@ -124,7 +124,7 @@ def _count_reshaped(inner: Sequence[Any], outer: Sequence[Any]) -> int:
 
 
 def table() -> dict[str, dict[str, dict[str, int]]]:
-    """The counts of every built-in model with its default arguments, on the images of the public data sets."""
+    """The counts of every built-in model with its default arguments, on the images of :data:`PUBLIC_IMAGES`."""
     counted: dict[str, dict[str, dict[str, int]]] = {}
     for name in MODELS.built_in:
         for shape, classes in PUBLIC_IMAGES:

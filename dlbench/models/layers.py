@@ -12,7 +12,6 @@ import jax.numpy as jnp
 
 from dlbench import ops
 from dlbench.errors import InputError
-from dlbench.ops.lowering import FOR_CPU, resolve_lowering
 
 
 def gelu(x: jax.Array) -> jax.Array:
@@ -105,17 +104,8 @@ class Conv(nn.Module):
         start = uniform_fan_in(side * side * channels)
         kernel = self.param("kernel", self.kernel_init or start, (side, side, channels, self.features))
         pad = side // 2 if self.padding is None else self.padding
-        if self.depthwise:
-            y = ops.depthwise_conv2d(x, kernel, stride=self.strides, padding=pad)
-        elif side == 1 and not pad:  # one matrix product, and so are its gradients
-            y = x[:, :: self.strides, :: self.strides] @ kernel[0, 0]
-        else:
-            pads, numbers = ((pad, pad), (pad, pad)), ("NHWC", "HWIO", "NHWC")
-            # Every second window of all of them: inside of a loop, a CPU takes longer for the gradients of a stride.
-            kept = 2 if self.strides == 2 and resolve_lowering(None) in FOR_CPU else 1
-            strides = (self.strides // kept, self.strides // kept)
-            y = ops.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=numbers)
-            y = y[:, ::kept, ::kept]
+        convolve = ops.depthwise_conv2d if self.depthwise else ops.conv2d
+        y = convolve(x, kernel, stride=self.strides, padding=pad)
         return y + self.param("bias", start, (self.features,)) if self.use_bias else y
 
 
@@ -236,11 +226,9 @@ class BatchNorm(nn.Module):
         if not train:
             factor, offset = self.running()
             return x * factor + offset
-        axes = tuple(range(x.ndim - 1))
-        mean = x.mean(axes)
-        variance = jnp.square(x - mean).mean(axes)
+        y, mean, variance = ops.batch_norm(x, self.scale, self.bias, BATCH_NORM_EPSILON)
         self.record(mean, variance, x.size // x.shape[-1])
-        return (x - mean) * (self.scale * jax.lax.rsqrt(variance + BATCH_NORM_EPSILON)) + self.bias
+        return y
 
     def running(self) -> tuple[jax.Array, jax.Array]:
         """What evaluation multiplies by and adds, [features] each."""

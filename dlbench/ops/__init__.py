@@ -9,11 +9,14 @@ listed here; the module that implements it, and jax, are imported when a name is
 | `depthwise` | depthwise convolutions |
 | `padding` | the forms of padding |
 | `pooling` | 2x2 max pooling: its windows, its maximum, its gradient |
+| `normalization` | batch norm, and its gradient in few passes |
 | `matmul` | the matrix product of a dense layer |
 | `lowering` | the four implementations, and which one is the default |
 | `product` | lowering ``"product"``: a convolution as one matrix product |
-| `cpu`, `winograd`, `chunks`, `fusion` | lowering ``"cpu"``: convolutions in the forms that XLA compiles well |
+| `cpu`, `canonical`, `winograd`, `chunks`, `fusion` | lowering ``"cpu"``: convolutions in forms that suit XLA |
 | `pooled` | lowering ``"compiled"``: convolution with pooling, by C code that XLA calls |
+| `implicit_gemm` | lowering ``"compiled"``: convolutions of any shape, likewise |
+| `standing_in` | convolutions and max pooling in place of ``jax.lax``'s, while a model is traced |
 | `native`, `*.c`, `*.h` | that C code, and how it is compiled and loaded; free of jax |
 """
 
@@ -33,10 +36,13 @@ if TYPE_CHECKING:
     from dlbench.ops.depthwise import depthwise_conv2d
     from dlbench.ops.lowering import Lowering, lowered
     from dlbench.ops.matmul import dense
+    from dlbench.ops.normalization import batch_norm
     from dlbench.ops.padding import Padding
     from dlbench.ops.pooling import Activation, max_pool2, max_positions
+    from dlbench.ops.standing_in import accelerated
 
 _PLACES = {
+    "normalization": ("batch_norm",),
     "convolution": (
         "conv2d",
         "conv_general_dilated",
@@ -49,6 +55,7 @@ _PLACES = {
     "matmul": ("dense",),
     "padding": ("Padding",),
     "pooling": ("Activation", "max_pool2", "max_positions"),
+    "standing_in": ("accelerated",),
 }
 _HOME = {name: module for module, names in _PLACES.items() for name in names}
 
@@ -56,6 +63,8 @@ __all__ = [
     "Activation",
     "Lowering",
     "Padding",
+    "accelerated",
+    "batch_norm",
     "conv2d",
     "conv_general_dilated",
     "conv_norm_pool",

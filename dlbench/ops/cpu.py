@@ -24,6 +24,7 @@ from jax import Array, lax
 from jax.custom_batching import sequential_vmap
 
 from dlbench.ops import winograd
+from dlbench.ops.canonical import canonical_conv
 from dlbench.ops.chunks import map_and_sum_chunks, map_chunks
 from dlbench.ops.fusion import fusion_barrier
 from dlbench.ops.padding import Pads
@@ -76,8 +77,8 @@ def _conv(x: Array, kernel: Array, pads: Pads) -> Array:
         return winograd.conv(x, kernel, pads)
     if max(kernel.shape[2:]) <= 16 and kernel.shape[2] <= _FEW_CHANNELS:
         wide = jnp.pad(kernel, ((0, 0), (0, 0), (0, 0), (0, 32 - kernel.shape[3])))
-        return _canonical(x, wide, pads)[..., : kernel.shape[3]]
-    return _canonical(x, kernel, pads)
+        return canonical_conv(x, wide, pads)[..., : kernel.shape[3]]
+    return canonical_conv(x, kernel, pads)
 
 
 def _conv_vjp(x: Array, kernel: Array, pads: Pads, dy: Array) -> Pair:
@@ -87,16 +88,9 @@ def _conv_vjp(x: Array, kernel: Array, pads: Pads, dy: Array) -> Pair:
     kh, kw = kernel.shape[:2]
     (top, bottom), (left, right) = pads
     flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
-    dx = _canonical(dy, flipped, ((kh - 1 - top, kh - 1 - bottom), (kw - 1 - left, kw - 1 - right)))
-    dk = _canonical(x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3), pads)
+    dx = canonical_conv(dy, flipped, ((kh - 1 - top, kh - 1 - bottom), (kw - 1 - left, kw - 1 - right)))
+    dk = canonical_conv(x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3), pads)
     return dx, dk.transpose(1, 2, 0, 3)
-
-
-def _canonical(x: Array, kernel: Array, pads: Pads) -> Array:
-    # The barrier keeps XLA from folding a transpose or a reversal into the convolution, which would no longer be
-    # in the canonical form: 30 times slower.
-    x, kernel = lax.optimization_barrier((x, kernel))
-    return lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 # Convolution and pooling ------------------------------------------------------------------------------------

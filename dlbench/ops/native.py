@@ -31,7 +31,12 @@ from pathlib import Path
 from dlbench import files
 from dlbench.errors import StoreError
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("pooled.c", "cores.c", "operands.c"))
+SOURCES = tuple(
+    Path(__file__).with_name(name) for name in ("pooled.c", "implicit_gemm.c", "cores.c", "operands.c")
+)
+#: How the convolutions of all models are computed where there is a compiled file: a name that changes with what
+#: :mod:`dlbench.ops.standing_in` covers, part of the environment that is recorded.
+CONVOLUTIONS = "implicit GEMM 1"
 #: Environment variable with the path of the compiled file that the parent process chose; empty if there is none.
 VARIABLE = "DLBENCH_KERNELS"
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fPIC", "-pthread")

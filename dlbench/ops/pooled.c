@@ -13,32 +13,10 @@
 // are few input channels). Every sum is computed in one fixed order, independent of the compiler, the width of the
 // registers and the number of cores.
 
-#include <stdint.h>
-#include <string.h>
-
 #include "cores.h"
 #include "operands.h"
+#include "vectors.h"
 #include "xla/ffi/api/c_api.h"
-
-// Floats in a register, and whether there are 32 registers or 16.
-#ifdef __AVX512F__
-enum { LANES = 16, MANY_REGISTERS = 1 };
-#elif defined(__AVX__)
-enum { LANES = 8, MANY_REGISTERS = 0 };
-#elif defined(__aarch64__)
-enum { LANES = 4, MANY_REGISTERS = 1 };
-#else
-enum { LANES = 4, MANY_REGISTERS = 0 };
-#endif
-typedef float vec __attribute__((vector_size(4 * LANES)));
-typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
-typedef int8_t bytes __attribute__((vector_size(LANES)));
-#define INLINE static inline __attribute__((always_inline))
-#ifdef __clang__
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 32")
-#endif
 
 enum {
   CHANNELS = 16,  // the number of output channels is a multiple of it, that of input channels too unless they are few
@@ -59,13 +37,6 @@ INLINE Shape with_inputs(Shape s, int inputs) {
   return s;
 }
 
-INLINE vec load(const float *from) {
-  vec value;
-  memcpy(&value, from, sizeof value);
-  return value;
-}
-INLINE void store(float *to, vec value) { memcpy(to, &value, sizeof value); }
-INLINE vec broadcast(float value) { return value - (vec){0}; }
 INLINE vec blend(ivec mask, vec yes, vec no) { return (vec)((mask & (ivec)yes) | (~mask & (ivec)no)); }
 INLINE ivec blend_int(ivec mask, ivec yes, ivec no) { return (mask & yes) | (~mask & no); }
 

@@ -41,6 +41,25 @@ def max_pool2_before(x: Array, activation: Activation | None) -> Array:
     return pooled
 
 
+@jax.custom_vjp
+def max_windows(x: Array) -> Array:
+    """Compute what :func:`max_pool2` does, without a copy of the four positions."""
+    return select_max(split_windows(x))[0]
+
+
+def _max_windows_fwd(x: Array) -> tuple[Array, tuple[Array, Array]]:
+    largest, argmax = select_max(split_windows(x))
+    return largest, (argmax, jnp.zeros((0, *x.shape[1:3], 0)))
+
+
+def _max_windows_bwd(residuals: tuple[Array, Array], g: Array) -> tuple[Array]:
+    argmax, shape = residuals
+    return (max_unpool(argmax, g, shape.shape[1:3]),)
+
+
+max_windows.defvjp(_max_windows_fwd, _max_windows_bwd)
+
+
 def max_positions(y: Array) -> Array:
     """Return the maximum over the leading axis of four; the gradient goes to the first maximum.
 
@@ -61,7 +80,7 @@ def split_windows(y: Array) -> list[Array]:
     return [y[:, :, p, :, q] for p in (0, 1) for q in (0, 1)]
 
 
-def max_unpool(argmax: Array, g: Array, size: tuple[int, int]) -> Array:
+def max_unpool(argmax: Array, g: Array, size: Sequence[int]) -> Array:
     """Put each window's gradient at the position of its maximum, and zeros elsewhere.
 
     Args:

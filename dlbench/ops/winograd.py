@@ -15,8 +15,9 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
+from dlbench.ops.canonical import canonical_conv
 from dlbench.ops.fusion import fusion_barrier
 from dlbench.ops.padding import Pads
 
@@ -90,9 +91,7 @@ def _combine(weights: np.ndarray, arrays: Sequence[Array]) -> Array:
 
 
 def _product(x: Array, kernel: Array, columns: int = 0) -> Array:
-    x, kernel = lax.optimization_barrier((x, kernel))  # see _canonical in dlbench.ops.cpu
-    pads = ((0, 0), (columns, columns))
-    return lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return canonical_conv(x, kernel, ((0, 0), (columns, columns)))
 
 
 def _interleave(rows: Sequence[Array]) -> Array:

@@ -9,6 +9,8 @@ where they are shown; "±" is half the width of a 95 % interval. Nothing is conc
 | `studies` | the report of a study, part by part |
 | `comparison` | the comparison of models |
 | `datasets` | the comparison over several data sets |
+| `ablation` | the effects of an ablation or a factorial design |
+| `search` | what a search found |
 | `selection` | the configuration that a grid selected |
 | `outlook` | how many seeds would separate configurations |
 | `verdicts` | the verdicts on pre-registered claims |
@@ -20,6 +22,9 @@ where they are shown; "±" is half the width of a 95 % interval. Nothing is conc
 | `shades` | the shades of heat maps |
 | `terminal`, `terminal_plots`, `progress` | what a terminal shows |
 | `page`, `document` | HTML and Markdown |
+| `trackers` | studies as runs of MLflow and Weights & Biases |
+| `notebook` | what a notebook shows |
+| `watching` | when to write a report anew while a study is trained |
 | `exports` | studies as text files, written and read back |
 | `figures` | figures in SVG and PNG |
 """
@@ -27,16 +32,19 @@ where they are shown; "±" is half the width of a 95 % interval. Nothing is conc
 from dlbench.report.listings import (
     data_report,
     datasets_table,
+    garbage_table,
     info_report,
     origin,
     plan_record,
     plan_report,
     records_table,
     schedule_in_words,
+    studies_records,
     studies_table,
 )
 from dlbench.report.plots import Plot, plots_report
-from dlbench.report.studies import StudyReport, study_record, study_report, trial_table
+from dlbench.report.search import progress_of_search
+from dlbench.report.studies import StudyReport, study_record, study_report, trial_table, trials_of_studies
 from dlbench.report.tables import Column, Points, Report, Table, count, duration, percent, to_markdown
 
 __all__ = [
@@ -50,17 +58,21 @@ __all__ = [
     "data_report",
     "datasets_table",
     "duration",
+    "garbage_table",
     "info_report",
     "origin",
     "percent",
     "plan_record",
     "plan_report",
     "plots_report",
+    "progress_of_search",
     "records_table",
     "schedule_in_words",
+    "studies_records",
     "studies_table",
     "study_record",
     "study_report",
     "to_markdown",
     "trial_table",
+    "trials_of_studies",
 ]

@@ -11,7 +11,7 @@ from dlbench.report.tables import Column, Table
 from dlbench.spec import ranges
 from dlbench.spec.declarations import Default, Signature
 from dlbench.spec.metrics import KNOWN_METRICS
-from dlbench.spec.registry import CRITERIA, MODELS, OPTIMIZERS, SCHEDULES, TRANSFORMS, Registry
+from dlbench.spec.registry import CRITERIA, DATASETS, MODELS, OPTIMIZERS, SCHEDULES, TRANSFORMS, Registry
 
 #: The registries by what their parts are called together.
 REGISTRIES = {
@@ -20,8 +20,9 @@ REGISTRIES = {
     "schedules": SCHEDULES,
     "criteria": CRITERIA,
     "transforms": TRANSFORMS,
+    "datasets": DATASETS,
 }
-KINDS = (*REGISTRIES, "metrics", "datasets")
+KINDS = (*REGISTRIES, "metrics")
 
 
 def listing(kind: str) -> list[dict[str, Any]]:
@@ -36,6 +37,8 @@ def listing(kind: str) -> list[dict[str, Any]]:
     Raises:
         UnknownNameError: there is no such kind.
     """
+    if kind == "datasets":
+        return _parts(DATASETS) + _prepared()
     if kind in REGISTRIES:
         return _parts(REGISTRIES[kind])
     if kind == "metrics":
@@ -49,8 +52,6 @@ def listing(kind: str) -> list[dict[str, Any]]:
             }
             for key, metric in KNOWN_METRICS.items()
         ]
-    if kind == "datasets":
-        return [{"name": each.name, "description": each.description} for each in data.available()]
     raise UnknownNameError("kind", kind, KINDS)
 
 
@@ -74,6 +75,15 @@ def _parts(registry: Registry) -> list[dict[str, Any]]:
         for name, reference in registry.users_own().items()
     ]
     return [*built_in, *others]
+
+
+def _prepared() -> list[dict[str, Any]]:
+    """The user's data sets in the cache."""
+    return [
+        {"name": each.name, "description": each.description, "aliases": [], "arguments": []}
+        for each in data.available()
+        if "@" in each.name
+    ]
 
 
 def _arguments(signature: Signature, supplied: frozenset[str]) -> list[dict[str, Any]]:
@@ -106,11 +116,13 @@ def listing_table(kind: str, rows: list[dict[str, Any]]) -> Table:
             "schedules": "cosine(warmup=5)",
             "criteria": "cross_entropy(label_smoothing=0.1)",
             "transforms": "flip+crop(padding=4)",
+            "datasets": 'folder(path="pictures", resize=32)',
         }[kind]
-        note = (
-            f"Arguments are written in brackets, '{example}', or by path, so that they can be an axis. Trials that "
-            "differ only in the values of arguments marked with * share a compiled program."
-        )
+        note = f"Arguments are written in brackets, '{example}', or by path, so that they can be an axis."
+        if any(each["shares_a_program"] for row in rows for each in row["arguments"]):
+            note += (
+                " Trials that differ only in the values of arguments marked with * share a compiled program."
+            )
         return Table(kind.capitalize(), tuple(columns), tuple(cells), note)
     return Table(kind.capitalize(), tuple(columns), tuple((row["name"], row["description"]) for row in rows))
 

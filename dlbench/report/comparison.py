@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dlbench.analysis.comparison import ModelComparison
@@ -12,6 +12,7 @@ from dlbench.analysis.convergence import censored_epoch, convergence
 from dlbench.analysis.looks import ALPHA
 from dlbench.analysis.outlook import has_interval, is_unpaired
 from dlbench.analysis.same_images import LEVEL, SameImages, accuracy_on_new_images
+from dlbench.report.baselines import baseline_rows, sources_note
 from dlbench.report.outlook import seeds_in_words
 from dlbench.report.tables import (
     FAILURES_NOTE,
@@ -34,6 +35,7 @@ from dlbench.report.tables import (
     within,
 )
 from dlbench.spec.metrics import metric_key
+from dlbench.spec.published import Published
 from dlbench.stats import Interval, PairwiseComparison, Ranking, RankingEntry, Survival, kaplan_meier
 
 if TYPE_CHECKING:
@@ -86,11 +88,18 @@ def comparison_record(found: ModelComparison, looks: tuple[int, ...]) -> dict[st
     }
 
 
-def comparison_table(found: ModelComparison, answers: Mapping[str, NDArray[np.bool_]] | None = None) -> Table:
-    """One row per model, the best first. The column of places is left out if the data order no two models.
+def comparison_table(
+    found: ModelComparison,
+    baselines: Sequence[Published] = (),
+    answers: Mapping[str, NDArray[np.bool_]] | None = None,
+) -> Table:
+    """One row per model, the best first; then one per baseline.
+
+    The column of places is left out if the data order no two models.
 
     Args:
         found: the comparison.
+        baselines: results to show beside those of the study.
         answers: by trial id, whether each test image was classified correctly. If given, the table also has intervals
             that count the test images as a sample.
     """
@@ -122,7 +131,7 @@ def comparison_table(found: ModelComparison, answers: Mapping[str, NDArray[np.bo
         Column("train_time_s", "time s", spread),
         Column("convergence_epoch", "convergence epoch", converged),
         *([Column("plateau_epoch", "plateau epoch", _median)] if plateaus else []),
-        Column("seeds", "seeds"),
+        Column("seeds", "trials" if _folded(found) else "seeds"),
     )
     rows = tuple(
         (
@@ -144,11 +153,28 @@ def comparison_table(found: ModelComparison, answers: Mapping[str, NDArray[np.bo
         f"{common(found.trials)}. {means_note([*tested.values(), *validated.values()], confidence)}",
         *(["Place: the ranks that the data allow."] if found.supported else []),
         *([FAILURES_NOTE] if failed else []),
+        *([_HELD_OUT] if _folded(found) else []),
         f"{TIMES_NOTE} Convergence epoch: the mean over the trials that converged before their last epoch.",
         *([_TWO_WAY_NOTE] if two_way else []),
         *([_PLATEAU_NOTE] if plateaus else []),
     ]
-    return Table("Architectures by test accuracy", columns, rows, " ".join(notes))
+    if note := sources_note(baselines):
+        notes.append(note)
+    rows += baseline_rows(baselines, columns)
+    by = "cross-validated accuracy" if _folded(found) else "test accuracy"
+    return Table(f"Architectures by {by}", columns, rows, " ".join(notes))
+
+
+def _folded(found: ModelComparison) -> bool:
+    """Whether the values come from cross-validation."""
+    return any(group.overlap for group in found.configurations.values())
+
+
+#: What validation accuracy is where images are folded.
+_HELD_OUT = (
+    "val acc: the accuracy on the fold that is held out, at its best epoch, which the same fold chose; models are "
+    "compared by it, and the test images take no part in the comparison."
+)
 
 
 _PLATEAU_NOTE = (
@@ -234,7 +260,8 @@ def _one_seed(num_compared: int) -> Report:
 def _verdict(found: ModelComparison, ranked: Ranking) -> Report:
     """The significant differences, what they say of the best model, and the seeds that the others would need."""
     pairs = ranked.comparisons
-    paired = "paired by seed" + (" where seeds are shared" if any(map(is_unpaired, pairs)) else "")
+    by = "seed and fold, corrected resampled t tests" if _folded(found) else "seed"
+    paired = f"paired by {by}" + (" where seeds are shared" if any(map(is_unpaired, pairs)) else "")
     if any(pair.comparison.test in ("signed-rank", "rank-sum") for pair in pairs):
         paired += ", by ranks where some trials of a model collapsed"
     method = f"{count(len(pairs), 'comparison')}, {paired}, {_correction(ranked)}, {level(ranked.alpha)}"

@@ -9,7 +9,7 @@ from typing import Any
 from dlbench.execution import environment
 from dlbench.records import canonical_json
 from dlbench.report.tables import Report, count, listed
-from dlbench.storage.results import StudyRecord
+from dlbench.storage.results import StudyRecord, TrialResult
 
 
 def mixed_trials(result: StudyRecord) -> Report:
@@ -34,6 +34,16 @@ def superseded_trials(result: StudyRecord) -> Report:
     return [
         f"{count(len(result.superseded), 'earlier result')} of other environments {are} kept, but not shown: these "
         "trials were trained again."
+    ]
+
+
+def copied_trials(trials: Sequence[TrialResult]) -> Report:
+    """How many results come from other studies, in which their times were measured; empty if there are none."""
+    found = Counter(trial.origin for trial in trials if trial.origin)
+    return [
+        f"{count(number, 'trial')} {'was' if number == 1 else 'were'} copied from the study {origin}: "
+        f"{'its' if number == 1 else 'their'} times were measured there."
+        for origin, number in found.items()
     ]
 
 

@@ -41,7 +41,8 @@ from dlbench.report.studies import StudyReport
 from dlbench.report.tables import from_cell
 from dlbench.report.verdicts import ClaimsReport
 from dlbench.spec.claims import Claim
-from dlbench.spec.config import read_claims
+from dlbench.spec.config import read_claims, read_published
+from dlbench.spec.published import Published
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import Trial, TrialSpec
 from dlbench.storage.results import StudyRecord, TrialResult
@@ -59,7 +60,7 @@ TRIALS, HISTORY, MANIFEST, STUDY, NOTES, REPORT = (
 #: Bytes of a file, at most.
 _LONGEST = 2**28
 #: Columns that exports of 0.1.0 do not have.
-_ADDED = ("environment", "files_sha256", "stopped_epoch", "plateau_epoch")
+_ADDED = ("environment", "files_sha256", "stopped_epoch", "origin", "plateau_epoch")
 #: Columns that hold text; the others hold numbers or JSON.
 _TEXTS = (
     "split_digest",
@@ -69,6 +70,7 @@ _TEXTS = (
     "device",
     "environment",
     "files_sha256",
+    "origin",
 )
 
 
@@ -212,11 +214,12 @@ def read(folder: Path) -> Export:
         ConfigError: a claim in the study's YAML file is invalid.
     """
     trials, manifest, config, notes = (folder / name for name in (TRIALS, MANIFEST, STUDY, NOTES))
-    description, claims = read_claims(_text(config), config) if config.is_file() else ("", ())
+    text = _text(config) if config.is_file() else ""
+    description, claims = read_claims(text, config) if text else ("", ())
     recorded = _json(manifest) if manifest.is_file() else {}
     return Export(
         folder,
-        _result(folder, recorded) if trials.is_file() else None,
+        _result(folder, recorded, read_published(text, config)) if trials.is_file() else None,
         description,
         claims,
         recorded,
@@ -224,7 +227,7 @@ def read(folder: Path) -> Export:
     )
 
 
-def _result(folder: Path, manifest: Mapping[str, Any]) -> StudyRecord:
+def _result(folder: Path, manifest: Mapping[str, Any], published: tuple[Published, ...]) -> StudyRecord:
     path = folder / TRIALS
     trials = []
     for number, row in enumerate(_rows(path), start=2):
@@ -239,14 +242,17 @@ def _result(folder: Path, manifest: Mapping[str, Any]) -> StudyRecord:
             ) from None
     if not trials:
         raise StoreError(f"{path} holds no trial")
-    known = {"kind": manifest.get("kind", "grid"), "looks": manifest.get("looks", ())}
+    known = {"kind": "grid", "looks": ()} | {
+        name: manifest[name] for name in ("kind", "looks", "search") if name in manifest
+    }
     try:
         spec = StudySpec.model_validate({**known, "trials": [trial.trial.spec for trial in trials]})
     except ValidationError:
         raise StoreError(f"{folder / MANIFEST} is not a manifest as dlbench wrote it") from None
     times = {kind: float(seconds) for kind, seconds in manifest.get("times", {}).items()}
     histories = tuple(_with_histories(trials, folder / HISTORY))
-    return StudyRecord(spec, histories, folder, times=times, environments=_environments(manifest))
+    environments = _environments(manifest)
+    return StudyRecord(spec, histories, folder, times=times, environments=environments, published=published)
 
 
 def _environments(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 from dlbench.analysis.configurations import Configuration, axes_of, configurations
 from dlbench.records import Epoch
 from dlbench.report.tables import Column, Table
-from dlbench.stats import mean_interval
+from dlbench.stats import corrected_interval
 from dlbench.storage.results import TrialResult
 
 
@@ -29,14 +29,14 @@ def _rows(group: Configuration, axes: Sequence[str]) -> Iterator[tuple[Any, ...]
     label = (group.trials[0].id, *(getattr(group.spec, name) for name in axes))
     for number, epochs in enumerate(zip_longest(*(trial.history for trial in group.complete)), start=1):
         present = [epoch for epoch in epochs if epoch is not None]
-        bounds = [bound for values in zip(*present, strict=True) for bound in _bounds(values)]
+        bounds = [bound for values in zip(*present, strict=True) for bound in _bounds(values, group.overlap)]
         yield (*label, number, len(present), *bounds)
 
 
-def _bounds(values: Sequence[float]) -> list[float | None]:
+def _bounds(values: Sequence[float], overlap: float) -> list[float | None]:
     """Mean, lower and upper bound of the finite values; ``None`` for what they do not determine."""
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
         return [None, None, None]
-    interval = mean_interval(finite)
+    interval = corrected_interval(finite, overlap)
     return [None if math.isnan(v) else v for v in (interval.estimate, interval.low, interval.high)]

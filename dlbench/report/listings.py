@@ -9,19 +9,34 @@ from typing import TYPE_CHECKING, Any
 from dlbench.analysis.looks import alpha_of
 from dlbench.execution.costs import COMPILE_S, cost_s
 from dlbench.records import TrialStatus
-from dlbench.report.tables import Column, Made, Report, Table, count, duration, level, listed, thousands
+from dlbench.report.search import search_in_words
+from dlbench.report.tables import (
+    Column,
+    Made,
+    Report,
+    Table,
+    count,
+    duration,
+    level,
+    listed,
+    means_note,
+    plus_minus,
+    thousands,
+)
 from dlbench.spec.looks import Look
-from dlbench.spec.naming import model_names, phrase
+from dlbench.spec.naming import field_title, model_names, phrase
 from dlbench.spec.study import StudySpec
-from dlbench.spec.trial import STATIC_FIELDS
+from dlbench.spec.trial import REPLICATES, STATIC_FIELDS
 from dlbench.storage.results import TrialResult
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from dlbench.analysis.overview import Overview
     from dlbench.data import Available, DatasetInfo
     from dlbench.execution.plan import Plan
     from dlbench.storage.studies import StudySummary
+    from dlbench.storage.upkeep import Garbage
 
 
 def records_table(trials: Sequence[TrialResult]) -> Table:
@@ -48,13 +63,16 @@ def plan_report(plan: Plan) -> Report:
         label = ", ".join(phrase(name, getattr(spec, name), models) for name in varied or ("model",))
         core_s = sum(map(cost_s, left)) + (COMPILE_S if left else 0.0)
         rows.append((label, len(program.trials), len(program.trials) - len(left), core_s))
+    search = plan.study.search
     most = "At most " if plan.study.looks else ""
     workers = count(plan.workers, "worker") if plan.workers else "this process"
     return [
         Table("Programs (trials that share one compilation)", columns, tuple(rows)),
         *([schedule_in_words(plan.study)] if plan.study.looks else []),
+        *([search_in_words(search)] if search else []),
         *plan.own_models,
         *plan.trained_again,
+        *plan.copied,
         f"{most}{count(len(plan.trials), 'trial')} in {count(len(programs), 'program')}; {len(plan.done):,} done, "
         f"{len(plan.missing):,} to train: about {duration(plan.estimate_s)} on {plan.device} with {workers} "
         f"(estimated).\nNothing was written; the study's folder is {plan.folder}",
@@ -65,7 +83,7 @@ def schedule_in_words(study: StudySpec) -> str:
     """The planned looks of a growing comparison, in words."""
     looks = study.looks
     num_pairs = math.comb(
-        len({trial.model_copy(update={"seed": 0, "split_seed": 0}) for trial in study.trials}), 2
+        len({trial.model_copy(update=dict.fromkeys(REPLICATES, 0)) for trial in study.trials}), 2
     )
     levels = [level(alpha_of(Look(number, looks), num_pairs)) for number in range(1, len(looks) + 1)]
     return (
@@ -86,6 +104,8 @@ def plan_record(plan: Plan) -> dict[str, Any]:
             "num_trials": len(plan.trials),
             "num_done": len(plan.done),
             "num_superseded": len(plan.superseded),
+            "num_copied": len(plan.sources),
+            "num_continued": len(plan.shorter),
             "num_programs": len(plan.programs),
             "workers": plan.workers,
             "device": plan.device,
@@ -99,6 +119,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
                 "program": number,
                 "done": trial.id in plan.done,
                 "superseded": trial.id in plan.superseded,
+                "copied_from": str(plan.sources[trial.id][0]) if trial.id in plan.sources else None,
             }
             for number, program in enumerate(plan.programs)
             for trial in program.trials
@@ -106,14 +127,50 @@ def plan_record(plan: Plan) -> dict[str, Any]:
     }
 
 
-def studies_table(studies: Sequence[StudySummary]) -> Table:
-    """One row per study."""
+def studies_table(studies: Sequence[tuple[StudySummary, Overview | None]]) -> Table:
+    """One row per study: its data, what it varies, and the test accuracy of its best configuration."""
+    columns = (
+        Column("name", "study", left=True, whole=True),
+        Column("datasets", "data set", left=True),
+        Column("axes", "varied", left=True),
+        Column("best", "best", left=True),
+        Column("test_accuracy", "test acc %", plus_minus),
+        Column("trials", "trials"),
+        Column("created_at", "created", lambda time: _local_time(time)[:10], left=True, whole=True),
+    )
+    rows: list[tuple[Any, ...]] = []
+    for study, found in studies:
+        total, complete = sum(study.counts.values()), study.counts.get(TrialStatus.COMPLETE, 0)
+        if found is None:
+            rows.append((study.name, "unreadable", None, None, None, None, study.created_at))
+            continue
+        rows.append(
+            (
+                study.name,
+                listed([*found.datasets]),
+                ", ".join(f"{field_title(name)} ({number})" for name, number in found.axes.items()) or None,
+                found.label or None,
+                found.best and found.best.summary("test/accuracy"),
+                str(total) if complete == total else f"{complete} of {total}",
+                study.created_at,
+            )
+        )
+    caption = "Best: the configuration with the highest validation accuracy, with its test accuracy"
+    summaries = [row[4] for row in rows if row[4]]
+    caption = f"{caption}. {means_note(summaries)}" if summaries else ""
+    problems = [study.problem for study, _ in studies if study.problem]
+    return Table("Studies", columns, tuple(rows), "\n".join(filter(None, [caption, *problems])))
+
+
+def studies_records(studies: Sequence[tuple[StudySummary, Overview | None]]) -> Table:
+    """All that is known of each study without its trials, one row per study."""
     columns = (
         Column("name", "study", left=True),
         Column("kind", "kind", left=True),
         Column("created_at", "created", _local_time, left=True),
         Column("trials", "trials", thousands),
         *(Column(status.lower(), status.lower(), thousands) for status in TrialStatus),
+        *(Column(name, name) for name in _FOUND),
     )
     rows = tuple(
         (
@@ -122,14 +179,52 @@ def studies_table(studies: Sequence[StudySummary]) -> Table:
             study.created_at,
             None if study.problem else sum(study.counts.values()),
             *(study.counts.get(status) for status in TrialStatus),
+            *(_found(found) if found else (None,) * len(_FOUND)),
         )
-        for study in studies
+        for study, found in studies
     )
-    return Table("Studies", columns, rows, "\n".join(study.problem for study in studies if study.problem))
+    return Table("Studies", columns, rows)
+
+
+#: What is known of a study's results.
+_FOUND = (
+    "datasets",
+    "axes",
+    "best",
+    "best_val_accuracy",
+    "test_accuracy",
+    "test_accuracy_low",
+    "test_accuracy_high",
+    "num_seeds",
+)
+
+
+def _found(overview: Overview) -> tuple[Any, ...]:
+    """The values of :data:`_FOUND`; the interval is that over seeds, where there are enough of them."""
+    names = [*overview.datasets], dict(overview.axes)
+    summary = overview.best.summary("test/accuracy") if overview.best else None
+    if overview.best is None or summary is None:
+        return (*names, None, None, None, None, None, None)
+    interval = summary.interval
+    bounds = (interval.low, interval.high) if summary.has_interval else (None, None)
+    validated = overview.best.mean("val/accuracy")
+    return (*names, overview.label, validated, interval.estimate, *bounds, len(summary.values))
 
 
 def _local_time(time: datetime) -> str:
     return f"{time.astimezone():%Y-%m-%d %H:%M}"
+
+
+def garbage_table(found: Sequence[Garbage]) -> Table:
+    """What can be removed from studies, and the space that it takes."""
+    columns = (
+        Column("name", "study", left=True, whole=True),
+        Column("what", "what", left=True),
+        Column("files", "files and folders", thousands),
+        Column("bytes", "MB", lambda size: f"{size / 1e6:.1f}"),
+    )
+    rows = tuple((each.folder.name, each.what, len(each.paths), each.num_bytes) for each in found)
+    return Table("To be removed", columns, rows)
 
 
 def datasets_table(datasets: Sequence[Available]) -> Table:
@@ -164,7 +259,7 @@ def data_report(info: DatasetInfo) -> Report:
         Column("test", "test", thousands),
     )
     return [
-        facts_table(info.name, facts),
+        facts_table(info.reference, facts),
         Table("Classes", classes, rows),
     ]
 
@@ -185,6 +280,7 @@ def info_report(record: Mapping[str, Any]) -> Report:
         ("backend", jax["backend"]),
         ("devices", ", ".join(jax["devices"])),
         *([("kernels", jax["kernels"] or "none: no C compiler")] if jax["backend"] == "cpu" else []),
+        *([("convolutions of all models", jax["convolutions"])] if jax["convolutions"] else []),
     )
     caches = tuple((cache["folder"], cache["bytes"]) for cache in record["caches"])
     sizes = (Column("folder", "cache", left=True), Column("bytes", "MB", lambda size: f"{size / 1e6:.1f}"))

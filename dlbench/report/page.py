@@ -99,12 +99,13 @@ def read_figures(folder: Path) -> tuple[Figure, ...]:
     return figures
 
 
-def to_html(title: str, studies: Sequence[StudyPage]) -> str:
+def to_html(title: str, studies: Sequence[StudyPage], reload_s: int | None = None) -> str:
     """The page. Equal input gives equal bytes.
 
     Args:
         title: the title of the page.
         studies: one study or more, in order.
+        reload_s: seconds after which the page reloads itself, for studies that are being trained.
 
     Raises:
         StoreError: the file of a figure is missing.
@@ -123,6 +124,7 @@ def to_html(title: str, studies: Sequence[StudyPage]) -> str:
     )
     return environment.from_string(template).render(
         title=printable(title),
+        reload_s=reload_s,
         studies=[_study(number, study) for number, study in enumerate(studies, start=1)],
         verdicts=_verdicts(studies),
         environments=_paragraphs(mixed_studies([(study.title, study.manifest) for study in studies])),

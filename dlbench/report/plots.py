@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dlbench.analysis.configurations import axes_of, best_first, configurations
+from dlbench.analysis.search import SearchFindings, search_findings
+from dlbench.report.search import is_accuracy, metric_title
 from dlbench.report.studies import heat_maps
 from dlbench.report.tables import Table
 from dlbench.storage.results import StudyRecord, TrialResult
@@ -33,16 +35,20 @@ class Plot:
         curves: the lines, in the order of the legend.
         caption: shown below the plot.
         percent: whether the values are shown in percent.
+        unit: what is counted from left to right.
     """
 
     title: str
     curves: tuple[Curve, ...]
     caption: str = ""
     percent: bool = False
+    unit: str = "epoch"
 
 
 def plots_report(result: StudyRecord) -> list[Plot | Table | str]:
-    """The learning curves of a study, one per configuration, and its heat maps."""
+    """The learning curves of a study, one per configuration, and its heat maps; the history of a search."""
+    if result.spec.design == "search" and result.trials:
+        return [history_plot(search_findings(result))]
     found = configurations(result.trials)
     groups = [group for group in found if any(trial.history for trial in group.trials)]
     if not groups:
@@ -64,6 +70,19 @@ def plots_report(result: StudyRecord) -> list[Plot | Table | str]:
         for title, name in (("Validation accuracy %", "val_accuracy"), ("Training loss", "train_loss"))
     ]
     return [*plots, *heat_maps(best_first(found), axes)]
+
+
+def history_plot(found: SearchFindings) -> Plot:
+    """The value of each configuration in the order of proposal, and the best so far."""
+    values = tuple(each.value for each in found.candidates)
+    title = f"Search: {metric_title(found.search)}{' %' if is_accuracy(found.search) else ''}"
+    return Plot(
+        title,
+        (Curve("best so far", found.best_so_far), Curve("each configuration", values)),
+        "In the order of proposal; means over the seeds of the search.",
+        percent=is_accuracy(found.search),
+        unit="configuration",
+    )
 
 
 def _mean_curve(trials: Sequence[TrialResult], name: str) -> tuple[float, ...]:

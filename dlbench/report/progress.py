@@ -1,67 +1,115 @@
-"""Progress of a study in a terminal."""
+"""Progress of a study in a terminal or a notebook."""
 
 from __future__ import annotations
 
-import math
+import statistics
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.text import Text
 
+from dlbench.analysis.configurations import Summary
 from dlbench.execution import messages
-from dlbench.execution.costs import cost_s
+from dlbench.execution.costs import COMPILE_S, cost_s
 from dlbench.execution.plan import Plan
-from dlbench.report import count, duration, percent
+from dlbench.report import count, duration
+from dlbench.report.tables import plus_minus
 from dlbench.report.terminal import _console, _stderr
+from dlbench.spec.programs import programs
+from dlbench.spec.registry import label
+from dlbench.spec.trial import REPLICATES, TrialSpec
+from dlbench.stats import mean_interval
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.console import Console
 
 
 #: Without a bar, a line is printed at most this often.
 _LINE_S = 20.0
+_REFRESH_S = 0.25
+
+
+class Bar(Protocol):
+    """What shows progress: a bar of a terminal or of a notebook."""
+
+    def begin(self, total: float) -> None:
+        """Start from nothing, with this much to do."""
+
+    def update(self, words: str, completed: float) -> None:
+        """Show that this much is done."""
+
+    def say(self, text: str) -> None:
+        """Show a message above the bar."""
+
+    def stop(self) -> None:
+        """Remove the bar."""
+
+
+class TerminalBar:
+    """A bar in a terminal.
+
+    Args:
+        console: the terminal.
+    """
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            refresh_per_second=1 / _REFRESH_S,
+            expand=True,
+            speed_estimate_period=600,
+        )
+        self._progress.start()
+        self._task = self._progress.add_task("starting", total=None)
+
+    def begin(self, total: float) -> None:
+        """Start from nothing, with this much to do."""
+        self._progress.reset(self._task, total=total)
+
+    def update(self, words: str, completed: float) -> None:
+        """Show that this much is done."""
+        self._progress.update(self._task, description=words, completed=completed)
+
+    def say(self, text: str) -> None:
+        """Show a message above the bar."""
+        self._progress.console.print(Text(text))
+
+    def stop(self) -> None:
+        """Remove the bar."""
+        self._progress.stop()
 
 
 class StudyProgress:
-    """Shows the progress of a study: a bar in a terminal, otherwise a line every 20 seconds.
+    """Shows the progress of a study: a bar in a terminal or a notebook, otherwise a line every 20 seconds.
 
     The bar advances by estimated cost instead of by trials, so that the remaining time is useful when large and small
     networks are trained side by side.
 
     Args:
         quiet: show nothing.
+        bar: the bar to use; by default one in the terminal, if there is one.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
+    def __init__(self, quiet: bool = False, bar: Bar | None = None) -> None:
         self.finished, self.total = 0, 0
         self._quiet = quiet
         self._console = _console(_stderr())
-        self._bar: Progress | None = None
-        self._epochs: dict[str, int] = {}
-        self._last_accuracy = ""
-        self._plan: Plan | None = None
+        self._bar = bar
         self._start = self._shown_at = time.monotonic()
 
     def __enter__(self) -> Self:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        if not self._quiet and self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
-                TextColumn("{task.percentage:>3.0f}%"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=self._console,
-                transient=True,
-                refresh_per_second=4,
-                expand=True,
-                speed_estimate_period=600,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task("starting", total=None)
+        if self._bar is None and not self._quiet and self._console.is_terminal:
+            self._bar = TerminalBar(self._console)
         return self
 
     def __exit__(
@@ -72,49 +120,91 @@ class StudyProgress:
 
     def __call__(self, event: Plan | messages.AnyEvent) -> None:
         """Update the display with an event."""
-        from dlbench.execution import messages
-
         match event:
-            case messages.Ready() | messages.Idle() | messages.StateSaved():
+            case messages.Ready() | messages.Idle() | messages.StateSaved() | messages.Copied():
                 return
             case messages.Notice():
                 if event.urgent or not self._quiet:
-                    (self._bar.console if self._bar else self._console).print(Text(event.text))
+                    self._say(event.text)
                 return
             case messages.Started():
                 self._epochs.update(dict.fromkeys(event.trial_ids, 0))
+                self._workers.update(dict.fromkeys(event.trial_ids, event.worker))
+            case messages.Compiling():
+                self._compiling[event.worker] = label(self._trials[event.trial_id].spec.model)
             case messages.EpochEnded():
                 self._epochs[event.trial_id] = event.number
-                if math.isfinite(event.epoch.val_accuracy):
-                    self._last_accuracy = f", val acc {percent(event.epoch.val_accuracy)} %"
-            case messages.Finished() | messages.Failed():
-                self.finished += 1
-                self._epochs[event.trial_id] = self._whole[event.trial_id]
+                self._compiled(event.trial_id)
+            case messages.Finished():
+                self._end(event.trial_id)
+                if (accuracy := event.outcome.best_val_accuracy) is not None:
+                    spec = self._trials[event.trial_id].spec.model_copy(update=dict.fromkeys(REPLICATES))
+                    self._values.setdefault(spec, []).append(accuracy)
+            case messages.Failed():
+                self._end(event.trial_id)
             case plan:
                 self._begin(plan)
-        self._show()
+        now = time.monotonic()
+        if not self._quiet and now - self._shown_at > (_LINE_S if self._bar is None else _REFRESH_S):
+            self._show(now)
 
     def _begin(self, plan: Plan) -> None:
-        self._plan = plan
-        self._epochs = {}
+        self._trials = {trial.id: trial for trial in plan.trials}
+        self._epochs = {trial_id: self._trials[trial_id].spec.num_epochs for trial_id in plan.done}
+        self._workers: dict[str, int] = {}
+        self._compiling: dict[int, str] = {}
+        self._values: dict[TrialSpec, list[float]] = {}
         self.finished, self.total = len(plan.done), len(plan.trials)
-        self._whole = {trial.id: trial.spec.num_epochs for trial in plan.missing}
-        self._cost = {trial.id: cost_s(trial) / trial.spec.num_epochs for trial in plan.missing}
-        for text in plan.trained_again:
-            (self._bar.console if self._bar else self._console).print(Text(text))
+        self._programs = len(programs(plan.missing))  # still to be compiled
+        for text in (*plan.trained_again, *([] if self._quiet else plan.copied)):
+            self._say(text)
         if self._bar is not None:
-            self._bar.reset(self._task, total=sum(map(cost_s, plan.missing)))
-        elif not self._quiet and plan.missing:
-            self._console.print(
-                f"{count(len(plan.missing), 'trial')} to train, about {duration(plan.estimate_s)}; {plan.folder}"
+            self._total_s = sum(map(cost_s, plan.missing)) + COMPILE_S * self._programs
+            self._bar.begin(self._total_s)
+        if not self._quiet and plan.missing:
+            done = f"{len(plan.done):,} done, " if plan.done else ""
+            self._say(
+                f"{done}{count(len(plan.missing), 'trial')} to train, about {duration(plan.estimate_s)}; {plan.folder}"
             )
 
-    def _show(self) -> None:
-        done, whole = sum(self._epochs.values()), sum(self._whole.values())
-        words = f"{self.finished}/{self.total} trials, {done}/{whole} epochs{self._last_accuracy}"
+    def _say(self, text: str) -> None:
         if self._bar is not None:
-            cost = sum(epochs * self._cost[trial_id] for trial_id, epochs in self._epochs.items())
-            self._bar.update(self._task, description=words, completed=cost)
-        elif not self._quiet and time.monotonic() - self._shown_at > _LINE_S:
-            self._shown_at = time.monotonic()
-            self._console.print(f"{words}, {duration(self._shown_at - self._start)}")
+            self._bar.say(text)
+        else:
+            self._console.print(Text(text))
+
+    def _compiled(self, trial_id: str) -> None:
+        if self._compiling.pop(self._workers.get(trial_id, -1), None):
+            self._programs -= 1
+
+    def _end(self, trial_id: str) -> None:
+        self.finished += 1
+        self._epochs[trial_id] = self._trials[trial_id].spec.num_epochs
+        self._compiled(trial_id)
+
+    def _show(self, now: float) -> None:
+        self._shown_at = now
+        whole = sum(trial.spec.num_epochs for trial in self._trials.values())
+        words = (
+            f"{self.finished}/{self.total} trials, {sum(self._epochs.values())}/{whole} epochs{self._best()}"
+        )
+        if self._compiling:
+            words += f", compiling {', '.join(sorted(set(self._compiling.values())))}"
+        if self._bar is not None:
+            left = sum(
+                cost_s(trial) * (1 - self._epochs.get(trial_id, 0) / trial.spec.num_epochs)
+                for trial_id, trial in self._trials.items()
+            )
+            left_s = left + COMPILE_S * max(self._programs, 0)
+            self._bar.update(words, self._total_s - left_s)
+        else:
+            self._say(f"{words}, {duration(now - self._start)}")
+
+    def _best(self) -> str:
+        """The best configuration of those trained so far, by its mean validation accuracy."""
+        if not self._values:
+            return ""
+        best = max(self._values, key=lambda spec: statistics.fmean(self._values[spec]))
+        values = self._values[best]
+        found = plus_minus(Summary(mean_interval(values), tuple(values)))
+        return f", best val acc {found} % ({label(best.model)})"

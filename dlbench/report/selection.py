@@ -29,7 +29,8 @@ def selection_report(found: GridSelection | None, axes: Sequence[str]) -> Report
     if not found.has_replicates:
         alone = "One seed cannot show how much of its lead is due to chance; train each configuration with several."
         return [best, biased, alone]
-    said: Report = [best, biased, _tests(found.separation)]
+    tests = "corrected resampled t tests" if found.selected.overlap else "paired t tests"
+    said: Report = [best, biased, _tests(found.separation, f"{tests}, Holm's correction, 5 %")]
     if found.separation and found.separation.outlook:
         names = {"0": "it", "1": found.second.label(axes)}
         said.append(seeds_in_words([found.separation.outlook], names, points))
@@ -46,12 +47,11 @@ def _accuracies(group: Configuration) -> str:
     validation, test = group.summary("val/accuracy"), group.summary("test/accuracy")
     assert validation
     assert test
-    return (
-        f"{plus_minus(validation)} % over {len(validation.values)} seeds; test accuracy {plus_minus(test)} %"
-    )
+    what = f"{len(validation.values)} {'trials (seeds and folds)' if group.overlap else 'seeds'}"
+    return f"{plus_minus(validation)} % over {what}; test accuracy {plus_minus(test)} %"
 
 
-def _tests(separation: Separation | None) -> str:
+def _tests(separation: Separation | None, tests: str) -> str:
     open_question = "The data do not show that it is the best."
     if separation is None:
         return f"More than {MAX_RANKED} configurations are not tested against each other. {open_question}"
@@ -59,9 +59,8 @@ def _tests(separation: Separation | None) -> str:
     than = f"each of the other {others}" if others > 1 else "the other one"
     if not separation.is_complete:
         than = f"{better or 'none'} of the other {others}" if others > 1 else ""
-    ranks = any(pair.comparison.test in ("signed-rank", "rank-sum") for pair in separation.comparisons)
-    by_ranks = ", by ranks where some trials of a configuration collapsed" if ranks else ""
-    tests = f"paired t tests{by_ranks}, Holm's correction, 5 %"
+    if any(pair.comparison.test in ("signed-rank", "rank-sum") for pair in separation.comparisons):
+        tests = f"{tests}, by ranks where some trials of a configuration collapsed"
     if not than:
         return f"It is not significantly better than the other one ({tests}). {open_question}"
     found = f"It is significantly better than {than} ({tests})."

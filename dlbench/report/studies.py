@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from dlbench.analysis.ablation import ablation
+from dlbench.analysis.baselines import baselines
 from dlbench.analysis.comparison import compare_models
 from dlbench.analysis.configurations import (
-    REPLICATES,
     Configuration,
     Plane,
     axes_of,
@@ -21,8 +22,11 @@ from dlbench.analysis.configurations import (
 from dlbench.analysis.convergence import censored_epoch, converged_epoch
 from dlbench.analysis.datasets import over_datasets
 from dlbench.analysis.same_images import compare_on_same_images
+from dlbench.analysis.search import search_findings
 from dlbench.analysis.selection import select
 from dlbench.records import TrialStatus
+from dlbench.report.ablation import ablation_record, ablation_report
+from dlbench.report.baselines import baseline_records, baseline_table
 from dlbench.report.comparison import (
     comparison_conclusions,
     comparison_record,
@@ -30,7 +34,8 @@ from dlbench.report.comparison import (
     same_images_report,
 )
 from dlbench.report.datasets import over_datasets_report
-from dlbench.report.environments import mixed_trials, superseded_trials
+from dlbench.report.environments import copied_trials, mixed_trials, superseded_trials
+from dlbench.report.search import search_record, search_report
 from dlbench.report.selection import selection_report
 from dlbench.report.tables import (
     FAILURES_NOTE,
@@ -54,6 +59,7 @@ from dlbench.report.tables import (
 )
 from dlbench.report.verdicts import ClaimsReport
 from dlbench.spec.naming import field_title, setting
+from dlbench.spec.trial import REPLICATES
 from dlbench.storage.results import StudyRecord, TrialResult
 
 if TYPE_CHECKING:
@@ -116,14 +122,19 @@ def study_report(
     if not result.trials:
         return StudyReport(findings=["No trials."])
     trials, same_images = None, []
-    if result.spec.design == "comparison":
+    is_comparison = result.spec.design == "comparison"
+    if is_comparison:
         comparison, looks = compare_models(result, others=others), result.spec.looks
         findings = [
-            comparison_table(comparison, answers),
+            comparison_table(comparison, baselines(result), answers),
             *comparison_conclusions(comparison, looks),
             *over_datasets_report(over_datasets(comparison.trials)),
         ]
         same_images = same_images_report(compare_on_same_images(comparison, answers or {}))
+    elif result.spec.design == "ablation":
+        findings = ablation_report(ablation(result))
+    elif result.spec.design == "search":
+        findings = search_report(search_findings(result))
     elif len(result.trials) == 1:
         findings = _single(result.trials[0])
     else:
@@ -132,9 +143,11 @@ def study_report(
         trials=trials,
         findings=[
             *findings,
+            *([baseline_table(baselines(result))] if result.published and not is_comparison else []),
             *_left_out(result.trials),
             *mixed_trials(result),
             *superseded_trials(result),
+            *copied_trials(result.trials),
         ],
         same_images=same_images,
         times=times_report(result),
@@ -150,10 +163,15 @@ def study_record(result: StudyRecord, chosen: bool = False) -> dict[str, Any]:
         chosen: whether its trials were chosen by their results. Then nothing may be concluded from a comparison,
             and the record has no conclusions.
     """
-    concludes = result.spec.design == "comparison" and not chosen
-    conclusions = (
-        {"comparison": comparison_record(compare_models(result), result.spec.looks)} if concludes else {}
-    )
+    conclusions: dict[str, Any] = {}
+    if not chosen and result.spec.design == "comparison":
+        conclusions["comparison"] = comparison_record(compare_models(result), result.spec.looks)
+    if result.trials and not chosen and result.spec.design == "ablation":
+        conclusions["ablation"] = ablation_record(ablation(result))
+    if result.trials and not chosen and result.spec.design == "search":
+        conclusions["search"] = search_record(search_findings(result))
+    if not chosen and (result.published or result.spec.design == "comparison"):
+        conclusions["baselines"] = baseline_records(baselines(result))
     return {"study": result.summary(), "trials": Made(result.trials, TrialResult.to_dict), **conclusions}
 
 
@@ -168,12 +186,33 @@ def trial_table(trials: Sequence[TrialResult], title: str = "Trials") -> Table:
         Column("best_epoch", "best epoch"),
         Column("train_time_s", "time s", tenth),
         *([status] if any(trial.status is not TrialStatus.COMPLETE for trial in trials) else []),
-        Column("id", "trial", left=True),
+        Column("id", "trial", left=True, whole=True),
     )
     rows = Made(trials, lambda trial: tuple(_value(trial, column.key) for column in columns))
     return Table(
         title, columns, rows, f"{common(trials, axes)}. Test accuracy with its 95 % Wilson interval."
     )
+
+
+def trials_of_studies(trials: Sequence[TrialResult], keep_order: bool) -> Table:
+    """One row per trial of several studies, with the name of its study.
+
+    Args:
+        trials: the trials.
+        keep_order: whether they stay in the order given; otherwise, those of the highest validation accuracy come
+            first in each study.
+    """
+    if not keep_order:
+        trials = sorted(trials, key=lambda trial: (_study(trial), -(trial.best_val_accuracy or 0.0)))
+    table = trial_table(trials, "Trials of all studies")
+    columns = (Column("study", "study", left=True, whole=True), *table.columns)
+    rows = Made(range(len(trials)), lambda place: (_study(trials[place]), *table.rows[place]))
+    return replace(table, columns=columns, rows=rows)
+
+
+def _study(trial: TrialResult) -> str:
+    assert trial.study_dir is not None
+    return trial.study_dir.name
 
 
 def _value(trial: TrialResult, key: str) -> Any:
@@ -249,7 +288,7 @@ def _configuration_table(groups: Sequence[Configuration], axes: Sequence[str], s
         *(column for column, _ in failed),
         Column("best_epoch", "best epoch", tenth),
         Column("train_time_s", "time s", spread),
-        Column("seeds", "seeds"),
+        Column("seeds", "trials" if any(group.overlap for group in groups) else "seeds"),
     )
     validated = [group.summary("val/accuracy") for group in groups]
     tested = [group.summary("test/accuracy") for group in groups]

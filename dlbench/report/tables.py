@@ -29,12 +29,14 @@ class Column:
         title: its heading.
         text: formats one of its values.
         left: whether it is aligned to the left, as words are, instead of to the right, as numbers are.
+        whole: whether its values are never broken into lines, so that they can be copied.
     """
 
     key: str
     title: str
     text: Callable[[Any], str] = str
     left: bool = False
+    whole: bool = False
 
 
 class Made(Sequence[Any]):
@@ -95,6 +97,14 @@ class Table:
             part for part in (self.title and f"**{self.title}**", body, escaped(self.caption)) if part
         )
 
+    def to_latex(self) -> str:
+        """The table as LaTeX's ``tabular``; it needs the package booktabs."""
+        rows = [[column.title for column in self.columns], *self.texts()]
+        head, *body = (" & ".join(map(to_tex, row)) + r" \\" for row in rows)
+        places = "".join("l" if column.left else "r" for column in self.columns)
+        lines = [rf"\begin{{tabular}}{{{places}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
+        return "\n".join([*lines, r"\end{tabular}"]) + "\n"
+
     def to_csv(self) -> str:
         """The values in CSV, with keys as headings: a missing value is empty, a list or mapping is JSON.
 
@@ -146,6 +156,16 @@ def escaped(text: str) -> str:
     return _ADDRESS.sub(lambda found: f"&#{ord(found[0])};", text)
 
 
+def to_tex(text: str) -> str:
+    """Text with the characters escaped that mean something to LaTeX."""
+    return "".join(_TEX.get(character, character) for character in text)
+
+
+_TEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{"±": r"$\pm$", "×": r"$\times$", "→": r"$\to$", "−": "$-$", "<": "$<$", ">": "$>$"},
+}
 #: The end of a link's text; the beginning of what is made a link without being marked as one.
 _LINK_TEXT_ENDS = re.compile(r"\](?=[(\[:])")
 _ADDRESS = re.compile(r":(?=//)|(?<=mailto):|(?<=xmpp):|(?<=www)\.", re.IGNORECASE)
@@ -226,8 +246,8 @@ def means_note(summaries: Sequence[Summary | None], confidence: float = 0.95) ->
     """The sentence of a caption that explains the summaries in its table: means with intervals, or values."""
     known = [summary for summary in summaries if summary is not None]
     if not any(summary.has_interval for summary in known):
-        return "The value of each seed."
-    note = f"Means over seeds ± their {level(confidence)} Student t intervals"
+        return f"The value of each {replicates(known)[:-1]}."
+    note = f"Means over {replicates(known)} ± their {level(confidence)} {_method(known)}"
     few = any(not summary.has_interval for summary in known)
     note = f"{note}; the values themselves where there are fewer than three." if few else f"{note}."
     if any(summary.is_mixture for summary in known):
@@ -269,6 +289,17 @@ def _rate(value: tuple[Interval, int]) -> str:
     if not number:
         return "0"
     return f"{number} of {rate.n}, {100 * rate.estimate:.0f} % [{100 * rate.low:.0f}, {100 * rate.high:.0f}]"
+
+
+def replicates(summaries: Sequence[Summary]) -> str:
+    """What varies between the values of summaries: seeds, or folds too."""
+    return "folds and seeds" if any(summary.interval.is_corrected for summary in summaries) else "seeds"
+
+
+def _method(summaries: Sequence[Summary]) -> str:
+    if not any(summary.interval.is_corrected for summary in summaries):
+        return "Student t intervals"
+    return "intervals, corrected because training sets of folds overlap (Nadeau and Bengio, 2003)"
 
 
 def converged(value: Convergence) -> str:

@@ -7,19 +7,20 @@ colours and no bars, and lines are not wrapped.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TextIO, cast
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.measure import Measurement
 from rich.segment import Segment
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from dlbench import data
 from dlbench.errors import printable
 from dlbench.execution import stderr
 from dlbench.report import Plot, Points, Table, terminal_plots
@@ -87,10 +88,16 @@ def message(words: str) -> None:
     _console(_stderr()).print(Text(printable(words, "\n\t")))
 
 
-def waiting(words: str, quiet: bool = False) -> AbstractContextManager[object]:
-    """Show what is being done while it takes time, if standard error is a terminal."""
+@contextmanager
+def waiting(words: str, quiet: bool = False) -> Iterator[None]:
+    """Show what is being done while it takes time, and how far it is, if standard error is a terminal."""
     console = _console(_stderr())
-    return nullcontext() if quiet or not console.is_terminal else console.status(words)
+    if quiet or not console.is_terminal:
+        with data.listening(lambda words: None):
+            yield
+        return
+    with console.status(words) as status, data.listening(status.update):
+        yield
 
 
 def _stderr() -> TextIO:
@@ -114,7 +121,8 @@ def _table(table: Table) -> RichTable:
         pad_edge=False,
     )
     for column in table.columns:
-        drawn.add_column(column.title, justify="left" if column.left else "right", overflow="fold")
+        justify: JustifyMethod = "left" if column.left else "right"
+        drawn.add_column(column.title, justify=justify, overflow="fold", no_wrap=column.whole)
     for cells, shades in zip(table.texts(), table_shades(table), strict=True):
         styles = ("" if shade is None else _SHADES[shade] for shade in shades)
         drawn.add_row(*map(_Cell, cells, styles))

@@ -12,8 +12,8 @@ from dlbench.errors import printable
 from dlbench.report import Plot
 
 HEIGHT = 14
-#: Characters beside the plot for the axes and their titles.
-_MARGIN = 16 + len(" (epoch)")
+#: Characters beside the plot for the axes, without the title of the horizontal one.
+_MARGIN = 16
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "red", "white", "bright_black")
 
 
@@ -33,8 +33,9 @@ def draw(plot: Plot, width: int, colours: bool) -> str:
     if not known:
         return "No value is finite, so there is nothing to draw."
     figure = plotille.Figure()
-    figure.width, figure.height, figure.with_colors = max(20, width - _MARGIN), HEIGHT, colours
-    figure.x_label, figure.y_label = "epoch", ""
+    margin = _MARGIN + len(f" ({plot.unit})")
+    figure.width, figure.height, figure.with_colors = max(20, width - margin), HEIGHT, colours
+    figure.x_label, figure.y_label = plot.unit, ""
     longest = max(len(line) for line in lines)
     low, high = min(known), max(known)
     room = (high - low) * 0.05 or 0.05 * abs(high) or 1.0
@@ -81,5 +82,5 @@ def _legend(plot: Plot, lines: list[list[float]], colours: bool, digits: int) ->
     ):
         last = f"{line[-1]:.{max(digits, 2)}f}" if line and math.isfinite(line[-1]) else "not finite"
         mark = plotille.color(letter, fg=colour, mode="names") if colours else letter
-        rows.append(f"  {mark}  {printable(curve.name)}: {last} after {len(line)} epochs")
+        rows.append(f"  {mark}  {printable(curve.name)}: {last} after {len(line)} {plot.unit}s")
     return "\n".join(rows)

@@ -12,8 +12,13 @@ from dlbench.spec.metrics import Metric, metric
 from dlbench.spec.registry import label, name_key
 from dlbench.spec.trial import PARTS, TrialSpec
 
-#: A trial's place in a study: seed and seed of the split.
-Key = tuple[int, int]
+#: A trial's place in a study: seed, seed of the split, and fold.
+Key = tuple[int, int, int]
+
+
+def key_of(spec: TrialSpec) -> Key:
+    """The place of a trial in its study, which pairs it with a trial of another configuration."""
+    return spec.seed, spec.split_seed or 0, spec.fold
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ _FIELDS = (
     "num_epochs",
     "patience",
     "min_delta",
+    "folds",
+    "fold",
 )
 _VALUES: Callable[[TrialSpec], tuple[Any, ...]] = operator.attrgetter(*_FIELDS)
 
@@ -36,7 +38,7 @@ def check(specs: Iterable[TrialSpec]) -> None:
         SpecError: fields contradict each other, or one has no effect without another.
     """
     for spec in {_VALUES(spec): spec for spec in specs}.values():
-        for rule in (_requirements, _decay_of_ones_own, _min_delta, _mixup, _warmup):
+        for rule in (_requirements, _decay_of_ones_own, _min_delta, _mixup, _warmup, _fold):
             rule(spec)
 
 
@@ -116,3 +118,14 @@ def _warmup(spec: TrialSpec) -> None:
             value=arguments[field],
             remedy="take a shorter warm-up",
         )
+
+
+def _fold(spec: TrialSpec) -> None:
+    if spec.folds is None and spec.fold:
+        raise SpecError(
+            *(Field("fold"), f" {spec.fold} has no effect without ", Field("folds")),
+            value=spec.fold,
+            remedy=("give ", Field("folds"), ", the number of folds"),
+        )
+    if spec.folds is not None and spec.fold >= spec.folds:
+        raise SpecError.must_be("fold", f"0 to {spec.folds - 1}, as there are {spec.folds} folds", spec.fold)

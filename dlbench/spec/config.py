@@ -3,7 +3,7 @@
 A file has the fields of a trial as keys::
 
     description: Does batch normalisation help a small CNN?   # optional
-    design: grid            # the default; or comparison, or single
+    design: grid            # the default; or comparison, ablation or single
     model: [Baseline, Stabilized]
     lr: [1e-3, 1e-2]        # any field of TrialSpec, one value or a list; lr = learning_rate
     epochs: 3               # = num_epochs
@@ -20,6 +20,9 @@ A file has the fields of a trial as keys::
         points: 0.5                     # optional
         smallest_effect: 0.1            # optional: smaller differences are of no interest
     smallest_effect: 0.2    # optional: the same for all claims on accuracies, in points
+
+    published:              # optional: results of others, shown beside your own
+      - {name: LeNet-5, source: "LeCun et al., 1998", test/accuracy: 0.9905}
 
 Every value is checked as it is read, and errors name the file and the line. ``kind`` is another name of ``design``,
 with the values grid, compare-archs and train; ``figure`` is another name of ``metric``.
@@ -39,11 +42,14 @@ import yaml
 
 from dlbench import files
 from dlbench.errors import ConfigError, InputError, StoreError, UnknownNameError, shown, unknown
+from dlbench.records import METRICS
 from dlbench.spec import designs, seeds
 from dlbench.spec.claims import Claim, Selection
+from dlbench.spec.layouts import OPTIONS
 from dlbench.spec.metrics import KNOWN_METRICS, metric_key
 from dlbench.spec.naming import ALIASES
 from dlbench.spec.parts import is_closed
+from dlbench.spec.published import Published, published_value
 from dlbench.spec.study import DESIGNS, KINDS, Design
 from dlbench.spec.trial import PARTS, TrialSpec, make_trial_spec
 
@@ -56,8 +62,11 @@ _DEEPEST = 50
 
 _FIELDS = (*TrialSpec.model_fields, *ALIASES)
 _PATH = re.compile(rf"({'|'.join(PARTS)})(\.[A-Za-z_]\w*)+")
-_KEYS = ("description", "design", "kind", "grids", "claims", "smallest_effect", *_FIELDS)
+_OPTIONS = tuple(dict.fromkeys(name for names in OPTIONS.values() for name in names))
+_STUDY_KEYS = ("description", "design", "kind", "base", "grids", "claims", "smallest_effect", "published")
+_KEYS = (*_STUDY_KEYS, *_OPTIONS, *_FIELDS)
 _CLAIM_KEYS = ("says", "better", "varies", "than", "metric", "figure", "points", "smallest_effect")
+_PUBLISHED_KEYS = ("name", "source")
 _SIDE_KEYS = ("metric", "figure", *(name for name in _FIELDS if name != "seeds"))
 
 
@@ -70,8 +79,10 @@ class Config:
         design: the design of the study.
         description: the purpose of the study, in words.
         grids: the grids of the study, each a mapping from field to values.
+        options: what the design needs beside fields of trials (:data:`dlbench.spec.layouts.OPTIONS`).
         places: file and line where each field is first given.
         claims: the claims about the study's trials.
+        published: results that others have published, to be shown beside the study's own.
         text: the content of the file.
     """
 
@@ -82,6 +93,8 @@ class Config:
     places: Mapping[str, str] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
     text: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    published: tuple[Published, ...] = ()
 
 
 @dataclass
@@ -102,13 +115,17 @@ def read(path: Path) -> Config:
     reader = _Reader(path, text)
     top = reader.section(reader.root(), _KEYS)
     design = reader.design(top.others)
+    options = reader.options(top.others, design)
+    if "base" in top.others:
+        top.values["model"] = reader.base(top, design)
     grids = [{**top.values, **part} for part in reader.grids(top.others.get("grids"))]
     description = reader.scalar(top.others.get("description"), "")
     claims = reader.claims(top.others.get("claims"), top.others.get("smallest_effect"))
+    published = reader.published(top.others.get("published"))
     parts = tuple(grids) or (top.values,)
     for part in parts:
         reader.check_arguments(part)
-    return Config(path, design, str(description), parts, reader.places, claims, text)
+    return Config(path, design, str(description), parts, reader.places, claims, text, options, published)
 
 
 def read_claims(text: str, path: Path) -> tuple[str, tuple[Claim, ...]]:
@@ -128,6 +145,23 @@ def read_claims(text: str, path: Path) -> tuple[str, tuple[Claim, ...]]:
     return str(reader.scalar(top.others.get("description"), "")), reader.claims(
         top.others.get("claims"), top.others.get("smallest_effect")
     )
+
+
+def read_published(text: str, path: Path) -> tuple[Published, ...]:
+    """Read only the published results that a file names.
+
+    Args:
+        text: the content of the file; may be empty.
+        path: the path of the file, for errors.
+
+    Raises:
+        ConfigError: one breaks a rule; names the file and the line.
+    """
+    if "published" not in text:
+        return ()
+    reader = _Reader(path, text)
+    top = reader.section(reader.root(), _KEYS, values=False)
+    return reader.published(top.others.get("published"))
 
 
 def _text(path: Path) -> str:
@@ -218,6 +252,28 @@ class _Reader:
                 return DESIGNS[name]
         return "grid"
 
+    def options(self, given: Mapping[str, yaml.Node], design: Design) -> dict[str, Any]:
+        """What the design needs beside fields of trials; checked when the study is laid out."""
+        found = {}
+        for key in (each for each in _OPTIONS if each in given):
+            if key not in OPTIONS.get(design, ()):
+                known = [each for each, names in OPTIONS.items() if key in names]
+                raise self.error(given[key], f"{key} belongs to the design {known[0]}; this is a {design}")
+            self._refuse_tag(given[key])
+            found[key] = self._value(given[key])
+            self.places[key] = self.place(given[key])
+        return found
+
+    def base(self, top: _Section, design: Design) -> list[Any]:
+        """The model of an ablation, under its name there."""
+        node = top.others["base"]
+        if design != "ablation" or "model" in top.values:
+            raise self.error(
+                node, "base is the model of an ablation; in other designs, and beside model, leave it out"
+            )
+        self.places["model"] = self.place(node)
+        return self._values("base", "model", node, trained=True)
+
     def grids(self, node: yaml.Node | None) -> list[dict[str, list[Any]]]:
         if node is None:
             return []
@@ -284,6 +340,34 @@ class _Reader:
         if smallest is None and KNOWN_METRICS[first.metric].unit == "points":
             smallest = smallest_points
         return Claim(" ".join(says.split()), first, second, spread, points, smallest)
+
+    def published(self, node: yaml.Node | None) -> tuple[Published, ...]:
+        if node is None:
+            return ()
+        self._refuse_tag(node)
+        if not isinstance(node, yaml.SequenceNode) or not node.value:
+            raise self.error(node, "published must be a list of mappings, each with name, source and metrics")
+        return tuple(map(self._published, node.value))
+
+    def _published(self, node: yaml.Node) -> Published:
+        keys = (*_PUBLISHED_KEYS, "num_params", *METRICS, *KNOWN_METRICS)
+        given = self.section(node, keys).others
+        texts = [self.scalar(given.get(name), "") for name in _PUBLISHED_KEYS]
+        for name, text in zip(_PUBLISHED_KEYS, texts, strict=True):
+            if not isinstance(text, str) or not text.strip():
+                raise self.error(given.get(name, node), f"a published result has a {name}; got {shown(text)}")
+        values: dict[str, float] = {}
+        for name, value in given.items():
+            if name not in _PUBLISHED_KEYS:
+                try:
+                    key, number = published_value(name, self.scalar(value, None))
+                except InputError as error:
+                    raise self.error(value, error) from None
+                values[key] = number
+        if not values:
+            raise self.error(node, "a published result has a metric, such as 'test/accuracy: 0.98'")
+        name, source = (" ".join(text.split()) for text in texts)
+        return Published(name, source, values)
 
     def _side(self, node: yaml.Node, metric: str) -> Selection:
         side = self.section(node, _SIDE_KEYS, trained=False)

@@ -23,7 +23,8 @@ def expand(axes: Mapping[str, Any], design: Design = "grid", place: str | None =
     Args:
         axes: value, or sequence (or range) of values, by field of :class:`~dlbench.spec.trial.TrialSpec`, or by the
             path of an argument of a named part (``model.dropout_rate``, ``optimizer.momentum``). The short names of
-            :data:`~dlbench.spec.naming.ALIASES` are accepted; ``seeds`` may be a number of seeds.
+            :data:`~dlbench.spec.naming.ALIASES` are accepted; ``seeds`` may be a number of seeds; ``folds`` stands for
+            every fold unless ``fold`` is given.
         design: the design of the study.
         place: where the values come from, to name in an error.
 
@@ -47,14 +48,25 @@ def expand(axes: Mapping[str, Any], design: Design = "grid", place: str | None =
         trials[canonical(dict(zip(columns, combination, strict=True)))] = None
     if len(trials) < count:
         raise _repetition(columns, count - len(trials), place)
+    if design == "single" and count > 1:
+        raise SpecError(
+            f"a study of the design single has one trial; these values make {count:,}",
+            place=place,
+            remedy=("name one ", Field("fold")) if len(columns.get("fold", ())) > 1 else "give one of each",
+        )
     return StudySpec(design=design, trials=tuple(trials))
+
+
+def canonical(fields: Mapping[str, Any], place: str | None = None) -> TrialSpec:
+    """The trial of these fields, in the one form that equal trials share; errors as of :func:`expand`."""
+    return _Canonical(place)(fields)
 
 
 def union(studies: Iterable[StudySpec]) -> StudySpec:
     """One study of all the trials of several, each once."""
     parts = list(studies)
     trials = dict.fromkeys(trial for study in parts for trial in study.trials)
-    return StudySpec(design=parts[0].design, trials=tuple(trials))
+    return parts[0].model_copy(update={"trials": tuple(trials)})
 
 
 def check_comparison(study: StudySpec) -> StudySpec:
@@ -117,7 +129,43 @@ def _columns(axes: Mapping[str, Any], place: str | None) -> dict[str, list[Any]]
         if name == "seeds" and _is_one(value):
             values = list(first_seeds(value))
         columns[field] = seeds.drawn(values) if field in seeds.FIELDS else values
-    return columns
+    return _folded(columns, place)
+
+
+def _folded(columns: dict[str, list[Any]], place: str | None) -> dict[str, list[Any]]:
+    """The columns of cross-validation with every fold, unless some are named; any others as they are."""
+    folds = columns.get("folds", [None])
+    if folds == [None]:
+        return columns
+    if len(folds) > 1:
+        raise SpecError(
+            Field("folds"),
+            f" is one number; got {_listed(folds)}",
+            value=folds,
+            place=place,
+            remedy="give one",
+        )
+    if columns.get("val_size", [None]) != [None]:
+        raise SpecError(
+            *(
+                Field("val_size"),
+                " and ",
+                Field("folds"),
+                " are given, but the folds are the validation sets",
+            ),
+            value=columns["val_size"],
+            place=place,
+            remedy=(
+                "leave out ",
+                Field("val_size"),
+                "; ",
+                Field("train_size"),
+                " images are divided into folds",
+            ),
+        )
+    number = make_trial_spec({"folds": folds[0]}, place).folds
+    assert number is not None
+    return {"fold": list(range(number)), **columns}
 
 
 def _repetition(columns: Mapping[str, Sequence[Any]], count: int, place: str | None) -> SpecError:

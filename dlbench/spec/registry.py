@@ -1,9 +1,10 @@
 """Names of parts → where their code lives. No jax, and no import of anybody's code until it is asked for.
 
-A part is a model, an optimizer, a criterion or a transform. It is known by a *reference*: the canonical name of a
-built-in one, or ``module:attribute`` for a user's. What a built-in part is called, takes and does is declared where it
-is defined, and is read from there without importing it (:mod:`dlbench.spec.declarations`). Users reach models of their
-own by that reference, by the decorator :func:`register_model`, or by an entry point of the group ``dlbench.models``.
+A part is a model, an optimizer, a schedule, a criterion, a transform or a data set. It is known by a *reference*: the
+canonical name of a built-in one, or ``module:attribute`` for a user's. What a built-in part is called, takes and does
+is declared where it is defined, and is read from there without importing it (:mod:`dlbench.spec.declarations`). Users
+reach models of their own by that reference, by the decorator :func:`register_model`, or by an entry point of the group
+``dlbench.models``.
 """
 
 from __future__ import annotations
@@ -136,6 +137,24 @@ class Registry:
         """The references of the parts that users have registered, or that an entry point offers, by name."""
         return self._registered | self._offered()
 
+    def parse(self, text: str) -> tuple[str, Arguments] | None:
+        """Take the arguments of a part out of its text.
+
+        Args:
+            text: a part as people write it.
+
+        Returns:
+            Its name and arguments; those of a sum by their path. ``None`` where the text is a name alone.
+
+        Raises:
+            ValueError: it is malformed. The message completes "must be".
+        """
+        if not parts.is_call(text):
+            return None
+        found = parts.parse_sum(text) if self.composes else (parts.parse(text),)
+        called = "+".join(part.name for part in found)
+        return called, parts.joined(found) if self.composes else found[0].arguments
+
     def pieces(self, reference: str) -> list[str]:
         """The parts that ``+`` composes; the part itself where there is one, or where parts of this kind do not."""
         return parts.split(reference, "+") if self.composes else [reference]
@@ -192,7 +211,7 @@ class Registry:
 
     def is_trusted(self, reference: str) -> bool:
         """Whether its code may be run: it is built in, or this process has named it."""
-        return all(each in self.built_in or each in self._trusted for each in self.pieces(reference))
+        return all(each in self._trusted for each in self.users(reference))
 
     def check_trusted(self, reference: str, field: str | None = None) -> None:
         """Refuse to run somebody's code because a stored study names it.
@@ -244,7 +263,10 @@ class Registry:
 
     def users(self, reference: str) -> list[str]:
         """The parts of a reference that are not dlbench's own."""
-        return [piece for piece in self.pieces(reference) if piece not in self.built_in]
+        return [piece for piece in self.pieces(reference) if not self._is_own(piece)]
+
+    def _is_own(self, reference: str) -> bool:
+        return reference in self.built_in
 
     def signature(self, reference: str) -> Signature:
         """What a part can be made with; open and empty where that cannot be read from its source."""
@@ -253,7 +275,7 @@ class Registry:
         return self._signature_of_one(reference)
 
     def _signature_of_one(self, reference: str) -> Signature:
-        if reference in self.built_in:
+        if self._is_own(reference):
             return self.built_in[reference].signature
         return _signature_of(reference)
 
@@ -455,6 +477,30 @@ class Registry:
         return ".".join(("dlbench", *Path(place).with_suffix("").parts))
 
 
+class DatasetRegistry(Registry):
+    """The data sets, which can also be named by their files, ``folder:PATH``, or by their arrays, ``name@digest``."""
+
+    def parse(self, text: str) -> tuple[str, Arguments] | None:
+        """See :meth:`Registry.parse`; ``folder:PATH`` is short for ``folder(path="PATH")``."""
+        name, colon, path = text.partition(":")
+        reference = self._by_key.get(name_key(name)) if colon else None
+        if reference and "path" in self.built_in[reference].signature.arguments:
+            if not path:
+                raise ValueError(f"followed by a path, such as {name}:PATH")
+            return reference, (("path", path),)
+        return super().parse(text)
+
+    def find(self, name: str) -> str | None:
+        """See :meth:`Registry.find`; a reference to arrays stands for itself."""
+        return name if "@" in name else super().find(name)
+
+    def _is_own(self, reference: str) -> bool:
+        return "@" in reference or super()._is_own(reference)
+
+    def _signature_of_one(self, reference: str) -> Signature:
+        return Signature(is_open=False) if "@" in reference else super()._signature_of_one(reference)
+
+
 MODELS = Registry("model", "MODELS", "models", ("num_classes", "rngs"))
 OPTIMIZERS = Registry("optimizer", "OPTIMIZERS", "training/optimizers.py", ("learning_rate", "weight_decay"))
 SCHEDULES = Registry(
@@ -462,6 +508,8 @@ SCHEDULES = Registry(
 )
 CRITERIA = Registry("criterion", "CRITERIA", "training/losses.py", ("logits", "labels"))
 TRANSFORMS = Registry("transform", "TRANSFORMS", "training/augmentation", ("images", "key"), composes=True)
+
+DATASETS = DatasetRegistry("dataset", "DATASETS", "data", ("data_dir",))
 
 register_model = MODELS.register
 resolve_model = MODELS.resolve

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from dlbench.errors import Field, SpecError
 from dlbench.spec import combinations
+from dlbench.spec.parts import Part
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import PARTS, Trial, TrialSpec
 
@@ -15,8 +16,8 @@ class DataSize(Protocol):
     """What planning needs to know of a data set."""
 
     @property
-    def name(self) -> str:
-        """Its canonical name."""
+    def reference(self) -> str:
+        """The name by which every process finds it."""
 
     @property
     def digest(self) -> str:
@@ -26,6 +27,10 @@ class DataSize(Protocol):
     def num_train(self) -> int:
         """Number of images in its training half."""
 
+    @property
+    def num_test(self) -> int:
+        """Number of images in its test half."""
+
 
 def resolve(
     study: StudySpec, info: Callable[[str], DataSize], lanes: Callable[[TrialSpec], int] | None = None
@@ -34,18 +39,19 @@ def resolve(
 
     Args:
         study: what to train.
-        info: the size and digest of a data set by name.
+        info: the size and digest of a data set by its text.
         lanes: the number of lanes of a trial's program; one unless given.
 
     Raises:
         SpecError: sizes that the data set does not have, or fields that contradict each other.
     """
-    sizes: dict[str, DataSize] = {}
+    sizes: dict[Part, DataSize] = {}
     sources: dict[tuple[str, str], str] = {}
     numbers: dict[tuple[object, ...], int] = {}
     resolved = []
     for spec in study.trials:
-        data = sizes.get(spec.dataset) or sizes.setdefault(spec.dataset, info(spec.dataset))
+        named = Part(spec.dataset, spec.dataset_args)
+        data = sizes.get(named) or sizes.setdefault(named, info(str(named)))
         digests = {}
         for field, parts in PARTS.items():
             key = field, getattr(spec, field)
@@ -53,11 +59,12 @@ def resolve(
                 sources[key] = parts.source_digest(key[1])
             digests[field] = sources[key]
         model_digest = digests.pop("model")
+        del digests["dataset"]  # what identifies it are its arrays
         others = tuple(sorted((field, digest) for field, digest in digests.items() if digest))
-        name = spec.dataset if "@" in spec.dataset else data.name
         spec = spec.model_copy(
             update={
-                "dataset": name,
+                "dataset": data.reference,
+                "dataset_args": (),
                 "split_seed": spec.default_split_seed if spec.split_seed is None else spec.split_seed,
                 **_explicit_sizes(spec, data),
             }
@@ -85,8 +92,10 @@ def resolve(
     ]
 
 
-def _explicit_sizes(spec: TrialSpec, data: DataSize) -> dict[str, int]:
-    available = f"the training half of {spec.dataset} has {data.num_train:,} images"
+def _explicit_sizes(spec: TrialSpec, data: DataSize) -> dict[str, int | None]:
+    if spec.folds is not None:
+        spec = spec.model_copy(update=_fold_sizes(spec, spec.folds, data))
+    available = f"the training half of {data.reference} has {data.num_train:,} images"
     val_size = spec.val_size or min(10_000, max(1, data.num_train // 5))
     train_size = spec.train_size or data.num_train - val_size
     if train_size < 1:
@@ -109,4 +118,51 @@ def _explicit_sizes(spec: TrialSpec, data: DataSize) -> dict[str, int]:
             value=spec.batch_size,
             remedy="take a smaller one",
         )
-    return {"train_size": train_size, "val_size": val_size}
+    test_size = spec.test_size
+    if test_size is not None and test_size > data.num_test:
+        raise SpecError(
+            *(Field("test_size"), f" {test_size:,} is too large: "),
+            f"the test half of {data.reference} has {data.num_test:,} images",
+            value=test_size,
+            remedy="take a smaller one",
+        )
+    whole = test_size == data.num_test
+    return {"train_size": train_size, "val_size": val_size, "test_size": None if whole else test_size}
+
+
+def _fold_sizes(spec: TrialSpec, folds: int, data: DataSize) -> dict[str, int]:
+    """The sizes of the training and validation sets of cross-validation, which follow from the images folded.
+
+    Without a size, all images of the training half are folded, except for a rest that is smaller than the folds.
+    """
+    if spec.val_size is not None:
+        if spec.train_size == spec.val_size * (folds - 1):
+            return {}  # resolved already
+        raise SpecError(
+            *(Field("val_size"), f" {spec.val_size:,} contradicts ", Field("folds"), f" {folds}: "),
+            "the folds are the validation sets",
+            value=spec.val_size,
+            remedy=("leave it out; ", Field("train_size"), " images are divided into the folds"),
+        )
+    size = data.num_train // folds * folds if spec.train_size is None else spec.train_size
+    if size % folds or not size:
+        nearest = max(1, round(size / folds)) * folds
+        raise SpecError(
+            *(
+                Field("train_size"),
+                f" {size:,} is no multiple of ",
+                Field("folds"),
+                f" {folds}, and folds of ",
+            ),
+            "unequal size would need a program each",
+            value=size,
+            remedy=f"take {nearest:,}",
+        )
+    if size > data.num_train:
+        raise SpecError(
+            *(Field("train_size"), f" {size:,} images are to be folded, but the training half of "),
+            f"{data.reference} has {data.num_train:,}",
+            value=size,
+            remedy="take fewer",
+        )
+    return {"train_size": size - size // folds, "val_size": size // folds}

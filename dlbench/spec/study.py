@@ -7,12 +7,19 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from dlbench.spec.spaces import SearchSpec
 from dlbench.spec.trial import TrialSpec
 
 #: The layout of a study's trials.
-Design = Literal["single", "grid", "comparison"]
+Design = Literal["single", "grid", "comparison", "ablation", "search"]
 #: The name of each design in stored studies, folder names, JSON and YAML files, under the key ``kind``.
-KINDS: Mapping[Design, str] = {"single": "train", "grid": "grid", "comparison": "compare-archs"}
+KINDS: Mapping[Design, str] = {
+    "single": "train",
+    "grid": "grid",
+    "comparison": "compare-archs",
+    "ablation": "ablate",
+    "search": "search",
+}
 #: The design by either of its names.
 DESIGNS: Mapping[str, Design] = {kind: design for design, kind in KINDS.items()} | {d: d for d in KINDS}
 
@@ -22,10 +29,14 @@ class StudySpec(BaseModel):
 
     Args:
         design: the layout of the trials. "single": one trial; "grid": every combination of some values; "comparison":
-            several models, trained in the same way. ``kind``, with the names used in stored studies, is also accepted.
+            several models, trained in the same way; "ablation": a base, whose trials come first, and changes of it;
+            "search": configurations that are proposed from the results of earlier ones.
+            ``kind``, with the names used in stored studies, is also accepted.
         trials: the trials, without duplicates, in the order in which they are shown.
         looks: numbers of seeds, fixed in advance, after which the data are looked at (see
             :mod:`dlbench.spec.looks`); empty for a study of a fixed size.
+        search: how a search proposes its trials, of which ``trials`` are those proposed so far; ``None`` for other
+            designs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,6 +44,7 @@ class StudySpec(BaseModel):
     design: Design = "grid"
     trials: tuple[TrialSpec, ...]
     looks: tuple[int, ...] = ()
+    search: SearchSpec | None = None
 
     @model_validator(mode="before")
     @classmethod

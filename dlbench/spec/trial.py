@@ -12,7 +12,7 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -30,7 +30,7 @@ from dlbench.records import digest
 from dlbench.spec import parts
 from dlbench.spec.naming import ALIASES
 from dlbench.spec.parts import Scalar
-from dlbench.spec.registry import CRITERIA, MODELS, OPTIMIZERS, SCHEDULES, TRANSFORMS, Registry
+from dlbench.spec.registry import CRITERIA, DATASETS, MODELS, OPTIMIZERS, SCHEDULES, TRANSFORMS, Registry
 
 #: Raised whenever a change of the code changes the numbers a trial yields.
 NUMERICS_VERSION = 3
@@ -38,6 +38,8 @@ NUMERICS_VERSION = 3
 NUMERICS_RELEASES = {3: "0.1.0"}
 
 MAX_SEED = 2**32 - 1
+#: More folds than this are refused.
+MAX_FOLDS = 1000
 
 
 def _plain(value: Any) -> object:
@@ -107,12 +109,13 @@ def _split(fields: Mapping[str, Any], name: str, registry: Registry) -> Mapping[
     """Take a part's arguments out of its text, in their one form where the part is known."""
     given = fields.get(f"{name}_args", ())
     try:
-        found = parts.parse_sum(fields[name]) if registry.composes else (parts.parse(fields[name]),)
+        found = registry.parse(fields[name])
         beside = dict(given)
     except (ValueError, TypeError):
         return fields  # whoever resolves the name, or the field's own check, says what is wrong
-    called = "+".join(part.name for part in found)
-    arguments = parts.joined(found) if registry.composes else found[0].arguments
+    if found is None:
+        return fields
+    called, arguments = found
     if beside.keys() & dict(arguments).keys():
         return fields
     reference = registry.find(called)
@@ -125,6 +128,7 @@ def _split(fields: Mapping[str, Any], name: str, registry: Registry) -> Mapping[
 #: The fields that name a part, and where such parts are registered; ``FIELD_args`` holds the part's arguments.
 PARTS = {
     "model": MODELS,
+    "dataset": DATASETS,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "criterion": CRITERIA,
@@ -139,18 +143,28 @@ Arguments = Annotated[tuple[tuple[str, Scalar], ...], BeforeValidator(_arguments
 PartName = Annotated[Name, BeforeValidator(_name)]
 
 
+#: What trials share instead of the set of the fields that each was given; of these, only ``numerics`` is asked for.
+_GIVEN: set[str] = set()
+_STATED = {"numerics"}
+
+
 class TrialSpec(BaseModel):
     """One training run: fixed hyper-parameters and one seed.
 
-    ``model``, ``optimizer``, ``schedule``, ``criterion``, ``transform`` and ``test_transform`` name parts, and may be
-    written with arguments, ``sgd(momentum=0.8)``; these are kept in ``model_args``, ``optimizer_args`` and so on.
-    Transforms can be sums, ``flip+crop(padding=4)``, with the arguments ``crop.padding``.
+    ``model``, ``dataset``, ``optimizer``, ``schedule``, ``criterion``, ``transform`` and ``test_transform`` name parts,
+    and may be written with arguments, ``sgd(momentum=0.8)``; these are kept in ``model_args``, ``optimizer_args`` and
+    so on. Transforms can be sums, ``flip+crop(padding=4)``, with the arguments ``crop.padding``. Planning replaces a
+    data set that is not built in by the reference to its arrays, ``name@digest``.
 
     Attributes:
         dropout: the model's argument ``dropout_rate``; ``None`` keeps its own.
         train_size: number of training images; ``None`` stands for all that are not for validation.
         val_size: number of validation images; ``None`` stands for a fifth of the training half, at most 10,000.
+        test_size: number of test images, the same for every trial; ``None`` stands for the whole test half.
         split_seed: the seed that the split is drawn with; ``None`` draws it with ``seed`` where the split varies.
+        folds: the number of folds of cross-validation; ``None`` for one split. ``train_size`` images are divided into
+            folds of equal size. Once resolved, ``val_size`` is the size of one and ``train_size`` that of the others.
+        fold: the fold that validates, counted from 0.
         transform: what happens to the training images.
         test_augmented: whether the trial is tested on test images with the transform "augmented" too, as every
             augmented trial is.
@@ -178,9 +192,13 @@ class TrialSpec(BaseModel):
     model_args: Arguments = ()
     dropout: Annotated[Finite, Field(ge=0, lt=1)] | None = None
     dataset: Name = "mnist5k"
+    dataset_args: Arguments = ()
     train_size: Annotated[Whole, Field(ge=1)] | None = None
     val_size: Annotated[Whole, Field(ge=1)] | None = None
+    test_size: Annotated[Whole, Field(ge=1)] | None = None
     split_seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] | None = None
+    folds: Annotated[Whole, Field(ge=2, le=MAX_FOLDS)] | None = None
+    fold: Annotated[Whole, Field(ge=0, lt=MAX_FOLDS)] = 0
     transform: Annotated[PartName, _known("transform", TRANSFORMS)] = "standard"
     transform_args: Arguments = ()
     test_augmented: bool = False
@@ -208,6 +226,19 @@ class TrialSpec(BaseModel):
     seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] = 0
     vary: Literal["all", "init", "order", "dropout", "augment", "split"] = "all"
 
+    def model_post_init(self, context: object, /) -> None:
+        """Share the set of the fields that were given, which nobody asks for: studies have up to 100,000 trials."""
+        object.__setattr__(self, "__pydantic_fields_set__", _GIVEN)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other values, which are not checked; it shares what both have in common."""
+        made = object.__new__(type(self))
+        object.__setattr__(made, "__dict__", {**self.__dict__, **(update or {})})
+        object.__setattr__(made, "__pydantic_fields_set__", _GIVEN)
+        object.__setattr__(made, "__pydantic_extra__", None)
+        object.__setattr__(made, "__pydantic_private__", None)
+        return made
+
     @property
     def default_split_seed(self) -> int:
         """The seed that the split is drawn with where ``split_seed`` is not given."""
@@ -217,7 +248,7 @@ class TrialSpec(BaseModel):
     @classmethod
     def _take_calls_apart(cls, fields: Any) -> Any:
         for name, registry in PARTS.items():
-            if isinstance(fields, Mapping) and parts.is_call(fields.get(name)):
+            if isinstance(fields, Mapping) and isinstance(fields.get(name), str):
                 fields = _split(fields, name, registry)
         return fields
 
@@ -271,7 +302,7 @@ def _parts(*fields: Any) -> tuple[tuple[object, ...], Mapping[str, float]]:
 
 
 #: The parts that a compiled program is made of.
-_TRAINED = tuple(name for name in PARTS if name != "test_transform")
+_TRAINED = tuple(name for name in PARTS if name not in ("dataset", "test_transform"))
 #: Numbers that are arrays in the program where they are on, and that make another program where they are off.
 _SWITCHES = ("clip_norm", "ema_decay", "mixup")
 #: An array inside the program: trials that differ in these alone share it. The loop over epochs is outside.
@@ -280,6 +311,8 @@ DYNAMIC_FIELDS = (
     "weight_decay",
     "seed",
     "split_seed",
+    "folds",
+    "fold",
     "vary",
     "num_epochs",
     "test_augmented",
@@ -315,7 +348,9 @@ FIRST_FIELDS = frozenset(
         "vary",
     )
 )
-_LATER_FIELDS = tuple(name for name in TrialSpec.model_fields if name not in FIRST_FIELDS)
+#: Fields that distinguish the trials of one configuration.
+REPLICATES = ("seed", "split_seed", "fold")
+_LATER_FIELDS = {n: field.default for n, field in TrialSpec.model_fields.items() if n not in FIRST_FIELDS}
 
 
 def make_trial_spec(fields: Mapping[str, Any], place: str | None = None) -> TrialSpec:
@@ -371,13 +406,20 @@ class Trial(BaseModel):
     lanes: int = 1
     numerics: int = NUMERICS_VERSION
 
+    def model_post_init(self, context: object, /) -> None:
+        """Share the set of the fields that were given; see :class:`TrialSpec`."""
+        given = _STATED if "numerics" in self.model_fields_set else _GIVEN
+        object.__setattr__(self, "__pydantic_fields_set__", given)
+
     @functools.cached_property
     def id(self) -> str:
         """Digest (16 hexadecimal digits) of everything that determines the result."""
-        record = self.model_dump()
-        for name in _LATER_FIELDS:
-            if record["spec"][name] == TrialSpec.model_fields[name].default:
-                del record["spec"][name]
+        spec = {
+            name: value
+            for name, value in vars(self.spec).items()
+            if name not in _LATER_FIELDS or value != _LATER_FIELDS[name]
+        }
+        record = {**vars(self), "spec": spec}
         if not self.part_digests:
             del record["part_digests"]
         return digest(record)[:16]
@@ -386,6 +428,11 @@ class Trial(BaseModel):
         """The same trial, trained with another version of the numerics."""
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         return Trial(**fields | {"numerics": version})
+
+    def of_length(self, num_epochs: int) -> Trial:
+        """The same trial with another number of epochs."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return Trial(**fields | {"spec": self.spec.model_copy(update={"num_epochs": num_epochs})})
 
     def recorded_as(self, trial_id: str) -> Trial:
         """The same trial with the version of the numerics that its recorded id was computed with.

@@ -4,9 +4,11 @@
 |---|---|
 | `intervals` | How precisely is one number known? |
 | `pairs` | Do two groups differ? |
+| `resampling` | The same, where training sets overlap (cross-validation) |
 | `rankings` | Which of many groups is best, and do the data support it? |
+| `budgets` | What does a search of so many configurations find? |
 | `planning` | How many seeds does a comparison need, and what can a given number show? |
-| `components` | Which source does the variation come from, and what do new test images add? |
+| `components` | Which source does the variation come from? |
 | `tasks` | Which is best over several data sets? |
 | `survival` | How long until an event that some trials never reach? |
 | `sequential` | At which level is each of several looks at growing data tested? |
@@ -18,7 +20,8 @@ Three rules hold throughout:
 - Results do not depend on the order of the values: means and standard deviations are correctly rounded.
 """
 
-from dlbench.stats.components import Component, two_way_interval, variance_components
+from dlbench.stats.budgets import expected_best
+from dlbench.stats.components import Component, variance_components
 from dlbench.stats.intervals import (
     Interval,
     bootstrap_interval,
@@ -59,6 +62,7 @@ from dlbench.stats.rankings import (
     ranking,
     selection_estimate,
 )
+from dlbench.stats.resampling import corrected_comparison, corrected_interval
 from dlbench.stats.sequential import sequential_levels
 from dlbench.stats.survival import Survival, kaplan_meier, logrank_p
 from dlbench.stats.tasks import (
@@ -88,7 +92,10 @@ __all__ = [
     "bootstrap_interval",
     "compare_all",
     "compare_groups",
+    "corrected_comparison",
+    "corrected_interval",
     "effect_interval",
+    "expected_best",
     "holm",
     "interquartile_mean",
     "kaplan_meier",
@@ -112,7 +119,6 @@ __all__ = [
     "spread_comparison",
     "std_bounds",
     "std_interval",
-    "two_way_interval",
     "variance_components",
     "welch_comparison",
     "wilson_interval",

@@ -1,4 +1,4 @@
-"""Variance by source: the components of a crossed design, and means over replicates and test images."""
+"""Variance by source: the components of a crossed design."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dlbench.errors import InputError
-from dlbench.stats.intervals import Interval, check_fraction, student_bounds
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+from dlbench.stats.intervals import check_fraction
 
 #: The name of what no source explains: the interactions of all of them, and noise.
 RESIDUAL = "residual"
@@ -127,51 +124,3 @@ def variance_components(
         )
         for name, (variance, low, high, df) in zip((*sources, RESIDUAL), found, strict=True)
     )
-
-
-def two_way_interval(correct: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Mean accuracy over replicates and test images, for new seeds and new images alike.
-
-    Replicates and images are both samples: correct[i, j] = mean + replicate + image + residual. The variance of the
-    mean is V_r + V_i - V_e, where V_r is the variance of the replicates' means over their number, V_i that of the
-    images' means over theirs, and V_e the variance of the residuals over the number of cells, which both contain. It is
-    what a bootstrap that resamples replicates and images tends to, without its bias for few replicates. The interval is
-    Student's, with Welch and Satterthwaite's degrees of freedom.
-
-    Args:
-        correct: whether each replicate classified each image correctly, shape [replicates, images].
-        confidence: nominal coverage, in (0, 1).
-
-    Returns:
-        The interval; ``std`` is that of the replicates' means, ``n`` their number. For one replicate it is that of the
-        images alone.
-
-    Raises:
-        InputError: no cells, or a confidence outside (0, 1).
-
-    References:
-        Cornfield and Tukey (1956), "Average values of mean squares in factorials", Ann. Math. Stat. 27(4).
-        Owen (2007), "The pigeonhole bootstrap", Ann. Appl. Stat. 1(2).
-    """
-    import numpy as np
-
-    check_fraction("confidence", confidence)
-    cells = np.asarray(correct, float)
-    if cells.ndim != 2 or not cells.size:
-        raise InputError(
-            f"the interval needs one row per replicate and one column per image; got {cells.shape}."
-        )
-    num_replicates, num_images = cells.shape
-    mean, rows, columns = cells.mean(), cells.mean(axis=1), cells.mean(axis=0)
-    by_image = float(columns.var(ddof=1)) / num_images if num_images > 1 else math.nan
-    by_replicate = residual = 0.0
-    if num_replicates > 1:
-        by_replicate = float(rows.var(ddof=1)) / num_replicates
-        left = cells - rows[:, None] - columns + mean
-        residual = float((left**2).sum()) / (num_replicates - 1) / (num_images - 1) / cells.size
-    variance = max(by_replicate + by_image - residual, by_replicate, by_image)
-    spread = by_replicate**2 / max(num_replicates - 1, 1) + by_image**2 / max(num_images - 1, 1)
-    df = (by_replicate + by_image) ** 2 / spread if spread > 0 else math.inf
-    low, high = student_bounds(float(mean), math.sqrt(variance), df, confidence)
-    std = float(rows.std(ddof=1)) if num_replicates > 1 else math.nan
-    return Interval(float(mean), low, high, "replicates x images", num_replicates, std, confidence)

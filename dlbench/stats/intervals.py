@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+#: The method of intervals that are corrected for training sets that overlap.
+CORRECTED = "corrected resampled t"
+
+
 @dataclass(frozen=True)
 class Interval:
     """An estimate and its two-sided confidence interval, in the units of the values.
@@ -37,6 +41,11 @@ class Interval:
     n: int
     std: float
     confidence: float = 0.95
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether it is corrected for training sets that overlap (`corrected_interval`)."""
+        return self.method == CORRECTED
 
 
 def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval:

@@ -31,7 +31,7 @@ class Comparison:
         effect_size: standardised mean difference with Hedges' small-sample correction (Cohen's d_z for
             pairs); `nan` without spread or with fewer than two degrees of freedom.
         probability_of_superiority: fraction of pairs in which A's value exceeds B's, in [0, 1]; ties count half.
-        test: "t", "wilcoxon", "welch", "brown-forsythe", "signed-rank" or "rank-sum";
+        test: "t", "wilcoxon", "corrected t", "welch", "brown-forsythe", "signed-rank" or "rank-sum";
             "log-rank" where the values are times until an event.
     """
 
@@ -49,7 +49,7 @@ class Comparison:
     @property
     def is_paired(self) -> bool:
         """Whether the values were compared pair by pair."""
-        return self.test in ("t", "wilcoxon", "signed-rank")
+        return self.test in ("t", "wilcoxon", "corrected t", "signed-rank")
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def paired_comparison(
     elif test == "wilcoxon":
         p_value = _signed_rank_p(shifted)
     elif has_spread:
-        p_value = _student_p((difference.estimate - null) / difference.std * math.sqrt(n), n - 1)
+        p_value = student_p((difference.estimate - null) / difference.std * math.sqrt(n), n - 1)
     else:
         p_value = math.nan
     return Comparison(
@@ -179,7 +179,7 @@ def welch_comparison(
     low, high = student_bounds(mean, std_error, df, confidence)
     return Comparison(
         Interval(mean, low, high, "Welch t", n, std, confidence),
-        p_value=_student_p(t, df),
+        p_value=student_p(t, df),
         effect_size=_hedges(mean, std, effect_df),
         probability_of_superiority=sum(_win(x, y) for x in xs for y in ys) / (len(xs) * len(ys)),
         test="welch",
@@ -355,7 +355,8 @@ def _win(x: float, y: float) -> float:
     return 0.5 if _equal(x, y) else float(x > y)
 
 
-def _student_p(t: float, df: float) -> float:
+def student_p(t: float, df: float) -> float:
+    """Two-sided p-value of Student's t."""
     import scipy.special
 
     return float(2 * scipy.special.stdtr(df, -abs(t)))

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlbench.errors import InputError
-from dlbench.stats.intervals import Interval, check_fraction, finite, mean_interval, mean_std
+from dlbench.stats.intervals import Interval, check_fraction, finite, mean_std
 from dlbench.stats.pairs import (
     RESOLUTION,
     Comparison,
-    paired_comparison,
     rank_sum_comparison,
     signed_rank_comparison,
     welch_comparison,
 )
+from dlbench.stats.resampling import corrected_comparison, corrected_interval
 
 Groups = Mapping[str, Mapping[Any, float]]
 """Name of a group → key that pairs its values with those of other groups (seed, split) → value."""
@@ -140,11 +140,12 @@ def compare_groups(
     b: Mapping[Any, float],
     confidence: float = 0.95,
     null: float = 0.0,
+    overlap: float = 0.0,
     by_ranks: bool = False,
 ) -> Comparison:
-    """Compare two groups whose values have keys (seed, split).
+    """Compare two groups whose values have keys (seed, split, fold).
 
-    Groups that share at least two keys are compared on the shared keys (`paired_comparison`), others on all
+    Groups that share at least two keys are compared on the shared keys (`corrected_comparison`), others on all
     their values as independent samples (`welch_comparison`).
 
     Args:
@@ -152,7 +153,9 @@ def compare_groups(
         b: key → value of B.
         confidence: nominal coverage of the interval, in (0, 1).
         null: the difference that the p-value tests.
-        by_ranks: compare ranks (`signed_rank_comparison`, `rank_sum_comparison`), because a group is a mixture.
+        overlap: held-out images per training image of values from cross-validation; 0 for independent values.
+        by_ranks: compare ranks (`signed_rank_comparison`, `rank_sum_comparison`), because a group is a mixture. Ranks
+            of values from cross-validation, which are not independent, are not compared.
 
     Raises:
         InputError: an empty group, a value that is not finite, or a confidence outside (0, 1).
@@ -160,10 +163,10 @@ def compare_groups(
     shared = [(value, b[key]) for key, value in a.items() if key in b]
     if len(shared) > 1:
         values_a, values_b = zip(*shared, strict=True)
-        if by_ranks:
+        if by_ranks and not overlap:
             return signed_rank_comparison(values_a, values_b, confidence, null)
-        return paired_comparison(values_a, values_b, confidence=confidence, null=null)
-    unpaired = rank_sum_comparison if by_ranks else welch_comparison
+        return corrected_comparison(values_a, values_b, overlap, confidence, null)
+    unpaired = rank_sum_comparison if by_ranks and not overlap else welch_comparison
     return unpaired(a.values(), b.values(), confidence, null)
 
 
@@ -171,6 +174,7 @@ def compare_all(
     groups: Groups,
     confidence: float = 0.95,
     alpha: float = 0.05,
+    overlap: float = 0.0,
     others: Sequence[float] = (),
     mixtures: Collection[str] = (),
 ) -> list[PairwiseComparison]:
@@ -182,6 +186,7 @@ def compare_all(
         groups: for each group, key (seed, split) → value.
         confidence: nominal coverage of each interval on its own, in (0, 1).
         alpha: probability of supporting any difference that does not exist, in (0, 1).
+        overlap: held-out images per training image of values from cross-validation; 0 for independent values.
         others: p-values of further tests that share alpha.
         mixtures: the groups whose comparisons are by ranks, because some of their trials collapsed.
 
@@ -194,7 +199,9 @@ def compare_all(
     check_fraction("alpha", alpha)
     pairs = list(itertools.combinations(groups, 2))
     comparisons = [
-        compare_groups(groups[a], groups[b], confidence, by_ranks=a in mixtures or b in mixtures)
+        compare_groups(
+            groups[a], groups[b], confidence, overlap=overlap, by_ranks=a in mixtures or b in mixtures
+        )
         for a, b in pairs
     ]
     adjusted = holm([*(1.0 if math.isnan(c.p_value) else c.p_value for c in comparisons), *others])
@@ -209,6 +216,7 @@ def ranking(
     confidence: float = 0.95,
     alpha: float = 0.05,
     higher_is_better: bool = True,
+    overlap: float = 0.0,
     others: Sequence[float] = (),
     mixtures: Collection[str] = (),
 ) -> Ranking:
@@ -226,6 +234,7 @@ def ranking(
         confidence: nominal coverage of each mean's interval on its own, in (0, 1).
         alpha: probability that any range is wrong, in (0, 1).
         higher_is_better: False for losses and times.
+        overlap: held-out images per training image of values from cross-validation; 0 for independent values.
         others: p-values of further tests that share alpha.
         mixtures: the groups whose comparisons are by ranks, because some of their trials collapsed.
 
@@ -239,7 +248,7 @@ def ranking(
     """
     if not groups:
         raise InputError("a ranking needs at least one group; got none.")
-    comparisons = compare_all(groups, confidence, alpha, others, mixtures)
+    comparisons = compare_all(groups, confidence, alpha, overlap, others, mixtures)
     num_better, num_worse = dict.fromkeys(groups, 0), dict.fromkeys(groups, 0)
     for pair in comparisons:
         if pair.supported:
@@ -250,7 +259,7 @@ def ranking(
     entries = [
         RankingEntry(
             name,
-            mean_interval(group.values(), confidence),
+            corrected_interval(group.values(), overlap, confidence),
             1 + num_better[name],
             len(groups) - num_worse[name],
         )

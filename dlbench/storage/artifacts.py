@@ -20,6 +20,8 @@ from dlbench.records import digest
 
 #: The folder of a trial's saved states, each in a folder named after its epoch.
 STATE = "state"
+#: The folder of the state that a trial ended with, which is kept so that a longer trial can continue from it.
+KEPT = "kept"
 #: The folder of a study's superseded results.
 SUPERSEDED = "superseded"
 _DIGEST = re.compile("[0-9a-f]{16}")
@@ -110,19 +112,34 @@ def write_state(folder: Path, made: Files) -> None:
     """Write a trial's newest saved state and remove old ones; arguments and errors as in :func:`write`."""
     files.refuse_links(folder / STATE)
     write(folder, made, depth=2)
-    for old in _states(folder)[KEPT_STATES:]:
+    for old in _states(folder / STATE)[KEPT_STATES:]:
         files.remove(old)
 
 
-def read_states(folder: Path) -> dict[str, bytes]:
-    """The saved states of a trial; empty if there are none."""
+def read_states(folder: Path, place: str = STATE) -> dict[str, bytes]:
+    """The saved states of a trial; empty if there are none.
+
+    Args:
+        folder: the trial's folder.
+        place: the folder in it that holds them; :data:`KEPT` for the state that the trial ended with.
+    """
     found: dict[str, bytes] = {}
-    for state in _states(folder)[:KEPT_STATES]:
+    for state in _states(folder / place)[:KEPT_STATES]:
         for path in state.rglob("*"):
             with contextlib.suppress(OSError, StoreError):
                 if path.is_file() and not path.is_symlink():
-                    found[path.relative_to(folder).as_posix()] = files.read(path, _LONGEST)
+                    name = f"{STATE}/{path.relative_to(folder / place).as_posix()}"
+                    found[name] = files.read(path, _LONGEST)
     return found
+
+
+def keep_state(folder: Path) -> None:
+    """Keep the newest saved state of a trial that ends, so that :func:`remove_states` leaves it."""
+    files.refuse_links(folder / STATE, folder / KEPT)
+    for newest in _states(folder / STATE)[:1]:
+        files.remove(folder / KEPT)
+        (folder / KEPT).mkdir()
+        newest.rename(folder / KEPT / newest.name)
 
 
 def files_digest(made: Files) -> str:
@@ -141,7 +158,7 @@ def read(folder: Path) -> dict[str, bytes]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         if (
-            name.parts[0] == STATE
+            name.parts[0] in (STATE, KEPT)
             or name.parts[0].startswith(".")
             or (path.is_dir() and not path.is_symlink())
         ):
@@ -163,9 +180,8 @@ def remove_states(folder: Path) -> None:
     files.remove(folder / STATE)
 
 
-def _states(folder: Path) -> list[Path]:
-    """The folders of the saved states, newest first; no link is followed."""
-    place = folder / STATE
+def _states(place: Path) -> list[Path]:
+    """The folders of the saved states in a folder, newest first; no link is followed."""
     try:
         entries = [] if place.is_symlink() else list(place.iterdir())
         found = [path for path in entries if path.name.isdigit() and path.is_dir() and not path.is_symlink()]

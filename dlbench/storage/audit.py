@@ -56,42 +56,57 @@ def _trial_folders(study: Path) -> list[Path]:
 
 
 def _check(stored_id: str, trial: TrialResult) -> Iterator[str]:
+    problems = [*check_record(stored_id, trial)]
+    if stored_id == trial.id and trial.status is TrialStatus.COMPLETE:
+        try:
+            problems += check_contents(trial, artifacts.read(trial.folder))
+        except (StoreError, OSError) as error:
+            problems.append(str(error))
+    yield from (f"trial {stored_id}: {problem}" for problem in problems)
+
+
+def check_record(stored_id: str, trial: TrialResult) -> Iterator[str]:
+    """What is wrong with the specification and the history of a trial.
+
+    Args:
+        stored_id: the id under which it is stored.
+        trial: what is stored.
+    """
     if stored_id != trial.id:
-        yield f"trial {stored_id}: its specification has the id {trial.id}"
+        yield f"its specification has the id {trial.id}"
         return
     if not trial.status.is_finished:
         return
     if history_digest(list(trial.history)) != trial.history_sha256:
-        yield f"trial {trial.id}: its history differs from what was recorded"
+        yield "its history differs from what was recorded"
     complete = trial.status is TrialStatus.COMPLETE
     expected = trial.stopped_epoch or trial.trial.spec.num_epochs if complete else trial.diverged_epoch
     if len(trial.history) != expected:
-        yield f"trial {trial.id}: it has {len(trial.history)} epochs; expected {expected}"
-    if complete:
-        missing = [name for name in ("best", "test_logits.npy") if not (trial.folder / name).exists()]
-        yield from (f"trial {trial.id}: {trial.folder / name} is missing" for name in missing)
-        if not missing:
-            yield from (f"trial {trial.id}: {problem}" for problem in _check_files(trial))
+        yield f"it has {len(trial.history)} epochs; expected {expected}"
 
 
-def _check_files(trial: TrialResult) -> Iterator[str]:
-    """What is wrong with the contents of a trial's files.
+def check_contents(trial: TrialResult, made: artifacts.Files) -> Iterator[str]:
+    """What is wrong with the files of a finished trial.
 
     Trials that were recorded without a digest of their files are checked as far as other records go: the digest of
     the best parameters, and the number of images that the predictions assign to each class.
+
+    Args:
+        trial: the trial.
+        made: its files, by path below its folder.
     """
-    try:
-        made = artifacts.read(trial.folder)
-    except (StoreError, OSError) as error:
-        yield str(error)
+    if trial.status is not TrialStatus.COMPLETE:
         return
-    problems = [*_check_contents(trial, made)]
+    missing = [
+        name for name in ("best", "test_logits.npy") if name not in {path.partition("/")[0] for path in made}
+    ]
+    problems = [f"{trial.folder / name} is missing" for name in missing] or [*_known_contents(trial, made)]
     yield from problems
     if not problems and trial.files_sha256 not in (None, artifacts.files_digest(made)):
         yield f"the files in {trial.folder} are not those that were recorded"
 
 
-def _check_contents(trial: TrialResult, made: artifacts.Files) -> Iterator[str]:
+def _known_contents(trial: TrialResult, made: artifacts.Files) -> Iterator[str]:
     try:
         if checkpoint_digest(made) not in (None, trial.best_params_sha256):
             yield f"the parameters in {trial.folder / 'best'} are not those that were recorded"

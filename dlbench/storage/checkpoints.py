@@ -83,10 +83,12 @@ class LoadedModel:
         return np.asarray(logits)
 
     def test_accuracy(self, data_dir: str | None = None) -> float:
-        """Accuracy on the test half of the trial's data set, which equals the recorded one."""
+        """Accuracy on the trial's test images, which equals the recorded one."""
         from dlbench import data
 
-        dataset = data.load(self.trial.spec.dataset, data_dir, verify=True)
+        spec = self.trial.spec
+        registry.DATASETS.check_trusted(spec.dataset, "dataset")
+        dataset = data.load(spec.dataset, data_dir, verify=True, test_size=spec.test_size)
         return float((self.predict(dataset.test_images).argmax(1) == dataset.test_labels).mean())
 
 
@@ -96,7 +98,6 @@ def best_files(
     params: Any,
     batch_stats: Any,
     sha256: str,
-    scratch: Path,
     pixels: Pixels | None = None,
 ) -> dict[str, bytes]:
     """The files of a checkpoint of a trial's best parameters, by path below the trial's folder.
@@ -115,7 +116,6 @@ def best_files(
         params: pytree of arrays.
         batch_stats: pytree of arrays, possibly empty.
         sha256: the digest of both, by :func:`tree_digest`, which :func:`load` compares.
-        scratch: a folder for temporary files; empty afterwards.
         pixels: mean and standard deviation of each channel of the images, where the trial was trained with them.
     """
     state = {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})}
@@ -129,9 +129,9 @@ def best_files(
         about["pixels"] = pixels
     shapes = structure, tuple((array.shape, array.dtype.str) for array in arrays.values())
     if shapes not in _layouts:
-        _write(scratch.absolute() / BEST, state, about)
-        made = files_below(scratch, BEST)
-        files.remove(scratch / BEST)
+        with files.scratch() as folder:
+            _write(folder / BEST, state, about)
+            made = files_below(folder, BEST)
         if layout := _layout(made, arrays, about):
             _layouts[shapes] = layout
         return made

@@ -62,6 +62,7 @@ def describe(
         "trial_ids": [trial.id for trial in trials],
         "axes": {name: list(values) for name, values in study.axes.items()},
         "looks": list(study.looks),
+        **({"search": study.search.model_dump(mode="json")} if study.search else {}),
         "seeds": sorted({trial.spec.seed for trial in trials}),
         "lanes": sorted({trial.lanes for trial in trials}),
         "data_digests": {trial.spec.dataset: trial.data_digest for trial in trials},

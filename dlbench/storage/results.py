@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from dlbench.errors import UnknownNameError
 from dlbench.records import METRICS, OUTCOME_FIELDS, TIME_KINDS, Epoch, Outcome, TrialStatus, json_number
 from dlbench.spec.parts import Arguments
+from dlbench.spec.published import Published
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import Trial, TrialSpec
 from dlbench.training.schedules import epoch_rates, is_constant
@@ -68,9 +69,13 @@ class TrialResult:
     model_args = _OfSpec[Arguments]()
     dropout = _OfSpec["float | None"]()
     dataset = _OfSpec[str]()
+    dataset_args = _OfSpec[Arguments]()
     train_size = _OfSpec["int | None"]()
     val_size = _OfSpec["int | None"]()
+    test_size = _OfSpec["int | None"]()
     split_seed = _OfSpec[int]()
+    folds = _OfSpec["int | None"]()
+    fold = _OfSpec[int]()
     transform = _OfSpec[str]()
     transform_args = _OfSpec[Arguments]()
     test_augmented = _OfSpec[bool]()
@@ -131,6 +136,7 @@ class TrialResult:
     worker = _OfOutcome[int]()
     environment = _OfOutcome[str]()
     files_sha256 = _OfOutcome[str]()
+    origin = _OfOutcome[str]()
 
     @property
     def id(self) -> str:
@@ -243,6 +249,7 @@ class StudyRecord:
             twice are included.
         environments: descriptions of the environments in which it was trained, by digest.
         superseded: the earlier results of trials that were trained again in another environment.
+        published: results that others have published, which the study's file names.
     """
 
     spec: StudySpec
@@ -252,6 +259,7 @@ class StudyRecord:
     times: Mapping[str, float] = field(default_factory=dict)
     environments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     superseded: tuple[TrialResult, ...] = ()
+    published: tuple[Published, ...] = ()
 
     def __iter__(self) -> Iterator[TrialResult]:
         return iter(self.trials)

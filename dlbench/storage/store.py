@@ -1,9 +1,9 @@
 """The SQLite database that holds a study's results. Only the parent process writes; each event is one transaction.
 
-Tables: ``meta`` (schema version, kind, looks), ``trials`` (one row per trial, with its outcome as JSON), ``epochs``
-(the history), ``superseded`` (results of other environments, whose trials were trained again, with their histories as
-JSON) and ``manifests`` (the environment of every command that trained the study). Each row of a trial has a checksum,
-and the outcome holds the digest of the trial's history, so that damage is detected. No jax.
+Tables: ``meta`` (schema version, kind, looks, search), ``trials`` (one row per trial, with its outcome as JSON),
+``epochs`` (the history), ``superseded`` (results of other environments, whose trials were trained again, with their
+histories as JSON) and ``manifests`` (the environment of every command that trained the study). Each row of a trial has
+a checksum, and the outcome holds the digest of the trial's history, so that damage is detected. No jax.
 
 Schema versions: 1 has no checksums, 2 has no superseded results. A store of an older version can be read, and is
 upgraded when it is next opened for writing.
@@ -17,19 +17,22 @@ import hashlib
 import math
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError, to_json
 
 from dlbench.errors import DamagedStudyError, StoreError
 from dlbench.records import Epoch, Outcome, TrialStatus, canonical_json, digest, json_number
+from dlbench.spec.config import read_published
 from dlbench.spec.programs import program_of
+from dlbench.spec.published import Published
+from dlbench.spec.spaces import SearchSpec
 from dlbench.spec.trial import Trial
 from dlbench.storage.artifacts import environment_name, superseded_folder
 from dlbench.storage.database import (
@@ -101,6 +104,7 @@ class Store:
         write: whether to write. A second writer is refused, a reader never is.
         kind: the study's kind, recorded when the store is created.
         looks: the study's schedule of looks, likewise.
+        search: how the study's trials are proposed, likewise; ``None`` if they are not.
 
     Raises:
         StoreError: the store is missing, damaged, of a newer version, not writable, or in use.
@@ -109,21 +113,24 @@ class Store:
     _version: int
 
     def __init__(
-        self, folder: Path, write: bool = False, kind: str = "grid", looks: Sequence[int] = ()
+        self,
+        folder: Path,
+        write: bool = False,
+        kind: str = "grid",
+        looks: Sequence[int] = (),
+        search: SearchSpec | None = None,
     ) -> None:
         self.folder = folder
         self.path = folder / FILE_NAME
-        self._lock: IO[str] | None = None
-        with explained(folder):
+        with explained(folder), contextlib.ExitStack() as opened:
             if not write and not self.path.exists() and not self.path.is_symlink():
                 raise StoreError(f"{folder} holds no study ({FILE_NAME} is not there)")
-            if write:
-                self._lock = locked(folder)
-            self._db = connected(self.path, write)
+            self._lock = opened.enter_context(locked(folder)) if write else None
+            self._db = opened.enter_context(contextlib.closing(connected(self.path, write)))
             if write:
                 use_wal(self._db)
                 self._db.execute("PRAGMA synchronous=NORMAL")
-                self._create(kind, looks)
+                self._create(kind, looks, search)
             elif is_empty(self._db):
                 raise StoreError(f"{folder} holds no study yet; it was interrupted before the first trial")
             check_tables(self._db, self.path, _DEFINITIONS, only="meta")
@@ -132,6 +139,7 @@ class Store:
             self._file = _identity(self.path)
             if write and self._version < SCHEMA_VERSION:
                 self._migrate()
+            opened.pop_all()  # both stay open until this store is closed
 
     def check_place(self) -> None:
         """Make sure that the study still lies where it was opened, before anything is written there.
@@ -146,7 +154,7 @@ class Store:
                 remedy="put it back, or give the same command again to train elsewhere",
             )
 
-    def _create(self, kind: str, looks: Sequence[int]) -> None:
+    def _create(self, kind: str, looks: Sequence[int], search: SearchSpec | None) -> None:
         with self._transaction():
             if is_empty(self._db):
                 for statement in _STATEMENTS:
@@ -158,6 +166,7 @@ class Store:
                         ("kind", kind),
                         ("created_at", _now()),
                         ("looks", canonical_json(list(looks))),
+                        *([("search", search.model_dump_json())] if search else []),
                     ],
                 )
 
@@ -197,6 +206,12 @@ class Store:
         with explained(self.folder):
             row = self._db.execute("SELECT value FROM meta WHERE key = 'looks'").fetchone()
             return decoded(self.folder, _LOOKS, row[0]) if row else ()
+
+    def search(self) -> SearchSpec | None:
+        """How the study's trials are proposed; ``None`` if they are not."""
+        with explained(self.folder):
+            row = self._db.execute("SELECT value FROM meta WHERE key = 'search'").fetchone()
+            return decoded(self.folder, SearchSpec.model_validate_json, row[0]) if row else None
 
     def add(self, trials: Sequence[Trial]) -> None:
         """Add the trials that are missing, and set trials that were left running to waiting.
@@ -246,6 +261,12 @@ class Store:
         with explained(self.folder):
             rows = self._db.execute("SELECT manifest FROM manifests").fetchall()
         return [decoded(self.folder, _RECORD, row[0]) for row in rows]
+
+    def published(self) -> tuple[Published, ...]:
+        """The published results that the file of the study names, as it was when trials were last trained."""
+        texts = [str(manifest.get("config") or "") for manifest in self.manifests()]
+        text = next(filter(None, reversed(texts)), "")
+        return decoded(self.folder, lambda text: read_published(text, self.path), text)
 
     def described_environments(self) -> dict[str, Mapping[str, Any]]:
         """Descriptions of the environments in which the study was trained, by digest."""
@@ -328,6 +349,11 @@ class Store:
                 )
         return found
 
+    def forget_superseded(self) -> None:
+        """Remove the superseded results."""
+        with self._transaction():
+            self._db.execute("DELETE FROM superseded")
+
     def epoch(self, trial_id: str, number: int, epoch: Epoch) -> None:
         """Record an epoch of a running trial."""
         with self._transaction():
@@ -363,13 +389,20 @@ class Store:
         with explained(self.folder):
             return [str(row[0]) for row, intact in self._rows() if not intact]
 
-    def _rows(self) -> Iterator[tuple[Sequence[Any], bool]]:
-        """The row of every trial, and whether its checksum is right; in version 1, which has none, it is True."""
+    def _rows(self, ids: Collection[str] | None = None) -> Iterator[tuple[Sequence[Any], bool]]:
+        """The rows of trials, and whether their checksums are right; in version 1, which has none, they are.
+
+        Args:
+            ids: the trials; by default all.
+        """
+        asked, wanted = ("", ()) if ids is None else (f"WHERE TRUE{_AMONG}", (canonical_json([*ids]),))
         if self._version == 1:
-            rows = self._db.execute(f"SELECT {_CHECKED} FROM trials ORDER BY position")
+            rows = self._db.execute(f"SELECT {_CHECKED} FROM trials {asked} ORDER BY position", wanted)
             yield from ((row, True) for row in self._bounded(rows))
         else:
-            rows = self._db.execute(f"SELECT checksum, {_CHECKED} FROM trials ORDER BY position")
+            rows = self._db.execute(
+                f"SELECT checksum, {_CHECKED} FROM trials {asked} ORDER BY position", wanted
+            )
             yield from ((row, checksum == _checksum(row)) for checksum, *row in self._bounded(rows))
 
     def _bounded(self, rows: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
@@ -426,6 +459,23 @@ class Store:
                 )
             return results
 
+    def recorded(self, trial_id: str) -> TrialResult:
+        """The result of one trial as its row has it: the first trial of a program has the time of compiling it.
+
+        Raises:
+            StoreError: the trial is missing, unreadable, or differs from what was recorded.
+        """
+        with explained(self.folder):
+            for (_, text, status, record, error, *_), intact in self._rows((trial_id,)):
+                if not intact:
+                    raise self._damage(trial_id, "its row differs from what was recorded")
+                trial = decoded(self.folder, _read_trial, (trial_id, text))
+                outcome = decoded(self.folder, _outcome, record)
+                epochs = self._history(trial, trial_id, outcome, verify=True)
+                known = Outcome.from_record(outcome)
+                return TrialResult(trial, self._status(status), known, epochs, error, self.folder)
+        raise self._damage(trial_id, "it is missing")
+
     def _history(
         self, trial: Trial, trial_id: str, outcome: dict[str, Any], verify: bool
     ) -> tuple[Epoch, ...]:
@@ -466,12 +516,17 @@ class Store:
             rows = self._db.execute("SELECT id, status FROM trials ORDER BY position")
             return {trial_id: self._status(status) for trial_id, status in rows}
 
-    def environments(self) -> dict[str, str | None]:
-        """The digest of the environment in which each trial that has a result was trained, by id."""
+    def environments(self, ids: Collection[str] | None = None) -> dict[str, str | None]:
+        """The digest of the environment in which each trial that has a result was trained, by id.
+
+        Args:
+            ids: the trials to look up, by the table's index; by default all.
+        """
+        asked, wanted = ("", ()) if ids is None else (_AMONG, (canonical_json([*ids]),))
         with explained(self.folder):
             rows = self._db.execute(
-                "SELECT id, json_extract(outcome, '$.environment') FROM trials WHERE status IN (?, ?)",
-                (TrialStatus.COMPLETE, TrialStatus.DIVERGED),
+                f"SELECT id, json_extract(outcome, '$.environment') FROM trials WHERE status IN (?, ?){asked}",
+                (TrialStatus.COMPLETE, TrialStatus.DIVERGED, *wanted),
             )
             return {trial_id: value if isinstance(value, str) else None for trial_id, value in rows}
 
@@ -568,6 +623,8 @@ def _outcome(text: Any) -> dict[str, Any]:
 _HISTORY = """
 SELECT train_loss, train_accuracy, val_loss, val_accuracy FROM epochs WHERE trial_id = ? ORDER BY epoch LIMIT ?
 """
+#: Restricts a query to the trials of a JSON list of ids.
+_AMONG = " AND id IN (SELECT value FROM json_each(?))"
 #: The columns that the checksum of a row covers.
 _CHECKED = "id, trial, status, outcome, error, attempts, started_at, finished_at, position"
 

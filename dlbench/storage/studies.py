@@ -10,10 +10,12 @@ from typing import Any
 
 from dlbench.errors import ANOTHER_OUT, StoreError
 from dlbench.records import TrialStatus
+from dlbench.spec.spaces import SearchSpec
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import NUMERICS_RELEASES, NUMERICS_VERSION
 from dlbench.storage.database import check_is_file, connected, decoded, explained, is_empty
 from dlbench.storage.results import StudyRecord
+from dlbench.storage.sources import study_folders
 from dlbench.storage.store import FILE_NAME, Store
 
 RUNS = Path("runs")
@@ -59,11 +61,22 @@ def read_study(folder: Path, history: bool = True) -> StudyRecord:
     """Read the study in a folder; arguments and errors as in :func:`dlbench.open_study`."""
     with Store(folder) as store:
         trials = tuple(store.results(history=history))
-        known = {"kind": store.meta("kind"), "looks": store.looks(), "trials": [t.trial.spec for t in trials]}
+        known = {
+            "kind": store.meta("kind"),
+            "looks": store.looks(),
+            "search": store.search(),
+            "trials": [t.trial.spec for t in trials],
+        }
         spec = decoded(folder, StudySpec.model_validate, known)
         described, superseded = store.described_environments(), tuple(store.superseded())
         return StudyRecord(
-            spec, trials, folder, times=store.times(), environments=described, superseded=superseded
+            spec,
+            trials,
+            folder,
+            times=store.times(),
+            environments=described,
+            superseded=superseded,
+            published=store.published(),
         )
 
 
@@ -96,15 +109,16 @@ class StoredTrials:
         return environment is not None and self.environments.get(trial_id, environment) != environment
 
 
-def read_trials(folder: Path, looks: tuple[int, ...]) -> StoredTrials:
+def read_trials(folder: Path, looks: tuple[int, ...], search: SearchSpec | None = None) -> StoredTrials:
     """What a folder holds of the trials of a study; nothing if no study has begun.
 
     Args:
         folder: the study's folder, which need not exist.
         looks: the schedule of looks that the study must have.
+        search: the search that the study must be; ``None`` if it is none.
 
     Raises:
-        StoreError: the folder holds other files, or a study with another schedule of looks.
+        StoreError: the folder holds other files, or a study with another schedule of looks or another search.
     """
     if holds_study(folder):
         with Store(folder) as store:
@@ -113,6 +127,10 @@ def read_trials(folder: Path, looks: tuple[int, ...]) -> StoredTrials:
                     f"{folder} holds a study planned with {_schedule(begun)}, not {_schedule(looks)}; looks are fixed "
                     "before the data are seen",
                     remedy=ANOTHER_OUT,
+                )
+            if (searched := store.search()) != search:
+                raise StoreError(
+                    f"{folder} holds {_search(searched)}, not {_search(search)}", remedy=ANOTHER_OUT
                 )
             numerics = store.numerics()
             if numerics not in (None, NUMERICS_VERSION):
@@ -138,10 +156,17 @@ def _schedule(looks: tuple[int, ...]) -> str:
     return f"looks after {', '.join(map(str, looks))} seeds" if looks else "a fixed number of seeds"
 
 
-def list_studies(root: Path = RUNS) -> list[StudySummary]:
+def _search(search: SearchSpec | None) -> str:
+    if search is None:
+        return "a study that is no search"
+    space = ", ".join(f"{path}={text}" for path, text in search.space)
+    return f"a search of {search.num_configurations} configurations ({search.sampler}, {space}, Optuna {search.optuna})"
+
+
+def list_studies(root: Path | str = RUNS) -> list[StudySummary]:
     """The studies in a folder: first those that cannot be read, then the others, oldest first."""
     return sorted(
-        map(_summary, sorted(path.parent for path in root.glob(f"*/{FILE_NAME}"))),
+        map(_summary, study_folders(Path(root))),
         key=lambda summary: _seconds(summary.created_at) if summary.created_at else 0,
     )
 

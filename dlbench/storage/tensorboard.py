@@ -95,7 +95,7 @@ class TensorBoardWriter:
             tag: value for name, tag in _FINAL.items() if (value := getattr(outcome, name)) is not None
         }
         self._scalars(trial.id, metrics, outcome.stopped_epoch or trial.spec.num_epochs)
-        for summary in hparams(_hyper_parameters(trial), metrics):
+        for summary in hparams(hyper_parameters(trial), metrics):
             self._write(trial.id, [summary])
         self._open.pop(trial.id).close()
 
@@ -135,7 +135,8 @@ def _open_records(path: Path) -> RecordWriter:
     return records
 
 
-def _hyper_parameters(trial: Trial) -> dict[str, Any]:
+def hyper_parameters(trial: Trial) -> dict[str, Any]:
+    """The settings of a trial, flat; those that are not set are left out."""
     values = trial.spec.model_dump(exclude={f"{part}_args" for part in PARTS})
     for part in PARTS:
         start = "model_args" if part == "model" else part

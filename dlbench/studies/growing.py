@@ -20,7 +20,7 @@ from dlbench.spec.study import StudySpec
 from dlbench.studies.options import RunOptions, RunSettings, merged
 from dlbench.studies.planning import plan
 from dlbench.studies.result import StudyResult
-from dlbench.studies.running import run_planned, warn_of_failures
+from dlbench.studies.running import observed, run_planned, warn_of_failures
 
 
 def run_until_separated(
@@ -48,8 +48,16 @@ def run_until_separated(
         InputError: a value breaks a rule. Other errors are those of :func:`dlbench.run`.
     """
     start = time.perf_counter()
-    how = merged(options, **settings)
+    given = merged(options, **settings)
     study = grown(study, max_seeds)
+    with observed(given) as how:
+        result = _grow(study, how)
+    warn_of_failures(result, stacklevel=3)
+    return replace(result, wall_time_s=time.perf_counter() - start)
+
+
+def _grow(study: StudySpec, how: RunOptions) -> StudyResult:
+    """Train a study look by look; the result of the last look that was taken."""
     planned = plan(study, how)
     notify = how.on_event or (lambda event: None)
     seeds = [spec.seed for spec in study.trials]
@@ -60,8 +68,7 @@ def run_until_separated(
         notify(messages.Notice(text=_finding(look, separated)))
         if separated:
             break
-    warn_of_failures(result, stacklevel=3)
-    return replace(result, wall_time_s=time.perf_counter() - start)
+    return result
 
 
 def grown(study: StudySpec, max_seeds: int | None = None) -> StudySpec:

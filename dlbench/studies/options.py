@@ -32,6 +32,10 @@ class RunOptions:
         retry_failed: whether to try trials again that failed earlier.
         checkpoint_every: epochs between saved states of a trial, from which it continues after an interruption; by
             default a state is saved once a minute.
+        reuse: whether the results of trials that another study in ``runs/`` has trained in the same environment are
+            copied from there, instead of being trained again. Trials continue from the kept states of shorter ones.
+        keep_state: whether to keep the state that each trial ends with, so that the same trial with more epochs can
+            continue from it.
 
     Raises:
         SpecError: ``checkpoint_every`` is not a positive number. The other fields are checked when a study is planned.
@@ -47,6 +51,8 @@ class RunOptions:
     on_event: Observer | None = None
     retry_failed: bool = False
     checkpoint_every: int | None = None
+    reuse: bool = True
+    keep_state: bool = False
 
     def __post_init__(self) -> None:
         every = self.checkpoint_every
@@ -67,6 +73,8 @@ class RunSettings(TypedDict, total=False):
     on_event: Observer | None
     retry_failed: bool
     checkpoint_every: int | None
+    reuse: bool
+    keep_state: bool
 
 
 def merged(options: RunOptions | None, **settings: Unpack[RunSettings]) -> RunOptions:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from dlbench import data
 from dlbench.data import DatasetInfo
@@ -16,10 +16,16 @@ from dlbench.execution.plan import Plan
 from dlbench.models.counts import Request, check_sizes
 from dlbench.records import digest
 from dlbench.spec import resolution
+from dlbench.spec.search import extremes
+from dlbench.spec.spaces import SearchSpec
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import PARTS, Trial, TrialSpec
+from dlbench.storage import sources
+from dlbench.storage.sources import Kept
 from dlbench.storage.studies import RUNS, read_trials
 from dlbench.studies.options import RunOptions, RunSettings, merged
+from dlbench.studies.proposals import Proposals
+from dlbench.training.schedules import is_prefix
 
 #: Images of at least this side are usually large enough; asking for each model would delay every plan.
 SMALL_SIDE = 28
@@ -39,6 +45,9 @@ def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack
         StoreError: the folder holds other files, or a study that does not match.
     """
     how = merged(options, **settings)
+    begins = study.search is not None and not study.trials
+    if study.search is not None and begins:
+        study = _begun(study, study.search)
     if not study.trials:
         raise SpecError("the study has no trials", remedy="give every field at least one value")
     study = study.model_copy(update={"trials": tuple(_named(study.trials))})
@@ -55,16 +64,63 @@ def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack
     lanes = devices.lanes(how.lanes, backend)
     trials = tuple(resolution.resolve(study, info, lanes))
     _check_sizes(trials, info)
-    name = f"{study.kind}-{digest([*(trial.id for trial in trials), *study.looks])[:10]}"
+    if study.search is not None and begins:  # where the bounds of its space are possible, all of it is
+        bounds = study.model_copy(update={"trials": tuple(_named(extremes(study.search)))})
+        _check_sizes(resolution.resolve(bounds, info, lanes), info)
+    name = f"{study.kind}-{_digest(study, trials)[:10]}"
     folder = Path(how.out).expanduser() if how.out is not None else RUNS / name
-    stored = read_trials(folder, study.looks)
+    stored = read_trials(folder, study.looks, study.search)
     cores = devices.cores_each(how.workers, backend, len(trials))
     processes = devices.workers(how.workers, backend, study, len(trials))
     known = any(trial.id in stored.environments for trial in trials)
     environment = engine.environment(backend, processes) if known else {}
     planned = Plan(study, trials, folder, processes, cores, backend, how.data_dir, stored, environment)
+    if how.reuse and planned.missing:
+        planned = _with_sources(planned, lambda: engine.environment(backend, processes))
     left = devices.workers(how.workers, backend, study, len(planned.missing))
     return replace(planned, workers=left)
+
+
+def _begun(study: StudySpec, search: SearchSpec) -> StudySpec:
+    """A search with the trials that it begins with."""
+    seeds = search.seeds[: search.rungs[0]]
+    first = Proposals(search).ask(search.generations[0])
+    trials = dict.fromkeys(spec for each in first for spec in each if spec.seed in seeds)
+    return study.model_copy(update={"trials": tuple(trials)})
+
+
+def _digest(study: StudySpec, trials: Sequence[Trial]) -> str:
+    """What the name of a study's folder is made from: its trials, or how they are proposed."""
+    if study.search is None:
+        return digest([*(trial.id for trial in trials), *study.looks])
+    data = sorted({trial.data_digest for trial in trials})
+    return digest([study.search.model_dump(mode="json", exclude={"optuna"}), data])
+
+
+def _with_sources(planned: Plan, environment: Callable[[], Mapping[str, Any]]) -> Plan:
+    """The plan with what other studies hold of its missing trials.
+
+    Args:
+        planned: the plan.
+        environment: describes the environment in which trials would be trained, which can take a second.
+    """
+    found = sources.find(RUNS, [trial.id for trial in planned.missing], planned.folder)
+    kept = sources.find_kept([*sources.study_folders(RUNS), planned.folder])
+    if not found.folders and not kept:
+        return replace(planned, unreadable=found.unreadable)
+    now = planned.environment or environment()
+    planned = replace(
+        planned, environment=now, sources=found.of(now.get("digest")), unreadable=found.unreadable
+    )
+    kept = {trial_id: each for trial_id, each in kept.items() if each.environment == now.get("digest")}
+    candidates = {trial: sources.longest_kept(trial, kept) for trial in planned.missing}
+    shorter = {trial.id: each for trial, each in candidates.items() if each and _continues(trial, each)}
+    bound = sum(each is not None for each in candidates.values()) - len(shorter)
+    return replace(planned, shorter=shorter, num_length_bound=bound)
+
+
+def _continues(trial: Trial, kept: Kept) -> bool:
+    return is_prefix(trial.spec, kept.trial.spec.num_epochs)
 
 
 def _check_sizes(trials: Sequence[Trial], info: Callable[[str], DatasetInfo]) -> None:
@@ -95,4 +151,5 @@ def _named(specs: Iterable[TrialSpec]) -> Iterator[TrialSpec]:
                 parts.check_defined(references[field, name])
             update[field] = references[field, name]
             parts.arguments(update[field], getattr(spec, f"{field}_args"))
-        yield spec.model_copy(update=update)
+        changed = any(getattr(spec, field) != reference for field, reference in update.items())
+        yield spec.model_copy(update=update) if changed else spec

@@ -3,18 +3,43 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from dlbench.analysis import by_class as classes
+from dlbench.analysis import by_slice as slices
+from dlbench.analysis import calibration as calibrations
+from dlbench.analysis.configurations import axes_of, best_first, configurations, labelled
+from dlbench.analysis.cost import Costs, costs_of
+from dlbench.analysis.generalization import Fit, fit_of
+from dlbench.analysis.predictions import Predictions, predictions_of
+from dlbench.errors import InputError, StoreError
+from dlbench.execution.costs import counted_arguments
+from dlbench.models import counts
+from dlbench.models.counts import Request
+from dlbench.records import OUTCOME_FIELDS
+from dlbench.spec.trial import TrialSpec
 from dlbench.storage.results import StudyRecord, TrialResult
 from dlbench.storage.studies import read_study
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
+
+    from dlbench.report.studies import StudyReport
+
+#: The columns of a short data frame, as far as any trial has a value, besides the settings that were changed.
+_SETTINGS = ("model", "dataset", "optimizer", "learning_rate", "batch_size", "num_epochs", "seed")
+_RESULTS = ("status", "best_epoch", "best_val_accuracy", "best_val_loss", "test_accuracy", "test_loss")
+_COSTS = ("num_params", "train_time_s")
 
 
 class StudyResult(StudyRecord):
-    """The result of a study: its trials, the best of them, and conversions."""
+    """The result of a study: its trials, the best of them, figures and conversions.
+
+    In a notebook, a result is shown as its report. Figures are matplotlib's, to be changed or saved as you like.
+    """
 
     def best(self) -> TrialResult:
         """The completed trial with the highest validation accuracy.
@@ -37,11 +62,146 @@ class StudyResult(StudyRecord):
 
         return min(self.complete, key=order)
 
-    def to_dataframe(self) -> pd.DataFrame:
-        """A data frame with one row per trial; needs pandas."""
+    def to_dataframe(self, full: bool = False) -> pd.DataFrame:
+        """A data frame with one row per trial; needs pandas.
+
+        Args:
+            full: whether to include everything that is recorded: all settings, times, digests and the environment. By
+                default there are the trial's id, the main settings, those with another value than their default, the
+                main metrics, the number of parameters and the training time.
+        """
         import pandas as pd
 
-        return pd.DataFrame([trial.to_dict(history=False) for trial in self.trials])
+        frame = pd.DataFrame([trial.to_dict(history=False) for trial in self.trials])
+        if full or frame.empty:
+            return frame
+        changed = [
+            name
+            for name, field in TrialSpec.model_fields.items()
+            if name in _SETTINGS or any(getattr(trial, name) != field.get_default() for trial in self.trials)
+        ]
+        others = {name.replace("/", "_") for trial in self.trials for name in trial.metrics}
+        metrics = [name for name in frame if name in others and name not in OUTCOME_FIELDS]
+        known = [name for name in (*_RESULTS, *metrics, *_COSTS) if frame[name].notna().any()]
+        return frame[["id", *(name for name in changed if name in frame), *known]]
+
+    def to_latex(self) -> str:
+        """The main table of the study's report, for LaTeX with the package booktabs.
+
+        Raises:
+            InputError: the report has no table, because the study has no trials.
+        """
+        from dlbench.report.tables import Table
+
+        found = self._report()
+        tables = [part for part in [*found.findings, found.trials] if isinstance(part, Table)]
+        if not tables:
+            raise InputError("the study has no table: none of its trials has a result")
+        return tables[0].to_latex()
+
+    def plot(self) -> Figure:
+        """The figure that says most: the accuracy of every seed; with one seed, a heat map, costs or learning curves.
+
+        Raises:
+            InputError: no trial has completed. The other figures raise it if they do not suit the study.
+        """
+        return self._drawn("seeds", "heat map", "Pareto front", "learning curves")
+
+    def plot_curves(self) -> Figure:
+        """The learning curves of the configurations, means over seeds with their 95 % intervals."""
+        return self._drawn("learning curves")
+
+    def heatmap(self) -> Figure:
+        """Validation accuracy over two numeric settings, a map per combination of the others."""
+        return self._drawn("heat map")
+
+    def confusion(self) -> Figure:
+        """The confusion matrix of the configuration with the best validation accuracy, summed over seeds."""
+        return self._drawn("confusion matrix")
+
+    def pareto(self) -> Figure:
+        """Accuracy against training time, parameters and operations, with the Pareto fronts."""
+        return self._drawn("Pareto front")
+
+    def _drawn(self, *kinds: str) -> Figure:
+        from dlbench.report import figures
+
+        return figures.drawn(self, *kinds)
+
+    def _report(self) -> StudyReport:
+        from dlbench.report.studies import study_report
+
+        return study_report(self)
+
+    def _repr_html_(self) -> str:
+        from dlbench.report.notebook import to_html
+
+        return to_html(self._report().parts)
+
+    def predictions(self, data_dir: str | None = None) -> dict[str, Predictions]:
+        """The logits of every configuration on the test images, by its label; the best on validation images first.
+
+        Args:
+            data_dir: folder of the user's data sets.
+
+        Raises:
+            StoreError: no trial has completed, or the logits of one cannot be read.
+            DataError: the data set is missing, or has changed.
+        """
+        groups = best_first(configurations(self.complete))
+        if not groups:
+            raise StoreError("no trial of this study has completed, so there are no predictions")
+        return {
+            label: predictions_of(group, data_dir)
+            for label, group in labelled(groups, axes_of(self.complete)).items()
+        }
+
+    def by_class(self, data_dir: str | None = None) -> dict[str, classes.ByClass]:
+        """Precision, recall, F1 and top-k accuracy of every configuration; arguments as in :meth:`predictions`."""
+        return {label: classes.by_class(found) for label, found in self.predictions(data_dir).items()}
+
+    def by_slice(self, by: str | Sequence[Any], data_dir: str | None = None) -> dict[str, slices.BySlice]:
+        """The accuracy of every configuration by slice of the test images.
+
+        Args:
+            by: a rule ("brightness" or "contrast"), or the slice of each test image.
+            data_dir: as in :meth:`predictions`.
+
+        Raises:
+            UnknownNameError: there is no such rule.
+            InputError: there is not one id per test image, or only one slice.
+        """
+        made = {}
+        for label, found in self.predictions(data_dir).items():
+            ids = slices.rule_slices(by, found.dataset.test_images) if isinstance(by, str) else by
+            made[label] = slices.by_slice(found, ids, by if isinstance(by, str) else "slice")
+        return made
+
+    def calibration(self, data_dir: str | None = None) -> dict[str, calibrations.Calibration]:
+        """The calibration of every configuration; arguments as in :meth:`predictions`."""
+        return {label: calibrations.calibration(found) for label, found in self.predictions(data_dir).items()}
+
+    def fit(self, data_dir: str | None = None) -> dict[str, Fit]:
+        """Over- and underfitting of every configuration; arguments as in :meth:`predictions`.
+
+        The study must have been opened with its epochs.
+        """
+        return {label: fit_of(found) for label, found in self.predictions(data_dir).items()}
+
+    def cost(self, data_dir: str | None = None) -> Costs:
+        """What each configuration costs, and which are on a Pareto front; arguments as in :meth:`predictions`."""
+        found = self.predictions(data_dir)
+        requests = {
+            label: Request(
+                each.configuration.spec.model,
+                counted_arguments(each.configuration.spec),
+                each.dataset.image_shape,
+                each.dataset.num_classes,
+            )
+            for label, each in found.items()
+        }
+        counted = counts.count(requests.values())
+        return costs_of(found, {label: counted[r] for label, r in requests.items() if r in counted})
 
 
 def open_study(folder: Path | str, history: bool = True) -> StudyResult:

@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
 from dlbench import data, files
-from dlbench.errors import ANOTHER_OUT, FailedTrialsWarning, StoreError, StudyInterrupted
-from dlbench.execution import engine
+from dlbench.data.quality import num_shared
+from dlbench.errors import (
+    ANOTHER_OUT,
+    DlbenchError,
+    FailedTrialsWarning,
+    SpecError,
+    StoreError,
+    StudyInterrupted,
+)
+from dlbench.execution import engine, messages
 from dlbench.execution.place import Place
 from dlbench.execution.plan import Plan
 from dlbench.execution.recording import interruptible, record
 from dlbench.records import TrialStatus
+from dlbench.report import notebook
 from dlbench.spec import programs
+from dlbench.spec.config import read_published
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import Trial
 from dlbench.storage import manifest
 from dlbench.storage.results import TrialResult
+from dlbench.storage.sources import read
 from dlbench.storage.store import FILE_NAME, Store
 from dlbench.storage.studies import StoredTrials, read_trials
-from dlbench.studies.options import RunOptions, RunSettings, merged
+from dlbench.studies.options import Observer, RunOptions, RunSettings, merged
 from dlbench.studies.planning import plan
 from dlbench.studies.result import StudyResult
 
@@ -38,7 +51,7 @@ def run(study: StudySpec, options: RunOptions | None = None, **settings: Unpack[
     Args:
         study: the study.
         options: where and how to run; the fields of :class:`~dlbench.RunOptions` are also accepted as keyword
-            arguments.
+            arguments. In a notebook, a progress bar is shown unless ``on_event`` is given.
 
     Warns:
         FailedTrialsWarning: trials failed, naming the first.
@@ -51,10 +64,24 @@ def run(study: StudySpec, options: RunOptions | None = None, **settings: Unpack[
         StoreError: the folder cannot be used.
         WorkerError: workers cannot be started.
     """
-    how = merged(options, **settings)
-    result = run_planned(plan(study, how), how)
+    if study.search is not None:
+        raise SpecError("the trials of a search are proposed as it runs", remedy="use dlbench.run_search")
+    with observed(merged(options, **settings)) as how:
+        result = run_planned(plan(study, how), how)
     warn_of_failures(result, stacklevel=3)
     return result
+
+
+@contextlib.contextmanager
+def observed(options: RunOptions) -> Iterator[RunOptions]:
+    """The options; in a notebook, with a progress bar as the observer if they have none."""
+    if options.on_event is not None or not notebook.is_active():
+        yield options
+        return
+    from dlbench.report.progress import StudyProgress
+
+    with StudyProgress(bar=notebook.NotebookBar()) as progress:
+        yield replace(options, on_event=progress)
 
 
 def warn_of_failures(result: StudyResult, stacklevel: int) -> None:
@@ -91,10 +118,10 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
         ]
 
     folder = planned.folder
-    if missing(read_trials(folder, study.looks)) or not (folder / FILE_NAME).exists():
+    if missing(read_trials(folder, study.looks, study.search)) or not (folder / FILE_NAME).exists():
         _make_folder(folder)
         with (
-            Store(folder, write=True, kind=study.kind, looks=study.looks) as store,
+            Store(folder, True, study.kind, study.looks, study.search) as store,
             interruptible() as stopping,
         ):
             store.add(planned.trials)
@@ -106,14 +133,19 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
                 planned.data_dir,
                 options.checkpoint_every,
                 planned.cores,
+                options.keep_state,
             )
+            for text in _shared_images(todo, planned.data_dir):
+                notify(messages.Notice(text=text))
             if todo:
                 known = {trial.id: trial for trial in planned.trials}
                 described = manifest.describe(
                     options.command, study, planned.trials, planned.workers, options.config
                 )
                 described["split_digests"] = _split_digests(planned)
-                events = engine.run(programs.programs(todo), place, stopping, folder)
+                if any(trial.id in planned.sources for trial in todo):
+                    described["device"] = planned.environment
+                events = _events(planned, todo, place, stopping, notify)
                 record(
                     store,
                     known,
@@ -123,6 +155,7 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
                     notify,
                     max(place.workers, 1),
                     start,
+                    options.keep_state,
                 )
             left = [trial for trial in todo if store.statuses()[trial.id] in _UNFINISHED]
             if stopping.is_set() and left:
@@ -132,9 +165,52 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
         times, environments = store.times(), store.described_environments()
         ids = {trial.id for trial in trials}
         superseded = tuple(trial for trial in store.superseded() if trial.id in ids)
+        recorded = store.published()
+    published = read_published(options.config, folder) if options.config else recorded
     _remove_leftovers(trials)
     took = time.monotonic() - start
-    return StudyResult(study, trials, folder, took, times, environments, superseded)
+    return StudyResult(study, trials, folder, took, times, environments, superseded, published)
+
+
+def _events(
+    planned: Plan, todo: Sequence[Trial], place: Place, stopping: threading.Event, notify: Observer
+) -> Generator[messages.AnyEvent]:
+    """Copy what other studies hold of the trials to come, and train the rest."""
+    sources = {trial.id: planned.sources[trial.id] for trial in todo if trial.id in planned.sources}
+    copied = yield from _copy(sources, str(planned.environment.get("digest")), stopping)
+    if stopping.is_set():
+        return
+    if lost := sources.keys() - copied:  # damaged, so these are trained
+        held = {trial_id: found for trial_id, found in planned.sources.items() if trial_id not in lost}
+        notify(replace(planned, sources=held))
+    if left := [trial for trial in todo if trial.id not in copied]:
+        shorter = {trial_id: kept.folder for trial_id, kept in planned.shorter.items()}
+        yield from engine.run(programs.programs(left), place, stopping, planned.folder, shorter)
+
+
+def _copy(
+    sources: Mapping[str, Sequence[Path]], environment: str, stopping: threading.Event
+) -> Generator[messages.AnyEvent, None, set[str]]:
+    """The results of other studies as events; returns the ids of the trials that were copied."""
+    copied: set[str] = set()
+    for folder in dict.fromkeys(folder for folders in sources.values() for folder in folders):
+        wanted = [i for i, folders in sources.items() if folder in folders and i not in copied]
+        for each in read(folder, wanted, environment):
+            if stopping.is_set():
+                return copied
+            if isinstance(each, str):
+                yield messages.Notice(text=each)
+                continue
+            result = each.result
+            yield messages.Copied(
+                trial_id=result.id,
+                status=result.status,
+                outcome=result.outcome,
+                history=result.history,
+                files=each.files,
+            )
+            copied.add(result.id)
+    return copied
 
 
 def _remove_leftovers(trials: Sequence[TrialResult]) -> None:
@@ -146,23 +222,36 @@ def _remove_leftovers(trials: Sequence[TrialResult]) -> None:
                     files.remove(path)
 
 
+def _shared_images(trials: Sequence[Trial], data_dir: str | None) -> Iterator[str]:
+    """What to say of data sets whose test images are among their training images."""
+    for name in dict.fromkeys(trial.spec.dataset for trial in trials):
+        try:
+            dataset = data.load(name, data_dir)
+        except DlbenchError:  # a worker will say so
+            continue
+        if shared := num_shared(dataset):
+            yield (
+                f"{shared:,} of the {len(dataset.test_labels):,} test images of {dataset.name!r} are training images "
+                "as well, so test accuracies are biased upwards"
+            )
+
+
 def _split_digests(planned: Plan) -> dict[str, str]:
-    """The digests of the study's splits, by data set, sizes and split seed; empty if there are many.
+    """The digests of the study's splits, by data set, sizes, split seed and fold; empty if there are many.
 
     Each trial also records the digest of its own split.
     """
     specs = {
-        f"{spec.dataset} {spec.train_size}/{spec.val_size} split seed {spec.split_seed}": spec
+        f"{spec.dataset} {spec.train_size}/{spec.val_size} split seed {spec.split_seed}"
+        f"{f' fold {spec.fold} of {spec.folds}' if spec.folds else ''}": spec
         for spec in (trial.spec for trial in planned.trials)
     }
     if len(specs) > _MAX_SPLITS:
         return {}
     digests = {}
     for name, spec in specs.items():
-        assert spec.val_size is not None
-        assert spec.split_seed is not None
         labels = data.load(spec.dataset, planned.data_dir).train_labels
-        digests[name] = data.make_split(labels, spec.train_size, spec.val_size, spec.split_seed).digest
+        digests[name] = data.split_of(labels, spec).digest
     return digests
 
 

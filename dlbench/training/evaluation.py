@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from dlbench import ops
 from dlbench.models.network import Variables, network_of
 from dlbench.training.losses import losses_of, single_precision
 from dlbench.training.state import Data, Hyper, Params, Static, TrainState
@@ -89,7 +90,8 @@ def predict(
 
     def logits_of(chunk: jax.Array) -> jax.Array:
         variables = Variables(params, batch_stats)
-        return single_precision(network.apply(variables, network_input(static, chunk), numbers)[0])
+        with ops.accelerated():
+            return single_precision(network.apply(variables, network_input(static, chunk), numbers)[0])
 
     logits: jax.Array = jax.lax.map(logits_of, stacked)
     return logits.reshape(chunks * EVAL_CHUNK, -1)[:count]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dlbench import ops
 from dlbench.models.network import Variables, network_of
 from dlbench.spec.registry import SCHEDULES
 from dlbench.training import mixup
@@ -31,7 +32,8 @@ def init(static: Static, data: Data, keys: Keys, hyper: Hyper) -> TrainState:
     """The state before the first epoch."""
     example = network_input(static, data.train_images[:1])
     rngs = {"params": keys.init, "dropout": keys.dropout}
-    params, batch_stats = network_of(static.model).init(rngs, example, hyper.of_part("model"))
+    with ops.accelerated():
+        params, batch_stats = network_of(static.model).init(rngs, example, hyper.of_part("model"))
     return TrainState(
         params=params,
         batch_stats=batch_stats,
@@ -132,7 +134,8 @@ def train_step(
     dropout_key = jax.random.fold_in(keys.dropout, index)
 
     def loss_of(params: Params) -> tuple[jax.Array, tuple[jax.Array, Params]]:
-        logits, updated = network.apply(Variables(params, carry.batch_stats), batch, numbers, dropout_key)
+        with ops.accelerated():
+            logits, updated = network.apply(Variables(params, carry.batch_stats), batch, numbers, dropout_key)
         logits = single_precision(logits)
         losses = mixup.weighted(lambda labels: losses_of(static, logits, labels, hyper), targets)
         return losses.mean(), (logits, updated)

@@ -179,6 +179,28 @@ def is_constant(spec: TrialSpec) -> bool:
     return spec.schedule == "constant" and not spec.schedule_args
 
 
+def is_prefix(spec: TrialSpec, num_epochs: int) -> bool:
+    """Whether a trial of fewer epochs has the same learning rates as this one, step by step, so that it can go on.
+
+    Args:
+        spec: a trial whose ``train_size`` is explicit.
+        num_epochs: the number of epochs of the shorter trial.
+
+    Returns:
+        False for a schedule of the user's own, whose code is not run here.
+    """
+    if SCHEDULES.users(spec.schedule):
+        return False
+    assert spec.train_size is not None
+    steps_per_epoch = -(-spec.train_size // spec.batch_size)
+    steps = np.arange(num_epochs * steps_per_epoch, dtype=np.float32)
+    schedule, arguments = SCHEDULES.load(spec.schedule), dict(spec.schedule_args)
+    shorter, longer = (
+        schedule(steps, steps_per_epoch, length, **arguments) for length in (num_epochs, spec.num_epochs)
+    )
+    return bool(np.array_equal(shorter, longer))
+
+
 def epoch_rates(spec: TrialSpec) -> list[float]:
     """The learning rate of the first step of each epoch, for tables and curves.
 

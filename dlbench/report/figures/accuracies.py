@@ -351,7 +351,9 @@ def _seeds_words(view: View, shown: Mapping[str, Configuration]) -> Figure:
             f"to {percent(max(values))}."
         )
     many = any(len(group.complete) >= MIN_FOR_INTERVAL for group in shown.values())
-    interval_words = " and its 95 % Student t interval" if many else ""
+    folded = any(group.overlap for group in shown.values())
+    kind = "interval, corrected because training sets of folds overlap" if folded else "Student t interval"
+    interval_words = f" and its 95 % {kind}" if many else ""
     return Figure(
         "seeds",
         f"{view.metric_title.capitalize()} seed by seed",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlbench import files
+from dlbench.analysis.comparison import compared_metric
 from dlbench.analysis.configurations import (
     MIN_FOR_INTERVAL,
     Configuration,
@@ -122,8 +123,9 @@ class View:
 
     @property
     def metric(self) -> str:
-        """The accuracy to show: on test images for a comparison; on validation images for a grid, which selects."""
-        return REPORT_METRIC if self.result.spec.design == "comparison" else SELECTION_METRIC
+        """The accuracy to show: what a comparison or an ablation compares; on validation images for what selects."""
+        compares = self.result.spec.design in ("comparison", "ablation")
+        return compared_metric(self.result) if compares else SELECTION_METRIC
 
     @property
     def metric_title(self) -> str:
@@ -147,9 +149,9 @@ def style() -> Iterator[None]:
 
 def canvas(width: float, height: float) -> Canvas:
     """An empty figure of this size in inches, which pyplot does not manage."""
-    from matplotlib.figure import Figure as Canvas
+    from dlbench.report.figures.picture import Picture
 
-    return Canvas(figsize=(width, height), layout="constrained")
+    return Picture(figsize=(width, height), layout="constrained")
 
 
 def write(drawing: Drawing, folder: Path) -> None:

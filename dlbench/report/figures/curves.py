@@ -11,7 +11,7 @@ from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Configuration
 from dlbench.report.figures.canvas import LOOKS, WIDE, Drawing, View, canvas, legend_below, plain, wrapped
 from dlbench.report.page import Figure
 from dlbench.report.tables import count, listed, percent
-from dlbench.stats import mean_interval
+from dlbench.stats import corrected_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +46,7 @@ def curve(group: Configuration, name: str) -> Curve:
     """
     accuracy = name.endswith("accuracy")
     histories = [[getattr(epoch, name) for epoch in trial.history] for trial in group.complete]
-    intervals = [mean_interval(values) for values in zip(*histories, strict=False)]
+    intervals = [corrected_interval(values, group.overlap) for values in zip(*histories, strict=False)]
 
     def shown(value: float) -> float:
         return min(max(100 * value, 0.0), 100.0) if accuracy else max(value, 0.0)
@@ -195,7 +195,10 @@ def _method(groups: Sequence[Configuration]) -> str:
     seeds = sorted({len(group.complete) for group in groups})
     if seeds == [1]:
         return "One seed, so there is no interval."
-    amount = count(seeds[0], "seed") if len(seeds) == 1 else f"{listed(list(map(str, seeds)))} seeds"
+    folded = any(group.overlap for group in groups)
+    noun = "training" if folded else "seed"
+    amount = count(seeds[0], noun) if len(seeds) == 1 else f"{listed(list(map(str, seeds)))} {noun}s"
     if seeds[-1] < MIN_FOR_INTERVAL:
         return f"Lines: means over {amount}."
-    return f"Lines: means over {amount}; bands: their 95 % Student t intervals."
+    kind = "intervals, corrected because training sets of folds overlap" if folded else "Student t intervals"
+    return f"Lines: means over {amount}; bands: their 95 % {kind}."

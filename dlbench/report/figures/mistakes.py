@@ -41,7 +41,7 @@ def _data_set(trial: TrialResult) -> data.Dataset | None:
     if name != data.DEFAULT and all(meta.digest != digest for _, meta in cache.entries()):
         return None
     try:
-        return data.load(f"{name}@{digest[:12]}")
+        return data.load(f"{name}@{digest[:12]}", test_size=trial.trial.spec.test_size)
     except (DataError, InputError):
         return None
 

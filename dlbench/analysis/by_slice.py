@@ -1,0 +1,182 @@
+"""Accuracy by slice of the test images: the worst slice, and the gaps between slices. No jax."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dlbench.analysis.predictions import Predictions
+from dlbench.errors import InputError, UnknownNameError
+from dlbench.stats import Interval
+from dlbench.stats.crossed import crossed_intervals
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+#: Slices of a rule: images ordered by a number, in as many equal parts.
+NUM_PARTS = 4
+#: A rate of fewer images than this does not count towards the equalised-odds difference.
+MIN_IMAGES = 10
+
+
+def _brightness(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The mean of all pixels."""
+    brightness: NDArray[np.float64] = images.reshape(len(images), -1).mean(axis=1, dtype=float)
+    return brightness
+
+
+def _contrast(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The standard deviation of all pixels."""
+    contrast: NDArray[np.float64] = images.reshape(len(images), -1).std(axis=1, dtype=float)
+    return contrast
+
+
+#: Rules that make slices of images, by name: what is low, what is high, and the number of each image.
+RULES: Mapping[str, tuple[str, str, Callable[[Any], Any]]] = {
+    "brightness": ("dark", "bright", _brightness),
+    "contrast": ("low contrast", "high contrast", _contrast),
+}
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A slice of the test images.
+
+    Attributes:
+        name: its name.
+        support: number of its images.
+        accuracy: mean over seeds, with its interval over seeds and images.
+    """
+
+    name: str
+    support: int
+    accuracy: Interval
+
+
+@dataclass(frozen=True)
+class BySlice:
+    """The accuracies of a configuration by slice.
+
+    Attributes:
+        predictions: what they were computed from.
+        by: what makes the slices.
+        slices: one entry per slice.
+        gap: accuracy of the best slice minus that of the worst. It is biased upwards: the best of equal slices is above
+            the worst by chance.
+        equalized_odds: the equalised-odds difference: over all classes, the largest difference between slices of the
+            share of images of the class, or of the others, that are answered with it. Slices with fewer than ten such
+            images are left out of each.
+    """
+
+    predictions: Predictions
+    by: str
+    slices: tuple[Slice, ...]
+    gap: Interval
+    equalized_odds: Interval
+
+    @property
+    def worst(self) -> Slice:
+        """The slice with the lowest accuracy."""
+        return min(self.slices, key=lambda each: each.accuracy.estimate)
+
+
+def rule_slices(rule: str, images: NDArray[np.uint8]) -> list[str]:
+    """The slice of each image by a rule: quarters of the images, in the order of a number.
+
+    Args:
+        rule: one of :data:`RULES`.
+        images: uint8 [N, H, W, C].
+
+    Raises:
+        UnknownNameError: there is no such rule.
+    """
+    import numpy as np
+
+    if rule not in RULES:
+        raise UnknownNameError("rule", rule, RULES, field="by")
+    low, high, function = RULES[rule]
+    numbers = function(images)
+    rank = np.argsort(np.argsort(numbers, kind="stable"), kind="stable")
+    part = rank * NUM_PARTS // len(numbers)
+    names = [f"1 ({low})", *map(str, range(2, NUM_PARTS)), f"{NUM_PARTS} ({high})"]
+    return [names[n] for n in part]
+
+
+def by_slice(predictions: Predictions, ids: Sequence[Any], by: str = "slice") -> BySlice:
+    """The accuracies of a configuration by slice.
+
+    Args:
+        predictions: its answers.
+        ids: the slice of each test image, such as the writer of a digit.
+        by: what makes the slices.
+
+    Raises:
+        InputError: there is not one id per test image, or only one slice.
+
+    References:
+        Hardt et al. (2016), "Equality of opportunity in supervised learning". fairlearn's ``MetricFrame`` and
+        ``equalized_odds_difference`` compute the same.
+    """
+    import numpy as np
+
+    labels, answers = predictions.labels, predictions.logits.argmax(axis=2)
+    if len(ids) != len(labels):
+        raise InputError(f"slices need one id per test image, {len(labels):,}; got {len(ids):,}")
+    names, place = np.unique(np.asarray(list(map(str, ids))), return_inverse=True)
+    if len(names) < 2:
+        raise InputError(f"slices need at least two different ids; got {len(names)}")
+    classes = predictions.logits.shape[2]
+    cell = place * classes + labels  # slice and true class
+    cells = len(names) * classes
+    held = np.bincount(cell, minlength=cells).reshape(len(names), classes)
+
+    def statistic(weights: NDArray[np.float32]) -> NDArray[Any]:
+        found = []
+        for answer in answers:
+            table = np.stack(
+                [np.bincount(cell * classes + answer, weight, cells * classes) for weight in weights]
+            ).reshape(len(weights), len(names), classes, classes)  # [B, slice, true, answer]
+            with np.errstate(invalid="ignore", divide="ignore"):
+                accuracy = np.trace(table, axis1=2, axis2=3) / table.sum(axis=(2, 3))
+            odds = _odds(table, held >= MIN_IMAGES, held.sum(axis=1, keepdims=True) - held >= MIN_IMAGES)
+            gap = np.nanmax(accuracy, axis=1) - np.nanmin(accuracy, axis=1)
+            found.append(np.concatenate([accuracy, gap[:, None], odds[:, None]], axis=1))
+        return np.stack(found, axis=1)
+
+    intervals = crossed_intervals(statistic, len(labels))
+    support = np.bincount(place, minlength=len(names))
+    return BySlice(
+        predictions,
+        by,
+        tuple(Slice(str(name), int(support[n]), intervals[n]) for n, name in enumerate(names)),
+        intervals[-2],
+        intervals[-1],
+    )
+
+
+def _odds(
+    table: NDArray[Any], enough: NDArray[np.bool_], others_enough: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """The equalised-odds difference [B] of counts [B, slices, true, answer].
+
+    Args:
+        table: the counts.
+        enough: whether a slice has enough images of a class to count, [slices, classes].
+        others_enough: likewise of the other classes.
+    """
+    import numpy as np
+
+    answered = np.diagonal(table, axis1=2, axis2=3)  # of the class, answered with it
+    images = table.sum(axis=3)
+    others = images.sum(axis=2, keepdims=True) - images
+    wrongly = table.sum(axis=2) - answered
+    largest = np.zeros(len(table))
+    for top, bottom, counts in ((answered, images, enough), (wrongly, others, others_enough)):
+        counted = (bottom > 0) & counts
+        rate = np.divide(top, bottom, out=np.zeros(top.shape), where=counted)
+        high = np.where(counted, rate, -np.inf).max(axis=1)
+        low = np.where(counted, rate, np.inf).min(axis=1)
+        largest = np.maximum(largest, np.where(high >= low, high - low, 0.0).max(axis=1))
+    return largest

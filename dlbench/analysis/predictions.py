@@ -1,0 +1,115 @@
+"""What a configuration's networks answered, read from the logits that its study keeps. No jax."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dlbench import data, files
+from dlbench.analysis.configurations import Configuration
+from dlbench.errors import DataError, StoreError
+from dlbench.storage.results import TrialResult
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The logits of a configuration's networks for the test images, which they share.
+
+    Attributes:
+        configuration: the configuration.
+        trials: its trials that have logits; S of them.
+        logits: float32 [S, N, C].
+        labels: int32 [N].
+        class_names: one name per class; its number where the data set names none.
+        dataset: the data set.
+    """
+
+    configuration: Configuration
+    trials: tuple[TrialResult, ...]
+    logits: NDArray[np.float32] = field(repr=False, compare=False)
+    labels: NDArray[np.int32] = field(repr=False, compare=False)
+    class_names: tuple[str, ...]
+    dataset: data.Dataset = field(repr=False, compare=False)
+
+
+def predictions_of(group: Configuration, data_dir: str | None = None) -> Predictions:
+    """The predictions of a configuration's completed trials for the test images.
+
+    Args:
+        group: the configuration.
+        data_dir: folder of the user's data sets.
+
+    Raises:
+        StoreError: no trial has completed, or one has no logits that can be read.
+        DataError: the data set is not the one that the trials were tested on.
+    """
+    import numpy as np
+
+    if not group.complete:
+        raise StoreError("no trial of this configuration has completed, so there are no predictions")
+    dataset = dataset_of(group.complete[0], data_dir)
+    labels = np.asarray(dataset.test_labels)
+    logits = [read_logits(trial, "test", (len(labels), dataset.num_classes)) for trial in group.complete]
+    names = dataset.class_names or tuple(map(str, range(dataset.num_classes)))
+    return Predictions(group, tuple(group.complete), np.stack(logits), labels, names, dataset)
+
+
+def validation_of(trial: TrialResult, dataset: data.Dataset) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """The logits of a trial's best epoch for its validation images, float32 [M, C], and their labels, int32 [M].
+
+    Raises:
+        StoreError: the study was trained by a release that did not keep them, or they are damaged.
+    """
+    import numpy as np
+
+    spec = trial.trial.spec
+    assert spec.val_size is not None
+    assert spec.split_seed is not None
+    split = data.make_split(np.asarray(dataset.train_labels), spec.train_size, spec.val_size, spec.split_seed)
+    labels = np.asarray(dataset.train_labels)[split.val_indices]
+    return read_logits(trial, "val", (len(labels), dataset.num_classes)), labels
+
+
+def dataset_of(trial: TrialResult, data_dir: str | None = None) -> data.Dataset:
+    """The data set of a trial, with the digest that it was trained with.
+
+    Raises:
+        DataError: it is missing, or has changed since.
+    """
+    name, digest = trial.dataset.partition("@")[0], trial.trial.data_digest
+    dataset = data.load(trial.dataset if "@" in trial.dataset else name, data_dir)
+    if dataset.digest != digest:
+        raise DataError(
+            f"data set {name!r} has digest {dataset.digest[:12]} here; trial {trial.id} was trained with {digest[:12]}",
+            remedy="supply the original files",
+        )
+    return dataset
+
+
+def read_logits(trial: TrialResult, half: str, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """The logits of a trial for the images of a half, "test" or "val".
+
+    Raises:
+        StoreError: there are none, or they have another shape or numbers that are not finite.
+    """
+    import numpy as np
+
+    path = trial.folder / f"{half}_logits.npy"
+    try:
+        logits: NDArray[Any] = files.read_array(path)
+    except FileNotFoundError:
+        older = "; earlier releases of dlbench did not keep it" if half == "val" else ""
+        raise StoreError(
+            f"trial {trial.id} has no file {path.name}{older}", remedy="train the study again to get it"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read: {error}") from None
+    if logits.shape != shape or logits.dtype.kind != "f" or not np.isfinite(logits).all():
+        raise StoreError(
+            f"{path} is damaged: it holds {logits.dtype} {logits.shape}, expected finite {shape}"
+        )
+    return np.asarray(logits, np.float32)

@@ -1,0 +1,129 @@
+"""What the accuracy hides: the command diagnose, and ``results --by``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dlbench.cli.options import Values, takes
+from dlbench.cli.studies import print_json, study_folder
+from dlbench.errors import InputError, UnknownNameError
+
+if TYPE_CHECKING:
+    from dlbench.studies.result import StudyResult
+
+#: What ``diagnose`` shows.
+DIAGNOSES = ("calibration", "fit", "cost")
+#: Configurations whose tables a terminal shows; JSON has all of them.
+_SHOWN = 3
+
+
+def show_by(result: StudyResult, by: str, style: str) -> None:
+    """Show the scores of each class, or the accuracy of each slice.
+
+    Args:
+        result: the trials that were chosen.
+        by: "class", or a rule that makes slices.
+        style: the format of ``results``.
+    """
+    from dlbench.report import diagnosis as words
+
+    if by == "class":
+        show_each(result, result.by_class(), words.by_class_report, words.by_class_record, "by_class", style)
+    else:
+        found = result.by_slice(by)
+        show_each(result, found, words.by_slice_report, words.by_slice_record, "by_slice", style)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiagnoseOptions:
+    """The flags of ``diagnose``."""
+
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or its name in runs/.")]
+    show: Annotated[
+        Values, typer.Option("--show", metavar="NAME...", help=f"Any of {', '.join(DIAGNOSES)} [all].")
+    ] = None
+    data_dir: Annotated[
+        str | None, typer.Option("--data-dir", metavar="DIR", help="Folder of original data files.")
+    ] = None
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
+
+
+@takes(DiagnoseOptions)
+def diagnose(options: DiagnoseOptions) -> None:
+    """Show what the accuracy hides: calibration, over- and underfitting, and cost.
+
+    Everything is read from what the study stores.
+    """
+    from dlbench.report import diagnosis, terminal
+    from dlbench.studies.result import open_study
+
+    wanted = options.show or list(DIAGNOSES)
+    for name in wanted:
+        if name not in DIAGNOSES:
+            raise UnknownNameError("diagnosis", name, DIAGNOSES, field="show")
+    result = open_study(study_folder(options.study))
+    record: dict[str, Any] = {"study": result.summary()}
+    parts: list[Any] = []
+    for name in dict.fromkeys(wanted):
+        match name:
+            case "calibration":
+                found = result.calibration(options.data_dir)
+                record[name] = [diagnosis.calibration_record(*each) for each in found.items()]
+                parts += _parts(found, diagnosis.calibration_report)
+            case "fit":
+                fits = result.fit(options.data_dir)
+                record[name] = diagnosis.fit_record(fits)
+                parts += diagnosis.fit_report(fits)
+            case "cost":
+                costs = result.cost(options.data_dir)
+                record[name] = diagnosis.cost_record(costs)
+                parts += diagnosis.cost_report(costs)
+    if options.as_json:
+        print_json(record)
+    else:
+        terminal.show(parts)
+
+
+def _parts(found: Mapping[str, Any], to_report: Any) -> list[Any]:
+    """The reports of the best configurations, and how many are not shown."""
+    parts: list[Any] = []
+    for label, each in list(found.items())[:_SHOWN]:
+        parts += to_report(label, each)
+    if len(found) > _SHOWN:
+        parts.append(
+            f"The {_SHOWN} best of {len(found)} configurations by validation accuracy; --json shows all of them."
+        )
+    return parts
+
+
+def show_each(
+    result: StudyResult, found: Mapping[str, Any], to_report: Any, to_record: Any, key: str, style: str
+) -> None:
+    """Print what was found of each configuration.
+
+    Args:
+        result: the study.
+        found: the findings by the label of their configuration.
+        to_report: makes a report of a label and a finding.
+        to_record: makes a record of them.
+        key: the record's key in JSON.
+        style: "table", "markdown" or "json".
+    """
+    from dlbench import report
+    from dlbench.report import terminal
+
+    if style == "csv":
+        raise InputError("--format csv holds one table; use --format json or markdown")
+    if style == "json":
+        records = [to_record(label, each) for label, each in found.items()]
+        print_json({"study": result.summary(), key: records})
+        return
+    parts = _parts(found, to_report)
+    if style == "markdown":
+        terminal.text(report.to_markdown(parts))
+    else:
+        terminal.show(parts)

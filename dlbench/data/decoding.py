@@ -1,0 +1,119 @@
+"""Picture files as one array, decoded by several threads: Pillow lets other threads run while it decodes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from dlbench.data import progress
+from dlbench.errors import DataError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+"""The endings of files that are taken for pictures, as in torchvision's ``ImageFolder``."""
+
+#: What each colour is called in Pillow.
+_MODES = {"grey": "L", "rgb": "RGB", "rgba": "RGBA"}
+#: What other modes of Pillow become if no colour is asked for; those of 16 bits are not here.
+_NATURAL = {"1": "L", "L": "L", "LA": "RGBA", "PA": "RGBA", "RGBA": "RGBA", "RGBa": "RGBA"}
+_COLOUR = ("P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+_PER_TASK = 256
+
+
+def decode(paths: Sequence[Path], resize: int, colour: str, words: str) -> NDArray[np.uint8]:
+    """Decode pictures, in their order.
+
+    Pictures are turned as their EXIF tag says. Where they differ in colour and none is asked for, all become like the
+    richest of them: grey, then RGB, then RGBA.
+
+    Args:
+        paths: the files, one or more.
+        resize: the side of the square that the middle of every picture is brought to (bilinear, with antialiasing); 0
+            leaves them as they are.
+        colour: "auto", "grey", "rgb" or "rgba".
+        words: what is done, for the report of progress.
+
+    Returns:
+        uint8 [N, H, W, C].
+
+    Raises:
+        DataError: a file cannot be decoded, or pictures are of different sizes and ``resize`` is 0.
+    """
+    first = _decoded(paths[0], resize, colour)
+    images = np.empty((len(paths), *first.shape), np.uint8)
+
+    def block(start: int) -> NDArray[np.uint8]:
+        chosen = paths[start : start + _PER_TASK]
+        pictures = [_decoded(path, resize, colour) for path in chosen]
+        for path, picture in zip(chosen, pictures, strict=True):
+            if picture.shape[:2] != first.shape[:2]:
+                raise DataError(
+                    f"{path} has {_size(picture)} pixels and {paths[0]} has {_size(first)}; all pictures of a data set "
+                    "need one size",
+                    remedy="resize=32 brings them to 32x32",
+                )
+        channels = max(picture.shape[2] for picture in pictures)
+        return np.stack([_widened(picture, channels) for picture in pictures])
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with ThreadPoolExecutor(min(cores, 16)) as pool, progress.reported(words) as tell:
+        starts = range(0, len(paths), _PER_TASK)
+        waiting = [pool.submit(block, start) for start in starts]
+        try:
+            for start in starts:
+                found = waiting.pop(0).result()
+                channels = max(images.shape[3], found.shape[3])
+                images = _widened(images, channels)
+                images[start : start + _PER_TASK] = _widened(found, channels)
+                tell(min(start + _PER_TASK, len(paths)), len(paths))
+        finally:
+            for task in waiting:
+                task.cancel()
+    return images
+
+
+def _decoded(path: Path, resize: int, colour: str) -> NDArray[np.uint8]:
+    """One picture as uint8 [H, W, C]."""
+    try:
+        with Image.open(path) as picture:
+            mode = _MODES.get(colour) or _natural(picture)
+            turned = ImageOps.exif_transpose(picture)
+            if turned.mode != mode:
+                turned = turned.convert(mode)
+            if resize:
+                turned = ImageOps.fit(turned, (resize, resize), Image.Resampling.BILINEAR)
+            array = np.asarray(turned)
+    except Exception as error:  # a damaged file can raise anything
+        raise DataError(
+            f"{path}: cannot be decoded ({error})", remedy="replace the file, or remove it from the folder"
+        ) from None
+    return array if array.ndim == 3 else array[..., np.newaxis]
+
+
+def _natural(picture: Image.Image) -> str:
+    if "transparency" in picture.info:
+        return "RGBA"
+    if picture.mode in _COLOUR:
+        return "RGB"
+    if picture.mode not in _NATURAL:
+        raise ValueError(f"its pixels are of Pillow's mode {picture.mode}; convert it to 8 bits per channel")
+    return _NATURAL[picture.mode]
+
+
+def _widened(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """Images [..., H, W, C] with more channels: grey repeated, and opaque."""
+    if images.shape[-1] == channels:
+        return images
+    colours = np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
+    if channels == 3:
+        return colours
+    return np.concatenate([colours, np.full((*colours.shape[:-1], 1), 255, np.uint8)], axis=-1)
+
+
+def _size(picture: NDArray[np.uint8]) -> str:
+    return f"{picture.shape[1]}x{picture.shape[0]}"

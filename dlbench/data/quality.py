@@ -1,0 +1,292 @@
+"""Checks of a data set: imbalance, constant images, duplicates, label conflicts, and a shift between its halves."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlbench import files
+from dlbench.data.arrays import Dataset, Images
+
+#: Sides of the small grey picture whose distances define near-duplicates.
+_SIDE = 8
+#: Two pictures are near-duplicates if their correlation is at least this.
+NEAR = 0.995
+#: More images than this are compared by a sample, drawn with seed 0.
+MAX_COMPARED = 20_000
+#: Images of each half on which the classifier that tells them apart is fitted and tested.
+MAX_TOLD_APART = 5_000
+_CHUNK = 1_000
+
+#: An image: its half ("train" or "test") and its index there.
+Place = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images that are equal, or nearly so.
+
+    Attributes:
+        places: where they are, in order.
+        labels: their labels, in the same order.
+    """
+
+    places: tuple[Place, ...]
+    labels: tuple[int, ...]
+
+    @property
+    def crosses(self) -> bool:
+        """Whether both halves have one."""
+        return len({half for half, _ in self.places}) > 1
+
+    @property
+    def conflicts(self) -> bool:
+        """Whether their labels differ."""
+        return len({*self.labels}) > 1
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What was found in a data set.
+
+    Attributes:
+        name: its name.
+        digest: its digest.
+        num_train: number of training images.
+        num_test: number of test images.
+        image_shape: height, width, channels.
+        class_names: one name per class.
+        train_counts: training images of each class.
+        test_counts: test images of each class.
+        imbalance: images of the most frequent class over those of the rarest, in the training half.
+        value_range: the least and the largest pixel value.
+        constant: images whose pixels are all equal.
+        duplicates: groups of images that are equal in every pixel.
+        near_duplicates: pairs of images that are not equal, but have a correlation of at least 0.995.
+        compared: number of images among which near-duplicates were looked for.
+        shift_auc: area under the ROC curve of a classifier that tells training from test images, on images that it was
+            not fitted on: 0.5 where they cannot be told apart.
+        shift_interval: its 95 % interval.
+    """
+
+    name: str
+    digest: str
+    num_train: int
+    num_test: int
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    train_counts: tuple[int, ...]
+    test_counts: tuple[int, ...]
+    imbalance: float
+    value_range: tuple[int, int]
+    constant: tuple[Place, ...]
+    duplicates: tuple[Group, ...]
+    near_duplicates: tuple[Group, ...]
+    compared: int
+    shift_auc: float
+    shift_interval: tuple[float, float]
+
+    @property
+    def shared(self) -> tuple[Group, ...]:
+        """The groups of equal images that both halves have."""
+        return tuple(group for group in self.duplicates if group.crosses)
+
+    @property
+    def conflicts(self) -> tuple[Group, ...]:
+        """The groups of equal images whose labels differ."""
+        return tuple(group for group in self.duplicates if group.conflicts)
+
+
+def check_quality(dataset: Dataset) -> Quality:
+    """Check a data set.
+
+    Near-duplicates are pairs of 8x8 grey pictures, made by averaging, whose Pearson correlation is at least 0.995 and
+    whose mean absolute difference is at most 4 of 255. The shift between the halves is measured by a classifier, as
+    Rabanser et al. (2019) suggest: logistic regression on these pictures, fitted on half of an equal number of images
+    of each half, and tested on the rest.
+
+    Args:
+        dataset: the data set.
+
+    References:
+        Barz and Denzler (2020), "Do we train on test data? Purging CIFAR of near-duplicates".
+        Rabanser et al. (2019), "Failing loudly: an empirical study of methods for detecting dataset shift".
+    """
+    halves = (("train", dataset.train_images), ("test", dataset.test_images))
+    labels = {"train": dataset.train_labels, "test": dataset.test_labels}
+    names = dataset.class_names or tuple(map(str, range(dataset.num_classes)))
+    train, test = (np.bincount(labels[half], minlength=dataset.num_classes) for half in ("train", "test"))
+    duplicates = duplicate_groups(dataset)
+    pictures = {half: small(images) for half, images in halves}
+    near, compared = _near_duplicates(pictures, labels, duplicates)
+    auc, interval = _shift(pictures["train"], pictures["test"])
+    return Quality(
+        name=dataset.name,
+        digest=dataset.digest,
+        num_train=len(dataset.train_labels),
+        num_test=len(dataset.test_labels),
+        image_shape=dataset.image_shape,
+        class_names=names,
+        train_counts=tuple(map(int, train)),
+        test_counts=tuple(map(int, test)),
+        imbalance=float(train.max() / max(train.min(), 1)),
+        value_range=(
+            min(int(images.min()) for _, images in halves),
+            max(int(images.max()) for _, images in halves),
+        ),
+        constant=tuple((half, int(n)) for half, images in halves for n in _constant(images)),
+        duplicates=duplicates,
+        near_duplicates=near,
+        compared=compared,
+        shift_auc=auc,
+        shift_interval=interval,
+    )
+
+
+def duplicate_groups(dataset: Dataset) -> tuple[Group, ...]:
+    """The groups of images that are equal in every pixel, in the order of their first image."""
+    places: dict[bytes, list[tuple[Place, int]]] = {}
+    for half, images, labels in (
+        ("train", dataset.train_images, dataset.train_labels),
+        ("test", dataset.test_images, dataset.test_labels),
+    ):
+        for number, digest in enumerate(_digests(images)):
+            places.setdefault(digest, []).append(((half, number), int(labels[number])))
+    return tuple(
+        Group(tuple(place for place, _ in found), tuple(label for _, label in found))
+        for found in places.values()
+        if len(found) > 1
+    )
+
+
+def num_shared(dataset: Dataset) -> int:
+    """How many test images are equal to a training image in every pixel; counted once, then read from the cache."""
+    path = files.cache_root() / "checks" / f"{dataset.digest[:32]}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return int(json.loads(path.read_text())["num_shared"])
+    known = {*_digests(dataset.train_images)}
+    found = sum(digest in known for digest in _digests(dataset.test_images))
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_whole(path, lambda file: file.write(json.dumps({"num_shared": found}).encode()))
+    return found
+
+
+def _digests(images: Images) -> Iterator[bytes]:
+    """A digest of each image."""
+    for image in images:
+        yield hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
+
+
+def _constant(images: Images) -> NDArray[np.intp]:
+    flat = images.reshape(len(images), -1)
+    return np.flatnonzero(flat.min(axis=1) == flat.max(axis=1))
+
+
+def small(images: Images) -> NDArray[np.float32]:
+    """Grey pictures of 8x8 or fewer pixels, each the mean of a block: float32 [N, pixels], 0 to 255."""
+    rows = np.linspace(0, images.shape[1], min(_SIDE, images.shape[1]) + 1).astype(int)
+    columns = np.linspace(0, images.shape[2], min(_SIDE, images.shape[2]) + 1).astype(int)
+    found = np.empty((len(images), (len(rows) - 1) * (len(columns) - 1)), np.float32)
+    for start in range(0, len(images), _CHUNK):
+        grey = images[start : start + _CHUNK].mean(axis=3, dtype=np.float32)
+        blocks = [
+            grey[:, top:bottom, left:right].mean(axis=(1, 2))
+            for top, bottom in itertools.pairwise(rows)
+            for left, right in itertools.pairwise(columns)
+        ]
+        found[start : start + _CHUNK] = np.stack(blocks, axis=1)
+    return found
+
+
+#: The largest mean absolute difference of near-duplicates, of 255.
+_CLOSE = 4.0
+
+
+def _near_duplicates(
+    pictures: dict[str, NDArray[np.float32]],
+    labels: dict[str, NDArray[Any]],
+    duplicates: Sequence[Group],
+) -> tuple[tuple[Group, ...], int]:
+    """Pairs that are nearly equal, without those that are equal; and the number of images compared."""
+    places = [(half, n) for half, found in pictures.items() for n in range(len(found))]
+    chosen = np.arange(len(places))
+    if len(places) > MAX_COMPARED:
+        chosen = np.sort(np.random.default_rng(0).choice(len(places), MAX_COMPARED, replace=False))
+    grey = np.concatenate([*pictures.values()])[chosen]
+    centred = grey - grey.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(centred, axis=1)
+    unit = centred / np.where(norms > 0, norms, 1)[:, None]
+    same = {place: number for number, group in enumerate(duplicates) for place in group.places}
+    found = []
+    for start in range(0, len(unit), _CHUNK):
+        alike = unit[start : start + _CHUNK] @ unit[start:].T >= NEAR
+        for row, column in np.argwhere(np.triu(alike, 1)):
+            first, second = start + int(row), start + int(column)
+            if np.abs(grey[first] - grey[second]).mean() > _CLOSE:
+                continue
+            pair = (places[chosen[first]], places[chosen[second]])
+            if pair[0] not in same or same[pair[0]] != same.get(pair[1]):
+                found.append(Group(pair, tuple(int(labels[half][n]) for half, n in pair)))
+    return tuple(found), len(chosen)
+
+
+def _shift(train: NDArray[np.float32], test: NDArray[np.float32]) -> tuple[float, tuple[float, float]]:
+    """The area under the ROC curve of logistic regression that tells two sets apart, and its interval (DeLong)."""
+    size = min(len(train), len(test), MAX_TOLD_APART)
+    if size < 4:
+        return float("nan"), (float("nan"), float("nan"))
+    generator = np.random.default_rng(0)
+    x, y = (each[generator.permutation(len(each))[:size]] for each in (train, test))
+    half = size // 2
+    fitted = np.concatenate([x[:half], y[:half]])
+    mean, deviation = fitted.mean(axis=0), fitted.std(axis=0) + 1e-3
+    weights = _logistic((fitted - mean) / deviation, np.repeat([0.0, 1.0], half))
+    own, other = (((each[half:] - mean) / deviation) @ weights for each in (x, y))
+    return delong(other, own)
+
+
+def _logistic(x: NDArray[np.float32], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights of logistic regression without intercept, of standardised columns; ridge 1."""
+    from scipy.optimize import minimize
+
+    signs = (2 * y - 1)[:, None] * x.astype(float)
+
+    def loss(w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        margins = signs @ w
+        gradient = w - signs.T @ (1 / (1 + np.exp(np.clip(margins, -500, 500))))
+        return float(np.logaddexp(0, -margins).sum() + w @ w / 2), gradient
+
+    weights: NDArray[np.float64] = minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B").x
+    return weights
+
+
+def delong(
+    positive: NDArray[np.floating[Any]], negative: NDArray[np.floating[Any]]
+) -> tuple[float, tuple[float, float]]:
+    """The area under the ROC curve, and its 95 % interval.
+
+    Args:
+        positive: scores of the positive examples, which should be the larger ones.
+        negative: scores of the others.
+
+    References:
+        DeLong, DeLong and Clarke-Pearson (1988), Biometrics 44(3). Sun and Xu (2014) for the computation by ranks.
+    """
+    from scipy.stats import rankdata
+
+    m, n = len(positive), len(negative)
+    together = rankdata(np.concatenate([positive, negative]))
+    v10 = (together[:m] - rankdata(positive)) / n
+    v01 = 1 - (together[m:] - rankdata(negative)) / m
+    area = float(v10.mean())
+    half = 1.959964 * float(np.sqrt(v10.var(ddof=1) / m + v01.var(ddof=1) / n))
+    return area, (max(area - half, 0.0), min(area + half, 1.0))

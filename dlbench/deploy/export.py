@@ -1,0 +1,196 @@
+"""Export a trained trial to a file that another runtime runs. No jax: a process of its own does it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from dlbench.deploy.latency import Latency
+from dlbench.errors import InputError, WorkerError
+from dlbench.records import TrialStatus
+from dlbench.spec import registry
+from dlbench.stats import Interval, McNemar, mcnemar
+from dlbench.stats.proportions import paired_proportions
+from dlbench.storage.results import TrialResult
+from dlbench.storage.store import Store
+from dlbench.studies.replay import find
+
+Kind = Literal["stablehlo", "npz", "onnx"]
+#: What each kind of file needs beside dlbench.
+_NEEDS: Mapping[str, tuple[str, ...]] = {
+    "stablehlo": ("flatbuffers",),
+    "npz": (),
+    "onnx": ("onnx", "onnxruntime"),
+}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a device allows.
+
+    Attributes:
+        max_latency_s: of one image, which 95 % of the calls have to meet; ``None`` for any.
+        max_size_bytes: of the file; ``None`` for any.
+    """
+
+    max_latency_s: float | None = None
+    max_size_bytes: float | None = None
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported network, and what its own runtime made of the test images.
+
+    Attributes:
+        trial: the trial.
+        path: the file.
+        kind: "stablehlo", "npz" or "onnx".
+        int8: whether it computes in int8.
+        size_bytes: bytes of the file.
+        num_images: number of test images.
+        differ: how many of them the file answers otherwise than the trained network; 0 unless it computes in int8, or
+            two logits tie.
+        max_difference: the largest difference between two logits.
+        accuracy_before: test accuracy of the trained network.
+        accuracy_after: test accuracy of the file.
+        change: the second minus the first, with its interval over images.
+        test: McNemar's test of both.
+        latency: measured times.
+    """
+
+    trial: TrialResult
+    path: Path
+    kind: str
+    int8: bool
+    size_bytes: int
+    num_images: int
+    differ: int
+    max_difference: float
+    accuracy_before: float
+    accuracy_after: float
+    change: Interval
+    test: McNemar
+    latency: Latency
+
+    def over(self, budget: Budget) -> tuple[str, ...]:
+        """What of a budget it exceeds, in words."""
+        said = []
+        if budget.max_latency_s is not None and self.latency.p95_s > budget.max_latency_s:
+            said.append(
+                f"latency p95 {1e3 * self.latency.p95_s:.2f} ms exceeds {1e3 * budget.max_latency_s:g} ms"
+            )
+        if budget.max_size_bytes is not None and self.size_bytes > budget.max_size_bytes:
+            said.append(f"size {self.size_bytes / 1e6:.3f} MB exceeds {budget.max_size_bytes / 1e6:g} MB")
+        return tuple(said)
+
+
+def export_trial(
+    folder: Path | str,
+    trial_id: str,
+    to: Kind,
+    out: Path | str,
+    *,
+    int8: bool = False,
+    threads: int = 1,
+    data_dir: str | None = None,
+) -> Exported:
+    """Export a trial's best network, run the file by its own runtime on the test images, and measure it.
+
+    The file takes float32 images [N, H, W, C] in [-1, 1], for any N, and returns logits. StableHLO is what
+    ``jax.export`` writes and ``jax.export.deserialize`` reads; npz holds the parameters by their path.
+
+    Args:
+        folder: the study's folder.
+        trial_id: the trial's id, or the beginning of it.
+        to: the kind of file.
+        out: the file.
+        int8: whether an ONNX file computes in int8, calibrated on validation images.
+        threads: threads that its runtime may use.
+        data_dir: folder of the user's data sets.
+
+    Raises:
+        InputError: there is no such trial, it did not complete, a package is missing, or its model has an operation
+            that ONNX lacks.
+        StoreError: the folder holds no study.
+        WorkerError: the file answers test images otherwise than the trained network.
+    """
+    if to not in _NEEDS:
+        raise InputError.must_be("to", f"one of {', '.join(_NEEDS)}", to)
+    if int8 and to != "onnx":
+        raise InputError.must_be("int8", "combined with onnx", to)
+    if threads < 1:
+        raise InputError.must_be("threads", "a positive whole number", threads)
+    if missing := [name for name in _NEEDS[to] if importlib.util.find_spec(name) is None]:
+        raise InputError(
+            f"exporting to {to} needs {' and '.join(missing)}",
+            field="to",
+            value=to,
+            remedy="run pip install 'dlbench[deploy]'",
+        )
+    folder = Path(folder)
+    with Store(folder) as store:
+        trial = find(store.results(), trial_id, folder)
+    if trial.status is not TrialStatus.COMPLETE:
+        raise InputError(f"trial {trial.id} has diverged, so it has no network to export")
+    registry.MODELS.check_trusted(trial.model, "model")
+    users = registry.import_path([trial.model])
+    found = _answer(
+        {
+            "folder": str(trial.folder.absolute()),
+            "to": to,
+            "int8": int8,
+            "out": str(Path(out).absolute()),
+            "threads": threads,
+            "data_dir": data_dir,
+            "path": users,
+            "model": trial.model if users else None,
+        },
+        threads,
+    )
+    before, after = found.pop("correct_before"), found.pop("correct_after")
+    found.pop("opset")
+    test = mcnemar(after, before)
+    return Exported(
+        trial,
+        Path(out),
+        to,
+        int8,
+        accuracy_before=sum(before) / len(before),
+        accuracy_after=sum(after) / len(after),
+        change=paired_proportions(test.only_a_correct, test.only_b_correct, len(before)),
+        test=test,
+        latency=Latency(**found.pop("latency")),
+        **found,
+    )
+
+
+def _answer(asked: Mapping[str, Any], threads: int) -> dict[str, Any]:
+    """Ask a process, whose jax uses so many threads."""
+    one = "--xla_cpu_multi_thread_eigen=false" if threads == 1 else ""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {one} intra_op_parallelism_threads={threads}".strip()
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "dlbench.deploy.exporting"],
+        input=json.dumps(asked),
+        env=os.environ
+        | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        told = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError):
+        last = next(reversed(done.stderr.strip().splitlines()), f"exit code {done.returncode}")
+        raise WorkerError(f"the trial cannot be exported: {last}") from None
+    if "error" in told:
+        kind = InputError if told["code"] == 2 else WorkerError
+        raise kind(told["error"], field=told["field"])
+    answer: dict[str, Any] = told["answer"]
+    return answer

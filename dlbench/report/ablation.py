@@ -1,0 +1,156 @@
+"""The effects of an ablation or a factorial design as tables, in words, and as a record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dlbench.analysis.ablation import Ablation, Effect, change_text
+from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Summary, common, tally
+from dlbench.report.tables import (
+    Column,
+    Points,
+    Report,
+    Table,
+    count,
+    means_note,
+    percent,
+    plus_minus,
+    signed,
+)
+from dlbench.spec.metrics import metric_key
+
+_TITLES = {"test_accuracy": "test accuracy", "best_val_accuracy": "cross-validated accuracy"}
+
+
+def ablation_record(found: Ablation) -> dict[str, Any]:
+    """An ablation as a record for JSON."""
+    return {
+        "metric": found.metric,
+        "num_replicates": found.num_replicates,
+        "configurations": [
+            {"changes": dict(changes), "mean": group.mean(found.metric), "num_trials": len(group.complete)}
+            for changes, group in found.configurations
+        ],
+        "effects": list(map(_record, found.effects)),
+        "interactions": list(map(_record, found.interactions)),
+    }
+
+
+def _record(effect: Effect) -> dict[str, Any]:
+    difference = effect.comparison.difference if effect.comparison else None
+    return {
+        "changes": dict(effect.changes),
+        "effect": difference and difference.estimate,
+        "low": difference and difference.low,
+        "high": difference and difference.high,
+        "p_adjusted": effect.p_adjusted,
+        "supported": effect.supported,
+    }
+
+
+def ablation_report(found: Ablation) -> Report:
+    """The configurations, the effects, and which of them the data support."""
+    effects = {} if found.is_factorial else {change_text(each.changes): each for each in found.effects}
+    summaries = {change_text(changes): group.summary(found.metric) for changes, group in found.configurations}
+    base = found.configurations[0][1]
+    columns = (
+        Column("change", "change", left=True),
+        Column(metric_key(found.metric), f"{_title(found)} %", plus_minus),
+        *(_effect_columns() if effects else ()),
+        Column("seeds", "trials" if base.overlap else "seeds"),
+    )
+    rows = tuple(
+        (
+            change_text(changes),
+            summaries[change_text(changes)],
+            *(_effect_cells(effects.get(change_text(changes))) if effects else ()),
+            tally(group),
+        )
+        for changes, group in found.configurations
+    )
+    shared = common(base.trials)
+    caption = f"base: {shared}. {means_note([*summaries.values()])} {_effects_note(found) if effects else ''}"
+    table = Table(f"Changes of {base.label(['model'])} by {_title(found)}", columns, rows, caption.strip())
+    return [table, *(_factorial(found) if found.is_factorial else ()), *_conclusions(found)]
+
+
+def _title(found: Ablation) -> str:
+    return _TITLES.get(metric_key(found.metric), found.metric)
+
+
+def _effect_columns() -> tuple[Column, ...]:
+    return (
+        Column("effect", "effect, points [95 %]", signed),
+        Column("p_adjusted", "p (Holm)", lambda p: f"{p:.2g}"),
+    )
+
+
+def _effect_cells(effect: Effect | None) -> tuple[Any, ...]:
+    if effect is None or effect.comparison is None:
+        return None, None
+    difference = effect.comparison.difference
+    return Summary(
+        difference, (difference.estimate,) * max(difference.n, MIN_FOR_INTERVAL)
+    ), effect.p_adjusted
+
+
+def _effects_note(found: Ablation) -> str:
+    return f"Effect: the changed configuration less the base, {_pairing(found)}; intervals are not corrected."
+
+
+def _pairing(found: Ablation) -> str:
+    if found.configurations[0][1].overlap:
+        return "by seed and fold, with the corrected resampled t test"
+    return "seed by seed"
+
+
+def _factorial(found: Ablation) -> Report:
+    """Main effects and interactions."""
+
+    def table(title: str, effects: Sequence[Effect], caption: str) -> Table:
+        columns = (Column("change", "change", left=True), *_effect_columns())
+        rows = tuple((" with ".join(_names(each)), *_effect_cells(each)) for each in effects)
+        return Table(title, columns, rows, caption)
+
+    replicates = count(found.num_replicates, "replicate")
+    main = (
+        f"With the change less without it, averaged over the values of the other settings, {_pairing(found)} "
+        f"({replicates} that every configuration completed); intervals are not corrected."
+    )
+    between = (
+        "The effect of one change where the other is made too, less its effect where it is not, averaged over the "
+        "values of the other settings. Interactions of three changes or more are not tested."
+    )
+    tables: Report = [table("Main effects", found.effects, main)]
+    return tables + ([table("Interactions", found.interactions, between)] if found.interactions else [])
+
+
+def _names(effect: Effect) -> list[str]:
+    return [change_text({path: value}) for path, value in effect.changes.items()]
+
+
+def _conclusions(found: Ablation) -> Report:
+    if all(effect.comparison is None for effect in found.effects):
+        return ["An effect cannot be tested with one seed; train each configuration with several."]
+    said: Report = []
+    for family, word in ((found.effects, "effect"), (found.interactions, "interaction")):
+        if not family:
+            continue
+        method = f"{count(len(family), word)}, {_pairing(found)}, Holm's correction, 5 %"
+        points = tuple(map(_sentence, (effect for effect in family if effect.supported)))
+        said.append(
+            Points(f"Significant {word}s ({method}):", points)
+            if points
+            else f"The data support no {word} ({method})."
+        )
+    return said
+
+
+def _sentence(effect: Effect) -> str:
+    assert effect.comparison
+    difference = effect.comparison.difference
+    return (
+        f"{' with '.join(_names(effect))}: {100 * difference.estimate:+.2f} points "
+        f"[{percent(difference.low)}, {percent(difference.high)}], p = {effect.p_adjusted:.2g}"
+    )

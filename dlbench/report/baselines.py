@@ -1,0 +1,93 @@
+"""The majority class and published results beside one's own, in tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dlbench.analysis.baselines import MAJORITY
+from dlbench.analysis.configurations import Summary
+from dlbench.analysis.convergence import Convergence
+from dlbench.report.tables import Column, Table, percent, thousands
+from dlbench.spec.metrics import KNOWN_METRICS
+from dlbench.spec.published import Published
+from dlbench.stats import mean_interval
+
+
+def _summary(value: float) -> Summary:
+    return Summary(mean_interval([value]), (value,))
+
+
+#: How a published value becomes a cell of a table of models, by the column's key.
+_CELLS: dict[str, Callable[[float], Any]] = {
+    "test_accuracy": _summary,
+    "best_val_accuracy": _summary,
+    "num_params": int,
+    "train_time_s": float,
+    "convergence_epoch": lambda value: Convergence(1, 1, value),
+}
+
+
+def baseline_rows(found: Sequence[Published], columns: Sequence[Column]) -> tuple[tuple[Any, ...], ...]:
+    """Rows of a table of models, one per baseline.
+
+    Args:
+        found: the baselines.
+        columns: the table's columns; the one of models has the key "model".
+    """
+    return tuple(
+        tuple(
+            _title(each)
+            if column.key == "model"
+            else _CELLS[column.key](each.values[column.key])
+            if column.key in _CELLS and column.key in each.values
+            else None
+            for column in columns
+        )
+        for each in found
+    )
+
+
+def sources_note(found: Sequence[Published]) -> str:
+    """Where published results come from, in a sentence; empty if there are none."""
+    named = [f"{each.name}: {each.source}" for each in found if not _is_majority(each)]
+    return f"Published: {'; '.join(named)}." if named else ""
+
+
+def baseline_table(found: Sequence[Published]) -> Table:
+    """One row per baseline, with all its values and its source."""
+    keys = [key for key in ("num_params", *KNOWN_METRICS) if any(key in each.values for each in found)]
+    columns = (
+        Column("model", "baseline", left=True),
+        *(Column(key, _heading(key), _text(key)) for key in keys),
+        Column("source", "source", left=True),
+    )
+    rows = tuple((_title(each), *(each.values.get(key) for key in keys), each.source) for each in found)
+    return Table("Baselines", columns, rows)
+
+
+def baseline_records(found: Sequence[Published]) -> list[dict[str, Any]]:
+    """Baselines as records for JSON."""
+    return [{"name": each.name, "source": each.source, **each.values} for each in found]
+
+
+def _is_majority(each: Published) -> bool:
+    return each.name.startswith(MAJORITY)
+
+
+def _title(each: Published) -> str:
+    return each.name if _is_majority(each) else f"{each.name} (published)"
+
+
+def _heading(key: str) -> str:
+    words = key.removesuffix("_s").replace("_", " ")
+    unit = KNOWN_METRICS[key].unit if key in KNOWN_METRICS else ""
+    return (
+        f"{words} {'%' if unit == 'points' else unit}".strip() if unit in ("points", "s", "nats") else words
+    )
+
+
+def _text(key: str) -> Callable[[Any], str]:
+    if key == "num_params":
+        return lambda value: thousands(int(value))
+    return percent if KNOWN_METRICS[key].unit == "points" else lambda value: f"{value:g}"

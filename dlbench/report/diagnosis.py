@@ -1,0 +1,434 @@
+"""What the accuracy hides, as tables, sentences and records: classes, calibration, over- and underfitting, cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dlbench.analysis.by_class import ByClass
+from dlbench.analysis.by_slice import BySlice
+from dlbench.analysis.calibration import Calibration, ReliabilityBin
+from dlbench.analysis.cost import Costs
+from dlbench.analysis.generalization import LOW_TRAINING, Fit
+from dlbench.analysis.predictions import Predictions
+from dlbench.report.tables import (
+    Column,
+    Points,
+    Report,
+    Table,
+    count,
+    duration,
+    listed,
+    percent,
+    thousands,
+    within,
+)
+from dlbench.stats import Interval
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+#: With more classes than this, the confusion matrix is too wide for a terminal; its largest cells are listed anyway.
+MAX_CELLS = 20
+#: Confusions that are listed.
+_LISTED = 5
+
+
+def interval_record(interval: Interval | None) -> dict[str, Any] | None:
+    """An interval for JSON."""
+    if interval is None:
+        return None
+    return {
+        "estimate": interval.estimate,
+        "low": interval.low,
+        "high": interval.high,
+        "method": interval.method,
+    }
+
+
+def share(interval: Interval) -> str:
+    """A share with its interval in percent, within 0 and 100: 97.40 [96.22, 98.21]."""
+    return within((interval.estimate, max(interval.low, 0.0), min(interval.high, 1.0)))
+
+
+def measured(predictions: Predictions) -> str:
+    """What the intervals of a table are about, for its caption."""
+    images, seeds = count(len(predictions.labels), "test image"), len(predictions.trials)
+    if seeds == 1:
+        return f"One seed, {images}: 95 % intervals over images alone, because one seed shows no variation of seeds."
+    return f"Means of {seeds} seeds on {images}, with 95 % intervals over seeds and images."
+
+
+def predictions_record(label: str, predictions: Predictions) -> dict[str, Any]:
+    """What every record of a configuration's predictions begins with."""
+    return {
+        "configuration": label,
+        "trials": [trial.id for trial in predictions.trials],
+        "num_images": len(predictions.labels),
+    }
+
+
+def by_class_report(label: str, found: ByClass) -> Report:
+    """The scores of each class, the confusion matrix, and the confusions that occur most often.
+
+    Args:
+        label: the configuration in words.
+        found: its scores.
+    """
+    names = found.predictions.class_names
+    columns = (
+        Column("class", "class", left=True),
+        Column("support", "images", thousands),
+        Column("precision", "precision % [95 %]", share),
+        Column("recall", "recall % [95 %]", share),
+        Column("f1", "F1 % [95 %]", share),
+    )
+    rows: list[tuple[Any, ...]] = [
+        (each.name, each.support, each.precision, each.recall, each.f1) for each in found.classes
+    ]
+    rows.append(("macro mean", len(found.predictions.labels), *found.macro.values()))
+    tops = ", ".join(
+        f"{'Accuracy' if k == 1 else f'top {k}'} {share(interval)} %" for k, interval in found.top_k.items()
+    )
+    worst = min((each for each in found.classes if each.support), key=lambda each: each.recall.estimate)
+    lowest = f"Lowest recall: {worst.name}, {share(worst.recall)} %."
+    caption = f"{measured(found.predictions)} The recall of a class is the accuracy on its images."
+    parts: Report = [Table(f"By class: {label}", columns, tuple(rows), caption), f"{tops}. {lowest}"]
+    if len(names) <= MAX_CELLS:
+        parts.append(_confusion_table(found))
+    if confusions := _confusions(found.confusion, names):
+        parts.append(Points("Most often confused:", confusions))
+    return parts
+
+
+def _confusion_table(found: ByClass) -> Table:
+    names = found.predictions.class_names
+    columns = (
+        Column("true", "true \\ predicted", left=True),
+        *(Column(f"as {name}", name, thousands) for name in names),
+    )
+    rows = tuple((name, *map(int, row)) for name, row in zip(names, found.confusion, strict=True))
+    seeds = len(found.predictions.trials)
+    summed = f", summed over {seeds} seeds" if seeds > 1 else ""
+    return Table("Confusion matrix", tuple(columns), rows, f"Answers on test images{summed}.")
+
+
+def _confusions(confusion: NDArray[np.int64], names: Sequence[str]) -> tuple[str, ...]:
+    wrong = confusion.copy()
+    wrong[range(len(names)), range(len(names))] = 0
+    largest = [
+        divmod(int(place), len(names)) for place in wrong.ravel().argsort(kind="stable")[::-1][:_LISTED]
+    ]
+    return tuple(
+        f"{names[i]} taken for {names[j]}: {count(int(wrong[i, j]), 'time')}, "
+        f"{percent(wrong[i, j] / confusion[i].sum())} % of its answers"
+        for i, j in largest
+        if wrong[i, j]
+    )
+
+
+def by_class_record(label: str, found: ByClass) -> Mapping[str, Any]:
+    """The scores of each class for JSON."""
+    return {
+        **predictions_record(label, found.predictions),
+        "top_k": {str(k): interval_record(interval) for k, interval in found.top_k.items()},
+        "macro": {name: interval_record(interval) for name, interval in found.macro.items()},
+        "classes": [
+            {
+                "class": each.name,
+                "support": each.support,
+                "accuracy": interval_record(each.recall),
+                "precision": interval_record(each.precision),
+                "recall": interval_record(each.recall),
+                "f1": interval_record(each.f1),
+            }
+            for each in found.classes
+        ],
+        "confusion_matrix": found.confusion.tolist(),
+    }
+
+
+def by_slice_report(label: str, found: BySlice) -> Report:
+    """The accuracy of each slice, the worst of them, and the gaps between slices."""
+    columns = (
+        Column("slice", found.by, left=True),
+        Column("support", "images", thousands),
+        Column("accuracy", "accuracy % [95 %]", share),
+    )
+    rows = tuple((each.name, each.support, each.accuracy) for each in found.slices)
+    words = (
+        f"Worst slice: {found.worst.name}, {share(found.worst.accuracy)} %. Gap between the best and the worst: "
+        f"{signed_share(found.gap)} points, biased upwards because both are chosen by it. Equalised-odds difference: "
+        f"{share(found.equalized_odds)} points."
+    )
+    return [Table(f"By {found.by}: {label}", columns, rows, measured(found.predictions)), words]
+
+
+def by_slice_record(label: str, found: BySlice) -> Mapping[str, Any]:
+    """The accuracy of each slice for JSON."""
+    return {
+        **predictions_record(label, found.predictions),
+        "by": found.by,
+        "slices": [
+            {"slice": each.name, "support": each.support, "accuracy": interval_record(each.accuracy)}
+            for each in found.slices
+        ],
+        "worst": found.worst.name,
+        "gap": interval_record(found.gap),
+        "equalized_odds_difference": interval_record(found.equalized_odds),
+    }
+
+
+_MEASURES = {
+    "nll": "NLL (nats)",
+    "brier": "Brier score",
+    "ece": "ECE, equal width",
+    "ece_equal_mass": "ECE, equal mass",
+    "classwise_ece": "class-wise ECE, equal width",
+    "classwise_ece_equal_mass": "class-wise ECE, equal mass",
+}
+#: Characters of a bar of the reliability diagram.
+_BAR = 20
+
+
+def number(interval: Interval) -> str:
+    """A number that is not negative, with its interval: 0.0412 [0.0377, 0.0447]."""
+    return f"{interval.estimate:.4f} [{max(interval.low, 0.0):.4f}, {interval.high:.4f}]"
+
+
+def signed_number(interval: Interval) -> str:
+    """A difference with its interval: -0.0412 [-0.0447, -0.0377]."""
+    return f"{interval.estimate:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
+
+
+def signed_share(interval: Interval) -> str:
+    """A difference of shares in points: +0.80 [+0.68, +0.92]."""
+    return f"{100 * interval.estimate:+.2f} [{100 * interval.low:+.2f}, {100 * interval.high:+.2f}]"
+
+
+def calibration_report(label: str, found: Calibration) -> Report:
+    """Calibration before and after temperature scaling, and the reliability diagram.
+
+    Args:
+        label: the configuration in words.
+        found: its calibration.
+    """
+    columns = [Column("measure", "", left=True), Column("before", "as trained [95 %]", number)]
+    rows: list[tuple[Any, ...]] = [(name, found.before[key]) for key, name in _MEASURES.items()]
+    if found.after is not None and found.change is not None:
+        columns += [
+            Column("after", "with temperature [95 %]", number),
+            Column("change", "change [95 %]", signed_number),
+        ]
+        rows = [
+            (name, found.before[key], found.after[key], found.change[key]) for key, name in _MEASURES.items()
+        ]
+    caption = f"{measured(found.predictions)} Lower is better."
+    return [
+        Table(f"Calibration: {label}", tuple(columns), tuple(rows), caption),
+        _temperature_words(found),
+        _reliability_table("Reliability, as trained", found.reliability),
+        *(
+            [_reliability_table("Reliability, with temperature", found.reliability_after)]
+            if found.reliability_after
+            else []
+        ),
+    ]
+
+
+def _temperature_words(found: Calibration) -> str:
+    if found.after is None or found.change is None:
+        return f"No temperature is fitted: {found.problem}."
+    temperatures = found.temperatures
+    mean = sum(temperatures) / len(temperatures)
+    kind = "too confident" if mean > 1 else "not confident enough"
+    spread = f" ({min(temperatures):.2f} to {max(temperatures):.2f})" if len(temperatures) > 1 else ""
+    nll = found.change["nll"]
+    gain = "lowers" if nll.high < 0 else "raises" if nll.low > 0 else "does not measurably change"
+    return (
+        f"Temperature {mean:.2f}{spread}, fitted on validation images: the networks are {kind} on those. It {gain} the "
+        "NLL on test images, and changes no answer."
+    )
+
+
+def _reliability_table(title: str, bins: Sequence[ReliabilityBin]) -> Table:
+    columns = (
+        Column("confidence", "confidence", left=True),
+        Column("count", "answers", thousands),
+        Column("mean", "mean %", percent),
+        Column("accuracy", "right %", percent),
+        Column("bar", "right (█) against confidence (|)", _bar, left=True),
+    )
+    rows = tuple(
+        (
+            f"{each.low:.2f} to {each.high:.2f}",
+            each.count,
+            each.confidence,
+            each.accuracy,
+            (each.accuracy, each.confidence),
+        )
+        for each in bins
+        if each.count
+    )
+    return Table(title, columns, rows)
+
+
+def _bar(pair: tuple[float, float]) -> str:
+    """The share of right answers as a bar, and the mean confidence as a mark."""
+    full, mark = (round(value * _BAR) for value in pair)
+    cells = ["█"] * full + [" "] * (_BAR + 1 - full)
+    cells[mark] = "|"
+    return "".join(cells).rstrip()
+
+
+def calibration_record(label: str, found: Calibration) -> Mapping[str, Any]:
+    """The calibration of a configuration for JSON."""
+
+    def records(of: Mapping[str, Interval] | None) -> dict[str, Any] | None:
+        return None if of is None else {name: interval_record(interval) for name, interval in of.items()}
+
+    return {
+        **predictions_record(label, found.predictions),
+        "before": records(found.before),
+        "after": records(found.after),
+        "change": records(found.change),
+        "temperatures": list(found.temperatures),
+        "problem": found.problem or None,
+        "reliability": [_bin_record(each) for each in found.reliability],
+        "reliability_after": [_bin_record(each) for each in found.reliability_after],
+    }
+
+
+def _bin_record(each: ReliabilityBin) -> dict[str, Any]:
+    known = each.count > 0
+    return {
+        "low": each.low,
+        "high": each.high,
+        "count": each.count,
+        "confidence": each.confidence if known else None,
+        "accuracy": each.accuracy if known else None,
+    }
+
+
+def fit_report(found: Mapping[str, Fit]) -> Report:
+    """Training, validation and test accuracy side by side, and what the gap between them says."""
+    columns = (
+        Column("configuration", "configuration", left=True),
+        Column("train", "train %", _mean),
+        Column("val", "val %", _mean),
+        Column("test", "test % [95 %]", share),
+        Column("gap", "train - test, points [95 %]", signed_share),
+        Column("train_loss", "train loss", lambda value: f"{value:.4f}"),
+        Column("val_loss", "val loss", lambda value: f"{value:.4f}"),
+    )
+    rows = tuple(
+        (label, each.train, each.val, each.test, each.gap, each.train_loss, each.val_loss)
+        for label, each in found.items()
+    )
+    caption = (
+        f"{measured(next(iter(found.values())).predictions)} Training accuracy is that of the best epoch, measured "
+        "while it trained: with dropout and on transformed images, where a configuration has them."
+    )
+    return [
+        Table("Over- and underfitting", columns, rows, caption),
+        *(Points(f"{label}:", fit_words(each)) for label, each in found.items()),
+    ]
+
+
+def _mean(interval: Interval) -> str:
+    return percent(interval.estimate)
+
+
+def fit_words(fit: Fit) -> tuple[str, ...]:
+    """What the gap, the training accuracy and the course of the losses say of a configuration."""
+    seeds = len(fit.predictions.trials)
+    said = []
+    if fit.underfits:
+        said.append(
+            f"training accuracy {percent(fit.train.estimate)} % is below {100 * LOW_TRAINING:.0f} %: it does not fit "
+            "the images that it trains on (underfitting)"
+        )
+    if fit.overfits:
+        said.append(
+            f"training accuracy is {signed_share(fit.gap)} points above test accuracy: it fits the images that it "
+            "trains on better than others (overfitting)"
+        )
+    if fit.rising:
+        said.append(
+            f"the validation loss ends above its least in {fit.rising} of {count(seeds, 'seed')} (overfitting)"
+        )
+    if fit.unfinished:
+        said.append(
+            f"the best epoch is the last in {fit.unfinished} of {count(seeds, 'seed')}: more epochs may help"
+        )
+    return tuple(said) or ("neither overfitting nor underfitting is apparent",)
+
+
+def fit_record(found: Mapping[str, Fit]) -> list[dict[str, Any]]:
+    """Over- and underfitting of every configuration for JSON."""
+    return [
+        {
+            **predictions_record(label, each.predictions),
+            **{name: interval_record(getattr(each, name)) for name in ("train", "val", "test", "gap")},
+            "train_loss": each.train_loss,
+            "val_loss": each.val_loss,
+            "overfits": each.overfits,
+            "underfits": each.underfits,
+            "rising": each.rising,
+            "unfinished": each.unfinished,
+            "words": list(fit_words(each)),
+        }
+        for label, each in found.items()
+    ]
+
+
+_COSTS = {"parameters": "parameters", "flops": "operations an image", "train_s": "training time"}
+
+
+def cost_report(found: Costs) -> Report:
+    """What each configuration costs, the Pareto fronts, and who costs more without being shown better."""
+    columns = (
+        Column("configuration", "configuration", left=True),
+        Column("accuracy", "test % [95 %]", share),
+        Column("parameters", "parameters", thousands),
+        Column("size_bytes", "MB", lambda value: f"{value / 1e6:.2f}"),
+        Column("flops", "MFLOP an image", lambda value: f"{value / 1e6:.2f}"),
+        Column("train_s", "training time", duration),
+        Column("images_per_s", "images/s", lambda value: f"{value:,.0f}"),
+    )
+    rows = tuple(
+        (label, *(getattr(cost, column.key) for column in columns[1:])) for label, cost in found.costs.items()
+    )
+    caption = "Operations of a forward pass; bytes of the parameters in float32; training time of one trial."
+    parts: Report = [Table("Cost", columns, rows, caption)]
+    if len(found.costs) > 1:
+        fronts = tuple(f"{_COSTS[name]}: {listed(list(front))}" for name, front in found.fronts.items())
+        parts.append(Points("Pareto fronts of the means (no other is as cheap and more accurate):", fronts))
+    if found.not_better:
+        parts.append(
+            Points(
+                f"Not shown to be better than a cheaper one (by {_COSTS[found.measure]}):",
+                tuple(
+                    f"{each.dearer} costs {each.ratio:.1f} times as much as {each.cheaper}: "
+                    f"{signed_share(each.difference)} points"
+                    for each in found.not_better
+                ),
+            )
+        )
+    return parts
+
+
+def cost_record(found: Costs) -> dict[str, Any]:
+    """The costs of every configuration for JSON."""
+    return {
+        "configurations": [
+            {"configuration": label, **vars(cost), "accuracy": interval_record(cost.accuracy)}
+            for label, cost in found.costs.items()
+        ],
+        "fronts": {name: list(front) for name, front in found.fronts.items()},
+        "not_better": [
+            {**vars(each), "measure": found.measure, "difference": interval_record(each.difference)}
+            for each in found.not_better
+        ],
+    }

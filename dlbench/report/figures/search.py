@@ -1,0 +1,51 @@
+"""The history of a search: the value of each configuration in the order of proposal, and the best so far."""
+
+from __future__ import annotations
+
+import math
+
+from dlbench.analysis.search import SearchFindings, search_findings
+from dlbench.report.figures.canvas import LOOKS, WIDE, Drawing, View, canvas
+from dlbench.report.page import Figure
+from dlbench.report.search import is_accuracy, metric_title, value_text
+
+
+def history(view: View) -> list[Drawing]:
+    """The history of a search; nothing for other designs, and before the first result."""
+    if view.result.spec.search is None:
+        return []
+    found = search_findings(view.result)
+    if found.winner is None:
+        return []
+    scale = 100.0 if is_accuracy(found.search) else 1.0
+    numbers = [each.number for each in found.candidates]
+    values = [scale * each.value if math.isfinite(each.value) else math.nan for each in found.candidates]
+    (line, dash, _), (point, _, marker) = LOOKS[:2]
+    figure = canvas(WIDE, 2.7)
+    axes = figure.subplots()
+    axes.plot(numbers, values, marker, color=point, markersize=3.2, label="each configuration")
+    axes.step(
+        numbers,
+        [scale * value for value in found.best_so_far],
+        color=line,
+        linestyle=dash,
+        where="post",
+        label="best so far",
+    )
+    axes.set_xlabel("configuration, in the order of proposal")
+    axes.set_ylabel(f"{metric_title(found.search)} ({'%' if is_accuracy(found.search) else 'nats'})")
+    axes.legend(loc="lower right" if is_accuracy(found.search) else "upper right")
+    return [Drawing(_words(found), figure)]
+
+
+def _words(found: SearchFindings) -> Figure:
+    assert found.winner
+    title = metric_title(found.search)
+    best = f"The best, number {found.winner.number}, has {value_text(found.search, found.winner.value)}."
+    return Figure(
+        "search",
+        "History of the search",
+        f"A chart of {title} of {len(found.candidates):,} configurations in the order of proposal. {best}",
+        f"{title.capitalize()} of every configuration in the order of proposal, as means over the seeds of the search, "
+        f"and the best so far. {best} It was chosen by this value, which flatters it.",
+    )

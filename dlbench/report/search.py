@@ -1,0 +1,212 @@
+"""What a search found, as tables, in words, as a plot, and as a record."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Configuration, Summary, common, tally
+from dlbench.analysis.search import Candidate, SearchFindings, search_findings, sort_key
+from dlbench.report.tables import Column, Report, Table, count, listed, means_note, plus_minus, signed
+from dlbench.spec.naming import field_title, setting
+from dlbench.spec.spaces import SearchSpec
+from dlbench.storage.results import StudyRecord
+
+#: Configurations that the table shows.
+_SHOWN = 10
+_SAMPLERS = {"random": "random search", "quasi": "quasi-random search (Sobol)", "tpe": "TPE"}
+
+
+def search_record(found: SearchFindings) -> dict[str, Any]:
+    """A search as a record for JSON."""
+    search, flattery = found.search, found.flattery
+    return {
+        **search.model_dump(mode="json", exclude={"base"}),
+        "space": dict(search.space),
+        "metric": search.metric,
+        "candidates": [
+            {
+                "number": each.number,
+                "settings": each.settings(search),
+                "value": each.value if math.isfinite(each.value) else None,
+                "is_complete": each.is_complete,
+                "trial_ids": [trial.id for trial in each.configuration.trials],
+            }
+            for each in found.candidates
+        ],
+        "winner": found.winner and found.winner.number,
+        "confirmation": found.confirmation
+        and {
+            "val_accuracy": found.confirmation.mean("val/accuracy"),
+            "test_accuracy": found.confirmation.mean("test/accuracy"),
+            "trial_ids": [trial.id for trial in found.confirmation.trials],
+        },
+        "flattery": flattery
+        and {
+            "difference": flattery.difference.estimate,
+            "low": flattery.difference.low,
+            "high": flattery.difference.high,
+        },
+        "expected_best": list(found.expected),
+    }
+
+
+def search_report(found: SearchFindings) -> Report:
+    """The best configurations, the winner on new seeds, and what smaller budgets would find."""
+    search = found.search
+    if found.winner is None:
+        return ["No configuration has completed, so the search has no winner."]
+    return [_table(found), *_winner(found, found.winner), *_expected(found), _course(search)]
+
+
+def search_in_words(search: SearchSpec) -> str:
+    """How far the plan of a search goes."""
+    return (
+        f"Generation 1 of {len(search.generations)}; the others are proposed from the results of earlier ones. The "
+        f"search has at most {count(search.most_trials, 'trial')}, those with new seeds included."
+    )
+
+
+def progress_of_search(search: SearchSpec, number: int, result: StudyRecord) -> str:
+    """A sentence on the search after a generation."""
+    winner = search_findings(result).winner
+    best = (
+        f"the best so far: {_text(search, winner)}, {value_text(search, winner.value)}"
+        if winner
+        else "no result"
+    )
+    return f"Generation {number} of {len(search.generations)}: {best}"
+
+
+def _table(found: SearchFindings) -> Table:
+    search = found.search
+    metric = search.metric
+    ordered = sorted(
+        (each for each in found.candidates if each.is_complete and each.configuration.complete),
+        key=lambda each: sort_key(each.configuration.trials, metric),
+    )[:_SHOWN]
+    paths = [path for path, _ in search.space]
+    columns = (
+        Column("number", "no."),
+        *(Column(path, field_title(path.removeprefix("model.")), _setting(path)) for path in paths),
+        Column("best_val_accuracy", "val acc %", plus_minus),
+        Column("test_accuracy", "test acc %", plus_minus),
+        Column("seeds", "trials" if ordered[0].configuration.overlap else "seeds"),
+    )
+    rows = tuple(
+        (
+            each.number,
+            *each.settings(search).values(),
+            each.configuration.summary("val/accuracy"),
+            each.configuration.summary("test/accuracy"),
+            tally(each.configuration),
+        )
+        for each in ordered
+    )
+    trials = [trial for each in ordered for trial in each.configuration.trials]
+    note = means_note([row[len(paths) + 1] for row in rows])
+    stopped = sum(not each.is_complete for each in found.candidates)
+    halved = f" {count(stopped, 'configuration')} stopped by halving." if stopped else ""
+    caption = f"{common(trials)}. no.: the order of proposal. {note}{halved}"
+    more = f"The best {len(rows)} of {len(found.candidates):,} configurations"
+    return Table(f"{more} by {metric_title(search)}", columns, rows, caption)
+
+
+def _setting(path: str) -> Any:
+    return str if "." in path else lambda value: setting(path, value)
+
+
+def _winner(found: SearchFindings, winner: Candidate) -> Report:
+    search = found.search
+    value = f"{metric_title(search)} {value_text(search, winner.value)}"
+    lead = f"Winner: {_text(search, winner)}, with {value} in the search."
+    biased = "It was chosen by this value, which is therefore flattered; the test images took no part in the choice."
+    if found.confirmation is None:
+        wanted = "The search has not confirmed it on new seeds yet." if search.confirm else ""
+        return [" ".join(filter(None, (lead, biased, wanted)))]
+    new = found.confirmation
+    validation, test = (_accuracy(new, metric) for metric in ("val/accuracy", "test/accuracy"))
+    numbers = f"validation accuracy {validation} %, test accuracy {test} %"
+    confirmed = (
+        f"On {count(len(search.new_seeds), 'new seed')} ({count(len(new.complete), 'trial')}): {numbers}."
+    )
+    return [f"{lead} {biased}", f"{confirmed}{_flattered(found)}"]
+
+
+def _flattered(found: SearchFindings) -> str:
+    if found.flattery is None or found.winner is None or found.confirmation is None:
+        return ""
+    if not is_accuracy(found.search):
+        return ""
+    difference = found.flattery.difference
+    fewest = min(len(found.winner.configuration.complete), len(found.confirmation.complete))
+    enough = fewest >= MIN_FOR_INTERVAL and not math.isnan(difference.low)
+    text = signed(Summary(difference, (difference.estimate,) * (MIN_FOR_INTERVAL if enough else 1)))
+    return (
+        f" What being chosen flattered it by: {text} points (validation accuracy in the search less that on new seeds"
+        f"{', with its 95 % Welch interval' if enough else ''})."
+    )
+
+
+def _accuracy(group: Configuration, metric: str) -> str:
+    summary = group.summary(metric)
+    return plus_minus(summary) if summary else "-"
+
+
+def _expected(found: SearchFindings) -> Report:
+    if not found.expected:
+        return []
+    budgets = [each for each in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if each < len(found.expected)]
+    budgets.append(len(found.expected))
+    columns = (
+        Column("budget", "configurations"),
+        Column(
+            "expected", f"expected best {metric_title(found.search)}", lambda v: value_text(found.search, v)
+        ),
+    )
+    caption = (
+        "The expected best of so many configurations drawn from this space, estimated from those that were tried "
+        "(Dodge et al., 2019); flattered, as any best is."
+    )
+    return [
+        Table("Expected best by budget", columns, tuple((b, found.expected[b - 1]) for b in budgets), caption)
+    ]
+
+
+def _course(search: SearchSpec) -> str:
+    generations = len(search.generations)
+    several = f"in {generations} generations of {search.generation}" if generations > 1 else "at once"
+    space = listed([f"{_title(path)}={text}" for path, text in search.space])
+    halving = (
+        f", halving after {listed([str(rung) for rung in search.rungs[:-1]])} seeds"
+        if search.reduction_factor
+        else ""
+    )
+    return (
+        f"Searched by {_SAMPLERS[search.sampler]} (Optuna {search.optuna}, seed {search.search_seed}): "
+        f"{count(search.num_configurations, 'proposal')} {several}{halving}, from {space}."
+    )
+
+
+def _text(search: SearchSpec, candidate: Candidate) -> str:
+    values = candidate.settings(search).items()
+    return ", ".join(f"{_title(path)}={_setting(path)(value)}" for path, value in values)
+
+
+def _title(path: str) -> str:
+    return field_title(path) if "." not in path else path.removeprefix("model.")
+
+
+def is_accuracy(search: SearchSpec) -> bool:
+    """Whether the metric of a search is an accuracy, shown in percent."""
+    return search.metric == "val/accuracy"
+
+
+def metric_title(search: SearchSpec) -> str:
+    """The metric of a search in words."""
+    return "validation accuracy" if is_accuracy(search) else "validation loss"
+
+
+def value_text(search: SearchSpec, value: float) -> str:
+    """A value of the metric of a search, with its unit."""
+    return f"{100 * value:.2f} %" if is_accuracy(search) else f"{value:.4f}"

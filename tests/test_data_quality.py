@@ -1,0 +1,107 @@
+"""Checks of a data set: what is planted is found, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+from test_cli import Cli, cli  # noqa: F401
+
+import dlbench
+from dlbench.data.quality import Group, check_quality, delong, num_shared, small
+from dlbench.execution import messages
+from dlbench.report.data_quality import quality_words
+
+SHAPE = (12, 12, 3)
+
+
+def dataset(shift: float = 0.0) -> dlbench.Dataset:
+    """300 + 200 images, among them two constant ones, three equal ones, a label conflict and a near-duplicate."""
+    generator = np.random.default_rng(0)
+    train = generator.integers(0, 200, (300, *SHAPE), dtype=np.uint8)
+    test = (generator.integers(0, 200, (200, *SHAPE)) + shift).astype(np.uint8)
+    train_labels, test_labels = np.arange(300) % 2, np.arange(200) % 2
+    train[7], test[9] = 0, 255
+    test[3] = test[5] = train[1]
+    train[20], train_labels[20], train_labels[11] = train[11], 0, 1
+    test[50] = train[60] + generator.integers(0, 2, SHAPE, dtype=np.uint8)
+    return dlbench.from_arrays("planted", train, train_labels, test, test_labels, class_names=("cat", "dog"))
+
+
+def test_what_is_planted_is_found() -> None:
+    found = check_quality(dataset())
+    assert found.constant == (("train", 7), ("test", 9))
+    shared = Group((("train", 1), ("test", 3), ("test", 5)), (1, 1, 1))
+    conflict = Group((("train", 11), ("train", 20)), (1, 0))
+    assert found.duplicates == (shared, conflict)
+    assert (found.shared, found.conflicts) == ((shared,), (conflict,))
+    assert [group.places for group in found.near_duplicates] == [(("train", 60), ("test", 50))]
+    assert (found.train_counts, found.test_counts) == ((150, 150), (100, 100))
+    assert (found.imbalance, found.value_range, found.compared) == (1.0, (0, 255), 500)
+    low, high = found.shift_interval
+    assert low < 0.5 < high
+    (said, near) = quality_words(found)
+    assert said.startswith("2 test images of 200 can be learnt by heart")
+    assert near.startswith("Near-duplicates are pairs")
+
+
+def test_a_shift_between_the_halves_is_seen() -> None:
+    found = check_quality(dataset(shift=20))
+    assert found.shift_auc > 0.9
+    assert any("can be told apart" in words for words in quality_words(found))
+
+
+def test_the_area_under_the_curve_is_that_of_scikit_learn() -> None:
+    generator = np.random.default_rng(0)
+    positive, negative = generator.integers(0, 9, 80) + 1.0, generator.integers(0, 9, 60) + 0.0
+    area, (low, high) = delong(positive, negative)
+    truth = [1] * 80 + [0] * 60
+    assert area == pytest.approx(roc_auc_score(truth, np.concatenate([positive, negative])))
+    draws = [
+        roc_auc_score(truth, np.concatenate([generator.choice(positive, 80), generator.choice(negative, 60)]))
+        for _ in range(150)
+    ]
+    assert (high - low) / 2 == pytest.approx(1.96 * np.std(draws), rel=0.2)
+
+
+def test_small_pictures_are_means_of_blocks() -> None:
+    images = np.arange(16 * 16, dtype=np.uint8).reshape(1, 16, 16, 1)
+    expected = images[0, :, :, 0].astype(float).reshape(8, 2, 8, 2).mean((1, 3))
+    assert small(images).reshape(8, 8).tolist() == expected.tolist()
+    assert small(images[:, :3, :5]).shape == (1, 15)
+
+
+def test_the_command_shows_and_prints_json(cli: Cli) -> None:  # noqa: F811
+    reference = dlbench.data.register(dataset())
+    shown = cli("data", "check", reference).out
+    assert "Equal images in both halves:\n  train 1 (label 1), test 3 (label 1), test 5 (label 1)" in shown
+    record = json.loads(cli("data", "check", reference, "--json").out)
+    assert (record["num_shared"], record["num_conflicts"]) == (1, 1)
+    assert record["near_duplicates"][0]["places"] == [["train", 60], ["test", 50]]
+
+
+def test_training_says_that_test_images_are_trained_on(tmp_path: Path, cache: Path) -> None:
+    made = dataset()
+    dlbench.data.register(made)
+    assert num_shared(made) == 2
+    (kept,) = [path for path in (cache / "checks").glob("*.json") if path.stem == made.digest[:32]]
+    assert json.loads(kept.read_text()) == {"num_shared": 2}
+    said: list[str] = []
+
+    class Enough(Exception):  # noqa: N818
+        pass
+
+    def on_event(event: object) -> None:
+        if isinstance(event, messages.Notice):
+            said.append(event.text)
+            raise Enough
+
+    study = dlbench.grid(model="linear", dataset=made.reference, num_epochs=1, val_size=20)
+    with pytest.raises(Enough):
+        dlbench.run(study, workers=1, out=tmp_path / "s", on_event=on_event)
+    assert said == [
+        "2 of the 200 test images of 'planted' are training images as well, so test accuracies are biased upwards"
+    ]

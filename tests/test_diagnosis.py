@@ -1,0 +1,273 @@
+"""What the accuracy hides, read from stored predictions, against scikit-learn."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn import metrics
+from sklearn.calibration import calibration_curve
+from test_cli import Cli, cli  # noqa: F401
+
+import dlbench
+from dlbench.analysis.by_class import ranks
+from dlbench.analysis.by_slice import by_slice
+from dlbench.analysis.calibration import (
+    MEASURES,
+    NUM_BINS,
+    bins_of,
+    measure,
+    probabilities,
+    reliability,
+    temperature,
+)
+from dlbench.analysis.cost import accuracy_difference, costs_of
+from dlbench.analysis.predictions import dataset_of, validation_of
+from dlbench.errors import InputError, StoreError, UnknownNameError
+from dlbench.models.counts import Counts
+from dlbench.stats.crossed import crossed_interval, crossed_intervals, resample_weights
+
+
+@pytest.fixture(scope="module")
+def found(small_result: dlbench.StudyResult) -> dlbench.StudyResult:
+    return small_result
+
+
+def test_scores_by_class_are_those_of_scikit_learn(found: dlbench.StudyResult) -> None:
+    scored = found.by_class()
+    assert {*scored} == {"lr 0.01", "lr 0.001"}
+    for each in scored.values():
+        logits, labels = each.predictions.logits, each.predictions.labels
+        expected = [
+            metrics.precision_recall_fscore_support(labels, one.argmax(1), labels=range(10), zero_division=0)
+            for one in logits
+        ]
+        for place, name in enumerate(("precision", "recall", "f1")):
+            mean = np.mean([one[place] for one in expected], axis=0)
+            assert [getattr(c, name).estimate for c in each.classes] == pytest.approx(mean)
+            assert each.macro[name].estimate == pytest.approx(mean.mean())
+        assert [c.support for c in each.classes] == expected[0][3].tolist()
+        tops = {
+            k: np.mean([metrics.top_k_accuracy_score(labels, o, k=k) for o in logits]) for k in (1, 2, 3, 5)
+        }
+        assert {k: interval.estimate for k, interval in each.top_k.items()} == pytest.approx(tops)
+        matrices = [metrics.confusion_matrix(labels, one.argmax(1), labels=range(10)) for one in logits]
+        assert each.confusion.tolist() == np.sum(matrices, axis=0).tolist()
+        assert each.top_k[1].estimate == pytest.approx(
+            np.mean([trial.test_accuracy for trial in each.predictions.trials])
+        )
+
+
+def test_equal_logits_are_ranked_as_argmax_answers() -> None:
+    logits = np.zeros((1, 3, 3), np.float32)
+    assert ranks(logits, np.array([0, 1, 2])).tolist() == [[0, 1, 2]]
+
+
+def test_the_interval_has_both_sources_and_covers_the_truth() -> None:
+    generator = np.random.default_rng(1)
+    covered, draws, seeds, images = 0, 300, 4, 60
+    weights = resample_weights(images, 60)
+    for _ in range(draws):
+        values = 0.5 + generator.normal(0, 0.1, (seeds, 1)) + generator.normal(0, 0.4, images)
+        interval = crossed_interval(values.mean(1), (weights @ values.T / images).mean(1), images)
+        covered += interval.low <= 0.5 <= interval.high
+    assert 0.92 <= covered / draws <= 0.99
+
+    def constant(weights: np.ndarray) -> np.ndarray:
+        return np.ones((len(weights), 2, 1))
+
+    (same,) = crossed_intervals(constant, 5)
+    assert (same.low, same.estimate, same.high) == (1, 1, 1)
+
+
+def test_one_seed_says_that_only_images_vary() -> None:
+    interval = crossed_interval([0.5], [0.4, 0.5, 0.6], 100)
+    assert interval.method == "Student t over images"
+    assert interval.low < 0.5 < interval.high
+
+
+def test_the_command_shows_classes_and_prints_json(
+    found: dlbench.StudyResult,
+    cli: Cli,  # noqa: F811
+) -> None:
+    shown = cli("results", str(found.folder), "--by", "class").out
+    assert "By class: lr 0.01" in shown
+    assert "true \\ predicted" in shown
+    record = json.loads(
+        cli("results", str(found.folder), "--by", "class", "--json", "--filter", "lr=0.01").out
+    )
+    (one,) = record["by_class"]
+    assert one["classes"][3]["recall"] == one["classes"][3]["accuracy"]
+    assert sum(each["support"] for each in one["classes"]) == one["num_images"] == 1000
+    refused = cli("results", str(found.folder), "--by", "class", "--format", "csv")
+    assert refused.code == 2
+    assert "--format csv holds one table" in refused.err
+
+
+def test_missing_and_torn_predictions_are_named(found: dlbench.StudyResult, tmp_path: Path) -> None:
+    moved = dataclasses.replace(
+        found, trials=tuple(dataclasses.replace(trial, study_dir=tmp_path) for trial in found.trials)
+    )
+    with pytest.raises(StoreError, match=r"has no file test_logits.npy; train the study again"):
+        moved.by_class()
+    for trial in moved.trials:
+        trial.folder.mkdir(parents=True)
+        np.save(trial.folder / "test_logits.npy", np.full((1000, 10), np.nan, np.float32))
+    with pytest.raises(StoreError, match="is damaged"):
+        moved.by_class()
+
+
+def test_validation_logits_are_those_of_the_best_epoch(found: dlbench.StudyResult) -> None:
+    for trial in found:
+        logits, labels = validation_of(trial, dataset_of(trial))
+        assert logits.shape == (32, 10)
+        assert (logits.argmax(1) == labels).mean() == pytest.approx(trial.best_val_accuracy)
+        assert metrics.log_loss(labels, probabilities(logits), labels=range(10)) == pytest.approx(
+            trial.best_val_loss, rel=1e-4
+        )
+
+
+def test_measures_are_those_of_scikit_learn(found: dlbench.StudyResult) -> None:
+    for each in found.predictions().values():
+        chances = probabilities(each.logits)
+        ones = np.ones((1, len(each.labels)), np.float32)
+        for seed, values in enumerate(measure(chances, each.labels, ones)[0]):
+            got = dict(zip(MEASURES, values, strict=True))
+            own = chances[seed]
+            assert got["nll"] == pytest.approx(metrics.log_loss(each.labels, own, labels=range(10)))
+            brier = metrics.brier_score_loss(each.labels, own, labels=range(10))
+            assert got["brier"] == pytest.approx(brier)
+            right = own.argmax(1) == each.labels
+            errors = [by_curve(right, own.max(1))]
+            errors += [np.mean([by_curve(each.labels == c, own[:, c]) for c in range(10)])]
+            assert [got["ece"], got["classwise_ece"]] == pytest.approx(errors, abs=1e-6)
+
+
+def by_curve(right: np.ndarray, sure: np.ndarray) -> float:
+    """A calibration error from scikit-learn's curve, whose bins have no counts."""
+    true, meant = calibration_curve(right, sure, n_bins=NUM_BINS)
+    counts = np.bincount(np.digitize(sure, np.linspace(0, 1, NUM_BINS + 1)[1:-1]), minlength=NUM_BINS)
+    return float((np.abs(true - meant) * counts[counts > 0]).sum() / len(sure))
+
+
+def test_a_calibration_error_by_hand() -> None:
+    chances = np.array([[[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.4, 0.6]]])
+    labels = np.array([0, 1, 1, 1])
+    values = measure(chances, labels, np.array([[1, 1, 1, 1], [0, 2, 1, 1]], np.float32))
+    ece = [one[0][MEASURES.index("ece")] for one in values]
+    assert ece == pytest.approx([(2 * abs(0.5 - 0.9) + 2 * abs(1 - 0.6)) / 4, (2 * 0.9 + 2 * 0.4) / 4])
+    mass = [one[0][MEASURES.index("ece_equal_mass")] for one in values]
+    assert mass == pytest.approx(ece)
+    bins = [each for each in reliability(chances, labels) if each.count]
+    assert [(each.count, each.accuracy) for each in bins] == [(2, 1.0), (2, 0.5)]
+
+
+def test_bins_of_equal_mass_hold_equally_many() -> None:
+    sure = np.random.default_rng(0).beta(5, 1, 1500)
+    assert np.bincount(bins_of(sure, "mass")).tolist() == [100] * NUM_BINS
+
+
+@pytest.mark.parametrize("true", [0.5, 1.0, 2.5])
+def test_the_temperature_is_found_again(true: float) -> None:
+    generator = np.random.default_rng(0)
+    logits = generator.normal(0, 2, (4000, 10))
+    labels = np.array([generator.choice(10, p=p) for p in probabilities(logits)])
+    assert temperature((logits * true).astype(np.float32), labels) == pytest.approx(true, rel=0.06)
+
+
+def test_calibration_before_and_after(found: dlbench.StudyResult) -> None:
+    for each in found.calibration().values():
+        assert each.problem == ""
+        assert each.after is not None
+        assert each.change is not None
+        assert len(each.temperatures) == 2
+        for name in MEASURES:
+            difference = each.after[name].estimate - each.before[name].estimate
+            assert each.change[name].estimate == pytest.approx(difference, abs=1e-9)
+
+
+def test_older_studies_have_no_temperature(found: dlbench.StudyResult, tmp_path: Path, cli: Cli) -> None:  # noqa: F811
+    folder = shutil.copytree(found.folder, tmp_path / "older")
+    for path in folder.glob("trials/*/val_logits.npy"):
+        path.unlink()
+    shown = cli("diagnose", str(folder), "--show", "calibration").out
+    assert "No temperature is fitted" in shown
+    assert "earlier releases of dlbench did not keep it" in shown
+    assert "with temperature" not in shown
+
+
+def test_fit_and_cost_side_by_side(found: dlbench.StudyResult, cli: Cli) -> None:  # noqa: F811
+    record = json.loads(cli("diagnose", str(found.folder), "--json").out)
+    assert {*record} == {"study", "calibration", "fit", "cost"}
+    for each in record["fit"]:
+        trials = [trial for trial in found if trial.id in each["trials"]]
+        best = [
+            dlbench.open_study(found.folder).trials[found.trials.index(t)].history[t.best_epoch - 1]
+            for t in trials
+        ]
+        train = np.mean([epoch.train_accuracy for epoch in best])
+        assert each["train"]["estimate"] == pytest.approx(train)
+        assert each["gap"]["estimate"] == pytest.approx(train - np.mean([t.test_accuracy for t in trials]))
+        assert each["underfits"]
+        assert any("(underfitting)" in words for words in each["words"])
+    costs = record["cost"]["configurations"]
+    assert [each["parameters"] for each in costs] == [206922, 206922]
+    assert all(each["flops"] > 1e6 for each in costs)
+    shown = cli("diagnose", str(found.folder)).out
+    assert "Over- and underfitting" in shown
+    refused = cli("diagnose", str(found.folder), "--show", "calibraton")
+    assert (refused.code, "Did you mean 'calibration'?" in refused.err) == (2, True)
+
+
+def test_who_costs_more_without_being_shown_better(found: dlbench.StudyResult) -> None:
+    first, other = found.predictions().values()
+    difference = accuracy_difference(first, other)
+    assert difference is not None
+    means = [np.mean([t.test_accuracy for t in each.trials]) for each in (first, other)]
+    assert difference.estimate == pytest.approx(means[0] - means[1], abs=1e-6)
+    dear = {"a": Counts(1, 100, 300), "b": Counts(1, 1000, 3000)}
+    costs = costs_of({"a": first, "b": first}, dear)
+    assert costs.fronts["flops"] == ("a",)
+    (said,) = costs.not_better
+    assert (said.dearer, said.cheaper, said.ratio, said.difference.estimate) == ("b", "a", 10, 0)
+    assert costs_of({"a": first, "b": first}, {}).measure == "parameters"
+
+
+def test_slices_of_test_images(found: dlbench.StudyResult, cli: Cli) -> None:  # noqa: F811
+    for label, each in found.by_slice("brightness").items():
+        predictions = each.predictions
+        light = predictions.dataset.test_images.reshape(1000, -1).mean(axis=1)
+        order = np.argsort(light, kind="stable")
+        right = (predictions.logits.argmax(2) == predictions.labels).mean(axis=0)
+        expected = [right[part].mean() for part in np.split(order, 4)]
+        assert [s.accuracy.estimate for s in each.slices] == pytest.approx(expected), label
+        assert [s.support for s in each.slices] == [250] * 4
+        assert each.worst.accuracy.estimate == pytest.approx(min(expected))
+    record = json.loads(cli("results", str(found.folder), "--by", "contrast", "--json").out)
+    assert {each["by"] for each in record["by_slice"]} == {"contrast"}
+    assert "By brightness: lr 0.01" in cli("results", str(found.folder), "--by", "brightness").out
+    with pytest.raises(UnknownNameError, match="unknown rule 'brightnes'"):
+        found.by_slice("brightnes")
+    with pytest.raises(InputError, match="one id per test image, 1,000; got 3"):
+        found.by_slice([1, 2, 3])
+    with pytest.raises(InputError, match="at least two different ids"):
+        found.by_slice(["all"] * 1000)
+
+
+def test_the_equalised_odds_difference_by_hand(found: dlbench.StudyResult) -> None:
+    """Class 0: 9 of 10 right in slice a and 5 of 10 in b; class 1 by mirror. Slice c has too few images to count."""
+    first = next(iter(found.predictions().values()))
+    labels = np.array([0] * 10 + [1] * 10 + [0] * 10 + [1] * 10 + [0])
+    answers = np.array([0] * 9 + [1] + [1] * 10 + [0] * 5 + [1] * 5 + [0] * 2 + [1] * 8 + [1])
+    logits = np.eye(2, dtype=np.float32)[answers][None]
+    two = dataclasses.replace(
+        first, trials=first.trials[:1], logits=logits, labels=labels, class_names=("0", "1")
+    )
+    sliced = by_slice(two, ["a"] * 20 + ["b"] * 20 + ["c"])
+    assert [each.accuracy.estimate for each in sliced.slices] == pytest.approx([0.95, 0.65, 0.0])
+    assert sliced.gap.estimate == pytest.approx(0.95)
+    assert sliced.equalized_odds.estimate == pytest.approx(0.4)
