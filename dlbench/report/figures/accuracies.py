@@ -20,6 +20,7 @@ from dlbench.report.figures.canvas import (
     legend_below,
     plain,
     spoken,
+    trained,
     wrapped,
 )
 from dlbench.report.page import Figure
@@ -183,8 +184,8 @@ def _differ(costs: Sequence[float]) -> bool:
 
 
 def _accuracies(view: View) -> dict[str, Interval]:
-    """The accuracy of each configuration, by label."""
-    found = {label: group.interval(view.metric) for label, group in view.near.items()}
+    """The accuracy of each configuration, by label, without the trials of a mixture that collapsed."""
+    found = {label: trained(group).interval(view.metric) for label, group in view.near.items()}
     return {label: interval for label, interval in found.items() if interval is not None}
 
 
@@ -283,11 +284,12 @@ def _cost_words(view: View, drawn: Sequence[str], fronts: Mapping[str, Sequence[
         else "Fewer than three seeds, so there are no intervals. "
     )
     named = f"Only {'those on the front' if fronts else 'the most accurate'} are named. " if some else ""
+    mixed = " Trials that collapsed are left out." if any(g.is_mixture for g in view.near.values()) else ""
     return Figure(
         "cost",
         title,
         f"Scatter chart of {view.metric_title} against {listed([words[name] for name in drawn])}.{on_front}",
-        f"{title}: means over seeds. {bars_}{named}".rstrip() + f"{line}{times}{view.far}",
+        f"{title}: means over seeds. {bars_}{named}".rstrip() + f"{line}{times}{mixed}{view.far}",
     )
 
 
@@ -296,7 +298,7 @@ def seeds(view: View) -> list[Drawing]:
     shown = dict(list(view.near.items())[:MAX_ROWS])
     if all(len(group.complete) < 2 for group in shown.values()):
         return []
-    names = [wrapped(label, 34) for label in shown]
+    names = [wrapped(label, 34) + _collapsed(group, "\n{} of {} collapsed") for label, group in shown.items()]
     lines = 1 + max(name.count("\n") for name in names)
     figure = canvas(WIDE * 0.85, 0.8 + len(names) * max(0.34, 0.05 + 0.14 * lines))
     axes = figure.subplots()
@@ -312,10 +314,22 @@ def seeds(view: View) -> list[Drawing]:
 
 
 def _strip(axes: Axes, row: int, group: Configuration, metric: str) -> None:
-    values = [100 * value for _, value in sorted(group.by_seed(metric).items())]
+    """Draw a row: a point per seed, the mean, and a cross at the left edge per trial that failed."""
+    survivors = trained(group)
+    values = [100 * value for _, value in sorted(survivors.by_seed(metric).items())]
     step = 0.26 / max(1, len(values) - 1)
-    interval = group.interval(metric)
+    interval = survivors.interval(metric)
     assert interval is not None
+    if group.is_mixture:
+        heights = [row - 0.28 + 0.26 * (n + 0.5) / len(group.failures) for n in range(len(group.failures))]
+        axes.plot(
+            [0.012] * len(heights),
+            heights,
+            "x",
+            color="#D55E00",
+            markersize=3.6,
+            transform=axes.get_yaxis_transform(),
+        )
     axes.plot(
         values,
         [row - 0.28 + step * number for number in range(len(values))],
@@ -343,21 +357,32 @@ def _seeds_words(view: View, shown: Mapping[str, Configuration]) -> Figure:
     left_out = f" The first {len(shown)} of {len(view.near):,}." if len(shown) < len(view.near) else ""
     said = []
     for label, group in shown.items():
-        interval = group.interval(view.metric)
-        values = group.by_seed(view.metric).values()
+        survivors = trained(group)
+        interval = survivors.interval(view.metric)
+        values = survivors.by_seed(view.metric).values()
         assert interval is not None
         said.append(
             f"{label}: mean {spoken(interval)}, {len(values)} seeds from {percent(min(values))} "
-            f"to {percent(max(values))}."
+            f"to {percent(max(values))}{_collapsed(group, '; {} of {} collapsed')}."
         )
     many = any(len(group.complete) >= MIN_FOR_INTERVAL for group in shown.values())
     folded = any(group.overlap for group in shown.values())
     kind = "interval, corrected because training sets of folds overlap" if folded else "Student t interval"
     interval_words = f" and its 95 % {kind}" if many else ""
+    crosses = (
+        " Crosses: trials that diverged or collapsed, which are not in the means."
+        if any(group.is_mixture for group in shown.values())
+        else ""
+    )
     return Figure(
         "seeds",
         f"{view.metric_title.capitalize()} seed by seed",
         f"Strip chart of {view.metric_title} with a point for every seed. {' '.join(said)}",
         f"{view.metric_title.capitalize()} of every seed, in the order of seeds from top to bottom, with their mean"
-        f"{interval_words}; {view.noun}s by validation accuracy, the best first.{left_out}{view.far}",
+        f"{interval_words}; {view.noun}s by validation accuracy, the best first.{crosses}{left_out}{view.far}",
     )
+
+
+def _collapsed(group: Configuration, words: str) -> str:
+    """The words with the number of trials that failed and of all; "" unless the configuration is a mixture."""
+    return words.format(len(group.failures), len(group.trials)) if group.is_mixture else ""

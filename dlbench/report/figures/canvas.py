@@ -111,7 +111,7 @@ class View:
     @cached_property
     def near(self) -> dict[str, Configuration]:
         """The configurations whose accuracy is within :data:`SPAN` of the best; the others would stretch the axes."""
-        means = {label: group.mean(self.metric) or 0.0 for label, group in self.groups.items()}
+        means = {label: trained(group).mean(self.metric) or 0.0 for label, group in self.groups.items()}
         least = max(means.values(), default=0.0) - SPAN
         return {label: self.groups[label] for label, mean in means.items() if mean > least}
 
@@ -145,6 +145,11 @@ def style() -> Iterator[None]:
 
     with matplotlib.style.context(_STYLE, after_reset=True):
         yield
+
+
+def trained(group: Configuration) -> Configuration:
+    """What a figure shows of a configuration: of a mixture, the trials that neither diverged nor collapsed."""
+    return group.survivors if group.is_mixture else group
 
 
 def canvas(width: float, height: float) -> Canvas:
