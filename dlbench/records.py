@@ -37,17 +37,33 @@ TIME_KINDS = ("compile", "train", "eval", "io", "wait")
 
 
 class Epoch(NamedTuple):
-    """One epoch: losses in nats, accuracies in [0, 1]."""
+    """One epoch: losses in nats, accuracies in [0, 1], which are not finite where targets are numbers.
+
+    ``val_metric`` is the trial's own metric on the validation images; ``None`` where that is their loss or accuracy, or
+    where it is not finite.
+    """
 
     train_loss: float
     train_accuracy: float
     val_loss: float
     val_accuracy: float
+    val_metric: float | None = None
 
     @classmethod
     def of(cls, stored: Iterable[float | None]) -> Epoch:
         """An epoch from its stored values, in which ``None`` stands for a value that is not finite."""
-        return cls._make(math.nan if value is None else value for value in stored)
+        values = [*stored]
+        return cls(*(math.nan if value is None else value for value in values[:4]), *values[4:])
+
+    def to_record(self) -> dict[str, float | None]:
+        """The values for JSON, by name; without the trial's own metric where there is none."""
+        found = dict(zip(self._fields, map(json_number, self), strict=True))
+        return found if found["val_metric"] is not None else {name: found[name] for name in self._fields[:4]}
+
+    def metric(self, name: str) -> float:
+        """The value of the trial's validation metric; nan where it is not finite."""
+        value = {"val/accuracy": self.val_accuracy, "val/loss": self.val_loss}.get(name, self.val_metric)
+        return math.nan if value is None else value
 
     @property
     def is_finite(self) -> bool:
@@ -85,7 +101,7 @@ def plateau_epoch(train_losses: list[float]) -> int:
 
 def history_digest(history: list[Epoch]) -> str:
     """SHA-256 of all values of all epochs."""
-    return digest([[*map(json_number, epoch)] for epoch in history])
+    return digest([[*epoch.to_record().values()] for epoch in history])
 
 
 #: Key in a flat record, by metric name. Other metrics are recorded under their name, with "_" in place of "/".
@@ -196,7 +212,7 @@ class Outcome:
 
     def to_record(self) -> dict[str, Any]:
         """A flat record of JSON values: the keys of :data:`OUTCOME_FIELDS`, then those of other metrics."""
-        others = {name.replace("/", "_"): v for name, v in self.metrics.items() if name not in METRICS}
+        others = {name.replace("/", "_", 1): v for name, v in self.metrics.items() if name not in METRICS}
         return {name: getattr(self, name) for name in OUTCOME_FIELDS} | others
 
     def keys(self) -> Iterable[str]:

@@ -64,8 +64,8 @@ def commands() -> str:
 
 def _described(command: Any, name: str, parent: Any) -> list[str]:
     context = command.make_context(name, [], parent=parent, resilient_parsing=True)
-    context.max_content_width = 100
-    context.terminal_width = 100
+    context.max_content_width = 90
+    context.terminal_width = 90
     text = command.get_help(context)
     parts = [f"## {name}", f"```text\n{text.rstrip()}\n```"]
     for child in getattr(command, "commands", {}).values():

@@ -250,6 +250,32 @@ def test_a_real_run(bench: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["resnet18(width=2)", "bench_net:Net"])
+def test_any_model_that_can_be_named_is_measured(bench: Any, tmp_path: Path, model: str) -> None:
+    """Against its counterpart in PyTorch, or with jax's own operations."""
+    (tmp_path / "bench_net.py").write_text(
+        "import flax.linen as nn\n"
+        "class Net(nn.Module):\n"
+        "    num_classes: int = 10\n"
+        "    @nn.compact\n"
+        "    def __call__(self, x, train=False):\n"
+        "        x = nn.relu(nn.Conv(8, (3, 3), strides=2)(x))\n"
+        "        return nn.Dense(self.num_classes)(x.mean((1, 2)))\n"
+    )
+    against = "flax" if ":" in model or not HAS_TORCH else "torch"
+    done = bench("--model", model, "--batch-size", "16", "--repeats", "1", "--against", against, "--json")
+    assert done.code == 0, done.err
+    (case,) = json.loads(done.out)["cases"]
+    assert case["model"] == model.replace("resnet18", "ResNet-18")
+    assert 0.8 < case["flops_per_image"] / case["xla_flops_per_image"] < 1.2
+    assert case["ratios"][against]["training_alone"]["faster"] > 0
+    if ":" in model:
+        refused = bench("--model", model, "--against", "torch")
+        assert refused.code == 2
+        assert "no model in PyTorch to compare 'bench_net:Net' with" in refused.err
+
+
 def test_lanes_are_measured_in_every_form(bench: Any) -> None:
     flags = ["--model", "baseline", "--batch-size", "16", "--lanes", "2", "--device", "cpu", "--repeats", "2"]
     done = bench("lanes", *flags, "--json", *(["--against", "torch"] if HAS_TORCH else []))
@@ -306,6 +332,11 @@ def test_the_fastest_form_is_compared_with_pytorchs_fastest_way() -> None:
         (["--lanes", "8"], "bench steps does not accept --lanes; leave it out, or use bench lanes"),
         (["lanes", "--lanes", "0"], "--lanes must be a number from 1 to 1,000; got '0'"),
         (["--model", "basline"], "'basline'. Did you mean 'Baseline'?"),
+        (
+            ["--model", "resnet18(widht=8)"],
+            "unknown argument of the model ResNet-18 'widht'. Did you mean 'width'?",
+        ),
+        (["lanes", "--model", "resnet18"], "unknown network of the benchmark 'resnet18'."),
         (["--batch-size", "0"], "--batch-size must be a number from 1 to 1,000; got '0'"),
         (["--repeats", "many"], "--repeats must be a number from 1 to 1,000; got 'many'"),
         (

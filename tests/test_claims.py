@@ -401,7 +401,7 @@ def test_claims_are_read(tmp_path: Path) -> None:
     assert (first.says, first.points, first.spread) == ("Low is better", 1.5, False)
     assert first.first.fields == (("learning_rate", (0.001,)),)
     assert first.second.fields == (("learning_rate", (0.01, 1.0)),)
-    assert (first.first.metric, first.second.metric) == ("test_accuracy", "best_val_accuracy")
+    assert (first.first.metric, first.second.metric) == ("", "best_val_accuracy")
     assert second.spread
     assert second.second.metric == "best_val_accuracy"
     assert found.text == text

@@ -237,6 +237,7 @@ def test_the_digest_is_of_the_arrays_alone(tmp_path: Path) -> None:
     (tmp_path / "x").rename(tmp_path / "MNIST")
     moved = data.load("folder:MNIST")
     assert (moved.digest, moved.name) == (found.digest, "MNIST-files"), "a built-in set's name is not taken"
+    assert data.load(f"another-name@{found.digest[:12]}").digest == found.digest
 
 
 def test_progress_is_told_to_whoever_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,8 @@ from dlbench.analysis.calibration import (
 )
 from dlbench.analysis.cost import accuracy_difference, costs_of
 from dlbench.analysis.predictions import dataset_of, validation_of
+from dlbench.analysis.robustness import robustness
+from dlbench.data.corruptions import CORRUPTIONS, SEVERITIES, corrupted
 from dlbench.errors import InputError, StoreError, UnknownNameError
 from dlbench.models.counts import Counts
 from dlbench.stats.crossed import crossed_interval, crossed_intervals, resample_weights
@@ -271,3 +273,39 @@ def test_the_equalised_odds_difference_by_hand(found: dlbench.StudyResult) -> No
     assert [each.accuracy.estimate for each in sliced.slices] == pytest.approx([0.95, 0.65, 0.0])
     assert sliced.gap.estimate == pytest.approx(0.95)
     assert sliced.equalized_odds.estimate == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_corruptions_grow_with_their_severity(name: str) -> None:
+    images = (
+        np.random.default_rng(3).integers(0, 256, (40, 4, 4, 3)).repeat(7, 1).repeat(7, 2).astype(np.uint8)
+    )
+    grades = [corrupted(images, name, severity) for severity in SEVERITIES]
+    assert all(each.shape == images.shape and each.dtype == np.uint8 for each in grades)
+    distances = [np.abs(each.astype(float) - images).mean() for each in grades]
+    assert distances[0] > 0
+    assert distances == sorted(distances)
+    assert (corrupted(images, name, 3) == grades[2]).all()
+    assert (
+        images == np.random.default_rng(3).integers(0, 256, (40, 4, 4, 3)).repeat(7, 1).repeat(7, 2)
+    ).all()
+
+
+def test_robustness_is_a_mean_over_corruptions_and_severities(found: dlbench.StudyResult) -> None:
+    first = next(iter(found.predictions().values()))
+    answers = np.random.default_rng(0).random((2, 31, 50)) < np.linspace(0.9, 0.1, 31)[:, None]
+    made = robustness(first, answers)
+    assert made.clean.estimate == pytest.approx(answers[:, 0].mean())
+    assert made.mean.estimate == pytest.approx(answers[:, 1:].mean())
+    assert made.means["blur"].estimate == pytest.approx(answers[:, 6:11].mean())
+    assert made.by_severity["occlusion"][4].estimate == pytest.approx(answers[:, 30].mean())
+
+
+@pytest.mark.slow
+def test_networks_are_run_on_corrupted_images(found: dlbench.StudyResult, cli: Cli) -> None:  # noqa: F811
+    record = json.loads(cli("diagnose", str(found.folder), "--show", "robustness", "--json").out)
+    for each in record["robustness"]:
+        trials = [trial for trial in found if trial.id in each["trials"]]
+        assert each["clean"]["estimate"] == pytest.approx(np.mean([trial.test_accuracy for trial in trials]))
+        assert 0 < each["mean"]["estimate"] < each["clean"]["estimate"]
+    assert "By severity: lr 0.01" in cli("diagnose", str(found.folder), "--show", "robustness").out

@@ -46,6 +46,7 @@ SPOKEN = re.compile(
 NOT_WORDS = {
     "data/tfds_prepare.py": {"--tfds-dir", "--out", "--prepared"},
     "data/tfds_source.py": {"--tfds-dir", "--out", "--prepared"},
+    "deploy/export.py": {"--xla_cpu_multi_thread_eigen=false"},
     "execution/environment.py": {"--xla_gpu_deterministic_ops=true"},
     "storage/checkout.py": {
         *("--file", "--global", "--ignore-submodules=dirty", "--includes", "--list"),

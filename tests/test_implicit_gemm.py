@@ -1,4 +1,4 @@
-"""Compiled convolutions of any shape: against lax, alone and in the place of jax's own in a model that is traced."""
+"""Compiled convolutions and batch norm: against lax, alone and in the place of jax's own in a model that is traced."""
 
 from __future__ import annotations
 
@@ -127,11 +127,14 @@ def test_lanes_with_kernels_of_their_own_equal_each_alone():
 
 BITS = """
 import hashlib, numpy as np
-from test_implicit_gemm import CASES, compiled
+from test_implicit_gemm import CASES, NORMS, compiled, normalised
 from dlbench.ops import native
 assert native.chosen()
 for case in CASES:
     print(case, hashlib.sha256(b"".join(np.asarray(array).tobytes() for array in compiled(case))).hexdigest())
+for shape in NORMS:
+    bits = b"".join(np.asarray(array).tobytes() for array in normalised(shape))
+    print(shape, hashlib.sha256(bits).hexdigest())
 """
 
 
@@ -155,11 +158,12 @@ def test_bits_depend_neither_on_the_compiler_nor_on_the_width_of_vectors(compile
 
 @pytest.mark.parametrize("case", ["3x3, several blocks", "small images, many of them", "groups", "depthwise"])
 def test_bits_do_not_depend_on_the_number_of_cores(case):
-    alone = compiled(case)
+    alone, norm = compiled(case), normalised(NORMS[2])
     try:
         for cores in (2, 3, 8):
             native.use_cores(cores)
             jax.tree.map(np.testing.assert_array_equal, compiled(case), alone)
+            jax.tree.map(np.testing.assert_array_equal, normalised(NORMS[2]), norm)
     finally:
         native.use_cores(1)
 
@@ -170,6 +174,39 @@ def test_a_geometry_that_does_not_fit_is_an_error(wrong):
     call = jax.ffi.ffi_call("dlbench_convolution", jax.ShapeDtypeStruct(g.shape, jnp.float32))
     with pytest.raises((ValueError, jax.errors.JaxRuntimeError), match="dlbench_convolution: "):
         jax.block_until_ready(call(x, kernel, geometry._replace(**wrong).as_array()))
+
+
+# Batch norm
+
+
+def normalised(shape, lowering="compiled"):
+    x, scale, offset, g = arrays(7, shape, shape[-1:], shape[-1:], shape)
+
+    def normalise(x, scale, offset):
+        with ops.lowered(lowering):
+            y, mean, variance = ops.batch_norm(x, scale, offset)
+        return y, (mean, variance)
+
+    y, vjp, moments = jax.vjp(normalise, x + 3, scale, offset, has_aux=True)
+    with ops.lowered(lowering):
+        return y, *moments, *vjp(g)
+
+
+NORMS = [(5, 7, 3, 37), (3000, 16), (2, 3, 130)]
+
+
+@pytest.mark.parametrize("shape", NORMS)
+def test_batch_norm_and_its_gradient_are_those_of_jax(shape):
+    def plain(x, scale, offset):
+        axes = tuple(range(x.ndim - 1))
+        return (x - x.mean(axes)) * (scale / jnp.sqrt(x.var(axes) + 1e-5)) + offset
+
+    x, scale, offset, g = arrays(7, shape, shape[-1:], shape[-1:], shape)
+    y, vjp = jax.vjp(plain, x + 3, scale, offset)
+    want = (y, (x + 3).mean(tuple(range(x.ndim - 1))), x.var(tuple(range(x.ndim - 1))), *vjp(g))
+    for lowering in ("compiled", "lax"):
+        for got, wanted in zip(normalised(shape, lowering), want, strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=2e-5)
 
 
 # In the place of jax's own

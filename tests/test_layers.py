@@ -123,6 +123,7 @@ NEED_JAX = (
     "dlbench.deploy.exporting",
     "dlbench.deploy.onnx_graph",
     "dlbench.deploy.runtimes",
+    "dlbench.studies.corrupted",
     "dlbench.bench.flax_reference",
     "dlbench.bench.lanes_subject",
     "dlbench.bench.ours",

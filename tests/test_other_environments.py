@@ -21,7 +21,7 @@ from dlbench.records import TrialStatus, canonical_json
 from dlbench.report import exports, study_report
 from dlbench.storage import artifacts
 from dlbench.storage.audit import audit
-from dlbench.storage.store import FILE_NAME, Store
+from dlbench.storage.store import FILE_NAME, SCHEMA_VERSION, Store
 
 OTHER = "0" * 16
 
@@ -269,13 +269,14 @@ def test_a_store_of_the_second_version_is_upgraded(
     shutil.copytree(small_result.folder, folder)
     with sqlite3.connect(folder / FILE_NAME) as db:
         db.execute("DROP TABLE superseded")
+        db.execute("ALTER TABLE epochs DROP COLUMN val_metric")
         db.execute("UPDATE meta SET value = '2' WHERE key = 'schema_version'")
     before = dlbench.open_study(folder)
     assert before.superseded == ()
     more = dlbench.grid(model="baseline", learning_rate=[1e-3, 1e-2], seed=[0, 1, 2], **SMALL)
     assert len(dlbench.run(more, out=folder, workers=1)) == 6
     with Store(folder) as store:
-        assert store.meta("schema_version") == "3"
+        assert store.meta("schema_version") == str(SCHEMA_VERSION)
     after = dlbench.open_study(folder).trials[:4]
     assert [(t.id, t.history, t.files_sha256) for t in after] == [
         (t.id, t.history, t.files_sha256) for t in before

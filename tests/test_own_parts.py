@@ -181,9 +181,11 @@ def test_a_stored_study_runs_nobodys_code_unless_it_is_named(
     assert caught.value.field == field
     assert f"the stored study names the {registry_of.kind}" in str(caught.value)
     assert "if you trust it, name it yourself" in str(caught.value)
+    assert not (tmp_path / "ran").exists()
     registry_of.resolve(reference)
-    assert len(dlbench.plan(study, out=tmp_path / "s").trials) == 1
-    assert not (tmp_path / "ran").exists(), "planning imports nothing"
+    if field != "dataset":  # which planning reads
+        assert len(dlbench.plan(study, out=tmp_path / "s").trials) == 1
+        assert not (tmp_path / "ran").exists(), "planning imports nothing"
 
 
 def test_a_folder_is_continued_once_its_part_is_named(study: dlbench.StudyResult, folder: Path) -> None:

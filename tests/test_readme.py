@@ -116,12 +116,12 @@ def test_every_command_that_is_shown_has_its_flags() -> None:
             first, second, *_ = [*command.split()[1:], ""]
             nested = second in NESTED.get(first, ())
             shown = help_of(first, second) if nested else help_of(first)
-            for flag in re.findall(r"(?<![-\w])(--[a-z][a-z-]*)", command):
+            for flag in re.findall(r"(?<![-\w])(--[a-z][a-z0-9-]*)", command):
                 assert re.search(rf"{flag}\b(?!-)", shown), f"{page.name}: {command}"
 
 
 def test_every_flag_that_is_named_exists() -> None:
     known = "".join(map(help_of, listed_commands()))
     for page in DOCUMENTATION:
-        for flag in set(re.findall(r"(?<![-\w])(--[a-z][a-z-]*)", page.read_text())) - FLAGS_ELSEWHERE:
+        for flag in set(re.findall(r"(?<![-\w])(--[a-z][a-z0-9-]*)", page.read_text())) - FLAGS_ELSEWHERE:
             assert re.search(rf"{flag}\b(?!-)", known), f"{page.name}: {flag}"

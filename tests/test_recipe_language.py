@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
+import numpy as np
 import pytest
 from conftest import SMALL
 
@@ -89,6 +90,20 @@ WRITTEN: dict[str, tuple[list[list[str]], list[str], list[dict[str, Any]]]] = {
         ["schedule: cosine(warmup=1)", "schedule: Cosine\nschedule.warmup: 1.0"],
         [{"schedule": "cosine(warmup=1)"}, {"schedule": "cosine", "schedule_args": {"warmup": 1}}],
     ),
+    "dataset": (
+        [
+            ["--dataset", 'npz(path="arrays.npz", test_fraction=0.25)'],
+            ["--dataset", "npz:arrays.npz", "--dataset.test_fraction", "0.25"],
+        ],
+        [
+            "dataset: npz(path='arrays.npz', test_fraction=0.25)",
+            "dataset: npz:arrays.npz\ndataset.test_fraction: 0.25",
+        ],
+        [
+            {"dataset": "npz:arrays.npz", "dataset.test_fraction": 0.25},
+            {"dataset": "npz", "dataset_args": {"path": "arrays.npz", "test_fraction": 0.25}},
+        ],
+    ),
     "criterion": (
         [["--criterion", "cross-entropy(label_smoothing=0.1)"], ["--criterion.label_smoothing", "0.1"]],
         ["criterion: cross_entropy(label_smoothing=0.1)", "criterion.label_smoothing: 0.1"],
@@ -112,6 +127,15 @@ WRITTEN: dict[str, tuple[list[list[str]], list[str], list[dict[str, Any]]]] = {
         ["test_transform: noise(std=9)", "test_transform: noise\ntest_transform.noise.std: 9"],
         [{"test_transform": "noise(std=9.0)"}, {"test_transform": "noise", "test_transform.std": 9}],
     ),
+    "selection_metric": (
+        [
+            ["--metric", "top_k(k=3)"],
+            ["--metric", "val/top-k", "--metric.k", "3"],
+            ["--metric", "top_k", "--metric.k=3"],
+        ],
+        ["selection_metric: val/top_k(k=3)", "selection_metric: top_k\nselection_metric.k: 3"],
+        [{"selection_metric": "top_k(k=3)"}, {"selection_metric": "val/top_k", "selection_metric.k": 3}],
+    ),
 }
 
 
@@ -121,6 +145,7 @@ def test_every_part_is_written_in_all_ways() -> None:
 
 @pytest.mark.parametrize("part", WRITTEN)
 def test_a_trial_has_one_id_however_its_parts_are_written(part: str) -> None:
+    np.savez("arrays.npz", x=np.zeros((150, 28, 28), np.uint8), y=np.arange(150) % 2)
     flags, texts, fields = WRITTEN[part]
     found = [
         *(ids_of_flags(*words) for words in flags),
@@ -166,6 +191,7 @@ PLAIN = {
     "criterion": "cross_entropy(label_smoothing=0.0)",
     "test_transform": "standard",
     "mixup": 0,
+    "class_weights": "none",
     "ema_decay": 0,
     "clip_norm": None,
     "decay_on": "all",
@@ -186,6 +212,7 @@ OTHERS = {
     "criterion": "cross_entropy(label_smoothing=0.1)",
     "test_transform": "noise",
     "mixup": 0.1,
+    "class_weights": {0: 1, 7: 2.5},
     "ema_decay": 0.9,
     "clip_norm": 1,
     "decay_on": "weights",
@@ -360,7 +387,9 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "recipes.md"
 
 
 @pytest.mark.parametrize(
-    "kind", [registry.OPTIMIZERS, registry.SCHEDULES, registry.CRITERIA], ids=lambda kind: kind.kind
+    "kind",
+    [registry.OPTIMIZERS, registry.SCHEDULES, registry.CRITERIA, registry.METRICS],
+    ids=lambda kind: kind.kind,
 )
 def test_the_documentation_has_every_argument(kind: registry.Registry) -> None:
     """Arguments with their defaults and ranges, in the order in which they are declared."""

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from dlbench.errors import InputError
 from dlbench.spec.registry import CRITERIA
+from dlbench.spec.trial import TrialSpec
 from dlbench.training import evaluation, loop, mixup
-from dlbench.training.losses import cross_entropy, losses_of, manual
+from dlbench.training.losses import cross_entropy, losses_of, manual, mean_loss, weights_of_classes
 from dlbench.training.state import Coefficient, Data, Hyper, Static
 
 
@@ -86,6 +88,58 @@ def test_training_and_validation_losses_include_the_smoothing() -> None:
     ):
         logits = compute(state.params, jnp.asarray(images / 127.5 - 1, jnp.float32))
         np.testing.assert_allclose(found, cross_entropy(logits, labels, 0.2).mean(), rtol=1e-5)
+
+
+# Class weights
+
+WEIGHTS = np.array([0.5, 1, 3, 1, 2], np.float32)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_class_weights_are_pytorchs(smoothing: float) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is the reference here: install dlbench[oracle]")
+    logits = torch.tensor(LOGITS, requires_grad=True)
+    expected = torch.nn.functional.cross_entropy(
+        logits, torch.tensor(TARGETS).long(), weight=torch.tensor(WEIGHTS), label_smoothing=smoothing
+    )
+    expected.backward()
+    static = Static(MODEL, criterion_args=(("label_smoothing", smoothing),))
+    loss, grads = jax.value_and_grad(lambda x: mean_loss(static, x, TARGETS, class_weights=WEIGHTS))(
+        jnp.asarray(LOGITS)
+    )
+    np.testing.assert_allclose(loss, expected.item(), rtol=1e-6)
+    np.testing.assert_allclose(grads, logits.grad, rtol=1e-4, atol=1e-7)
+    if not smoothing:  # a criterion that takes no weights is weighted from outside
+        written_out = mean_loss(Static(MODEL, criterion="manual"), LOGITS, TARGETS, class_weights=WEIGHTS)
+        np.testing.assert_allclose(written_out, expected.item(), rtol=1e-6)
+
+
+def test_training_and_validation_losses_are_weighted() -> None:
+    hyper, static = hyper_of(0.0), Static(MODEL, 20)
+    data = DATA._replace(class_weights=jnp.asarray(WEIGHTS[:3]))
+    _, metrics = run_epoch(static, init(static, data, KEYS, hyper), data, KEYS, hyper)
+    state = init(static, DATA, KEYS, hyper)
+    for images, labels, found in (
+        (IMAGES[:20], LABELS[:20], metrics.train_loss),
+        (IMAGES[20:], LABELS[20:], metrics.val_loss),
+    ):
+        logits = compute(state.params, jnp.asarray(images / 127.5 - 1, jnp.float32))
+        expected = np.average(cross_entropy(logits, labels), weights=WEIGHTS[labels])
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_balanced_weights_are_scikit_learns() -> None:
+    from sklearn.utils.class_weight import compute_class_weight
+
+    labels = np.array([0] * 7 + [1] * 2 + [2] * 21)
+    balanced = TrialSpec(class_weights="balanced")
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    np.testing.assert_allclose(weights_of_classes(balanced, labels, 3), expected, rtol=1e-7)
+    with pytest.raises(InputError, match="class 3 has no training image"):
+        weights_of_classes(balanced, labels, 4)
+    named = weights_of_classes(TrialSpec(class_weights={2: 4}), labels, 3)
+    np.testing.assert_array_equal(named, [1, 1, 4])
+    assert weights_of_classes(TrialSpec(), labels, 3) is None
 
 
 # The average of the parameters

@@ -171,6 +171,13 @@ def test_studies_that_cannot_be_read_are_named(first: Path, small_study: dlbench
     assert not planned.done
 
 
+def test_a_part_of_a_plan_has_its_own_sources(first: Path) -> None:
+    planned = dlbench.plan(dlbench.grid(**TWO_RATES, seed=range(3), **SMALL))
+    part = planned.part([0, 2])
+    assert part.done == {trial.id for trial in planned.trials if trial.spec.seed == 0}
+    assert part.copied[0].startswith("2 trials are copied from runs/first")
+
+
 def test_nothing_is_copied_where_that_is_not_wanted(first: Path, small_study: dlbench.StudySpec) -> None:
     assert len(dlbench.plan(small_study).done) == 4
     assert not dlbench.plan(small_study, reuse=False).done

@@ -137,13 +137,14 @@ def test_the_figures_are_scikit_learns(classes: int) -> None:
     from scipy.stats import binomtest
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    from dlbench.training.metrics import classification_metrics
+    from dlbench.spec.trial import TrialSpec
+    from dlbench.training.metrics import measure
 
     draw = np.random.default_rng(classes)
     labels = draw.integers(0, classes - (classes > 2), 300).astype(np.int32)
     logits = (draw.normal(size=(300, classes)) + np.eye(classes)[labels]).astype(np.float32)
     logits[:, 0] -= 9
-    found, every, said = classification_metrics(logits, labels), range(classes), logits.argmax(1)
+    found, every, said = measure(TrialSpec(), logits, labels), range(classes), logits.argmax(1)
     macro = precision_recall_fscore_support(labels, said, labels=every, average="macro", zero_division=0.0)
     assert (found["macro_precision"], found["macro_recall"], found["macro_f1"]) == macro[:3]
     assert found["confusion_matrix"] == confusion_matrix(labels, said, labels=every).tolist()
@@ -161,5 +162,5 @@ def test_the_area_under_the_curve_is_scikit_learns(classes: int) -> None:
     labels = draw.integers(0, classes, 300)
     logits = np.round(draw.normal(size=(300, classes)) + np.eye(classes)[labels], 1)  # with ties
     expected = np.mean([roc_auc_score(labels == c, scores(logits)[:, c]) for c in range(classes)])
-    assert roc_auc(scores(logits), labels) == pytest.approx(expected, abs=1e-12)
-    assert np.isnan(roc_auc(scores(logits), np.zeros(300, int)))
+    assert roc_auc(logits, labels) == pytest.approx(expected, abs=1e-12)
+    assert np.isnan(roc_auc(logits, np.zeros(300, int)))

@@ -42,6 +42,7 @@ def correct_answers(trials: Iterable[TrialResult]) -> dict[str, NDArray[np.bool_
 
 def _test_labels(reference: str, test_size: int | None) -> NDArray[Any] | None:
     try:
-        return data.load(reference, test_size=test_size).test_labels
+        found = data.load(reference, test_size=test_size)
     except DlbenchError:
         return None
+    return found.test_labels if found.targets == "classes" else None

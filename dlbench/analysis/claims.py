@@ -17,8 +17,8 @@ from dlbench.analysis.outlook import SeedCount, power_to_find, seeds_to_find
 from dlbench.analysis.selection import select
 from dlbench.records import TrialStatus
 from dlbench.spec.claims import Claim, Key, Selection
-from dlbench.spec.metrics import SELECTION_METRIC, metric_key
 from dlbench.spec.metrics import metric as metric_named
+from dlbench.spec.metrics import metric_key, report_metric
 from dlbench.stats import (
     Comparison,
     PairwiseComparison,
@@ -116,6 +116,7 @@ def judge_study(claims: Sequence[Claim], result: StudyRecord) -> StudyClaims:
         result: the study; of a growing one, the trials of its last look are used.
     """
     trials, metric, names, pairs = _ranked(result)
+    claims = _measured(claims, trials)
     if result.spec.design != "comparison" and not any(
         _pair(claim, trials, metric, names) for claim in claims
     ):
@@ -126,6 +127,12 @@ def judge_study(claims: Sequence[Claim], result: StudyRecord) -> StudyClaims:
     )
     alpha = study_alpha(result, len(pairs) + num_others)
     return judge(claims, trials, alpha, metric, names, pairs)
+
+
+def _measured(claims: Sequence[Claim], trials: Sequence[TrialResult]) -> list[Claim]:
+    """The claims with the metric that is reported of the trials, where they name none."""
+    default = metric_key(report_metric(trial.trial.spec for trial in trials))
+    return [claim.measured_by(default) for claim in claims]
 
 
 def _ranked(
@@ -141,7 +148,7 @@ def _ranked(
     selected = select(groups)
     names = {trial.id: str(number) for number, group in enumerate(groups) for trial in group.trials}
     pairs = selected.separation.comparisons if selected and selected.separation else ()
-    return result.trials, metric_key(SELECTION_METRIC), names, pairs
+    return result.trials, metric_key(selected.metric) if selected else "", names, pairs
 
 
 def _key(pair: PairwiseComparison) -> frozenset[str]:
@@ -189,6 +196,7 @@ def judge(
         names: the configuration of each trial id in that ranking.
         pairs: the comparisons of the ranking.
     """
+    claims = _measured(claims, trials)
     places = {_key(pair): number for number, pair in enumerate(pairs)}
     confidence = 1 - (alpha or ALPHA)
     sides = [_sides(claim, trials) for claim in claims]
@@ -363,7 +371,9 @@ def side_values(side: Selection, trials: Sequence[TrialResult]) -> dict[Key, flo
     Diverged trials count with the worst value of the metric (:func:`dlbench.analysis.failures.measured`).
     """
     found = configurations(trials)
-    groups = measured({str(number): group for number, group in enumerate(found)}, side.metric)
+    groups = measured(
+        {str(number): group for number, group in enumerate(found)}, side.metric or "test_accuracy"
+    )
     if len(groups) < len(found):
         return {}
     shared = set.intersection(*map(set, groups.values())) if groups else set()

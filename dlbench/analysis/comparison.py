@@ -12,8 +12,8 @@ from dlbench.analysis.failures import measured
 from dlbench.analysis.looks import last_look, study_alpha
 from dlbench.analysis.outlook import SeedsNeeded, seeds_to_separate
 from dlbench.spec.looks import Look, seeds_at
-from dlbench.spec.metrics import REPORT_METRIC, SELECTION_METRIC, metric_key
 from dlbench.spec.metrics import metric as metric_named
+from dlbench.spec.metrics import metric_key, report_metric, selection_metric
 from dlbench.stats import PairwiseComparison, Ranking, ranking
 from dlbench.storage.results import StudyRecord, TrialResult
 
@@ -99,9 +99,13 @@ class ModelComparison:
 
 
 def compared_metric(result: StudyRecord) -> str:
-    """The metric by which the models of a study are compared: that of the held-out folds where images are folded."""
-    folded = any(trial.folds for trial in result.trials)
-    return SELECTION_METRIC if folded else REPORT_METRIC
+    """The metric by which the models of a study are compared.
+
+    It is the one that the trials are chosen by, on test images, or on the held-out folds where images are folded.
+    """
+    specs = [trial.trial.spec for trial in result.trials]
+    folded = any(spec.folds for spec in specs)
+    return selection_metric(specs) if folded else report_metric(specs)
 
 
 def compare_models(

@@ -14,8 +14,8 @@ from typing import Any
 from dlbench.analysis.failures import chance_of, has_failed, measured
 from dlbench.records import TrialStatus
 from dlbench.spec.claims import Key, key_of
-from dlbench.spec.metrics import SELECTION_METRIC
 from dlbench.spec.metrics import metric as metric_named
+from dlbench.spec.metrics import metric_of, selection_metric
 from dlbench.spec.naming import model_names, phrase
 from dlbench.spec.trial import PARTS, REPLICATES, TrialSpec
 from dlbench.stats import Interval, corrected_interval, wilson_interval
@@ -137,11 +137,15 @@ class Configuration:
         specs = ((trial.value(metric), trial.trial.spec) for trial in self.complete)
         return {key_of(spec): value for value, spec in specs if value is not None}
 
-    def sort_key(self, metric: str = SELECTION_METRIC) -> tuple[float, float]:
+    def sort_key(self, metric: str | None = None) -> tuple[float, float]:
         """A key that sorts the best configuration first: by the mean of a metric, then by validation loss.
 
         Diverged trials count with the worst value of the metric.
+
+        Args:
+            metric: the metric; by default the one that its trials are chosen by.
         """
+        metric = metric or metric_of(self.spec, "val")
         values, loss = [*measured({"": self}, metric).get("", {}).values()], self.mean("val/loss")
         if not values:
             return math.inf, math.inf
@@ -169,8 +173,15 @@ def overlap_of(spec: TrialSpec) -> float:
     return 1 / (spec.folds - 1) if spec.folds else 0.0
 
 
-def best_first(groups: Iterable[Configuration], metric: str = SELECTION_METRIC) -> list[Configuration]:
-    """Configurations sorted by the mean of a metric, the best first; those without a result come last."""
+def best_first(groups: Iterable[Configuration], metric: str | None = None) -> list[Configuration]:
+    """Configurations sorted by the mean of a metric, the best first; those without a result come last.
+
+    Args:
+        groups: the configurations.
+        metric: the metric; by default the one that their trials are chosen by.
+    """
+    groups = [*groups]
+    metric = metric or selection_metric(group.spec for group in groups)
     return sorted(groups, key=lambda group: group.sort_key(metric))
 
 

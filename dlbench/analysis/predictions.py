@@ -45,13 +45,15 @@ def predictions_of(group: Configuration, data_dir: str | None = None) -> Predict
 
     Raises:
         StoreError: no trial has completed, or one has no logits that can be read.
-        DataError: the data set is not the one that the trials were tested on.
+        DataError: the data set is not the one that the trials were tested on, or its targets are numbers.
     """
     import numpy as np
 
     if not group.complete:
         raise StoreError("no trial of this configuration has completed, so there are no predictions")
     dataset = dataset_of(group.complete[0], data_dir)
+    if dataset.targets == "numbers":
+        raise DataError(f"the targets of {dataset.name} are numbers, so there are no classes to look at")
     labels = np.asarray(dataset.test_labels)
     logits = [read_logits(trial, "test", (len(labels), dataset.num_classes)) for trial in group.complete]
     names = dataset.class_names or tuple(map(str, range(dataset.num_classes)))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Configuration, Summary, axes_of, configurations
-from dlbench.spec.metrics import REPORT_METRIC, SELECTION_METRIC
+from dlbench.spec.metrics import report_metric, selection_metric
 from dlbench.stats import Interval, corrected_comparison, corrected_interval, std_interval
 from dlbench.storage.results import TrialResult
 
@@ -34,35 +34,43 @@ class ProtocolFindings:
     """Two protocols compared over the configurations of a study.
 
     Attributes:
+        selection: the metric by which the best epoch is selected.
+        report: the same metric on test images.
         differences: one per configuration that completed a trial.
         overall: the mean difference over all configurations, seed by seed; ``None`` with one configuration, or
             fewer than two shared seeds.
     """
 
+    selection: str
+    report: str
     differences: tuple[ProtocolDifference, ...]
     overall: Summary | None
 
 
 def compare_protocols(
-    trials: Sequence[TrialResult], selection: str = SELECTION_METRIC, report: str = REPORT_METRIC
+    trials: Sequence[TrialResult], selection: str | None = None, report: str | None = None
 ) -> ProtocolFindings | None:
     """Compare the metric on the images that selected the epoch with the metric on test images.
 
     Args:
         trials: the trials of a study.
-        selection: the metric by which the best epoch is selected.
+        selection: the metric by which the best epoch is selected; by default that of the trials.
         report: the same metric on test images.
 
     Returns:
         The differences; ``None`` if no trial completed.
     """
+    specs = [trial.trial.spec for trial in trials]
+    selection, report = selection or selection_metric(specs), report or report_metric(specs)
     groups = [group for group in configurations(trials) if group.complete]
     differences = tuple(
         ProtocolDifference(group, selected_on, tested, _difference(selected_on, tested, group.overlap))
         for group in groups
         if (selected_on := group.summary(selection)) and (tested := group.summary(report))
     )
-    return ProtocolFindings(differences, _overall(groups, selection, report)) if differences else None
+    if not differences:
+        return None
+    return ProtocolFindings(selection, report, differences, _overall(groups, selection, report))
 
 
 def _difference(selected_on: Summary, tested: Summary, overlap: float) -> Summary:
@@ -88,24 +96,28 @@ class SourceVariation:
 
     Attributes:
         configuration: the configuration; its ``vary`` is the source.
+        metric: the metric.
         std: the standard deviation with its chi-square interval; ``None`` for fewer seeds than an interval takes.
         mean: the mean; ``None`` if no trial completed.
     """
 
     configuration: Configuration
+    metric: str
     std: Interval | None
     mean: float | None
 
 
 def variation_by_source(
-    trials: Sequence[TrialResult], metric: str = REPORT_METRIC
+    trials: Sequence[TrialResult], metric: str | None = None
 ) -> tuple[SourceVariation, ...]:
     """The standard deviation of a metric by source of randomness; empty unless the study varies the source."""
     if "vary" not in axes_of(trials):
         return ()
+    metric = metric or report_metric(trial.trial.spec for trial in trials)
     return tuple(
         SourceVariation(
             group,
+            metric,
             std_interval(values)
             if len(values := group.by_seed(metric).values()) >= MIN_FOR_INTERVAL
             else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,7 +57,8 @@ class SearchFindings:
         candidates: the configurations whose trials have ended, in the order of proposal.
         winner: the best of them; ``None`` if no trial completed.
         confirmation: the winner's trials with new seeds; ``None`` if there are none yet.
-        flattery: the search's metric of the winner in the search against that with new seeds.
+        flattery: the search's metric of the winner in the search against that with new seeds; without an interval
+            where images are folded, because folds are not independent.
         expected: the expected best value of 1, 2, 3, ... configurations; empty for a sampler that learns, whose
             configurations are not independent, and with halving.
     """
@@ -81,7 +83,8 @@ class SearchFindings:
 
 def score(trials: Sequence[TrialResult], metric: str) -> float:
     """The mean of a metric, in which a trial without a result counts as the worst: accuracy 0, loss infinity."""
-    worst = math.inf if metric_named(metric).lower_is_better else 0.0
+    known = metric_named(metric)
+    worst = math.inf if known.lower_is_better else 0.0 if known.unit == "points" else -math.inf
     found = [trial.value(metric) if trial.status is TrialStatus.COMPLETE else None for trial in trials]
     return math.fsum(worst if value is None else value for value in found) / len(found)
 
@@ -142,7 +145,11 @@ def _flattery(
     if winner is None or confirmation is None:
         return None
     before, after = (each.by_seed(search.metric).values() for each in (winner.configuration, confirmation))
-    return welch_comparison(before, after)
+    found = welch_comparison(before, after)
+    if not winner.configuration.overlap:
+        return found
+    difference = dataclasses.replace(found.difference, low=math.nan, high=math.nan)
+    return dataclasses.replace(found, difference=difference, p_value=math.nan)
 
 
 def _is_better(best: float, value: float, metric: str) -> bool:

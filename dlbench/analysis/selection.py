@@ -9,8 +9,8 @@ from dlbench.analysis.configurations import Configuration
 from dlbench.analysis.failures import measured
 from dlbench.analysis.outlook import SeedsNeeded, seeds_to_separate
 from dlbench.spec.claims import Key
-from dlbench.spec.metrics import SELECTION_METRIC
 from dlbench.spec.metrics import metric as metric_named
+from dlbench.spec.metrics import report_metric, selection_metric
 from dlbench.stats import PairwiseComparison, ranking, selection_estimate
 
 #: More configurations than this are not tested: no practical number of seeds separates thousands of pairs.
@@ -63,6 +63,7 @@ class GridSelection:
 
     Attributes:
         metric: the metric.
+        reported: the same on test images; of trials that are chosen by another, the one that they report.
         selected: the configuration.
         second: the next best; ``None`` if there is no other.
         num_candidates: the configurations that have a result, the selected one included; diverged trials count.
@@ -74,6 +75,7 @@ class GridSelection:
     """
 
     metric: str
+    reported: str
     selected: Configuration
     second: Configuration | None
     num_candidates: int
@@ -83,13 +85,14 @@ class GridSelection:
 
 
 def select(
-    groups: Sequence[Configuration], metric: str = SELECTION_METRIC, others: Sequence[float] = ()
+    groups: Sequence[Configuration], metric: str | None = None, others: Sequence[float] = ()
 ) -> GridSelection | None:
     """Select the first configuration of a grid, and test and resample the selection.
 
     Args:
         groups: the configurations, sorted by the metric as ``best_first(groups, metric)`` sorts them.
-        metric: the metric to select by, "val/accuracy" or ``best_val_accuracy``.
+        metric: the metric to select by, "val/accuracy" or ``best_val_accuracy``; by default the one that their trials
+            are chosen by.
         others: p-values of further tests of the study, which share its error rate.
 
     Returns:
@@ -98,21 +101,24 @@ def select(
     Raises:
         UnknownNameError: there is no such metric.
     """
+    if not any(group.complete for group in groups):
+        return None
+    specs = [group.spec for group in groups]
+    metric, reported = metric or selection_metric(specs), report_metric(specs)
     named = {str(number): group for number, group in enumerate(groups)}
     values = measured(named, metric)
     groups = [named[name] for name in values]
-    if not any(group.complete for group in groups):
-        return None
     second = groups[1] if len(groups) > 1 else None
     has_replicates = all(len(each) > 1 for each in values.values())
     if second is None or not has_replicates:
-        return GridSelection(metric, groups[0], second, len(groups), has_replicates)
+        return GridSelection(metric, reported, groups[0], second, len(groups), has_replicates)
     by_place = {str(place): each for place, each in enumerate(values.values())}
     mixtures = [str(place) for place, group in enumerate(groups) if group.is_mixture]
     higher_is_better = not metric_named(metric).lower_is_better
     overlap = max(group.overlap for group in groups)
     return GridSelection(
         metric,
+        reported,
         groups[0],
         second,
         len(groups),

@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlbench import data, models
+from dlbench import data, models, ops
 from dlbench.bench.serving import peak_bytes, serve
 from dlbench.execution.programs import DeviceData, compile_program, inputs_of
+from dlbench.models.network import Variables, network_of
 from dlbench.ops import native
 from dlbench.spec.trial import Trial, TrialSpec
 from dlbench.training import evaluation, loop
@@ -28,10 +28,10 @@ class Network:
     """A network that is trained as a worker trains it.
 
     Args:
-        make: creates the Flax module of a network by name.
+        make: creates a model by name.
     """
 
-    def __init__(self, make: Callable[[str], nn.Module]) -> None:
+    def __init__(self, make: Callable[[str], Any]) -> None:
         self._make = make
 
     def prepare(self, model: str, batch_size: int, optimizer: str, train_size: int, val_size: int) -> float:
@@ -40,7 +40,7 @@ class Network:
         split = data.make_split(dataset.train_labels, train_size, val_size, 0)
         on_device = DeviceData.of(dataset)
         arrays = Data.from_split(on_device, split)
-        spec = TrialSpec(model=model, batch_size=batch_size, optimizer=optimizer)
+        spec = TrialSpec(batch_size=batch_size, optimizer=optimizer)
         trial = Trial(spec=spec, data_digest=dataset.digest)
         static = static_part(self._make(model), trial)
         self._arrays, self._inputs = arrays, inputs_of(trial)
@@ -70,7 +70,7 @@ class Network:
 
     def latency(self, calls: int) -> list[float]:
         """Seconds from one uint8 image on the host to its logits on the host, for each call."""
-        variables = {"params": self._state.params, "batch_stats": self._state.batch_stats}
+        variables = Variables(self._state.params, self._state.batch_stats)
         images = np.asarray(self._arrays.val_images)
         spent = []
         for call in range(calls):
@@ -97,15 +97,18 @@ class Network:
         return 2 * side**3 / min(spent)
 
 
-def _compile_one(model: nn.Module, state: TrainState, arrays: Data) -> Any:
-    def logits(variables: Any, image: jax.Array) -> Any:
-        return model.apply(variables, evaluation.normalize_images(image))
+def _compile_one(model: Any, state: TrainState, arrays: Data) -> Any:
+    network = network_of(model)
 
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    def logits(variables: Variables, image: jax.Array) -> Any:
+        with ops.accelerated():
+            return network.apply(variables, evaluation.normalize_images(image), {})[0]
+
+    variables = Variables(state.params, state.batch_stats)
     return jax.jit(logits).lower(variables, arrays.val_images[:1]).compile()
 
 
-def step_flops(model: nn.Module) -> float:
+def step_flops(model: Any) -> float:
     """FLOPs per image of a training step, as counted by XLA: the count for two images minus the count for one.
 
     The difference excludes the optimizer. The count of a whole epoch would be of no use, because XLA counts the body of
@@ -114,7 +117,7 @@ def step_flops(model: nn.Module) -> float:
     return _flops(model, 2) - _flops(model, 1)
 
 
-def _flops(model: nn.Module, batch_size: int) -> float:
+def _flops(model: Any, batch_size: int) -> float:
     static = Static(model, batch_size, "sgd")
     images = jax.ShapeDtypeStruct((batch_size, 28, 28, 1), jnp.uint8)
     labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
@@ -136,7 +139,7 @@ def _flops(model: nn.Module, batch_size: int) -> float:
     return float(analysis["flops"])
 
 
-def main(make: Callable[[str], nn.Module]) -> None:
+def main(make: Callable[[str], Any]) -> None:
     """Answer the parent's requests about networks that ``make`` creates."""
     network = Network(make)
     serve(

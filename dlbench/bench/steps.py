@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import os
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -20,9 +21,9 @@ from typing import Any
 from dlbench.bench.measure import Subject, ask_all
 from dlbench.bench.rounds import best, percentile, ratio
 from dlbench.execution import devices
-from dlbench.models.counts import Request, at_hand
+from dlbench.models.counts import Request, count
 from dlbench.ops import native
-from dlbench.spec import registry
+from dlbench.spec import parts, registry
 
 MODELS = registry.MODELS.compared
 #: Shape of the images and number of classes that are trained on.
@@ -90,6 +91,7 @@ class Team:
         self._images = max(least, 2 * case.batch_size)
         self._arguments = vars(case)
         self._stack = stack
+        self._path = import_path(case.model)
         self._cache = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dlbench-bench-")))
         self.samples: dict[str, list[float]] = {}
         self.calls: dict[str, list[float]] = {}
@@ -106,7 +108,7 @@ class Team:
             self.facts["peak_bytes"] = self.alone.ask("peak_bytes")
 
     def _start_jax(self) -> None:
-        with Subject(MODULES[self.side], 1, self._cache) as cold:
+        with Subject(MODULES[self.side], 1, self._cache, **self._path) as cold:
             self.facts["compile_cold_s"] = self._prepare(cold)
             self._warm_up(cold)
             self.facts["peak_bytes"] = cold.ask("peak_bytes")
@@ -137,7 +139,7 @@ class Team:
             self._prepare(self._wide, variant=variant)
 
     def _subject(self, threads: int = 1) -> Subject:
-        return self._stack.enter_context(Subject(MODULES[self.side], threads, self._cache))
+        return self._stack.enter_context(Subject(MODULES[self.side], threads, self._cache, **self._path))
 
     def _prepare(self, subject: Subject, **more: Any) -> Any:
         sizes = {"train_size": self._images, "val_size": self._effort.val_size}
@@ -224,11 +226,19 @@ def run(cases: Sequence[Case], against: Sequence[str], effort: Effort, notify: N
     return {"cores": devices.count("cpu"), "effort": vars(effort), "cases": measured}
 
 
+def import_path(*models: str) -> dict[str, str]:
+    """The environment variable by which a process finds models of users."""
+    found = registry.import_path(parts.parse(model).name for model in models)
+    return {"PYTHONPATH": os.pathsep.join(found)} if found else {}
+
+
 def _xla_flops(models: Sequence[str]) -> dict[str, float]:
     """FLOPs per image as counted by XLA, without the compiled kernels, which it does not count."""
     with (
         tempfile.TemporaryDirectory(prefix="dlbench-bench-") as cache,
-        Subject(MODULES["dlbench"], 1, Path(cache), **{native.VARIABLE: ""}) as subject,
+        Subject(
+            MODULES["dlbench"], 1, Path(cache), **{native.VARIABLE: ""}, **import_path(*models)
+        ) as subject,
     ):
         return {model: subject.ask("step_flops", model=model) for model in models}
 
@@ -240,9 +250,10 @@ def _case(case: Case, sides: Sequence[str], effort: Effort, xla_flops: float) ->
         for _, kind, team in itertools.product(range(effort.repeats), kinds, teams):
             kind(team)
     ours, *others = teams
-    counts = at_hand(Request(case.model, (), *DIGITS))
-    assert counts is not None
-    counted = counts.training_flops
+    part = parts.parse(case.model)
+    request = Request(part.name, part.arguments, *DIGITS)
+    counts = count([request]).get(request)
+    counted = counts.training_flops if counts else xla_flops
     speed, peak = (statistics.median(ours.samples[name]) for name in ("training_one_thread", "peak_flops"))
     return {
         **vars(case),

@@ -359,6 +359,7 @@ NETWORKS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "LeNet-5": (lenet5, {}),
     "MLP": (mlp, {}),
     "Linear": (mlp, {"depth": 0}),
+    "VGG": (vgg, {}),
     "VGG-11": (vgg, {"depth": 11}),
     "VGG-16": (vgg, {"depth": 16}),
     "ResNet-18": (resnet, {}),

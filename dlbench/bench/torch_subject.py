@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from typing import Any
@@ -10,8 +11,10 @@ import numpy as np
 import torch
 
 from dlbench import data
+from dlbench.bench import torch_networks
 from dlbench.bench.serving import peak_bytes, serve
 from dlbench.bench.torch_reference import (
+    NAMES,
     VARIANTS,
     Variant,
     make_optimizer,
@@ -20,10 +23,13 @@ from dlbench.bench.torch_reference import (
     tuned_epoch,
     tuned_evaluation,
 )
+from dlbench.spec import parts
 
 #: How often each variant is tried, and the approximate number of images each time.
 _ROUNDS = 3
 _TRIED_IMAGES = 512
+#: Height, width and channels of the images.
+_IMAGE = (28, 28, 1)
 
 
 class Network:
@@ -89,7 +95,10 @@ class Network:
 
 
 def _make(model: str, optimizer: str, variant: Variant) -> tuple[Any, Any]:
-    net = variant.place(make_torch(model))
+    part = parts.parse(model)
+    make = make_torch if part.name in NAMES else functools.partial(torch_networks.make_torch, image=_IMAGE)
+    arguments: dict[str, Any] = dict(part.arguments)
+    net = variant.place(make(part.name, **arguments))
     return net, make_optimizer(net, optimizer, 1e-3, variant=variant)
 
 

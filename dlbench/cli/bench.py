@@ -49,7 +49,9 @@ class BenchOptions:
     model: Annotated[
         Values,
         typer.Option(
-            "--model", metavar="NAME...", help="steps, lanes: networks [all five]; trial: one [Baseline]."
+            "--model",
+            metavar="NAME...",
+            help="steps: any models [the five]; lanes: some of the five; trial: one of them [Baseline].",
         ),
     ] = None
     batch_size: Annotated[
@@ -140,7 +142,7 @@ def _measure(options: BenchOptions, against: Sequence[str], repeats: int, notify
         sizes = dict.fromkeys(_number("--batch-size", text, 0) for text in texts)
         cases = [
             steps.Case(model, size, options.optimizer or "sgd")
-            for model in _models(options.model or steps.MODELS)
+            for model in _any_models(options.model or steps.MODELS, against)
             for size in sizes
         ]
         effort = steps.Effort(repeats)
@@ -244,6 +246,31 @@ def _models(names: Sequence[str]) -> list[str]:
         if name_key(name) not in known:
             raise UnknownNameError("network of the benchmark", name, MODELS, field="model")
     return list(dict.fromkeys(known[name_key(name)] for name in names))
+
+
+def _any_models(names: Sequence[str], against: Sequence[str]) -> list[str]:
+    """Models that can be named, with arguments, in their canonical form.
+
+    Raises:
+        InputError: one cannot, or there is nothing to compare it with.
+    """
+    from dlbench.spec import parts
+    from dlbench.spec.registry import MODELS
+
+    found = []
+    for name in names:
+        try:
+            part = parts.parse(name)
+        except ValueError as error:
+            raise InputError.must_be("model", str(error), name) from None
+        reference = MODELS.resolve(part.name)
+        if "torch" in against and ":" in reference:
+            raise InputError(
+                f"there is no model in PyTorch to compare {shown(name)} with; leave out --against torch",
+                field="model",
+            )
+        found.append(str(parts.Part(reference, MODELS.arguments(reference, part.arguments))))
+    return list(dict.fromkeys(found))
 
 
 def _number(flag: str, text: str | None, default: int) -> int:

@@ -54,6 +54,9 @@ class ReplayOptions:
     transform: Annotated[
         str | None, typer.Option("--transform", metavar="NAME", help="Likewise your own transforms.")
     ] = None
+    selection_metric: Annotated[
+        str | None, typer.Option("--metric", metavar="NAME", help="Likewise your own metric.")
+    ] = None
     data_dir: Annotated[
         str | None, typer.Option("--data-dir", metavar="DIR", help="Folder of original data files.")
     ] = None

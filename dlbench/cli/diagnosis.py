@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from dlbench.studies.result import StudyResult
 
 #: What ``diagnose`` shows.
-DIAGNOSES = ("calibration", "fit", "cost")
+DIAGNOSES = ("calibration", "fit", "cost", "robustness")
+#: What it shows unless something is named: what need not be computed.
+_STORED = DIAGNOSES[:3]
 #: Configurations whose tables a terminal shows; JSON has all of them.
 _SHOWN = 3
 
@@ -44,7 +46,8 @@ class DiagnoseOptions:
 
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or its name in runs/.")]
     show: Annotated[
-        Values, typer.Option("--show", metavar="NAME...", help=f"Any of {', '.join(DIAGNOSES)} [all].")
+        Values,
+        typer.Option("--show", metavar="NAME...", help=f"Any of {', '.join(DIAGNOSES)} [the first three]."),
     ] = None
     data_dir: Annotated[
         str | None, typer.Option("--data-dir", metavar="DIR", help="Folder of original data files.")
@@ -54,14 +57,14 @@ class DiagnoseOptions:
 
 @takes(DiagnoseOptions)
 def diagnose(options: DiagnoseOptions) -> None:
-    """Show what the accuracy hides: calibration, over- and underfitting, and cost.
+    """Show what the accuracy hides: calibration, over- and underfitting, cost, robustness.
 
-    Everything is read from what the study stores.
+    All but robustness, for which the networks are run on corrupted images, is read from what the study stores.
     """
     from dlbench.report import diagnosis, terminal
     from dlbench.studies.result import open_study
 
-    wanted = options.show or list(DIAGNOSES)
+    wanted = options.show or list(_STORED)
     for name in wanted:
         if name not in DIAGNOSES:
             raise UnknownNameError("diagnosis", name, DIAGNOSES, field="show")
@@ -82,6 +85,11 @@ def diagnose(options: DiagnoseOptions) -> None:
                 costs = result.cost(options.data_dir)
                 record[name] = diagnosis.cost_record(costs)
                 parts += diagnosis.cost_report(costs)
+            case "robustness":
+                with terminal.waiting("running the networks on corrupted images", quiet=options.as_json):
+                    robust = result.robustness(options.data_dir)
+                record[name] = [diagnosis.robustness_record(*each) for each in robust.items()]
+                parts += diagnosis.robustness_report(robust)
     if options.as_json:
         print_json(record)
     else:

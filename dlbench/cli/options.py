@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dlbench.studies.options import RunOptions
 
 WHAT, DATA, HOW, OUTPUT = "Model and training", "Data and seeds", "Execution", "Output"
+CHANGES, SEARCH = "Base and changes", "Search"
 
 #: The defaults shown by ``--help``; a test compares them with TrialSpec, whose import takes 0.2 s.
 DEFAULTS = {
@@ -43,6 +44,7 @@ DEFAULTS = {
     "min_delta": "0",
     "selection_metric": "val/accuracy",
     "criterion": "cross_entropy",
+    "class_weights": "none",
     "transform": "standard",
     "mixup": "0",
     "normalize": "half",
@@ -59,7 +61,16 @@ DEFAULTS = {
     "vary": "all",
 }
 #: The fields that name a part, whose arguments have flags by their path; a test compares them with TrialSpec's.
-PART_FIELDS = ("model", "dataset", "optimizer", "schedule", "criterion", "transform", "test_transform")
+PART_FIELDS = (
+    "model",
+    "dataset",
+    "optimizer",
+    "schedule",
+    "criterion",
+    "transform",
+    "test_transform",
+    "selection_metric",
+)
 #: The flag that stands for those of all arguments: ``--model.width 8`` becomes ``--PART.ARG model.width=8``.
 _ARGUMENT = "--PART.ARG"
 
@@ -145,9 +156,24 @@ class StudyOptions:
         Values, _values("--min-delta", WHAT, "NUMBER...", "How much better counts as an improvement.")
     ] = None
     selection_metric: Annotated[
-        Values, _values("--metric", WHAT, "NAME...", "What chooses the best epoch: val/accuracy, val/loss.")
+        Values,
+        _values(
+            "--metric",
+            WHAT,
+            "NAME...",
+            "Validation metrics that choose the best epoch and rank trials; 'dlbench list metrics' lists all.",
+        ),
     ] = None
     criterion: Annotated[Values, _values("--criterion", WHAT, "NAME...", "Losses.")] = None
+    class_weights: Annotated[
+        Values,
+        _values(
+            "--class-weights",
+            WHAT,
+            "WEIGHTS...",
+            "Weights of classes in the loss: none, balanced, or by class, '{0: 1, 1: 5}'.",
+        ),
+    ] = None
     transform: Annotated[
         Values, _values("--transform", WHAT, "NAME...", "Transforms of training images; A+B composes.")
     ] = None
@@ -401,17 +427,19 @@ class AblateOptions(StudyOptions):
 
     base: Annotated[
         str | None,
-        _option("--base", WHAT, "The model that is changed; short for --model.", metavar="NAME"),
+        _option("--base", CHANGES, "The model that is changed; short for --model.", metavar="NAME"),
     ] = None
     without: Annotated[
         Values,
-        _values("--without", WHAT, "NAME...", "What to turn off: arguments of the model, or other settings."),
+        _values(
+            "--without", CHANGES, "NAME...", "What to turn off: arguments of the model, or other settings."
+        ),
     ] = None
-    change: Annotated[Values, _values("--change", WHAT, "NAME=VALUE...", "What to set to another value.")] = (
-        None
-    )
+    change: Annotated[
+        Values, _values("--change", CHANGES, "NAME=VALUE...", "What to set to another value.")
+    ] = None
     factorial: Annotated[
-        bool, _option("--factorial", WHAT, "Combine the changes in every way, to find interactions.")
+        bool, _option("--factorial", CHANGES, "Combine the changes in every way, to find interactions.")
     ] = False
 
     def fields_given(self) -> dict[str, Any]:
@@ -443,41 +471,40 @@ class SearchOptions(StudyOptions):
         Values,
         _values(
             "--space",
-            WHAT,
+            SEARCH,
             "NAME=DIST...",
             "What varies: uniform(a,b), log(a,b), int(a,b), logint(a,b) or choice(a,b,c).",
         ),
     ] = None
     trials: Annotated[
-        str | None, _option("--trials", HOW, "Configurations that are proposed [50].", metavar="N")
+        str | None, _option("--trials", SEARCH, "Configurations that are proposed [50].", metavar="N")
     ] = None
     sampler: Annotated[
-        str | None,
-        _option("--sampler", HOW, "How they are proposed [tpe].", metavar="random|quasi|tpe"),
+        Literal["random", "quasi", "tpe"] | None, _option("--sampler", SEARCH, "How they are proposed [tpe].")
     ] = None
     generation: Annotated[
         str | None,
         _option(
             "--generation",
-            HOW,
+            SEARCH,
             "Configurations proposed at once [tpe: a tenth, at least 10; others: all].",
             metavar="N",
         ),
     ] = None
     search_seed: Annotated[
-        str | None, _option("--search-seed", HOW, "Seed of the sampler [0].", metavar="SEED")
+        str | None, _option("--search-seed", SEARCH, "Seed of the sampler [0].", metavar="SEED")
     ] = None
     reduction_factor: Annotated[
         str | None,
         _option(
             "--reduction-factor",
-            HOW,
+            SEARCH,
             "Successive halving: one in N goes on, to N times as many seeds [none].",
             metavar="N",
         ),
     ] = None
     confirm: Annotated[
-        str | None, _option("--confirm", HOW, "New seeds that confirm the winner [5].", metavar="N")
+        str | None, _option("--confirm", SEARCH, "New seeds that confirm the winner [5].", metavar="N")
     ] = None
 
     def design_options(self) -> dict[str, Any]:
@@ -666,17 +693,15 @@ def split_values(args: Iterable[str], flags: set[str]) -> list[str]:
 
 def _path_of(flag: str) -> str:
     """The path of the argument that a flag names (``--test-transform.crop.padding``); empty for other flags."""
-    part, dot, argument = flag.removeprefix("--").partition(".")
-    field = part.replace("-", "_")
-    return f"{field}.{argument}" if dot and flag.startswith("--") and field in PART_FIELDS else ""
+    part, dot, argument = flag.partition(".")
+    field = next((field for field in PART_FIELDS if dot and FLAGS[field] == part), "")
+    return f"{field}.{argument}" if field else ""
 
 
 def flag_of(field: str) -> str:
     """The flag of a field, or of an argument by its path (``test_transform.crop.padding``); else the field itself."""
     part, dot, argument = field.partition(".")
-    return (
-        f"--{part.replace('_', '-')}.{argument}" if dot and part in PART_FIELDS else FLAGS.get(field, field)
-    )
+    return f"{FLAGS[part]}.{argument}" if dot and part in PART_FIELDS else FLAGS.get(field, field)
 
 
 def _check_seeds(args: list[str]) -> None:

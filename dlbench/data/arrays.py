@@ -38,10 +38,11 @@ class Dataset:
     Attributes:
         name: a name for people; the digest identifies the data.
         train_images: uint8 [N, H, W, C], 0 to 255.
-        train_labels: int32 [N], 0 to num_classes - 1; every class occurs.
+        train_labels: int32 [N], 0 to num_classes - 1, of which every class occurs; or float32 [N], targets that are
+            numbers.
         test_images: uint8 [M, H, W, C].
-        test_labels: int32 [M].
-        num_classes: number of classes.
+        test_labels: likewise [M].
+        num_classes: number of classes; 1 for numbers.
         digest: SHA-256 (64 hexadecimal digits) of the four arrays and num_classes.
         class_names: the name of each class, if known.
         source: where the data came from, in words.
@@ -61,6 +62,11 @@ class Dataset:
     def reference(self) -> str:
         """``name@digest12``, by which `load` finds the data set in every process that shares the cache."""
         return f"{self.name}@{self.digest[:DIGEST_PREFIX]}"
+
+    @property
+    def targets(self) -> str:
+        """What the labels are: "classes" or "numbers"."""
+        return "numbers" if self.train_labels.dtype.kind == "f" else "classes"
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -88,7 +94,7 @@ def from_arrays(
         name: 1 to 64 letters, digits, ``.``, ``_`` or ``-``; the first must be a letter or a digit.
         train_images: uint8 [N, H, W, C], or [N, H, W] for one channel; numbers of another type with ``value_range``.
         train_labels: integers, text or truth values, [N] or [N, 1]. They are numbered from 0 in sorted order and kept
-            as the names of the classes, unless they are 0 to K - 1 already.
+            as the names of the classes, unless they are 0 to K - 1 already. Floats are targets that are numbers.
         test_images: [M, H, W, C] or [M, H, W], as ``train_images``.
         test_labels: [M] or [M, 1], as ``train_labels``.
         num_classes: by default the number of different labels; if given, labels must be from 0 to ``num_classes`` - 1.
@@ -149,7 +155,7 @@ def digest_of(arrays: dict[str, NDArray[Any]], num_classes: int) -> str:
     """SHA-256 of the four arrays, in C order, and the number of classes: the digest of a data set.
 
     Args:
-        arrays: the arrays by the names in `ARRAY_FIELDS`; images uint8, labels int32.
+        arrays: the arrays by the names in `ARRAY_FIELDS`; images uint8, labels int32 or float32.
         num_classes: number of classes.
 
     Returns:

@@ -41,7 +41,7 @@ class Meta:
         source: where the data came from, in words.
         origin: a key of the files from which the arrays were made, by which a source finds its entry.
         shapes: shape of each array.
-        class_counts: number of images per class, by half ("train", "test").
+        class_counts: number of images per class, by half ("train", "test"); empty where targets are numbers.
         format: version of this layout.
     """
 
@@ -99,7 +99,8 @@ def open_entry(path: Path, *, verify: bool = False) -> Dataset | None:
             array = files.read_array(path / f"{key}.npy")
         except (OSError, ValueError, StoreError):
             return None
-        dtype = np.uint8 if key.endswith("images") else np.int32
+        labels = np.int32 if meta.class_counts.get("train") else np.float32
+        dtype = np.uint8 if key.endswith("images") else labels
         if list(array.shape) != meta.shapes.get(key) or array.dtype != dtype:
             return None
         arrays[key] = array
@@ -141,7 +142,9 @@ def store(dataset: Dataset, origin: str) -> Path:
 
 
 def class_counts(dataset: Dataset) -> dict[str, list[int]]:
-    """Number of images per class, by half ("train", "test")."""
+    """Number of images per class, by half ("train", "test"); empty where targets are numbers."""
+    if dataset.targets == "numbers":
+        return {"train": [], "test": []}
     halves = {"train": dataset.train_labels, "test": dataset.test_labels}
     return {
         half: np.bincount(labels, minlength=dataset.num_classes).tolist() for half, labels in halves.items()

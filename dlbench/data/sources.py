@@ -35,7 +35,7 @@ class DatasetInfo:
         num_test: number of images in the test half.
         image_shape: height, width, channels.
         num_classes: number of classes.
-        class_counts: number of images per class, by half ("train", "test").
+        class_counts: number of images per class, by half ("train", "test"); empty where targets are numbers.
         class_names: the name of each class, if known.
         source: where the data came from, in words.
         path: folder in the cache; None if the cache cannot be written.
@@ -53,6 +53,11 @@ class DatasetInfo:
     source: str
     path: Path | None
     reference: str
+
+    @property
+    def targets(self) -> str:
+        """What the labels are: "classes" or "numbers"."""
+        return "classes" if self.class_counts["train"] else "numbers"
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ def load(
     Args:
         name: the name of a built-in data set, such as ``mnist5k`` or ``cifar10`` (case, ``-`` and ``_`` are ignored);
             files, ``folder:PATH`` or ``folder(path="PATH", resize=32)``; a function, ``module:function``; or a
-            reference, ``name@digest12``.
+            reference, ``name@digest12``, of which the digest counts.
         data_dir: folder of original files; by default the environment variable ``DLBENCH_DATA_DIR``.
         verify: whether to read all cached bytes and compare their digest; a damaged entry is prepared again.
         test_size: number of test images, stratified by class (:func:`~dlbench.data.splits.test_indices`); all
@@ -117,7 +122,7 @@ def _load(name: str, data_dir: str | os.PathLike[str] | None, verify: bool) -> t
         return _by_reference(called, base, digest, _data_folder(data_dir), verify), name
     reference = DATASETS.find(called)
     if reference is None:
-        raise UnknownNameError("dataset", called, [each.name for each in available(data_dir)])
+        raise UnknownNameError("dataset", called, DATASETS.names())
     arguments = DATASETS.arguments(reference, arguments)
     _check_complete(reference, arguments)
     given: dict[str, object] = dict(arguments)
@@ -281,17 +286,17 @@ def _by_reference(reference: str, base: str, digest: str, data_dir: Path | None,
             f"a reference to a data set must end in '@' and {DIGEST_PREFIX} or more hexadecimal digits; "
             f"found {reference!r}."
         )
-    for path, meta in cache.entries():
-        if name_key(meta.name) == name_key(base) and meta.digest.startswith(digest):
-            found = cache.open_entry(path, verify=verify)
-            if found is not None:
-                return found
+    same = [(path, meta.name) for path, meta in cache.entries() if meta.digest.startswith(digest)]
+    for path, _ in sorted(same, key=lambda entry: name_key(entry[1]) != name_key(base)):
+        found = cache.open_entry(path, verify=verify)
+        if found is not None:
+            return found
     known = DATASETS.find(base)
     if known is None or public.images_of(known) is None:
         raise DataError(
             f"data set {reference!r} is missing from the cache {files.cache_root()}, or damaged there. "
-            f"Prepare it again from its files, or register its arrays again, or set {files.CACHE_DIR_VARIABLE} to the "
-            "cache that holds it."
+            f"Prepare it again from its files, under any name, or register its arrays again, or set "
+            f"{files.CACHE_DIR_VARIABLE} to the cache that holds it."
         )
     dataset = load(known, data_dir, verify=verify)
     if not dataset.digest.startswith(digest):

@@ -43,7 +43,7 @@ def make_split(labels: NDArray[np.integer], train_size: int | None, val_size: in
     set times the fraction of all images that belong to the class.
 
     Args:
-        labels: int [N], the labels of the training half.
+        labels: [N], the labels of the training half; floats are not stratified.
         train_size: number of training images; None for all that are not used for validation.
         val_size: number of validation images, at least 1.
         split_seed: 0 or more.
@@ -160,6 +160,8 @@ def _stratified_order(labels: NDArray[np.integer], seed: int) -> NDArray[np.int3
         Tijdeman, The chairman assignment problem, Discrete Mathematics 32 (1980).
         Baruah et al., Proportionate progress, Algorithmica 15 (1996).
     """
+    if labels.dtype.kind == "f":  # numbers as targets have no classes
+        labels = np.zeros(len(labels), np.int32)
     total = len(labels)
     rank = np.argsort(np.argsort(np.random.PCG64(seed).random_raw(total), kind="stable"), kind="stable")
     first, last = np.empty(total, np.int64), np.empty(total, np.int64)

@@ -53,14 +53,16 @@ def _onnx(path: Path, model: Any, threads: int) -> Run:
 def _npz(path: Path, model: Any, threads: int) -> Run:
     """The arrays put back into the model, by the paths that are their names."""
     with np.load(path, allow_pickle=False) as arrays:
-        trees: dict[str, Any] = {"params": {}, "batch_stats": {}}
+        trees: dict[str, Any] = {"params": {}, "batch_stats": {}, "input": {}}
         for name in arrays.files:
             tree, *path_in, last = name.split("/")
             place = trees[tree]
             for part in path_in:
                 place = place.setdefault(part, {})
             place[last] = arrays[name]
-    mean, deviation = (trees.pop("input", {}) or {}).values() or (None, None)
+    shift = trees.pop("input")
     network, variables = network_of(model), Variables(**trees)
     call = jax.jit(lambda images: network.apply(variables, jnp.asarray(images), {})[0])
-    return lambda images: np.asarray(call(images if mean is None else (images - mean) / deviation))
+    if not shift:
+        return lambda images: np.asarray(call(images))
+    return lambda images: np.asarray(call((images - shift["mean"]) / shift["std"]))

@@ -21,7 +21,9 @@ from dlbench.records import Epoch, Outcome, TrialStatus
 from dlbench.spec.trial import Trial
 
 #: Increased with every change of the messages; both sides must use the same version.
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
+#: The values of an :class:`~dlbench.records.Epoch`.
+EpochValues = tuple[float, float, float, float, float | None]
 
 
 class Message(BaseModel):
@@ -102,7 +104,7 @@ class EpochEnded(Message):
     type: Literal["epoch"] = "epoch"
     trial_id: str
     number: int
-    values: tuple[float, float, float, float]
+    values: EpochValues
 
     @property
     def epoch(self) -> Epoch:
@@ -125,7 +127,7 @@ class Finished(Message):
     trial_id: str
     status: TrialStatus
     outcome: Outcome
-    history: tuple[tuple[float, float, float, float], ...]
+    history: tuple[EpochValues, ...]
 
 
 class Copied(Message):
@@ -135,7 +137,7 @@ class Copied(Message):
     trial_id: str
     status: TrialStatus
     outcome: Outcome
-    history: tuple[tuple[float, float, float, float], ...]
+    history: tuple[EpochValues, ...]
 
 
 class Failed(Message):

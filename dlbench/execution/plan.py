@@ -135,11 +135,16 @@ class Plan:
     def part(self, seeds: Collection[int]) -> Plan:
         """The plan of the trials with these seeds only, in the same folder, with their present statuses."""
         specs = tuple(spec for spec in self.study.trials if spec.seed in seeds)
+        trials = tuple(trial for trial in self.trials if trial.spec.seed in seeds)
+        stored = read_trials(self.folder, self.study.looks, self.study.search)
+        left = {t.id for t in trials if stored.environments.get(t.id) != self.environment.get("digest")}
         return replace(
             self,
             study=self.study.model_copy(update={"trials": specs}),
-            trials=tuple(trial for trial in self.trials if trial.spec.seed in seeds),
-            stored=read_trials(self.folder, self.study.looks, self.study.search),
+            trials=trials,
+            stored=stored,
+            sources={trial_id: found for trial_id, found in self.sources.items() if trial_id in left},
+            shorter={trial_id: kept for trial_id, kept in self.shorter.items() if trial_id in left},
         )
 
     @property

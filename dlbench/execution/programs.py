@@ -19,15 +19,20 @@ from dlbench.errors import InputError
 from dlbench.models.counts import too_small
 from dlbench.models.mode import initial_mode, layers_with_modes, mode
 from dlbench.models.sizes import has_empty_arrays, least_side, traced
+from dlbench.spec.metrics import metric, metric_of
 from dlbench.spec.switches import SPELLINGS
 from dlbench.spec.trial import Trial
-from dlbench.training import evaluation, loop
+from dlbench.training import evaluation, loop, metrics
 from dlbench.training.state import Coefficient, Data, Hyper, Keys, Static, TrainState
 
 
 @dataclass(frozen=True)
 class CompiledProgram:
-    """The compiled functions that the trials of one program share, and the seconds that compiling them took."""
+    """The compiled functions that the trials of one program share, and the seconds that compiling them took.
+
+    ``validate`` returns the new state, loss, accuracy, and the trials' own metric for each lane: ``None`` where it is
+    one of the two.
+    """
 
     init: Callable[..., Any]
     train_epoch: Callable[..., Any]
@@ -74,8 +79,8 @@ class DeviceData:
         )
 
 
-#: Under vmap, trials share images and labels; each has a split of its own.
-LANES_OF_DATA = Data(None, None, None, None, 0, 0)  # type: ignore[arg-type]
+#: Under vmap, trials share images and labels; each has a split and class weights of its own.
+LANES_OF_DATA = Data(None, None, None, None, 0, 0, 0)  # type: ignore[arg-type]
 
 
 def compile_program(
@@ -105,6 +110,7 @@ def compile_program(
     Raises:
         InputError: the model cannot be trained.
     """
+    sign = -1 if metric(metric_of(trial.spec, "val")).lower_is_better else 1
     shapes = tuple((array.shape, array.dtype) for array in (*jax.tree.leaves(data), dataset.test_images))
     used: list[Executable] = []
 
@@ -135,26 +141,41 @@ def compile_program(
         optimizer_args=static.optimizer_args,
         decay_on=static.decay_on,
     )
-    by_criterion = replace(
-        by_model, criterion=static.criterion, criterion_args=static.criterion_args, metric=static.metric
-    )
-    by_everything = replace(static, metric=by_model.metric)  # but the metric, which the epoch does not see
+    by_criterion = replace(by_model, criterion=static.criterion, criterion_args=static.criterion_args)
+    by_everything = replace(
+        static, metric=by_model.metric, metric_args=()
+    )  # but the metric, which the epoch does not see
+    if score := metrics.scorer(trial.spec):
+        by_optimizer = replace(by_optimizer, metric=static.metric)
     init = build(loop.init, by_optimizer, (LANES_OF_DATA, 0, 0), data, keys, hyper, **fast)
     state = init.out_info
     validated = hyper.only("model", "criterion", "ema_decay")
-    validation = build(
-        evaluation.validate,
-        by_criterion,
-        (0, LANES_OF_DATA, 0),
-        state._replace(opt_state=None),
-        data,
-        validated,
-    )
+    without_optimizer = state._replace(opt_state=None)
+    validation_axes = (0, LANES_OF_DATA, 0)
+    if score is None:
+        by_metric = replace(by_criterion, metric=static.metric)
+        validation = build(
+            evaluation.validate, by_metric, validation_axes, without_optimizer, data, validated
+        )
+    else:
+        prediction_of_validation = build(
+            evaluation.predict_validation, by_criterion, validation_axes, without_optimizer, data, validated
+        )
+        loss = prediction_of_validation.out_info[2]
+        choice = build(_choose, by_model, (0,) * 5, without_optimizer, validated, loss, loss, loss)
 
     def validate(state: TrainState, data: Data, hyper: Hyper) -> Any:
-        used = hyper.only("model", "criterion", "ema_decay")
-        new, loss, accuracy = validation(state._replace(opt_state=None), data, used)
-        return new._replace(opt_state=state.opt_state), loss, accuracy
+        used, given = hyper.only("model", "criterion", "ema_decay"), state._replace(opt_state=None)
+        if score is None:
+            new, loss, accuracy = validation(given, data, used)
+            return new._replace(opt_state=state.opt_state), loss, accuracy, None
+        *outputs, loss, accuracy = prediction_of_validation(given, data, used)
+        logits, labels = map(np.asarray, outputs)
+        lanes = range(trial.lanes)
+        values = [score(lane_of(logits, n, trial.lanes), lane_of(labels, n, trial.lanes)) for n in lanes]
+        signed = jnp.asarray([sign * value for value in values], jnp.float32).reshape(loss.shape)
+        new = choice(given, used, signed, loss, accuracy)
+        return new._replace(opt_state=state.opt_state), loss, accuracy, values
 
     prediction = build(
         evaluation.predict,
@@ -177,6 +198,32 @@ def compile_program(
         predict=predict,
         compile_s=sum(executable.seconds for executable in used),
     )
+
+
+def _choose(_: Static, *arguments: Any) -> TrainState:
+    return evaluation.choose(*arguments)
+
+
+def check_metric(trial: Trial, dataset: DeviceData) -> None:
+    """Call a trial's metric with two images of random logits, before anything is compiled.
+
+    Raises:
+        InputError: it does not return one number, or raises an error.
+    """
+    if score := metrics.scorer(trial.spec):
+        labels = dataset.test_labels[:2]
+        logits = np.random.default_rng(0).normal(size=(len(labels), dataset.num_classes)).astype(np.float32)
+        try:
+            score(logits, labels)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"the metric {trial.spec.selection_metric!r} raised {type(error).__name__}: {error}, for logits "
+                f"{logits.shape} and labels {labels.shape}",
+                field="selection_metric",
+                value=trial.spec.selection_metric,
+            ) from error
 
 
 def check_model(model: Any, dataset: DeviceData, trial: Trial) -> None:

@@ -55,7 +55,9 @@ def save(trial: Trial, progress: Progress, environment: str) -> dict[str, bytes]
         "num_epochs": trial.spec.num_epochs,
         "environment": environment,
         "digest": tree_digest(leaves),
-        "history": [list(map(_hex, epoch)) for epoch in progress.history],
+        "history": [
+            [value if value is None else _hex(value) for value in epoch] for epoch in progress.history
+        ],
         "spent": progress.spent,
     }
     with files.scratch() as folder, quiet_orbax(), _checkpointer() as checkpointer:
@@ -122,7 +124,10 @@ def _read(path: Path, trial: Trial, example: TrainState) -> tuple[Progress, str 
     if tree_digest(leaves) != about["digest"]:
         raise ValueError("its digest differs from the recorded one")
     state = jax.tree.unflatten(jax.tree.structure(example), leaves)
-    history = tuple(Epoch(*map(float.fromhex, epoch)) for epoch in about["history"])
+    history = tuple(
+        Epoch.of(value if value is None else float.fromhex(value) for value in epoch)
+        for epoch in about["history"]
+    )
     return Progress(state, history, about["spent"]), about.get("environment")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import queue
 import signal
@@ -35,6 +36,7 @@ from dlbench.execution.programs import (
     CompiledProgram,
     DeviceData,
     Executable,
+    check_metric,
     check_model,
     compile_program,
     inputs_of,
@@ -55,15 +57,17 @@ from dlbench.records import (
     json_number,
     plateau_epoch,
 )
+from dlbench.spec.metrics import metric_key, metric_of
 from dlbench.spec.parts import Arguments
-from dlbench.spec.registry import CRITERIA, label
+from dlbench.spec.registry import label
 from dlbench.spec.trial import Trial
 from dlbench.storage import checkpoints
 from dlbench.storage.artifacts import Files
 from dlbench.storage.database import disk_problem
 from dlbench.training.augmentation import transform_images
-from dlbench.training.metrics import classification_metrics
-from dlbench.training.state import Data, Hyper, Keys, Pixels, TrainState, static_part
+from dlbench.training.losses import mean_loss, weights_of_classes
+from dlbench.training.metrics import IN_PROGRAM, hits, measure
+from dlbench.training.state import Data, Hyper, Keys, Pixels, Static, TrainState, static_part
 from dlbench.training.stopping import is_ended, is_stopped
 
 #: Seed of the transform of test images, the same for every trial.
@@ -194,12 +198,17 @@ class Worker:
         lanes = trials[0].lanes
         dataset = self._dataset(trials[0])
         splits = [self._split(trial, dataset) for trial in trials]
+        weights = [_weights(trial, split, dataset) for trial, split in zip(trials, splits, strict=True)]
         padding = lanes - len(trials)
         inputs = stack(
             [
-                (Data.from_split(dataset, split), *inputs_of(trial))
-                for trial, split in zip(
-                    [*trials, *[trials[-1]] * padding], [*splits, *[splits[-1]] * padding], strict=True
+                (Data.from_split(dataset, split)._replace(class_weights=own), *inputs_of(trial))
+                for trial, split, own in zip(
+                    *(
+                        [*each, *[each[-1]] * padding]  # the lanes that are left repeat the last trial
+                        for each in (trials, splits, weights)
+                    ),
+                    strict=True,
                 )
             ],
             lanes,
@@ -231,7 +240,9 @@ class Worker:
             made: dict[str, bytes] = {}
             if histories[lane][-1].is_finite:
                 best = outcome["best_params_sha256"]
-                tested, made = self._test(trial, dataset, own, lane_of(logits, lane, lanes), best)
+                tested, made = self._test(
+                    trial, dataset, own, lane_of(logits, lane, lanes), best, weights[lane]
+                )
                 outcome |= tested
                 made |= {"val_logits.npy": _array_bytes(validated[lane])}
                 if transformed[lane] is not None:
@@ -276,13 +287,14 @@ class Worker:
             trained = program.train_epoch(state, *inputs)
             state, loss, accuracy = jax.block_until_ready(trained)
             clock.lap("train")
-            state, val_loss, val_accuracy = program.validate(state, inputs[0], inputs[2])
+            state, val_loss, val_accuracy, own = program.validate(state, inputs[0], inputs[2])
             values = np.stack([np.atleast_1d(x) for x in (loss, accuracy, val_loss, val_accuracy)], axis=1)
             clock.lap("eval")
             for lane, trial in enumerate(trials):
                 if lane in ended:
                     continue
-                epoch = Epoch(*map(float, values[lane]))
+                value = own[lane] if own is not None and math.isfinite(own[lane]) else None
+                epoch = Epoch.of([*map(float, values[lane]), value])
                 histories[lane].append(epoch)
                 self.emit(messages.EpochEnded(trial_id=trial.id, number=number, values=epoch))
                 if is_ended(trial.spec, histories[lane]):
@@ -361,9 +373,15 @@ class Worker:
         diverged = not history[-1].is_finite
         losses = [epoch.train_loss for epoch in history]
         best = int(state.best_epoch)
+        if not best and not diverged:
+            raise InputError(
+                f"the metric {trial.spec.selection_metric!r} was not finite after any epoch, so no epoch is the best",
+                field="selection_metric",
+                value=trial.spec.selection_metric,
+            )
         return {
             "num_params": int(parameter_overview.count_parameters(state.params)),
-            "best_val_accuracy": history[best - 1].val_accuracy if best else None,
+            "best_val_accuracy": json_number(history[best - 1].val_accuracy) if best else None,
             "best_val_loss": json_number(history[best - 1].val_loss) if best else None,
             "best_epoch": best or None,
             "convergence_epoch": None if diverged else convergence_epoch(losses, len(history)),
@@ -374,14 +392,29 @@ class Worker:
             "params_sha256": checkpoints.tree_digest((state.params, state.batch_stats)),
             "best_params_sha256": checkpoints.tree_digest((state.best_params, state.best_batch_stats)),
             "history_sha256": history_digest(history),
+            **self._own_metric(trial, history[best - 1] if best else None),
             "environment": self.environment["digest"],
             "device": jax.devices()[0].device_kind,
             "xla_threads": self.environment["xla_threads"],
             "worker": self.number,
         }
 
+    @staticmethod
+    def _own_metric(trial: Trial, best: Epoch | None) -> dict[str, float | None]:
+        """The validation metric of the best epoch, where it is neither loss nor accuracy."""
+        name = metric_of(trial.spec, "val")
+        if name in IN_PROGRAM:
+            return {}
+        return {metric_key(name): best.val_metric if best else None}
+
     def _test(
-        self, trial: Trial, dataset: DeviceData, state: TrainState, logits: np.ndarray[Any, Any], sha256: str
+        self,
+        trial: Trial,
+        dataset: DeviceData,
+        state: TrainState,
+        logits: np.ndarray[Any, Any],
+        sha256: str,
+        weights: jax.Array | None,
     ) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Metrics on the test images, and the trial's files: checkpoint and predictions."""
         best = checkpoints.best_files(
@@ -392,12 +425,12 @@ class Worker:
             sha256,
             self._pixels(trial, dataset),
         )
-        criterion = CRITERIA.load(trial.spec.criterion)
+        by_criterion = Static(None, criterion=trial.spec.criterion, criterion_args=trial.spec.criterion_args)
         labels = jnp.asarray(dataset.test_labels)
-        loss = criterion(jnp.asarray(logits), labels, **dict(trial.spec.criterion_args)).mean()
+        loss = mean_loss(by_criterion, jnp.asarray(logits), labels, class_weights=weights)
         metrics = {
             "test_loss": json_number(float(loss)),
-            **classification_metrics(logits, dataset.test_labels),
+            **measure(trial.spec, logits, dataset.test_labels),
         }
         return metrics, best | {"test_logits.npy": _array_bytes(logits)}
 
@@ -420,8 +453,8 @@ class Worker:
             logits = np.asarray(program.predict(state.best_params, state.best_batch_stats, images, hyper))
             for lane, trial in enumerate(trials):
                 if wanted[lane] == transform:
-                    hits = lane_of(logits, lane, trial.lanes).argmax(axis=1) == dataset.test_labels
-                    found[lane] = float(hits.mean())
+                    correct = hits(lane_of(logits, lane, trial.lanes), dataset.test_labels)
+                    found[lane] = json_number(float(correct.mean()))
         return found
 
     def _dataset(self, trial: Trial) -> DeviceData:
@@ -484,9 +517,17 @@ class Worker:
         if key not in self._programs:
             self.emit(messages.Compiling(worker=self.number, trial_id=trial.id))
             check_model(creation.create_for(trial, dataset.num_classes), dataset, trial)
+            check_metric(trial, dataset)
             done = self._executables
             self._programs[key] = compile_program(static, dataset, arrays, keys, hyper, trial, done)
         return self._programs[key]
+
+
+def _weights(trial: Trial, split: data.Split, dataset: DeviceData) -> jax.Array | None:
+    """The class weights of a trial, on the device."""
+    labels = np.asarray(dataset.train_labels)[split.train_indices]
+    found = weights_of_classes(trial.spec, labels, dataset.num_classes)
+    return None if found is None else jnp.asarray(found)
 
 
 def _storable(logits: Any) -> np.ndarray[Any, Any]:

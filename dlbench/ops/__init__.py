@@ -9,7 +9,7 @@ listed here; the module that implements it, and jax, are imported when a name is
 | `depthwise` | depthwise convolutions |
 | `padding` | the forms of padding |
 | `pooling` | 2x2 max pooling: its windows, its maximum, its gradient |
-| `normalization` | batch norm, and its gradient in few passes |
+| `normalization` | batch norm and its gradient, in few passes |
 | `matmul` | the matrix product of a dense layer |
 | `lowering` | the four implementations, and which one is the default |
 | `product` | lowering ``"product"``: a convolution as one matrix product |

@@ -129,21 +129,6 @@ static Block take_block(const Plan *p, int64_t number, int64_t images, int64_t r
   return b;
 }
 
-// Parts of vectors ----------------------------------------------------------------------------------------------------
-
-INLINE vec load_some(const float *from, int64_t floats) {
-  if (floats >= LANES) return load(from);
-  vec value = {0};
-  memcpy(&value, from, (floats & (LANES - 1)) * sizeof(float));
-  return value;
-}
-INLINE void store_some(float *to, vec value, int64_t floats) {
-  if (floats >= LANES)
-    store(to, value);
-  else
-    memcpy(to, &value, (floats & (LANES - 1)) * sizeof(float));
-}
-
 // The matrix product --------------------------------------------------------------------------------------------------
 
 // Values of the source that lie side by side, and belong to consecutive rows of a panel.

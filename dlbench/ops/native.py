@@ -32,7 +32,8 @@ from dlbench import files
 from dlbench.errors import StoreError
 
 SOURCES = tuple(
-    Path(__file__).with_name(name) for name in ("pooled.c", "implicit_gemm.c", "cores.c", "operands.c")
+    Path(__file__).with_name(name)
+    for name in ("pooled.c", "implicit_gemm.c", "normalization.c", "cores.c", "operands.c")
 )
 #: How the convolutions of all models are computed where there is a compiled file: a name that changes with what
 #: :mod:`dlbench.ops.standing_in` covers, part of the environment that is recorded.

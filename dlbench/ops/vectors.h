@@ -35,6 +35,21 @@ INLINE vec load(const float *from) {
   return value;
 }
 INLINE void store(float *to, vec value) { memcpy(to, &value, sizeof value); }
+
+// Load or store the first floats of a vector; others are 0, or left alone.
+INLINE vec load_some(const float *from, int64_t floats) {
+  if (floats >= LANES) return load(from);
+  vec value = {0};
+  memcpy(&value, from, (floats & (LANES - 1)) * sizeof(float));
+  return value;
+}
+INLINE void store_some(float *to, vec value, int64_t floats) {
+  if (floats >= LANES)
+    store(to, value);
+  else
+    memcpy(to, &value, (floats & (LANES - 1)) * sizeof(float));
+}
+
 INLINE vec broadcast(float value) { return value - (vec){0}; }
 
 // Compute a * b + c, rounded once. Compilers do not always contract what is written with two operators.

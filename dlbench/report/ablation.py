@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from dlbench.analysis.ablation import Ablation, Effect, change_text
@@ -14,13 +15,10 @@ from dlbench.report.tables import (
     Table,
     count,
     means_note,
-    percent,
     plus_minus,
     signed,
 )
-from dlbench.spec.metrics import metric_key
-
-_TITLES = {"test_accuracy": "test accuracy", "best_val_accuracy": "cross-validated accuracy"}
+from dlbench.spec.metrics import Metric, metric, metric_key, noun, words
 
 
 def ablation_record(found: Ablation) -> dict[str, Any]:
@@ -53,11 +51,15 @@ def ablation_report(found: Ablation) -> Report:
     """The configurations, the effects, and which of them the data support."""
     effects = {} if found.is_factorial else {change_text(each.changes): each for each in found.effects}
     summaries = {change_text(changes): group.summary(found.metric) for changes, group in found.configurations}
-    base = found.configurations[0][1]
+    base, measured = found.configurations[0][1], metric(found.metric)
     columns = (
         Column("change", "change", left=True),
-        Column(metric_key(found.metric), f"{_title(found)} %", plus_minus),
-        *(_effect_columns() if effects else ()),
+        Column(
+            metric_key(found.metric),
+            f"{_title(found)}{measured.sign}",
+            partial(plus_minus, measured=measured),
+        ),
+        *(_effect_columns(found) if effects else ()),
         Column("seeds", "trials" if base.overlap else "seeds"),
     )
     rows = tuple(
@@ -76,12 +78,19 @@ def ablation_report(found: Ablation) -> Report:
 
 
 def _title(found: Ablation) -> str:
-    return _TITLES.get(metric_key(found.metric), found.metric)
+    if any(group.overlap for _, group in found.configurations):
+        return f"cross-validated {noun(found.metric)}"
+    return words(found.metric)
 
 
-def _effect_columns() -> tuple[Column, ...]:
+def _unit(found: Ablation) -> str:
+    unit = metric(found.metric).unit
+    return f", {unit}" if unit else ""
+
+
+def _effect_columns(found: Ablation) -> tuple[Column, ...]:
     return (
-        Column("effect", "effect, points [95 %]", signed),
+        Column("effect", f"effect{_unit(found)} [95 %]", partial(signed, measured=metric(found.metric))),
         Column("p_adjusted", "p (Holm)", lambda p: f"{p:.2g}"),
     )
 
@@ -109,7 +118,7 @@ def _factorial(found: Ablation) -> Report:
     """Main effects and interactions."""
 
     def table(title: str, effects: Sequence[Effect], caption: str) -> Table:
-        columns = (Column("change", "change", left=True), *_effect_columns())
+        columns = (Column("change", "change", left=True), *_effect_columns(found))
         rows = tuple((" with ".join(_names(each)), *_effect_cells(each)) for each in effects)
         return Table(title, columns, rows, caption)
 
@@ -138,7 +147,7 @@ def _conclusions(found: Ablation) -> Report:
         if not family:
             continue
         method = f"{count(len(family), word)}, {_pairing(found)}, Holm's correction, 5 %"
-        points = tuple(map(_sentence, (effect for effect in family if effect.supported)))
+        points = tuple(_sentence(effect, metric(found.metric)) for effect in family if effect.supported)
         said.append(
             Points(f"Significant {word}s ({method}):", points)
             if points
@@ -147,10 +156,11 @@ def _conclusions(found: Ablation) -> Report:
     return said
 
 
-def _sentence(effect: Effect) -> str:
+def _sentence(effect: Effect, measured: Metric) -> str:
     assert effect.comparison
     difference = effect.comparison.difference
     return (
-        f"{' with '.join(_names(effect))}: {100 * difference.estimate:+.2f} points "
-        f"[{percent(difference.low)}, {percent(difference.high)}], p = {effect.p_adjusted:.2g}"
+        f"{' with '.join(_names(effect))}: {measured.factor * difference.estimate:+.{measured.decimals}f} "
+        f"{measured.unit}{' ' if measured.unit else ''}[{measured.text(difference.low)}, "
+        f"{measured.text(difference.high)}], p = {effect.p_adjusted:.2g}"
     )

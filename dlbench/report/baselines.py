@@ -18,10 +18,8 @@ def _summary(value: float) -> Summary:
     return Summary(mean_interval([value]), (value,))
 
 
-#: How a published value becomes a cell of a table of models, by the column's key.
+#: How a published value becomes a cell of a table of models, by the column's key; a metric, as one of one seed.
 _CELLS: dict[str, Callable[[float], Any]] = {
-    "test_accuracy": _summary,
-    "best_val_accuracy": _summary,
     "num_params": int,
     "train_time_s": float,
     "convergence_epoch": lambda value: Convergence(1, 1, value),
@@ -39,8 +37,8 @@ def baseline_rows(found: Sequence[Published], columns: Sequence[Column]) -> tupl
         tuple(
             _title(each)
             if column.key == "model"
-            else _CELLS[column.key](each.values[column.key])
-            if column.key in _CELLS and column.key in each.values
+            else _CELLS.get(column.key, _summary)(each.values[column.key])
+            if column.key in each.values
             else None
             for column in columns
         )

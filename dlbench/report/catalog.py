@@ -6,12 +6,21 @@ from typing import Any
 
 from dlbench import data
 from dlbench.errors import UnknownNameError
-from dlbench.records import METRICS
+from dlbench.records import METRICS as KEYS
 from dlbench.report.tables import Column, Table
 from dlbench.spec import ranges
 from dlbench.spec.declarations import Default, Signature
-from dlbench.spec.metrics import KNOWN_METRICS
-from dlbench.spec.registry import CRITERIA, DATASETS, MODELS, OPTIMIZERS, SCHEDULES, TRANSFORMS, Registry
+from dlbench.spec.metrics import KNOWN_METRICS, metric
+from dlbench.spec.registry import (
+    CRITERIA,
+    DATASETS,
+    METRICS,
+    MODELS,
+    OPTIMIZERS,
+    SCHEDULES,
+    TRANSFORMS,
+    Registry,
+)
 
 #: The registries by what their parts are called together.
 REGISTRIES = {
@@ -21,8 +30,9 @@ REGISTRIES = {
     "criteria": CRITERIA,
     "transforms": TRANSFORMS,
     "datasets": DATASETS,
+    "metrics": METRICS,
 }
-KINDS = (*REGISTRIES, "metrics")
+KINDS = tuple(REGISTRIES)
 
 
 def listing(kind: str) -> list[dict[str, Any]]:
@@ -32,27 +42,33 @@ def listing(kind: str) -> list[dict[str, Any]]:
         kind: one of :data:`KINDS`.
 
     Returns:
-        Parts also have ``aliases`` and ``arguments``; metrics have ``unit`` and ``better``.
+        Parts also have ``aliases`` and ``arguments``; metrics have ``unit`` and ``better``. Metrics of validation
+        images can choose the best epoch, and are then measured on test images too; others are only measured.
 
     Raises:
         UnknownNameError: there is no such kind.
     """
     if kind == "datasets":
         return _parts(DATASETS) + _prepared()
+    if kind == "metrics":
+        parts = _parts(METRICS)
+        names = {key: name for name, key in KEYS.items()}
+        named = {part["name"] for part in parts}
+        measured = [name for key in KNOWN_METRICS if (name := names.get(key, key)) not in named]
+        others = [{"name": name, "description": "", "aliases": [], "arguments": []} for name in measured]
+        return [_with_unit(record) for record in (*parts, *others)]
     if kind in REGISTRIES:
         return _parts(REGISTRIES[kind])
-    if kind == "metrics":
-        names = {key: name for name, key in METRICS.items()}
-        return [
-            {
-                "name": names.get(key, key),
-                "description": f"in {metric.unit}",
-                "unit": metric.unit,
-                "better": "lower" if metric.lower_is_better else "higher",
-            }
-            for key, metric in KNOWN_METRICS.items()
-        ]
     raise UnknownNameError("kind", kind, KINDS)
+
+
+def _with_unit(record: dict[str, Any]) -> dict[str, Any]:
+    """The record of a metric with its unit and its better direction."""
+    known = metric(record["name"])
+    better = "lower" if known.lower_is_better else "higher"
+    unit = f"in {known.unit}" if known.unit else ""
+    said = ", ".join(filter(None, (record["description"], unit, f"{better} is better")))
+    return record | {"description": said, "unit": known.unit, "better": better}
 
 
 def _parts(registry: Registry) -> list[dict[str, Any]]:
@@ -67,7 +83,7 @@ def _parts(registry: Registry) -> list[dict[str, Any]]:
     ]
     others = [
         {
-            "name": name,
+            "name": registry.prefix + name,
             "description": f"your own: {reference}",
             "aliases": [],
             "arguments": _arguments(registry.signature(reference), registry.supplied),
@@ -116,6 +132,7 @@ def listing_table(kind: str, rows: list[dict[str, Any]]) -> Table:
             "schedules": "cosine(warmup=5)",
             "criteria": "cross_entropy(label_smoothing=0.1)",
             "transforms": "flip+crop(padding=4)",
+            "metrics": "top_k(k=3)",
             "datasets": 'folder(path="pictures", resize=32)',
         }[kind]
         note = f"Arguments are written in brackets, '{example}', or by path, so that they can be an axis."

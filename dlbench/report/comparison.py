@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dlbench.analysis.comparison import ModelComparison
@@ -21,6 +22,7 @@ from dlbench.report.tables import (
     Points,
     Report,
     Table,
+    amount,
     converged,
     count,
     failure_columns,
@@ -29,12 +31,11 @@ from dlbench.report.tables import (
     means_note,
     percent,
     plus_minus,
-    points,
     spread,
     thousands,
     within,
 )
-from dlbench.spec.metrics import metric_key
+from dlbench.spec.metrics import Metric, metric, metric_key, noun, selection_metric, title, words
 from dlbench.spec.published import Published
 from dlbench.stats import Interval, PairwiseComparison, Ranking, RankingEntry, Survival, kaplan_meier
 
@@ -107,8 +108,9 @@ def comparison_table(
     entries = {entry.name: entry for entry in ranked.entries} if ranked else {}
     order = [*entries, *(label for label in groups if label not in entries)]
     confidence = 1 - (ranked.alpha if ranked else ALPHA)
-    tested = {label: groups[label].summary("test/accuracy", confidence) for label in order}
-    validated = {label: groups[label].summary("val/accuracy", confidence) for label in order}
+    selection = selection_metric(trial.trial.spec for trial in found.trials)
+    tested = {label: groups[label].summary(found.metric, confidence) for label in order}
+    validated = {label: groups[label].summary(selection, confidence) for label in order}
     two_way = {
         label: interval
         for label in order
@@ -120,12 +122,16 @@ def comparison_table(
         if (events := [e for t in groups[label].complete if (e := censored_epoch(t, "plateau_epoch"))])
     }
     failed = failure_columns([groups[label] for label in order], confidence)
+    first, second = (
+        Column(metric_key(name), title(name), partial(plus_minus, measured=metric(name)))
+        for name in (found.metric, selection)
+    )
     columns = (
         *([Column("place", "place", _place)] if found.supported else []),
         Column("model", "model", left=True),
-        Column("test_accuracy", "test acc %", plus_minus),
+        first,
         *([Column("two_way", "test acc % [seeds and images]", _two_way)] if two_way else []),
-        Column("best_val_accuracy", "val acc %", plus_minus),
+        second,
         *(column for column, _ in failed),
         Column("num_params", "parameters", thousands),
         Column("train_time_s", "time s", spread),
@@ -153,7 +159,11 @@ def comparison_table(
         f"{common(found.trials)}. {means_note([*tested.values(), *validated.values()], confidence)}",
         *(["Place: the ranks that the data allow."] if found.supported else []),
         *([FAILURES_NOTE] if failed else []),
-        *([_HELD_OUT] if _folded(found) else []),
+        *(
+            [_HELD_OUT.format(column=title(selection).removesuffix(" %"), noun=noun(selection))]
+            if _folded(found)
+            else []
+        ),
         f"{TIMES_NOTE} Convergence epoch: the mean over the trials that converged before their last epoch.",
         *([_TWO_WAY_NOTE] if two_way else []),
         *([_PLATEAU_NOTE] if plateaus else []),
@@ -161,7 +171,7 @@ def comparison_table(
     if note := sources_note(baselines):
         notes.append(note)
     rows += baseline_rows(baselines, columns)
-    by = "cross-validated accuracy" if _folded(found) else "test accuracy"
+    by = f"cross-validated {noun(selection)}" if _folded(found) else words(found.metric)
     return Table(f"Architectures by {by}", columns, rows, " ".join(notes))
 
 
@@ -170,9 +180,9 @@ def _folded(found: ModelComparison) -> bool:
     return any(group.overlap for group in found.configurations.values())
 
 
-#: What validation accuracy is where images are folded.
+#: What the validation metric is where images are folded.
 _HELD_OUT = (
-    "val acc: the accuracy on the fold that is held out, at its best epoch, which the same fold chose; models are "
+    "{column}: the {noun} on the fold that is held out, at its best epoch, which the same fold chose; models are "
     "compared by it, and the test images take no part in the comparison."
 )
 
@@ -269,7 +279,10 @@ def _verdict(found: ModelComparison, ranked: Ranking) -> Report:
     if not found.supported:
         lead = f"These models cannot be ordered: the data support no difference between any two of them ({method})."
         return [lead, *chance, *_outlook(found)]
-    differences = Points(f"Significant differences ({method}):", tuple(map(_difference, found.supported)))
+    differences = Points(
+        f"Significant differences ({method}):",
+        tuple(_difference(pair, metric(found.metric)) for pair in found.supported),
+    )
     if found.winner:
         return [differences, f"{found.winner} is significantly better than every other model.", *chance]
     best = "No model is significantly better than every other one."
@@ -294,18 +307,20 @@ def _at_chance(found: ModelComparison) -> Report:
     ]
 
 
-def _difference(pair: PairwiseComparison) -> str:
+def _difference(pair: PairwiseComparison, measured: Metric) -> str:
     difference = pair.comparison.difference
     better, worse, low, high = pair.a, pair.b, difference.low, difference.high
+    if (difference.estimate < 0) != measured.lower_is_better:
+        better, worse = worse, better
     if difference.estimate < 0:
-        better, worse, low, high = worse, better, -high, -low
-    bounds = f" [{percent(low)}, {percent(high)}]" if has_interval(pair.comparison) else ""
-    points = f"{percent(abs(difference.estimate))} points{bounds}"
+        low, high = -high, -low
+    bounds = f" [{measured.text(low)}, {measured.text(high)}]" if has_interval(pair.comparison) else ""
+    points = f"{measured.text(abs(difference.estimate))} {measured.unit}".rstrip() + bounds
     return f"{better} is better than {worse} by {points}, p = {pair.p_adjusted:.2g}"
 
 
 def _outlook(found: ModelComparison) -> Report:
-    words = seeds_in_words(found.outlook, shown=points)
+    words = seeds_in_words(found.outlook, shown=partial(amount, measured=metric(found.metric)))
     if words and found.look and found.look.is_last:
         words += " All looks are taken: more seeds would be a new study, with other seeds."
     return [words] if words else []

@@ -11,6 +11,7 @@ from dlbench.analysis.calibration import Calibration, ReliabilityBin
 from dlbench.analysis.cost import Costs
 from dlbench.analysis.generalization import LOW_TRAINING, Fit
 from dlbench.analysis.predictions import Predictions
+from dlbench.analysis.robustness import Robustness
 from dlbench.report.tables import (
     Column,
     Points,
@@ -431,4 +432,43 @@ def cost_record(found: Costs) -> dict[str, Any]:
             {**vars(each), "measure": found.measure, "difference": interval_record(each.difference)}
             for each in found.not_better
         ],
+    }
+
+
+def robustness_report(found: Mapping[str, Robustness]) -> Report:
+    """Accuracies on corrupted images: by configuration, then by corruption and severity."""
+    first = next(iter(found.values()))
+    columns = [Column("configuration", "configuration", left=True), Column("clean", "as they are", share)]
+    columns += [Column(name, name, _mean) for name in first.means]
+    columns.append(Column("mean", "mean % [95 %]", share))
+    rows = tuple((label, each.clean, *each.means.values(), each.mean) for label, each in found.items())
+    caption = (
+        f"Accuracy % on {count(first.num_images, 'test image')}: each corruption a mean over its severities, each "
+        "number a mean over seeds, with 95 % intervals over seeds and images."
+    )
+    parts: Report = [Table("Robustness under corruptions", tuple(columns), rows, caption)]
+    for label, each in found.items():
+        levels = [Column("corruption", "corruption", left=True)]
+        levels += [
+            Column(str(n), f"severity {n}", share) for n in range(1, len(each.by_severity["noise"]) + 1)
+        ]
+        graded = tuple((name, *values) for name, values in each.by_severity.items())
+        parts.append(Table(f"By severity: {label}", tuple(levels), graded))
+    return parts
+
+
+def robustness_record(label: str, found: Robustness) -> Mapping[str, Any]:
+    """Accuracies on corrupted images for JSON."""
+    return {
+        **predictions_record(label, found.predictions),
+        "num_corrupted": found.num_images,
+        "clean": interval_record(found.clean),
+        "mean": interval_record(found.mean),
+        "corruptions": {
+            name: {
+                "mean": interval_record(found.means[name]),
+                "by_severity": [interval_record(each) for each in values],
+            }
+            for name, values in found.by_severity.items()
+        },
     }

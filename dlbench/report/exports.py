@@ -278,9 +278,16 @@ def _trial(row: Mapping[str, str]) -> TrialResult:
         raise ValueError(f"its fields have the id {trial.id}, not {row['id']}")
     outcome = {name: _value(name, row[name]) for name in OUTCOME_FIELDS if name not in _ADDED and row[name]}
     outcome |= {name: _value(name, row[name]) for name in _ADDED if row.get(name)}
+    outcome |= {name: json.loads(text) for name, text in row.items() if text and _is_metric(name)}
     return TrialResult(
         trial, TrialStatus(row["status"]), Outcome.from_record(outcome), error=row["error"] or None
     )
+
+
+def _is_metric(name: str) -> bool:
+    """Whether a column holds a metric that only some trials have."""
+    fixed = name in TrialSpec.model_fields or name in OUTCOME_FIELDS
+    return name.startswith(("val_", "test_")) and not fixed
 
 
 def _value(name: str, text: str) -> Any:
@@ -296,7 +303,9 @@ def _with_histories(trials: Sequence[TrialResult], path: Path) -> list[TrialResu
     for row in _rows(path):
         if row.get("trial") in lone:
             try:
-                epoch = Epoch(*(float(row[f"{name}_mean"] or math.nan) for name in Epoch._fields))
+                values = [float(row[f"{name}_mean"] or math.nan) for name in Epoch._fields[:4]]
+                own = row.get(f"{Epoch._fields[4]}_mean")
+                epoch = Epoch.of([*values, float(own) if own else None])
             except (KeyError, ValueError):
                 raise StoreError(f"{path} is not as dlbench wrote it") from None
             epochs.setdefault(row["trial"], []).append(epoch)

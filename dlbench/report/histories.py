@@ -15,27 +15,32 @@ from dlbench.storage.results import TrialResult
 
 
 def history_table(trials: Sequence[TrialResult]) -> Table:
-    """One row per configuration and epoch: the number of seeds, and mean and 95 % interval of the four curves.
+    """One row per configuration and epoch: the number of seeds, and mean and 95 % interval of the curves.
 
-    Only completed trials are used. ``trial`` is the id of the configuration's first trial.
+    Only completed trials are used. A trial's own metric has columns where any trial has one.
+    ``trial`` is the id of the configuration's first trial.
     """
     axes = axes_of(trials)
-    bounds = [f"{name}_{part}" for name in Epoch._fields for part in ("mean", "low", "high")]
+    is_own = any(epoch.val_metric is not None for trial in trials for epoch in trial.history)
+    names = Epoch._fields if is_own else Epoch._fields[:4]
+    bounds = [f"{name}_{part}" for name in names for part in ("mean", "low", "high")]
     columns = tuple(Column(key, key) for key in ("trial", *axes, "epoch", "seeds", *bounds))
-    return Table("", columns, tuple(row for group in configurations(trials) for row in _rows(group, axes)))
+    return Table(
+        "", columns, tuple(row for group in configurations(trials) for row in _rows(group, axes, len(names)))
+    )
 
 
-def _rows(group: Configuration, axes: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+def _rows(group: Configuration, axes: Sequence[str], curves: int) -> Iterator[tuple[Any, ...]]:
     label = (group.trials[0].id, *(getattr(group.spec, name) for name in axes))
     for number, epochs in enumerate(zip_longest(*(trial.history for trial in group.complete)), start=1):
-        present = [epoch for epoch in epochs if epoch is not None]
+        present = [epoch[:curves] for epoch in epochs if epoch is not None]
         bounds = [bound for values in zip(*present, strict=True) for bound in _bounds(values, group.overlap)]
         yield (*label, number, len(present), *bounds)
 
 
-def _bounds(values: Sequence[float], overlap: float) -> list[float | None]:
+def _bounds(values: Sequence[float | None], overlap: float) -> list[float | None]:
     """Mean, lower and upper bound of the finite values; ``None`` for what they do not determine."""
-    finite = [value for value in values if math.isfinite(value)]
+    finite = [value for value in values if value is not None and math.isfinite(value)]
     if not finite:
         return [None, None, None]
     interval = corrected_interval(finite, overlap)

@@ -41,8 +41,16 @@ if TYPE_CHECKING:
 
 def records_table(trials: Sequence[TrialResult]) -> Table:
     """All recorded values of all trials except their histories, one row per trial."""
-    columns = tuple(Column(key, key) for key in (trials[0].to_dict(history=False) if trials else ()))
-    return Table("", columns, Made(trials, lambda trial: tuple(trial.to_dict(history=False).values())))
+    own = dict.fromkeys(
+        key for trial in trials for key in trial.outcome.to_record()
+    )  # metrics differ by trial
+    keys = dict.fromkeys([*(trials[0].to_dict(history=False) if trials else ()), *own])
+
+    def row(trial: TrialResult) -> tuple[Any, ...]:
+        record = trial.to_dict(history=False)
+        return tuple(record.get(key) for key in keys)
+
+    return Table("", tuple(Column(key, key) for key in keys), Made(trials, row))
 
 
 def plan_report(plan: Plan) -> Report:
@@ -245,23 +253,21 @@ def data_report(info: DatasetInfo) -> Report:
     facts = (
         ("images", f"{info.num_train:,} for training, {info.num_test:,} for testing"),
         ("shape", f"{height}x{width}x{channels}"),
+        ("targets", info.targets),
         ("source", info.source),
         ("digest", info.digest),
         ("cache", str(info.path or "not written")),
     )
-    names = info.class_names or tuple(map(str, range(info.num_classes)))
     halves = info.class_counts
-    rows = tuple(zip(range(info.num_classes), names, halves["train"], halves["test"], strict=True))
+    names = info.class_names or tuple(map(str, range(len(halves["train"]))))
+    rows = tuple(zip(range(len(names)), names, halves["train"], halves["test"], strict=True))
     classes = (
         Column("label", "label"),
         Column("name", "class", left=True),
         Column("train", "training", thousands),
         Column("test", "test", thousands),
     )
-    return [
-        facts_table(info.reference, facts),
-        Table("Classes", classes, rows),
-    ]
+    return [facts_table(info.reference, facts), *([Table("Classes", classes, rows)] if rows else [])]
 
 
 def info_report(record: Mapping[str, Any]) -> Report:

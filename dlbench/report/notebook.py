@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import importlib
 import sys
 import time
 from collections.abc import Sequence
@@ -71,14 +72,13 @@ class NotebookBar:
     """
 
     def __init__(self) -> None:
-        from IPython.display import HTML, display
-
-        self._html = HTML
+        ipython: Any = importlib.import_module("IPython.display")  # untyped
+        self._html = ipython.HTML
         self._start = self._shown_at = time.monotonic()
         self._said: list[str] = []
         self._total = self._completed = 0.0
         self._words = "starting"
-        self._handle: Any = display(self._display(), display_id=True)
+        self._handle: Any = ipython.display(self._display(), display_id=True)
 
     def begin(self, total: float) -> None:
         """Start from nothing, with this much to do."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dlbench.analysis.configurations import axes_of, best_first, configurations
 from dlbench.analysis.search import SearchFindings, search_findings
-from dlbench.report.search import is_accuracy, metric_title
+from dlbench.records import Epoch
 from dlbench.report.studies import heat_maps
-from dlbench.report.tables import Table
+from dlbench.report.tables import Table, capitalized
+from dlbench.spec.metrics import metric, selection_metric, words
 from dlbench.storage.results import StudyRecord, TrialResult
 
 #: More curves than this cannot be distinguished in one plot.
@@ -60,14 +61,23 @@ def plots_report(result: StudyRecord) -> list[Plot | Table | str]:
         caption += (
             f" The first {len(shown)} of {len(groups):,} configurations; filter or sort trials to see others."
         )
+    chosen = selection_metric(trial.trial.spec for trial in result.trials)
+    drawn: list[tuple[str, Callable[[Epoch], float], bool]] = [
+        (
+            f"{capitalized(words(chosen))}{metric(chosen).sign}",
+            lambda epoch: epoch.metric(chosen),
+            metric(chosen).factor == 100,
+        ),
+        ("Training loss", lambda epoch: epoch.train_loss, False),
+    ]
     plots = [
         Plot(
             title,
-            tuple(Curve(group.label(axes), _mean_curve(group.trials, name)) for group in shown),
+            tuple(Curve(group.label(axes), _mean_curve(group.trials, value)) for group in shown),
             caption.strip(),
-            percent=name == "val_accuracy",
+            percent=percent,
         )
-        for title, name in (("Validation accuracy %", "val_accuracy"), ("Training loss", "train_loss"))
+        for title, value, percent in drawn
     ]
     return [*plots, *heat_maps(best_first(found), axes)]
 
@@ -75,18 +85,18 @@ def plots_report(result: StudyRecord) -> list[Plot | Table | str]:
 def history_plot(found: SearchFindings) -> Plot:
     """The value of each configuration in the order of proposal, and the best so far."""
     values = tuple(each.value for each in found.candidates)
-    title = f"Search: {metric_title(found.search)}{' %' if is_accuracy(found.search) else ''}"
+    name = found.search.metric
     return Plot(
-        title,
+        f"Search: {words(name)}{metric(name).sign}",
         (Curve("best so far", found.best_so_far), Curve("each configuration", values)),
         "In the order of proposal; means over the seeds of the search.",
-        percent=is_accuracy(found.search),
+        percent=metric(name).factor == 100,
         unit="configuration",
     )
 
 
-def _mean_curve(trials: Sequence[TrialResult], name: str) -> tuple[float, ...]:
+def _mean_curve(trials: Sequence[TrialResult], value: Callable[[Epoch], float]) -> tuple[float, ...]:
     """The mean over trials at each epoch that any of them reached; ``nan`` where a value is not finite."""
     longest = max(len(trial.history) for trial in trials)
-    values = ([getattr(t.history[n], name) for t in trials if len(t.history) > n] for n in range(longest))
+    values = ([value(t.history[n]) for t in trials if len(t.history) > n] for n in range(longest))
     return tuple(statistics.fmean(at) if all(map(math.isfinite, at)) else math.nan for at in values)

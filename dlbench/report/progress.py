@@ -16,6 +16,7 @@ from dlbench.execution.plan import Plan
 from dlbench.report import count, duration
 from dlbench.report.tables import plus_minus
 from dlbench.report.terminal import _console, _stderr
+from dlbench.spec.metrics import metric, selection_metric, title
 from dlbench.spec.programs import programs
 from dlbench.spec.registry import label
 from dlbench.spec.trial import REPLICATES, TrialSpec
@@ -137,9 +138,9 @@ class StudyProgress:
                 self._compiled(event.trial_id)
             case messages.Finished():
                 self._end(event.trial_id)
-                if (accuracy := event.outcome.best_val_accuracy) is not None:
+                if (value := event.outcome.metrics.get(self._metric)) is not None:
                     spec = self._trials[event.trial_id].spec.model_copy(update=dict.fromkeys(REPLICATES))
-                    self._values.setdefault(spec, []).append(accuracy)
+                    self._values.setdefault(spec, []).append(value)
             case messages.Failed():
                 self._end(event.trial_id)
             case plan:
@@ -150,6 +151,7 @@ class StudyProgress:
 
     def _begin(self, plan: Plan) -> None:
         self._trials = {trial.id: trial for trial in plan.trials}
+        self._metric = selection_metric(trial.spec for trial in plan.trials)
         self._epochs = {trial_id: self._trials[trial_id].spec.num_epochs for trial_id in plan.done}
         self._workers: dict[str, int] = {}
         self._compiling: dict[int, str] = {}
@@ -201,10 +203,12 @@ class StudyProgress:
             self._say(f"{words}, {duration(now - self._start)}")
 
     def _best(self) -> str:
-        """The best configuration of those trained so far, by its mean validation accuracy."""
+        """The best configuration of those trained so far, by the mean of its validation metric."""
         if not self._values:
             return ""
-        best = max(self._values, key=lambda spec: statistics.fmean(self._values[spec]))
+        known = metric(self._metric)
+        choose = min if known.lower_is_better else max
+        best = choose(self._values, key=lambda spec: statistics.fmean(self._values[spec]))
         values = self._values[best]
-        found = plus_minus(Summary(mean_interval(values), tuple(values)))
-        return f", best val acc {found} % ({label(best.model)})"
+        found = plus_minus(Summary(mean_interval(values), tuple(values)), known) + known.sign
+        return f", best {title(self._metric).removesuffix(' %')} {found} ({label(best.model)})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from dlbench.analysis.configurations import axes_of, common, tally
 from dlbench.analysis.protocols import ProtocolFindings, SourceVariation
@@ -10,13 +11,14 @@ from dlbench.report.tables import (
     Column,
     Report,
     Table,
+    capitalized,
     field_columns,
     means_note,
-    percent,
     plus_minus,
     signed,
     within,
 )
+from dlbench.spec.metrics import Metric, metric, metric_key, title, words
 from dlbench.stats import Interval
 from dlbench.storage.results import TrialResult
 
@@ -26,11 +28,14 @@ def protocol_report(found: ProtocolFindings | None, trials: Sequence[TrialResult
     if found is None:
         return []
     axes = axes_of(trials) or ["model"]
+    measured = metric(found.selection)
+    in_unit, unit = partial(plus_minus, measured=measured), f", {measured.unit}" if measured.unit else ""
+    validation, test = words(found.selection), words(found.report)
     columns = (
         *field_columns(axes, trials),
-        Column("best_val_accuracy", "val acc % of the best epoch", plus_minus),
-        Column("test_accuracy", "test acc % of this epoch", plus_minus),
-        Column("difference", "difference, points [95 %]", signed),
+        Column(metric_key(found.selection), f"{title(found.selection)} of the best epoch", in_unit),
+        Column(metric_key(found.report), f"{title(found.report)} of this epoch", in_unit),
+        Column("difference", f"difference{unit} [95 %]", partial(signed, measured=measured)),
         Column("seeds", "seeds"),
     )
     rows = tuple(
@@ -44,33 +49,39 @@ def protocol_report(found: ProtocolFindings | None, trials: Sequence[TrialResult
         for each in found.differences
     )
     note = means_note([summary for each in found.differences for summary in (each.selected_on, each.tested)])
+    extreme = "lowest" if measured.lower_is_better else "highest"
     caption = (
-        f"{common(trials)}. Validation accuracy: the highest of any epoch, as studies without separate test images "
-        f"report it. Test accuracy: that of the same epoch, dlbench's protocol. {note} The difference includes "
-        "both the selection of the epoch and how easy these validation images are, which all seeds share unless the "
-        "split changes with the seed."
+        f"{common(trials)}. {capitalized(validation)}: the {extreme} of any epoch, as studies without separate test "
+        f"images report it. {capitalized(test)}: that of the same epoch, dlbench's protocol. {note} The difference "
+        "includes both the selection of the epoch and how easy these validation images are, which all seeds share "
+        "unless the split changes with the seed."
     )
-    return [Table("Validation and test accuracy of the best epoch", columns, rows, caption), *_overall(found)]
+    heading = f"Validation and {test} of the best epoch"
+    return [Table(heading, columns, rows, caption), *_overall(found)]
 
 
 def _overall(found: ProtocolFindings) -> Report:
     if found.overall is None:
         return []
+    measured = metric(found.selection)
+    difference = f"{signed(found.overall, measured)} {measured.unit}".rstrip()
     return [
-        f"Over all {len(found.differences)} configurations, validation accuracy less test accuracy is "
-        f"{signed(found.overall)} points on average ({len(found.overall.values)} seeds)."
+        f"Over all {len(found.differences)} configurations, {words(found.selection)} less {words(found.report)} is "
+        f"{difference} on average ({len(found.overall.values)} seeds)."
     ]
 
 
 def variation_report(found: Sequence[SourceVariation], trials: Sequence[TrialResult]) -> Report:
-    """One row per configuration: the standard deviation of test accuracy between seeds."""
+    """One row per configuration: the standard deviation of the reported metric between seeds."""
     if not found:
         return []
+    measured, name = metric(found[0].metric), title(found[0].metric).removesuffix(" %")
+    unit = f", {measured.unit}" if measured.unit else ""
     axes = axes_of(trials)
     columns = (
         *field_columns(axes, trials),
-        Column("std", "std of test acc, points [95 %]", _bounds),
-        Column("mean", "mean test acc %", percent),
+        Column("std", f"std of {name}{unit} [95 %]", partial(_bounds, measured=measured)),
+        Column("mean", f"mean {title(found[0].metric)}", measured.text),
         Column("seeds", "seeds"),
     )
     rows = tuple(
@@ -89,5 +100,5 @@ def variation_report(found: Sequence[SourceVariation], trials: Sequence[TrialRes
     return [Table("Variation between seeds, by source", columns, rows, caption)]
 
 
-def _bounds(interval: Interval) -> str:
-    return within((interval.estimate, interval.low, interval.high))
+def _bounds(interval: Interval, measured: Metric) -> str:
+    return within((interval.estimate, interval.low, interval.high), measured)

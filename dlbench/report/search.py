@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Configuration, Summary, common, tally
 from dlbench.analysis.search import Candidate, SearchFindings, search_findings, sort_key
 from dlbench.report.tables import Column, Report, Table, count, listed, means_note, plus_minus, signed
+from dlbench.spec.metrics import metric, metric_key, report_metric, title, words
 from dlbench.spec.naming import field_title, setting
 from dlbench.spec.spaces import SearchSpec
 from dlbench.storage.results import StudyRecord
@@ -80,25 +82,26 @@ def progress_of_search(search: SearchSpec, number: int, result: StudyRecord) -> 
 
 def _table(found: SearchFindings) -> Table:
     search = found.search
-    metric = search.metric
+    names = search.metric, report_metric(search.base)
     ordered = sorted(
         (each for each in found.candidates if each.is_complete and each.configuration.complete),
-        key=lambda each: sort_key(each.configuration.trials, metric),
+        key=lambda each: sort_key(each.configuration.trials, search.metric),
     )[:_SHOWN]
     paths = [path for path, _ in search.space]
     columns = (
         Column("number", "no."),
         *(Column(path, field_title(path.removeprefix("model.")), _setting(path)) for path in paths),
-        Column("best_val_accuracy", "val acc %", plus_minus),
-        Column("test_accuracy", "test acc %", plus_minus),
+        *(
+            Column(metric_key(name), title(name), partial(plus_minus, measured=metric(name)))
+            for name in names
+        ),
         Column("seeds", "trials" if ordered[0].configuration.overlap else "seeds"),
     )
     rows = tuple(
         (
             each.number,
             *each.settings(search).values(),
-            each.configuration.summary("val/accuracy"),
-            each.configuration.summary("test/accuracy"),
+            *map(each.configuration.summary, names),
             tally(each.configuration),
         )
         for each in ordered
@@ -109,7 +112,7 @@ def _table(found: SearchFindings) -> Table:
     halved = f" {count(stopped, 'configuration')} stopped by halving." if stopped else ""
     caption = f"{common(trials)}. no.: the order of proposal. {note}{halved}"
     more = f"The best {len(rows)} of {len(found.candidates):,} configurations"
-    return Table(f"{more} by {metric_title(search)}", columns, rows, caption)
+    return Table(f"{more} by {words(search.metric)}", columns, rows, caption)
 
 
 def _setting(path: str) -> Any:
@@ -118,15 +121,14 @@ def _setting(path: str) -> Any:
 
 def _winner(found: SearchFindings, winner: Candidate) -> Report:
     search = found.search
-    value = f"{metric_title(search)} {value_text(search, winner.value)}"
+    value = f"{words(search.metric)} {value_text(search, winner.value)}"
     lead = f"Winner: {_text(search, winner)}, with {value} in the search."
     biased = "It was chosen by this value, which is therefore flattered; the test images took no part in the choice."
     if found.confirmation is None:
         wanted = "The search has not confirmed it on new seeds yet." if search.confirm else ""
         return [" ".join(filter(None, (lead, biased, wanted)))]
     new = found.confirmation
-    validation, test = (_accuracy(new, metric) for metric in ("val/accuracy", "test/accuracy"))
-    numbers = f"validation accuracy {validation} %, test accuracy {test} %"
+    numbers = ", ".join(_measured(new, name) for name in (search.metric, report_metric(search.base)))
     confirmed = (
         f"On {count(len(search.new_seeds), 'new seed')} ({count(len(new.complete), 'trial')}): {numbers}."
     )
@@ -136,21 +138,22 @@ def _winner(found: SearchFindings, winner: Candidate) -> Report:
 def _flattered(found: SearchFindings) -> str:
     if found.flattery is None or found.winner is None or found.confirmation is None:
         return ""
-    if not is_accuracy(found.search):
-        return ""
+    name = found.search.metric
+    known = metric(name)
     difference = found.flattery.difference
     fewest = min(len(found.winner.configuration.complete), len(found.confirmation.complete))
     enough = fewest >= MIN_FOR_INTERVAL and not math.isnan(difference.low)
-    text = signed(Summary(difference, (difference.estimate,) * (MIN_FOR_INTERVAL if enough else 1)))
+    text = signed(Summary(difference, (difference.estimate,) * (MIN_FOR_INTERVAL if enough else 1)), known)
+    amount = f"{text} {known.unit}".rstrip()
     return (
-        f" What being chosen flattered it by: {text} points (validation accuracy in the search less that on new seeds"
-        f"{', with its 95 % Welch interval' if enough else ''})."
+        f" What being chosen flattered it by: {amount} ({words(name)} in the search less that on new "
+        f"seeds{', with its 95 % Welch interval' if enough else ''})."
     )
 
 
-def _accuracy(group: Configuration, metric: str) -> str:
-    summary = group.summary(metric)
-    return plus_minus(summary) if summary else "-"
+def _measured(group: Configuration, name: str) -> str:
+    summary, known = group.summary(name), metric(name)
+    return f"{words(name)} {plus_minus(summary, known) + known.sign if summary else '-'}"
 
 
 def _expected(found: SearchFindings) -> Report:
@@ -161,7 +164,7 @@ def _expected(found: SearchFindings) -> Report:
     columns = (
         Column("budget", "configurations"),
         Column(
-            "expected", f"expected best {metric_title(found.search)}", lambda v: value_text(found.search, v)
+            "expected", f"expected best {words(found.search.metric)}", lambda v: value_text(found.search, v)
         ),
     )
     caption = (
@@ -197,16 +200,7 @@ def _title(path: str) -> str:
     return field_title(path) if "." not in path else path.removeprefix("model.")
 
 
-def is_accuracy(search: SearchSpec) -> bool:
-    """Whether the metric of a search is an accuracy, shown in percent."""
-    return search.metric == "val/accuracy"
-
-
-def metric_title(search: SearchSpec) -> str:
-    """The metric of a search in words."""
-    return "validation accuracy" if is_accuracy(search) else "validation loss"
-
-
 def value_text(search: SearchSpec, value: float) -> str:
     """A value of the metric of a search, with its unit."""
-    return f"{100 * value:.2f} %" if is_accuracy(search) else f"{value:.4f}"
+    known = metric(search.metric)
+    return known.text(value) + known.sign

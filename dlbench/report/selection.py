@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from dlbench.analysis.configurations import Configuration
 from dlbench.analysis.selection import MAX_RANKED, GridSelection, Separation, Stability
 from dlbench.report.outlook import seeds_in_words
-from dlbench.report.tables import Report, percent, plus_minus, points, within
+from dlbench.report.tables import Report, amount, plus_minus, within
+from dlbench.spec.metrics import REPORT_METRIC, metric, noun, words
 
 
 def selection_report(found: GridSelection | None, axes: Sequence[str]) -> Report:
@@ -19,12 +21,17 @@ def selection_report(found: GridSelection | None, axes: Sequence[str]) -> Report
     """
     if found is None:
         return ["No trial completed, so no configuration is selected."]
-    best = f"Highest validation accuracy: {found.selected.label(axes)} ({_accuracies(found.selected)})."
+    lower = metric(found.metric).lower_is_better
+    best = (
+        f"{'Lowest' if lower else 'Highest'} {words(found.metric)}: {found.selected.label(axes)} "
+        f"({_measured(found.selected, found.metric, found.reported)})."
+    )
     if found.second is None:
         return [best]
     biased = (
-        f"It was selected from {found.num_candidates:,} configurations by this accuracy, which is therefore biased "
-        "upwards. Its test accuracy is not: the test images took no part in the selection."
+        f"It was selected from {found.num_candidates:,} configurations by this {noun(found.metric)}, which is "
+        f"therefore biased {'downwards' if lower else 'upwards'}. Its {words(found.reported)} is not: the test images "
+        "took no part in the selection."
     )
     if not found.has_replicates:
         alone = "One seed cannot show how much of its lead is due to chance; train each configuration with several."
@@ -33,22 +40,28 @@ def selection_report(found: GridSelection | None, axes: Sequence[str]) -> Report
     said: Report = [best, biased, _tests(found.separation, f"{tests}, Holm's correction, 5 %")]
     if found.separation and found.separation.outlook:
         names = {"0": "it", "1": found.second.label(axes)}
-        said.append(seeds_in_words([found.separation.outlook], names, points))
+        said.append(
+            seeds_in_words([found.separation.outlook], names, partial(amount, measured=metric(found.metric)))
+        )
     return [*said, *([_bootstrap(found.stability)] if found.stability else [])]
 
 
-def _accuracies(group: Configuration) -> str:
-    """Validation and test accuracy with intervals over seeds; of one trial, over its test images."""
+def _measured(group: Configuration, selection: str, report: str) -> str:
+    """The metric on validation and test images, with intervals over seeds; an accuracy of one trial, over images."""
+    validation, test = group.summary(selection), group.summary(report)
+    first, second = metric(selection), metric(report)
+    texts = [
+        "-" if validation is None else plus_minus(validation, first) + first.sign,
+        "-" if test is None else plus_minus(test, second) + second.sign,
+    ]
     if len(group.complete) == 1:
-        (trial,) = group.complete
-        assert trial.test_accuracy_bounds
-        assert trial.best_val_accuracy is not None
-        return f"{percent(trial.best_val_accuracy)} %; test accuracy {within(trial.test_accuracy_bounds)} %"
-    validation, test = group.summary("val/accuracy"), group.summary("test/accuracy")
-    assert validation
-    assert test
-    what = f"{len(validation.values)} {'trials (seeds and folds)' if group.overlap else 'seeds'}"
-    return f"{plus_minus(validation)} % over {what}; test accuracy {plus_minus(test)} %"
+        bounds = group.complete[0].test_accuracy_bounds
+        if report == REPORT_METRIC and bounds:
+            texts[1] = f"{within(bounds)} %"
+    elif validation is not None:
+        what = "trials (seeds and folds)" if group.overlap else "seeds"
+        texts[0] += f" over {len(validation.values)} {what}"
+    return f"{texts[0]}; {words(report)} {texts[1]}"
 
 
 def _tests(separation: Separation | None, tests: str) -> str:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dlbench.report.tables import Table
+from dlbench.report.tables import SPAN, Table
 
 #: Number of shades, from the lowest value to the highest.
 NUM_SHADES = 7
-#: Values further than this below the highest share the lowest shade, so that one failure does not hide the rest.
-SPAN = 0.1
 
 
-def value_range(values: Sequence[float]) -> tuple[float, float]:
-    """The values at the lower end of the lowest shade and at the upper end of the highest."""
-    return max(min(values), max(values) - SPAN), max(values)
+def value_range(values: Sequence[float], span: float = SPAN) -> tuple[float, float]:
+    """The values at the lower end of the lowest shade, at most ``span`` below, and at the upper end of the highest."""
+    return max(min(values), max(values) - span), max(values)
 
 
 def shade(value: float | None, low: float, high: float) -> int | None:
@@ -33,5 +31,5 @@ def table_shades(table: Table) -> list[list[int | None]]:
     values = [value for row in table.rows for value in row[1:] if value is not None] if table.heat else []
     if not values:
         return [[None] * len(table.columns) for _ in table.rows]
-    low, high = value_range(values)
+    low, high = value_range(values, table.span)
     return [[None, *(shade(value, low, high) for value in row[1:])] for row in table.rows]

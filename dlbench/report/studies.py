@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dlbench.analysis.ablation import ablation
@@ -24,7 +26,7 @@ from dlbench.analysis.datasets import over_datasets
 from dlbench.analysis.same_images import compare_on_same_images
 from dlbench.analysis.search import search_findings
 from dlbench.analysis.selection import select
-from dlbench.records import TrialStatus
+from dlbench.records import METRICS, TrialStatus
 from dlbench.report.ablation import ablation_record, ablation_report
 from dlbench.report.baselines import baseline_records, baseline_table
 from dlbench.report.comparison import (
@@ -39,11 +41,13 @@ from dlbench.report.search import search_record, search_report
 from dlbench.report.selection import selection_report
 from dlbench.report.tables import (
     FAILURES_NOTE,
+    SPAN,
     TIMES_NOTE,
     Column,
     Made,
     Report,
     Table,
+    capitalized,
     count,
     duration,
     failure_columns,
@@ -58,6 +62,16 @@ from dlbench.report.tables import (
     within,
 )
 from dlbench.report.verdicts import ClaimsReport
+from dlbench.spec.metrics import (
+    REPORT_METRIC,
+    metric,
+    metric_key,
+    metric_of,
+    report_metric,
+    selection_metric,
+    title,
+    words,
+)
 from dlbench.spec.naming import field_title, setting
 from dlbench.spec.trial import REPLICATES
 from dlbench.storage.results import StudyRecord, TrialResult
@@ -175,23 +189,33 @@ def study_record(result: StudyRecord, chosen: bool = False) -> dict[str, Any]:
     return {"study": result.summary(), "trials": Made(result.trials, TrialResult.to_dict), **conclusions}
 
 
-def trial_table(trials: Sequence[TrialResult], title: str = "Trials") -> Table:
+def trial_table(trials: Sequence[TrialResult], heading: str = "Trials") -> Table:
     """One row per trial, in the order given."""
     status = Column("status", "status", lambda status: str(status).lower(), left=True)
     axes = axes_of(trials, without=())
+    reported = report_metric(trial.trial.spec for trial in trials)
     columns = (
         *field_columns(axes, trials),
-        Column("best_val_accuracy", "val acc %", percent),
-        Column("test_accuracy", "test acc % [95 %]", within),
+        _column(selection_metric(trial.trial.spec for trial in trials)),
+        _tested(reported),
         Column("best_epoch", "best epoch"),
         Column("train_time_s", "time s", tenth),
         *([status] if any(trial.status is not TrialStatus.COMPLETE for trial in trials) else []),
         Column("id", "trial", left=True, whole=True),
     )
     rows = Made(trials, lambda trial: tuple(_value(trial, column.key) for column in columns))
-    return Table(
-        title, columns, rows, f"{common(trials, axes)}. Test accuracy with its 95 % Wilson interval."
-    )
+    wilson = " Test accuracy with its 95 % Wilson interval." if reported == REPORT_METRIC else ""
+    return Table(heading, columns, rows, f"{common(trials, axes)}.{wilson}")
+
+
+def _column(name: str) -> Column:
+    """The column of a metric."""
+    return Column(metric_key(name), title(name), metric(name).text)
+
+
+def _tested(name: str) -> Column:
+    """The column of a metric of one trial on test images, with its interval over images where it has one."""
+    return Column("test_accuracy", "test acc % [95 %]", within) if name == REPORT_METRIC else _column(name)
 
 
 def trials_of_studies(trials: Sequence[TrialResult], keep_order: bool) -> Table:
@@ -199,15 +223,24 @@ def trials_of_studies(trials: Sequence[TrialResult], keep_order: bool) -> Table:
 
     Args:
         trials: the trials.
-        keep_order: whether they stay in the order given; otherwise, those of the highest validation accuracy come
-            first in each study.
+        keep_order: whether they stay in the order given; otherwise, those with the best validation metric come first
+            in each study.
     """
     if not keep_order:
-        trials = sorted(trials, key=lambda trial: (_study(trial), -(trial.best_val_accuracy or 0.0)))
+        trials = sorted(trials, key=lambda trial: (_study(trial), _merit(trial)))
     table = trial_table(trials, "Trials of all studies")
     columns = (Column("study", "study", left=True, whole=True), *table.columns)
     rows = Made(range(len(trials)), lambda place: (_study(trials[place]), *table.rows[place]))
     return replace(table, columns=columns, rows=rows)
+
+
+def _merit(trial: TrialResult) -> float:
+    """A number that is lower for a trial with a better validation metric."""
+    name = metric_of(trial.trial.spec, "val")
+    value = trial.value(name)
+    if value is None:
+        return math.inf
+    return float(value) if metric(name).lower_is_better else -float(value)
 
 
 def _study(trial: TrialResult) -> str:
@@ -222,7 +255,13 @@ def _value(trial: TrialResult, key: str) -> Any:
 def _single(trial: TrialResult) -> Report:
     """The epochs of one trial, and its metrics."""
     convergence = converged_epoch(trial) or "not reached before the last epoch"
+    own = [
+        (f"{words(name)}{metric(name).sign}", value, metric(name).text)
+        for name, value in trial.metrics.items()
+        if name not in METRICS
+    ]
     values: list[tuple[str, Any, Callable[[Any], str]]] = [
+        *own,
         ("validation accuracy %", trial.best_val_accuracy, percent),
         ("at epoch", trial.best_epoch, str),
         ("test accuracy % [95 %]", trial.test_accuracy_bounds, within),
@@ -254,14 +293,25 @@ def _plateau(trial: TrialResult) -> int | str | None:
 
 
 def _epochs(trial: TrialResult) -> Table:
+    own = metric_of(trial.trial.spec, "val")
     columns = (
         Column("epoch", "epoch"),
         Column("train_loss", "train loss", _four),
         Column("train_accuracy", "train acc %", percent),
         Column("val_loss", "val loss", _four),
         Column("val_accuracy", "val acc %", percent),
+        replace(_column(own), key="val_metric"),
     )
-    return Table("Epochs", columns, tuple((n, *epoch) for n, epoch in enumerate(trial.history, start=1)))
+    curves = [(n, *epoch) for n, epoch in enumerate(trial.history, start=1)]
+    known = [place for place, values in enumerate(zip(*curves, strict=True)) if any(map(_is_known, values))]
+    shown = known if curves else range(len(columns) - 1)
+    rows = tuple(tuple(row[place] if _is_known(row[place]) else None for place in shown) for row in curves)
+    return Table("Epochs", tuple(columns[place] for place in shown), rows)
+
+
+def _is_known(value: float | None) -> bool:
+    """Whether an epoch has a value; accuracies of numbers are nan."""
+    return value is not None and not math.isnan(value)
 
 
 def _four(value: float) -> str:
@@ -275,23 +325,28 @@ def _grid(trials: Sequence[TrialResult], others: Sequence[float]) -> tuple[Table
     axes = [name for name in varied if name not in REPLICATES]
     said = [*heat_maps(groups, axes), *selection_report(select(groups, others=others), axes)]
     if all(len(group.trials) == 1 for group in groups):
-        return trial_table([group.trials[0] for group in groups], "Trials by validation accuracy"), said
+        return trial_table([group.trials[0] for group in groups], f"Trials by {_chosen_by(groups)}"), said
     return None, [_configuration_table(groups, axes, common(trials, varied)), *said]
+
+
+def _chosen_by(groups: Sequence[Configuration]) -> str:
+    return words(selection_metric(group.spec for group in groups))
 
 
 def _configuration_table(groups: Sequence[Configuration], axes: Sequence[str], shared: str) -> Table:
     failed = failure_columns(groups)
+    specs = [group.spec for group in groups]
+    names = selection_metric(specs), report_metric(specs)
+    measured = metric(names[0])
     columns = (
         *field_columns(axes, [trial for group in groups for trial in group.trials]),
-        Column("best_val_accuracy", "val acc %", plus_minus),
-        Column("test_accuracy", "test acc %", plus_minus),
+        *(Column(metric_key(name), title(name), partial(plus_minus, measured=measured)) for name in names),
         *(column for column, _ in failed),
         Column("best_epoch", "best epoch", tenth),
         Column("train_time_s", "time s", spread),
         Column("seeds", "trials" if any(group.overlap for group in groups) else "seeds"),
     )
-    validated = [group.summary("val/accuracy") for group in groups]
-    tested = [group.summary("test/accuracy") for group in groups]
+    validated, tested = ([group.summary(name) for group in groups] for name in names)
     rows = tuple(
         (
             *(getattr(group.spec, name) for name in axes),
@@ -307,22 +362,28 @@ def _configuration_table(groups: Sequence[Configuration], axes: Sequence[str], s
     caption = (
         f"{shared}. {means_note([*validated, *tested])}{f' {FAILURES_NOTE}' if failed else ''} {TIMES_NOTE}"
     )
-    return Table("Configurations by validation accuracy", columns, rows, caption)
+    return Table(f"Configurations by {_chosen_by(groups)}", columns, rows, caption)
 
 
 def heat_maps(groups: Iterable[Configuration], axes: Sequence[str]) -> list[Table]:
-    """Validation accuracy over two numeric axes: one table per combination of the other axes, in the order given."""
-    return list(map(_heat_map, planes(groups, axes)))
+    """The validation metric over two numeric axes: one table per combination of the other axes, in the order given."""
+    groups = [*groups]
+    name = selection_metric(group.spec for group in groups)
+    return [_heat_map(plane, name) for plane in planes(groups, axes)]
 
 
-def _heat_map(plane: Plane) -> Table:
+def _heat_map(plane: Plane, name: str) -> Table:
+    measured = metric(name)
     down, across = plane.down, plane.across
     columns = [Column(down, f"{field_title(down)} \\ {field_title(across)}", lambda v: setting(down, v))]
-    columns += [Column(f"{across}={value}", setting(across, value), percent) for value in plane.acrosses]
-    means = {place: group.mean("val/accuracy") for place, group in plane.cells.items()}
+    columns += [
+        Column(f"{across}={value}", setting(across, value), measured.text) for value in plane.acrosses
+    ]
+    means = {place: group.mean(name) for place, group in plane.cells.items()}
     rows = tuple((first, *(means.get((first, second)) for second in plane.acrosses)) for first in plane.downs)
-    title = f"Validation accuracy %, {field_title(down)} by {field_title(across)}"
-    return Table(f"{title}: {plane.label}" if plane.label else title, tuple(columns), rows, heat=True)
+    said = f"{capitalized(words(name))}{measured.sign}, {field_title(down)} by {field_title(across)}"
+    said = f"{said}: {plane.label}" if plane.label else said
+    return Table(said, tuple(columns), rows, heat=True, span=SPAN if measured.factor == 100 else math.inf)
 
 
 def _left_out(trials: Sequence[TrialResult]) -> Report:

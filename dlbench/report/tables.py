@@ -14,10 +14,15 @@ from typing import Any
 from dlbench.analysis.configurations import Configuration, Summary
 from dlbench.analysis.convergence import Convergence
 from dlbench.errors import printable
+from dlbench.spec.metrics import Metric, metric
 from dlbench.spec.naming import field_title, model_names, setting
 from dlbench.spec.trial import TrialSpec
 from dlbench.stats import Interval
 from dlbench.storage.results import TrialResult
+
+#: Accuracies further than this below the highest share the lowest shade, so that one failure does not hide the rest.
+SPAN = 0.1
+_ACCURACY = metric("test/accuracy")
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,7 @@ class Table:
         rows: the values, not formatted; ``None`` for a missing one.
         caption: shown below the table.
         heat: whether the table is a heat map: every cell but the first of each row is shaded by its value.
+        span: of a heat map: values further than this below the highest share the lowest shade.
     """
 
     title: str
@@ -76,6 +82,7 @@ class Table:
     rows: Sequence[tuple[Any, ...]]
     caption: str = ""
     heat: bool = False
+    span: float = SPAN
 
     def texts(self) -> list[list[str]]:
         """The formatted cells; "-" for a missing value."""
@@ -216,38 +223,42 @@ TIMES_NOTE = (
 )
 
 
-def points(value: float) -> str:
+def amount(value: float, measured: Metric = _ACCURACY) -> str:
     """0.0031 → 0.31 points."""
-    return f"{percent(value)} points"
+    return f"{measured.text(value)} {measured.unit}".rstrip()
 
 
-def plus_minus(summary: Summary) -> str:
+def plus_minus(summary: Summary, measured: Metric = _ACCURACY) -> str:
     """97.40 ± 0.31, or the values of fewer than three seeds: 97.10, 97.70; with † if it is the mean of a mixture."""
     mark = " †" if summary.is_mixture else ""
     if not summary.has_interval:
-        return ", ".join(map(percent, summary.values)) + mark
+        return ", ".join(map(measured.text, summary.values)) + mark
     interval = summary.interval
-    return f"{percent(interval.estimate)} ± {100 * (interval.high - interval.low) / 2:.2f}{mark}"
+    return f"{measured.text(interval.estimate)} ± {measured.text((interval.high - interval.low) / 2)}{mark}"
 
 
-def signed(summary: Summary) -> str:
+def signed(summary: Summary, measured: Metric = _ACCURACY) -> str:
     """+0.80 [+0.68, +0.92], or the values of fewer than three seeds: +0.70, +0.90."""
     if not summary.has_interval:
-        return ", ".join(map(_signed, summary.values))
+        return ", ".join(_signed(value, measured) for value in summary.values)
     interval = summary.interval
-    return f"{_signed(interval.estimate)} [{_signed(interval.low)}, {_signed(interval.high)}]"
+    estimate, low, high = (
+        _signed(each, measured) for each in (interval.estimate, interval.low, interval.high)
+    )
+    return f"{estimate} [{low}, {high}]"
 
 
-def _signed(value: float) -> str:
-    return f"{100 * value + 0.0:+.2f}"
+def _signed(value: float, measured: Metric) -> str:
+    return f"{measured.factor * value + 0.0:+.{measured.decimals}f}"
 
 
 def means_note(summaries: Sequence[Summary | None], confidence: float = 0.95) -> str:
     """The sentence of a caption that explains the summaries in its table: means with intervals, or values."""
     known = [summary for summary in summaries if summary is not None]
     if not any(summary.has_interval for summary in known):
-        return f"The value of each {replicates(known)[:-1]}."
-    note = f"Means over {replicates(known)} ± their {level(confidence)} {_method(known)}"
+        return f"The value of each {'fold and seed' if _are_corrected(known) else 'seed'}."
+    over = "folds and seeds" if _are_corrected(known) else "seeds"
+    note = f"Means over {over} ± their {level(confidence)} {_method(known)}"
     few = any(not summary.has_interval for summary in known)
     note = f"{note}; the values themselves where there are fewer than three." if few else f"{note}."
     if any(summary.is_mixture for summary in known):
@@ -291,13 +302,13 @@ def _rate(value: tuple[Interval, int]) -> str:
     return f"{number} of {rate.n}, {100 * rate.estimate:.0f} % [{100 * rate.low:.0f}, {100 * rate.high:.0f}]"
 
 
-def replicates(summaries: Sequence[Summary]) -> str:
-    """What varies between the values of summaries: seeds, or folds too."""
-    return "folds and seeds" if any(summary.interval.is_corrected for summary in summaries) else "seeds"
+def _are_corrected(summaries: Sequence[Summary]) -> bool:
+    """Whether the values come from folds too, not from seeds alone."""
+    return any(summary.interval.is_corrected for summary in summaries)
 
 
 def _method(summaries: Sequence[Summary]) -> str:
-    if not any(summary.interval.is_corrected for summary in summaries):
+    if not _are_corrected(summaries):
         return "Student t intervals"
     return "intervals, corrected because training sets of folds overlap (Nadeau and Bengio, 2003)"
 
@@ -317,9 +328,9 @@ def level(value: float) -> str:
     return f"{round(100 * value, 3):g} %"
 
 
-def within(bounds: tuple[float, float, float]) -> str:
+def within(bounds: tuple[float, float, float], measured: Metric = _ACCURACY) -> str:
     """97.40 [96.22, 98.21]."""
-    value, low, high = map(percent, bounds)
+    value, low, high = map(measured.text, bounds)
     return f"{value} [{low}, {high}]"
 
 
@@ -344,6 +355,11 @@ def thousands(value: int) -> str:
 def count(number: int, noun: str) -> str:
     """1 trial, 2 trials."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def capitalized(text: str) -> str:
+    """Text with its first letter in upper case, and the others as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def listed(names: list[str]) -> str:

@@ -12,9 +12,8 @@ from dlbench.analysis.looks import ALPHA
 from dlbench.analysis.outlook import has_interval
 from dlbench.report.outlook import count_in_words
 from dlbench.report.tables import Column, Points, Report, Table, count, level, listed
+from dlbench.spec.metrics import Metric
 
-#: Decimals of a difference, by its unit.
-_DECIMALS = {"points": 2, "nats": 4, "s": 2, "epochs": 1, "images/s": 0}
 #: Trials named on each side of a claim.
 _NAMED = 2
 
@@ -205,7 +204,7 @@ def _row(judged: Judgement) -> tuple[Any, ...]:
         _quoted(judged),
         str(judged.verdict),
         _claimed(judged),
-        (judged.claim.margin, judged.claim.metric.unit) if judged.claim.margin else None,
+        (judged.claim.margin, judged.claim.metric) if judged.claim.margin else None,
         _measured(judged),
         _counts(judged),
         None if found is None or math.isnan(found.effect_size) else found.effect_size,
@@ -220,11 +219,11 @@ def _quoted(judged: Judgement) -> str:
     return f"“{judged.claim.says}”"
 
 
-def _claimed(judged: Judgement) -> tuple[float, str] | None:
-    return None if judged.claim.points is None else (judged.claim.points, judged.claim.metric.unit)
+def _claimed(judged: Judgement) -> tuple[float, Metric] | None:
+    return None if judged.claim.points is None else (judged.claim.points, judged.claim.metric)
 
 
-def _measured(judged: Judgement) -> tuple[float, float, float, str] | None:
+def _measured(judged: Judgement) -> tuple[float, float, float, Metric] | None:
     """The difference and its bounds in the unit of the metric; the bounds are ``nan`` if there are too few seeds."""
     found, metric = judged.comparison, judged.claim.metric
     if found is None:
@@ -234,7 +233,7 @@ def _measured(judged: Judgement) -> tuple[float, float, float, str] | None:
         metric.factor * found.difference.estimate,
         metric.factor * low,
         metric.factor * high,
-        metric.unit,
+        metric,
     )
 
 
@@ -249,17 +248,17 @@ def _p_value(judged: Judgement) -> float | None:
     return judged.p_adjusted if judged.is_tested else None
 
 
-def _amount(value: tuple[float, str]) -> str:
-    amount, unit = value
-    return f"{amount:+.{_DECIMALS[unit]}f} {unit}"
+def _amount(value: tuple[float, Metric]) -> str:
+    amount, metric = value
+    return f"{amount:+.{metric.decimals}f} {metric.unit}".rstrip()
 
 
-def _size(value: tuple[float, str]) -> str:
+def _size(value: tuple[float, Metric]) -> str:
     return _amount(value).removeprefix("+")
 
 
-def _difference(value: tuple[float, float, float, str]) -> str:
-    estimate, low, high, unit = value
-    places = _DECIMALS[unit]
+def _difference(value: tuple[float, float, float, Metric]) -> str:
+    estimate, low, high, metric = value
+    places = metric.decimals
     bounds = "" if math.isnan(low) else f" [{low:+.{places}f}, {high:+.{places}f}]"
-    return f"{estimate:+.{places}f} {unit}{bounds}"
+    return _amount((estimate, metric)) + bounds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dlbench.errors import ConfigError
@@ -27,12 +27,12 @@ class Selection:
 
     Attributes:
         fields: the values allowed, by field of :class:`~dlbench.spec.trial.TrialSpec`.
-        metric: the metric, a key of :data:`~dlbench.spec.metrics.KNOWN_METRICS`.
+        metric: the metric, by its key; "" for the one that the study's trials are chosen by, on test images.
         place: file and line.
     """
 
     fields: tuple[tuple[str, tuple[Any, ...]], ...]
-    metric: str = "test_accuracy"
+    metric: str = ""
     place: str = ""
 
     def selects(self, spec: TrialSpec) -> bool:
@@ -84,7 +84,18 @@ class Claim:
     @property
     def metric(self) -> Metric:
         """The unit of the difference, and its better direction."""
-        return metric(self.first.metric)
+        return metric(self.first.metric or "test_accuracy")
+
+    def measured_by(self, default: str) -> Claim:
+        """The claim with a metric, by its key, for the sides that name none.
+
+        Raises:
+            ConfigError: the sides are measured in different units.
+        """
+        first, second = (replace(side, metric=side.metric or default) for side in (self.first, self.second))
+        if metric(first.metric) != metric(second.metric):
+            raise ConfigError(f"{first.metric} and {second.metric} cannot be compared", place=second.place)
+        return replace(self, first=first, second=second)
 
     @property
     def margin(self) -> float:

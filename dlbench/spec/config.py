@@ -16,7 +16,7 @@ A file has the fields of a trial as keys::
       - says: Batch normalisation gains half a point
         better: {model: Stabilized}     # or varies: {...}, which compares the variation between seeds
         than: {model: Baseline}
-        metric: test/accuracy           # optional, this is the default; each side can have its own
+        metric: test/accuracy           # optional, default: the study's; each side can have its own
         points: 0.5                     # optional
         smallest_effect: 0.1            # optional: smaller differences are of no interest
     smallest_effect: 0.2    # optional: the same for all claims on accuracies, in points
@@ -47,6 +47,7 @@ from dlbench.spec import designs, seeds
 from dlbench.spec.claims import Claim, Selection
 from dlbench.spec.layouts import OPTIONS
 from dlbench.spec.metrics import KNOWN_METRICS, metric_key
+from dlbench.spec.metrics import metric as metric_named
 from dlbench.spec.naming import ALIASES
 from dlbench.spec.parts import is_closed
 from dlbench.spec.published import Published, published_value
@@ -325,11 +326,12 @@ class _Reader:
         says, spread = self.scalar(given["says"], ""), "varies" in given
         if not isinstance(says, str) or not says.strip():
             raise self.error(given["says"], f"says must be a sentence; got {shown(says)}")
-        metric = self._metric(given, "test_accuracy")
+        metric = self._metric(given, "")
         first = self._side(given["varies" if spread else "better"], metric)
         second = self._side(given["than"], metric)
-        if KNOWN_METRICS[first.metric] != KNOWN_METRICS[second.metric]:
-            raise self.error(given["than"], f"{first.metric} and {second.metric} cannot be compared")
+        keys = [side.metric or "test_accuracy" for side in (first, second)]
+        if metric_named(keys[0]) != metric_named(keys[1]):
+            raise self.error(given["than"], f"{keys[0]} and {keys[1]} cannot be compared")
         points = self.scalar(given.get("points"), None)
         if points is not None and (spread or isinstance(points, bool) or not isinstance(points, int | float)):
             problem = (
@@ -381,12 +383,12 @@ class _Reader:
         if {"metric", "figure"} <= given.keys():
             raise self.error(given["figure"], "figure is another name of metric; keep one of them")
         node = given.get("metric", given.get("figure"))
-        name = self.scalar(node, default)
+        if node is None:
+            return default
         try:
-            return metric_key(str(name))
-        except UnknownNameError:
-            assert node is not None
-            raise self.error(node, unknown("metric", name, KNOWN_METRICS)) from None
+            return metric_key(str(self.scalar(node, "")))
+        except UnknownNameError as error:
+            raise self.error(node, error) from None
 
     def section(
         self, node: yaml.Node, keys: tuple[str, ...], *, values: bool = True, trained: bool = True

@@ -62,6 +62,9 @@ class Declaration:
         signature: what it can be made with.
         aliases: other names.
         compared: its place in a comparison that names no part; ``None`` where it has none.
+        targets: what it is for: targets that are "classes" or "numbers"; "" for both.
+        better: of a metric: whether "higher" or "lower" values are better.
+        unit: of a metric: the unit in which differences are shown.
     """
 
     name: str
@@ -70,6 +73,9 @@ class Declaration:
     signature: Signature
     aliases: tuple[str, ...] = ()
     compared: int | None = None
+    targets: str = ""
+    better: str = "higher"
+    unit: str = ""
 
 
 def declarations(source: str, registry: str) -> Iterator[Declaration]:
@@ -147,7 +153,7 @@ def _declaration(node: Definition, decorator: ast.Call, tree: ast.Module) -> Dec
     given = _keywords(decorator)
     (name,) = map(ast.literal_eval, decorator.args)
     description = (ast.get_docstring(node) or "").partition("\n")[0]
-    kept = {key: given[key] for key in ("aliases", "compared") if key in given}
+    kept = {key: given[key] for key in ("aliases", "compared", "targets", "better", "unit") if key in given}
     return Declaration(name, node.name, description, _signature(tree, node.name), **kept)
 
 

@@ -14,7 +14,7 @@ ALIASES = {"lr": "learning_rate", "epochs": "num_epochs", "seeds": "seed"}
 _TITLES = {"learning_rate": "lr", "num_epochs": "epochs"}
 
 #: Fields whose values say little without the field's title.
-_SAY_LITTLE = ("vary", "decay_on", "normalize", "selection_metric", "test_transform")
+_SAY_LITTLE = ("class_weights", "vary", "decay_on", "normalize", "selection_metric", "test_transform")
 
 
 def field_title(name: str) -> str:
@@ -43,6 +43,8 @@ def setting(name: str, value: Any, models: Mapping[str, str] | None = None) -> s
         return printable(registry.label(value))
     if name.endswith("_args"):
         return printable(" ".join(f"{key}={argument}" for key, argument in value)) or "-"
+    if isinstance(value, tuple):
+        return printable(str(dict(value)))
     if value is None:
         return "model's own" if name == "dropout" else "none"
     short = f"{value:g}" if isinstance(value, float) else printable(str(value))

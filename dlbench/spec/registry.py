@@ -1,9 +1,10 @@
 """Names of parts → where their code lives. No jax, and no import of anybody's code until it is asked for.
 
-A part is a model, an optimizer, a schedule, a criterion, a transform or a data set. It is known by a *reference*: the
-canonical name of a built-in one, or ``module:attribute`` for a user's. What a built-in part is called, takes and does
-is declared where it is defined, and is read from there without importing it (:mod:`dlbench.spec.declarations`). Users
-reach models of their own by that reference, by the decorator :func:`register_model`, or by an entry point of the group
+A part is a model, an optimizer, a schedule, a criterion, a metric, a transform or a data set. It is known by a
+*reference*: the canonical name of a built-in one, or ``module:attribute`` for a user's. What a built-in part is called,
+takes and does is declared where it is defined, and is read from there without importing it
+(:mod:`dlbench.spec.declarations`). Users reach models of their own by that reference, by the decorator
+:func:`register_model`, or by an entry point of the group
 ``dlbench.models``.
 """
 
@@ -18,6 +19,7 @@ import re
 import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,13 +58,28 @@ class Registry:
         supplied: the arguments that dlbench itself gives them.
         composes: whether ``+`` composes several parts of this kind into one. The arguments of such a sum carry the
             name of their part: ``crop.padding``.
+        prefix: what the names of parts begin with in a trial; it may be left out where a part is named.
+        choices: arguments that are said of users' parts and not given to them, with their values, the default first:
+            ``{"better": "higher|lower"}``.
+        field: the field of a trial that names such a part, where it is not called as the kind is.
     """
 
     def __init__(
-        self, kind: str, variable: str, place: str, supplied: Iterable[str] = (), composes: bool = False
+        self,
+        kind: str,
+        variable: str,
+        place: str,
+        supplied: Iterable[str] = (),
+        composes: bool = False,
+        prefix: str = "",
+        choices: Mapping[str, str] | None = None,
+        field: str = "",
     ) -> None:
         self.kind = kind
+        self.field = field or kind
         self.composes = composes
+        self.prefix = prefix
+        self._choices = choices or {}
         self._variable, self._place = variable, place
         #: The entry-point group in which others offer theirs.
         self._group = f"dlbench.{variable.lower()}"
@@ -81,6 +98,9 @@ class Registry:
         dynamic: tuple[str, ...] = (),
         ranges: Mapping[str, str] | None = None,
         requires: Mapping[str, str] | None = None,
+        targets: str = "",
+        better: str = "higher",
+        unit: str = "",
     ) -> Callable[[F], F]:
         """Decorator: make a class or function known under a name.
 
@@ -98,6 +118,9 @@ class Registry:
             ranges: the possible values of arguments, as intervals of numbers or choices of text:
                 ``{"momentum": "[0, 1)", "per": "step|epoch"}``.
             requires: the values that other fields of a trial must have beside it: ``{"decay_mode": "decoupled"}``.
+            targets: of a built-in part: what it is for, targets that are "classes" or "numbers"; "" for both.
+            better: of a built-in metric: whether "higher" or "lower" values are better.
+            unit: of a built-in metric: the unit in which differences are shown.
 
         Raises:
             InputError: the name is taken by a built-in part.
@@ -107,10 +130,10 @@ class Registry:
             if factory.__module__.startswith(self._module(self._place)):
                 return factory  # dlbench's own, which is read from its file
             for taken in (name, *aliases):
-                if name_key(taken) in self._by_key:
+                if self._key(taken) in self._by_key:
                     raise InputError(
                         f"the {self.kind} name {taken!r} belongs to a built-in {self.kind}",
-                        field=self.kind,
+                        field=self.field,
                         value=taken,
                         remedy="choose another",
                     )
@@ -131,7 +154,7 @@ class Registry:
 
     def names(self) -> list[str]:
         """Every part that is known by name now: built in, registered, or offered by an entry point."""
-        return [*self.built_in, *self.users_own()]
+        return [*self.built_in, *(self.prefix + name for name in self.users_own())]
 
     def users_own(self) -> dict[str, str]:
         """The references of the parts that users have registered, or that an entry point offers, by name."""
@@ -168,13 +191,13 @@ class Registry:
         if len(pieces) > 1:
             found = [self.find(piece) for piece in pieces]
             return None if None in found else "+".join(map(str, found))
-        if _REFERENCE.fullmatch(name):
-            return self._canonical(name)
-        wanted = name_key(name)
+        if _REFERENCE.fullmatch(bare := name.removeprefix(self.prefix)):
+            return self._canonical(bare)
+        wanted = self._key(name)
         if wanted in self._by_key:
             return self._by_key[wanted]
         users = self.users_own()
-        return next((users[known] for known in users if name_key(known) == wanted), None)
+        return next((users[known] for known in users if self._key(known) == wanted), None)
 
     def resolve(self, name: str) -> str:
         """The reference of a part that the user names, whose code may be run from now on.
@@ -189,13 +212,13 @@ class Registry:
         try:
             parts.parse_name(name)
         except ValueError as error:
-            raise InputError.must_be(self.kind, str(error), name) from None
+            raise InputError.must_be(self.field, str(error), name) from None
         pieces = self.pieces(name)
         if len(pieces) > 1:
             found = [self.resolve(piece) for piece in pieces]
             if twice := next((each for each in found if found.count(each) > 1), None):
                 raise InputError.must_be(
-                    self.kind, f"a sum of different parts ({label(twice)} stands twice)", name
+                    self.field, f"a sum of different parts ({label(twice)} stands twice)", name
                 )
             return "+".join(found)
         found_one = self.find(name)
@@ -203,11 +226,13 @@ class Registry:
             self._trusted |= {found_one, name}
             return found_one
         if ":" in name:
-            raise InputError.must_be(self.kind, "a known name, or of the form package.module:Attribute", name)
+            raise InputError.must_be(
+                self.field, "a known name, or of the form package.module:Attribute", name
+            )
         module, dot, attribute = name.rpartition(".")
         own = dot and module.replace(".", "").isidentifier() and attribute.isidentifier()
         remedy = f"one of your own is named by module and attribute: '{module}:{attribute}'" if own else None
-        raise UnknownNameError(self.kind, name, self.names(), field=self.kind, remedy=remedy)
+        raise UnknownNameError(self.kind, name, self.names(), field=self.field, remedy=remedy)
 
     def is_trusted(self, reference: str) -> bool:
         """Whether its code may be run: it is built in, or this process has named it."""
@@ -231,10 +256,14 @@ class Registry:
             )
             raise InputError(
                 f"the stored study names the {self.kind} {reference!r}, which is code outside dlbench",
-                field=field or self.kind,
+                field=field or self.field,
                 value=reference,
                 remedy=(
-                    *("if you trust it, name it yourself: ", Field(field or self.kind), f" {reference}, or "),
+                    *(
+                        "if you trust it, name it yourself: ",
+                        Field(field or self.field),
+                        f" {reference}, or ",
+                    ),
                     f"{resolve}({reference!r}) from Python",
                 ),
             )
@@ -257,7 +286,7 @@ class Registry:
                     f"{self.kind} {piece!r}: the module {module!r} defines no {first!r}.{meant}".removesuffix(
                         "."
                     ),
-                    field=self.kind,
+                    field=self.field,
                     value=piece,
                 )
 
@@ -277,7 +306,14 @@ class Registry:
     def _signature_of_one(self, reference: str) -> Signature:
         if self._is_own(reference):
             return self.built_in[reference].signature
-        return _signature_of(reference)
+        found = _signature_of(reference)
+        said = {name: values.partition("|")[0] for name, values in self._choices.items()}
+        return replace(found, arguments={**found.arguments, **said}, ranges={**found.ranges, **self._choices})
+
+    def given(self, reference: str, arguments: Arguments) -> dict[str, Scalar]:
+        """The arguments that a part is called with: without those that are only said of it."""
+        said = () if reference in self.built_in else self._choices
+        return {name: value for name, value in arguments if name not in said}
 
     def arguments(self, reference: str, given: Arguments) -> Arguments:
         """Check arguments and bring them into their one form: sorted, defaults left out, numbers as declared.
@@ -300,7 +336,7 @@ class Registry:
             if name.rpartition(".")[2] in self.supplied:
                 raise SpecError(
                     f"the argument {name} of the {self.kind} {label(reference)} is given by dlbench",
-                    field=f"{self.kind}.{name}",
+                    field=f"{self.field}.{name}",
                     value=value,
                     remedy="leave it out",
                 )
@@ -308,7 +344,7 @@ class Registry:
                 takes = [name for name in known.arguments if name.rpartition(".")[2] not in self.supplied]
                 raise UnknownNameError(
                     *(f"argument of the {self.kind} {label(reference)}", name, takes or ["none"]),
-                    field=f"{self.kind}.{name}",
+                    field=f"{self.field}.{name}",
                 )
             default = known.arguments.get(name, Default.UNREADABLE)
             value = value if isinstance(default, Default) else self._as(default, reference, name, value)
@@ -317,7 +353,7 @@ class Registry:
                 raise SpecError(
                     f"the argument {name} of the {self.kind} {label(reference)} must be "
                     f"{ranges.in_words(possible)}; got {shown(value)}",
-                    field=f"{self.kind}.{name}",
+                    field=f"{self.field}.{name}",
                     value=value,
                 )
             if not (type(value) is type(default) and value == default):
@@ -425,7 +461,10 @@ class Registry:
         place = _PACKAGE / self._place
         files = sorted(place.glob("*.py")) if place.is_dir() else [place]
         found = [
-            (declared, self._module(str(file.relative_to(_PACKAGE))))
+            (
+                replace(declared, name=self.prefix + declared.name),
+                self._module(str(file.relative_to(_PACKAGE))),
+            )
             for file in files
             for declared in declarations(file.read_text("utf-8"), self._variable)
         ]
@@ -435,11 +474,14 @@ class Registry:
     def _homes(self) -> Mapping[str, str]:
         return {found.name: f"{module}:{found.attribute}" for found, module in self._found}
 
+    def _key(self, name: str) -> str:
+        return name_key(name.removeprefix(self.prefix))
+
     @functools.cached_property
     def _by_key(self) -> Mapping[str, str]:
         """Canonical names by the keys of all names of built-in parts."""
         return {
-            name_key(name): found.name
+            self._key(name): found.name
             for found in self.built_in.values()
             for name in (found.name, *found.aliases)
         }
@@ -467,7 +509,7 @@ class Registry:
             raise SpecError(
                 f"the argument {name} of the {self.kind} {label(reference)} must be {expected[type(default)]}; "
                 f"got {shown(value)}",
-                field=f"{self.kind}.{name}",
+                field=f"{self.field}.{name}",
                 value=value,
             )
         return read
@@ -506,7 +548,16 @@ OPTIMIZERS = Registry("optimizer", "OPTIMIZERS", "training/optimizers.py", ("lea
 SCHEDULES = Registry(
     "schedule", "SCHEDULES", "training/schedules.py", ("step", "steps_per_epoch", "num_epochs")
 )
-CRITERIA = Registry("criterion", "CRITERIA", "training/losses.py", ("logits", "labels"))
+CRITERIA = Registry("criterion", "CRITERIA", "training/losses.py", ("logits", "labels", "class_weights"))
+METRICS = Registry(
+    "metric",
+    "METRICS",
+    "training/metrics.py",
+    ("logits", "labels", "losses"),
+    prefix="val/",
+    choices={"better": "higher|lower"},
+    field="selection_metric",
+)
 TRANSFORMS = Registry("transform", "TRANSFORMS", "training/augmentation", ("images", "key"), composes=True)
 
 DATASETS = DatasetRegistry("dataset", "DATASETS", "data", ("data_dir",))

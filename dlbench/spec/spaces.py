@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from dlbench.errors import Field, SpecError
 from dlbench.spec import parts
+from dlbench.spec.metrics import metric_of
 from dlbench.spec.parts import Scalar
 from dlbench.spec.trial import TrialSpec
 
@@ -142,7 +143,7 @@ class SearchSpec(BaseModel):
     @property
     def metric(self) -> str:
         """The metric that the search improves, on validation images."""
-        return self.base[0].selection_metric
+        return metric_of(self.base[0], "val")
 
     @property
     def most_trials(self) -> int:

@@ -7,6 +7,7 @@ determines its result; the environment it ran in is recorded beside it, not in t
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import math
@@ -30,7 +31,16 @@ from dlbench.records import digest
 from dlbench.spec import parts
 from dlbench.spec.naming import ALIASES
 from dlbench.spec.parts import Scalar
-from dlbench.spec.registry import CRITERIA, DATASETS, MODELS, OPTIMIZERS, SCHEDULES, TRANSFORMS, Registry
+from dlbench.spec.registry import (
+    CRITERIA,
+    DATASETS,
+    METRICS,
+    MODELS,
+    OPTIMIZERS,
+    SCHEDULES,
+    TRANSFORMS,
+    Registry,
+)
 
 #: Raised whenever a change of the code changes the numbers a trial yields.
 NUMERICS_VERSION = 3
@@ -125,6 +135,22 @@ def _split(fields: Mapping[str, Any], name: str, registry: Registry) -> Mapping[
     return {**fields, name: called, f"{name}_args": {**beside, **dict(arguments)}}
 
 
+def _class_weights(value: object) -> object:
+    """One form of class weights: "balanced", pairs of class and weight in order, or ``None``."""
+    if isinstance(value, str) and value.strip().lower() in ("none", "balanced"):
+        return "balanced" if value.strip().lower() == "balanced" else None
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            value = ast.literal_eval(value)
+    with contextlib.suppress(ValueError, TypeError):
+        given = {int(label): float(_float32(weight)) for label, weight in dict(value).items()}  # type: ignore[call-overload]
+        if given and min(given) >= 0 and all(0 < weight <= 1e6 for weight in given.values()):
+            return tuple(sorted(given.items()))
+    if value is None:
+        return None
+    raise ValueError("'balanced', 'none', or weights above 0 by class, such as {0: 1, 1: 5}")
+
+
 #: The fields that name a part, and where such parts are registered; ``FIELD_args`` holds the part's arguments.
 PARTS = {
     "model": MODELS,
@@ -134,6 +160,7 @@ PARTS = {
     "criterion": CRITERIA,
     "transform": TRANSFORMS,
     "test_transform": TRANSFORMS,
+    "selection_metric": METRICS,
 }
 
 Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False), AfterValidator(_float32)]
@@ -151,10 +178,10 @@ _STATED = {"numerics"}
 class TrialSpec(BaseModel):
     """One training run: fixed hyper-parameters and one seed.
 
-    ``model``, ``dataset``, ``optimizer``, ``schedule``, ``criterion``, ``transform`` and ``test_transform`` name parts,
-    and may be written with arguments, ``sgd(momentum=0.8)``; these are kept in ``model_args``, ``optimizer_args`` and
-    so on. Transforms can be sums, ``flip+crop(padding=4)``, with the arguments ``crop.padding``. Planning replaces a
-    data set that is not built in by the reference to its arrays, ``name@digest``.
+    ``model``, ``dataset``, ``optimizer``, ``schedule``, ``criterion``, ``transform``, ``test_transform`` and
+    ``selection_metric`` name parts, and may be written with arguments, ``sgd(momentum=0.8)``; these are kept in
+    ``model_args``, ``optimizer_args`` and so on. Transforms can be sums, ``flip+crop(padding=4)``, with the arguments
+    ``crop.padding``. Planning replaces a data set that is not built in by the reference to its arrays, ``name@digest``.
 
     Attributes:
         dropout: the model's argument ``dropout_rate``; ``None`` keeps its own.
@@ -176,8 +203,11 @@ class TrialSpec(BaseModel):
         clip_norm: the largest global norm of a step's gradients; ``None`` for no limit.
         ema_decay: the decay of the exponential moving average of the parameters, with which the trial is evaluated;
             0 for no average.
+        class_weights: how much images of each class count in the loss: "balanced", inversely to the number of its
+            training images; or a mapping from class to weight, 1 for the classes that it leaves out; ``None`` for all
+            alike.
         mixup: the parameter α of the Beta distribution of mixup; 0 for no mixup.
-        selection_metric: the validation metric that chooses the best epoch and stops a trial.
+        selection_metric: the validation metric that chooses the best epoch, stops a trial, and ranks configurations.
         patience: a trial ends after this number of epochs without improvement; ``None`` for all epochs.
         min_delta: how much better the metric must be to count as an improvement.
         normalize: "half" maps pixels to [-1, 1]; "dataset" gives every channel of the training images mean 0 and
@@ -207,6 +237,9 @@ class TrialSpec(BaseModel):
     normalize: Literal["half", "dataset"] = "half"
     criterion: Annotated[PartName, _known("criterion", CRITERIA)] = "cross_entropy"
     criterion_args: Arguments = ()
+    class_weights: Annotated[
+        Literal["balanced"] | tuple[tuple[int, float], ...] | None, BeforeValidator(_class_weights)
+    ] = None
     mixup: Annotated[Finite, Field(ge=0, le=1e3)] = 0.0
     optimizer: Annotated[PartName, _known("optimizer", OPTIMIZERS)] = "adam"
     optimizer_args: Arguments = ()
@@ -220,7 +253,8 @@ class TrialSpec(BaseModel):
     ema_decay: Annotated[Finite, Field(ge=0, lt=1)] = 0.0
     batch_size: Annotated[Whole, Field(ge=1, le=65536)] = 16
     num_epochs: Annotated[Whole, Field(ge=1, le=100_000)] = 5
-    selection_metric: Literal["val/accuracy", "val/loss"] = "val/accuracy"
+    selection_metric: Annotated[PartName, _known("metric", METRICS)] = "val/accuracy"
+    selection_metric_args: Arguments = ()
     patience: Annotated[Whole, Field(ge=1, le=100_000)] | None = None
     min_delta: Annotated[Finite, Field(ge=0, le=1e6)] = 0.0
     seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] = 0
@@ -279,7 +313,7 @@ class TrialSpec(BaseModel):
 
     def static(self) -> tuple[object, ...]:
         """Everything that makes another XLA program; equal values share one."""
-        switches = (bool(getattr(self, name)) for name in _SWITCHES)
+        switches = (bool(getattr(self, name)) for name in (*_SWITCHES, "class_weights"))
         return *_STATIC(self), _parts(*_PART_FIELDS(self))[0], *switches
 
 
@@ -320,7 +354,7 @@ DYNAMIC_FIELDS = (
     "patience",
     "min_delta",
 )
-_OF_PARTS = (*(f"{name}_args" for name in PARTS), "dropout", *_SWITCHES)
+_OF_PARTS = (*(f"{name}_args" for name in PARTS), "dropout", "class_weights", *_SWITCHES)
 _PART_NAMES = (*_TRAINED, *(f"{name}_args" for name in _TRAINED), "dropout")
 _PART_FIELDS: Callable[[TrialSpec], tuple[Any, ...]] = operator.attrgetter(*_PART_NAMES)
 STATIC_FIELDS = tuple(name for name in TrialSpec.model_fields if name not in (*DYNAMIC_FIELDS, *_OF_PARTS))

@@ -27,6 +27,7 @@ from dlbench.models.creation import create_for
 from dlbench.spec import registry
 from dlbench.spec.trial import Trial
 from dlbench.training import evaluation
+from dlbench.training.metrics import hits
 from dlbench.training.state import Pixels, static_part
 
 BEST = "best"
@@ -83,13 +84,13 @@ class LoadedModel:
         return np.asarray(logits)
 
     def test_accuracy(self, data_dir: str | None = None) -> float:
-        """Accuracy on the trial's test images, which equals the recorded one."""
+        """Accuracy on the trial's test images, which equals the recorded one; nan where targets are numbers."""
         from dlbench import data
 
         spec = self.trial.spec
         registry.DATASETS.check_trusted(spec.dataset, "dataset")
         dataset = data.load(spec.dataset, data_dir, verify=True, test_size=spec.test_size)
-        return float((self.predict(dataset.test_images).argmax(1) == dataset.test_labels).mean())
+        return float(hits(self.predict(dataset.test_images), dataset.test_labels).mean())
 
 
 def best_files(

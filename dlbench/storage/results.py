@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from dlbench.errors import UnknownNameError
 from dlbench.records import METRICS, OUTCOME_FIELDS, TIME_KINDS, Epoch, Outcome, TrialStatus, json_number
+from dlbench.spec.metrics import is_metric, metric_key, metric_of
 from dlbench.spec.parts import Arguments
 from dlbench.spec.published import Published
 from dlbench.spec.study import StudySpec
@@ -84,6 +85,7 @@ class TrialResult:
     normalize = _OfSpec[str]()
     criterion = _OfSpec[str]()
     criterion_args = _OfSpec[Arguments]()
+    class_weights = _OfSpec["str | tuple[tuple[int, float], ...] | None"]()
     mixup = _OfSpec[float]()
     optimizer = _OfSpec[str]()
     optimizer_args = _OfSpec[Arguments]()
@@ -98,6 +100,7 @@ class TrialResult:
     batch_size = _OfSpec[int]()
     num_epochs = _OfSpec[int]()
     selection_metric = _OfSpec[str]()
+    selection_metric_args = _OfSpec[Arguments]()
     patience = _OfSpec["int | None"]()
     min_delta = _OfSpec[float]()
     seed = _OfSpec[int]()
@@ -178,17 +181,19 @@ class TrialResult:
         Raises:
             UnknownNameError: there is no such field or metric.
         """
-        if name in METRICS:
-            name = METRICS[name]
-        elif name in self.outcome.metrics:
-            return self.outcome.metrics[name]
-        if name not in TRIAL_FIELDS:
+        name = METRICS.get(name, name)
+        if name in TRIAL_FIELDS:
+            return getattr(self, name)
+        whole = name if "/" in name else name.replace("_", "/", 1)
+        if whole not in self.outcome.metrics and not is_metric(name):
             raise UnknownNameError("field", name, TRIAL_FIELDS)
-        return getattr(self, name)
+        return self.outcome.metrics.get(whole)
 
     def __repr__(self) -> str:
-        accuracy = "" if self.test_accuracy is None else f", test_accuracy={self.test_accuracy:.4f}"
-        return f"TrialResult({self.id}, {self.trial.spec.model}, {self.status}{accuracy})"
+        key = metric_key(metric_of(self.trial.spec, "test"))
+        value = self.value(key)
+        measured = "" if value is None else f", {key}={value:.4f}"
+        return f"TrialResult({self.id}, {self.trial.spec.model}, {self.status}{measured})"
 
     def to_dict(self, history: bool = True) -> dict[str, Any]:
         """One flat record of JSON values.
@@ -210,10 +215,8 @@ class TrialResult:
             "error": self.error,
         }
         if history:
-            names = ("epoch", *Epoch._fields)
             record["history"] = [
-                dict(zip(names, (number, *map(json_number, epoch)), strict=True))
-                for number, epoch in enumerate(self.history, start=1)
+                {"epoch": number, **epoch.to_record()} for number, epoch in enumerate(self.history, start=1)
             ]
             if not is_constant(self.trial.spec):
                 for epoch, rate in zip(record["history"], epoch_rates(self.trial.spec), strict=False):

@@ -5,8 +5,8 @@ Tables: ``meta`` (schema version, kind, looks, search), ``trials`` (one row per 
 histories as JSON) and ``manifests`` (the environment of every command that trained the study). Each row of a trial has
 a checksum, and the outcome holds the digest of the trial's history, so that damage is detected. No jax.
 
-Schema versions: 1 has no checksums, 2 has no superseded results. A store of an older version can be read, and is
-upgraded when it is next opened for writing.
+Schema versions: 1 has no checksums, 2 has no superseded results, 3 has no metrics of trials' own in epochs. A store of
+an older version can be read, and is upgraded when it is next opened for writing.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 from pydantic_core import PydanticSerializationError, to_json
 
 from dlbench.errors import DamagedStudyError, StoreError
@@ -49,7 +49,7 @@ from dlbench.storage.database import (
 from dlbench.storage.results import TrialResult
 
 FILE_NAME = "study.sqlite"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -68,7 +68,7 @@ CREATE TABLE trials (
 CREATE TABLE epochs (
     trial_id TEXT NOT NULL REFERENCES trials (id),
     epoch INTEGER NOT NULL,
-    train_loss REAL, train_accuracy REAL, val_loss REAL, val_accuracy REAL,
+    train_loss REAL, train_accuracy REAL, val_loss REAL, val_accuracy REAL, val_metric REAL,
     PRIMARY KEY (trial_id, epoch)
 ) WITHOUT ROWID;
 CREATE TABLE manifests (started_at TEXT NOT NULL, manifest TEXT NOT NULL);
@@ -89,9 +89,13 @@ CREATE TABLE superseded (
 );
 """
 _STATEMENTS = tuple(statement.strip() for statement in _SCHEMA.split(";") if statement.strip())
-#: How each table may have been defined, by name: now, or by version 1.
+#: How each table may have been defined, by name: now, or by an older version.
 _DEFINITIONS = {
-    statement.split()[2]: (statement, statement.replace(",\n    checksum TEXT", ""))
+    statement.split()[2]: (
+        statement,
+        statement.replace(",\n    checksum TEXT", ""),
+        statement.replace(" val_metric REAL,", ""),
+    )
     for statement in _STATEMENTS
 }
 
@@ -188,8 +192,10 @@ class Store:
                 self._db.execute("ALTER TABLE trials ADD COLUMN checksum TEXT")
                 for (trial_id,) in self._db.execute("SELECT id FROM trials").fetchall():
                     self._update_checksum(trial_id)
-            superseded = next(each for each in _STATEMENTS if each.split()[2] == "superseded")
-            self._db.execute(superseded)
+            if self._version < 3:
+                superseded = next(each for each in _STATEMENTS if each.split()[2] == "superseded")
+                self._db.execute(superseded)
+            self._db.execute("ALTER TABLE epochs ADD COLUMN val_metric REAL")
             self._version = SCHEMA_VERSION
             self._db.execute("UPDATE meta SET value = ? WHERE key = 'schema_version'", (str(SCHEMA_VERSION),))
 
@@ -299,7 +305,7 @@ class Store:
         environment = environment_name(record.get("environment"))
         known = decoded(self.folder, _read_trial, (trial_id, trial))
         history = self._history(known, trial_id, record, verify=True)
-        epochs = canonical_json([[*map(json_number, epoch)] for epoch in history])
+        epochs = canonical_json([[*epoch.to_record().values()] for epoch in history])
         values = (trial_id, environment, position, trial, status, attempts, outcome, error, started, finished)
         self._db.execute(
             "INSERT OR REPLACE INTO superseded VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -416,7 +422,7 @@ class Store:
 
     def _put_epoch(self, trial_id: str, number: int, epoch: Epoch) -> None:
         self._db.execute(
-            "INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?, ?, ?, ?)",
             (trial_id, number, *map(json_number, epoch)),
         )
 
@@ -480,7 +486,10 @@ class Store:
         self, trial: Trial, trial_id: str, outcome: dict[str, Any], verify: bool
     ) -> tuple[Epoch, ...]:
         """All epochs of a trial, verified by the digest in its row; one more if there are too many."""
-        epochs = self._db.execute(_HISTORY, (trial_id, trial.spec.num_epochs + 1)).fetchall()
+        names = Epoch._fields if self._version > 3 else Epoch._fields[:4]
+        read = f"SELECT {', '.join(names)} FROM epochs WHERE trial_id = ? ORDER BY epoch LIMIT ?"
+        rows = self._db.execute(read, (trial_id, trial.spec.num_epochs + 1)).fetchall()
+        epochs = [row if row[-1] is not None else row[:4] for row in rows]
         recorded = outcome.get("history_sha256") if verify else None
         if recorded and not _has_digest(epochs, recorded):
             raise self._damage(trial_id, "its history differs from what was recorded")
@@ -609,7 +618,9 @@ def _share_compilation(trials: Iterable[tuple[Trial, dict[str, Any]]]) -> None:
 _LOOKS = TypeAdapter(tuple[int, ...]).validate_json
 _TIMES = TypeAdapter(dict[str, float]).validate_json
 _RECORD = TypeAdapter(dict[str, Any]).validate_json
-_EPOCHS = TypeAdapter(list[tuple[float | None, float | None, float | None, float | None]]).validate_json
+_EPOCHS = TypeAdapter(
+    list[Annotated[list[float | None], Field(min_length=4, max_length=len(Epoch._fields))]]
+).validate_json
 
 
 def _outcome(text: Any) -> dict[str, Any]:
@@ -620,9 +631,6 @@ def _outcome(text: Any) -> dict[str, Any]:
     return outcome
 
 
-_HISTORY = """
-SELECT train_loss, train_accuracy, val_loss, val_accuracy FROM epochs WHERE trial_id = ? ORDER BY epoch LIMIT ?
-"""
 #: Restricts a query to the trials of a JSON list of ids.
 _AMONG = " AND id IN (SELECT value FROM json_each(?))"
 #: The columns that the checksum of a row covers.

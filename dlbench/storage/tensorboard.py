@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlbench import files
-from dlbench.records import Epoch, Outcome
+from dlbench.records import METRICS, Epoch, Outcome
+from dlbench.spec.metrics import metric_of
 from dlbench.spec.trial import PARTS, Trial
 from dlbench.training.schedules import epoch_rates, is_constant
 
@@ -47,6 +48,8 @@ class TensorBoardWriter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._open: dict[str, RecordWriter] = {}
+        #: The name of the metric by which each open trial is chosen.
+        self._own: dict[str, str] = {}
 
     def start(self, trial: Trial) -> None:
         """Start a trial, removing the files of an interrupted attempt.
@@ -59,6 +62,7 @@ class TensorBoardWriter:
         files.remove(path)
         path.mkdir(parents=True)
         self._open[trial.id] = _open_records(path)
+        self._own[trial.id] = metric_of(trial.spec, "val")
         if not is_constant(trial.spec):
             for number, rate in enumerate(epoch_rates(trial.spec), start=1):
                 self._scalars(trial.id, {"learning_rate": rate}, number)
@@ -84,6 +88,8 @@ class TensorBoardWriter:
     def epoch(self, trial_id: str, number: int, epoch: Epoch) -> None:
         """Add a point to each curve, at the epoch's number, counted from 1; values that are not finite are left out."""
         values = {tag: getattr(epoch, name) for name, tag in _TAGS.items()}
+        if epoch.val_metric is not None:
+            values[self._own[trial_id]] = epoch.val_metric
         self._scalars(trial_id, {tag: value for tag, value in values.items() if math.isfinite(value)}, number)
         self._open[trial_id].flush()
 
@@ -94,6 +100,10 @@ class TensorBoardWriter:
         metrics = {
             tag: value for name, tag in _FINAL.items() if (value := getattr(outcome, name)) is not None
         }
+        own = (metric_of(trial.spec, "test"), *(name for name in outcome.metrics if name not in METRICS))
+        for name in own:
+            if (value := outcome.metrics.get(name)) is not None:
+                metrics[name.replace("val/", "best/val_", 1)] = value
         self._scalars(trial.id, metrics, outcome.stopped_epoch or trial.spec.num_epochs)
         for summary in hparams(hyper_parameters(trial), metrics):
             self._write(trial.id, [summary])
@@ -141,7 +151,11 @@ def hyper_parameters(trial: Trial) -> dict[str, Any]:
     for part in PARTS:
         start = "model_args" if part == "model" else part
         values |= {f"{start}.{key}": value for key, value in getattr(trial.spec, f"{part}_args")}
-    return {key: value for key, value in values.items() if value is not None}
+    return {
+        key: str(dict(value)) if isinstance(value, tuple) else value
+        for key, value in values.items()
+        if value is not None
+    }
 
 
 @contextmanager

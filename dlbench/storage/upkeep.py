@@ -14,6 +14,8 @@ from dlbench.storage.database import explained, is_worked_on
 from dlbench.storage.sources import REMOVED, study_folders
 from dlbench.storage.store import Store
 
+_REMOVED_STUDY = "a removed study"
+
 
 @dataclass(frozen=True)
 class Garbage:
@@ -21,7 +23,7 @@ class Garbage:
 
     Attributes:
         folder: the study's folder.
-        what: "superseded results", "saved states" or "temporary files".
+        what: "superseded results", "saved states", "temporary files" or "a removed study".
         paths: the files and folders.
         num_bytes: their size.
     """
@@ -111,9 +113,7 @@ def _temporary(place: Path) -> Iterator[Path]:
 
 def removed(root: Path) -> list[Garbage]:
     """What is left in a folder of studies that were removed by processes that did not finish."""
-    return [
-        Garbage(path, "a removed study", (path,), size(path)) for path in sorted(root.glob(f".*{REMOVED}"))
-    ]
+    return [Garbage(path, _REMOVED_STUDY, (path,), size(path)) for path in sorted(root.glob(f".*{REMOVED}"))]
 
 
 def collect(found: Sequence[Garbage]) -> None:
@@ -123,9 +123,12 @@ def collect(found: Sequence[Garbage]) -> None:
         StoreError: a process works on the study, or a file cannot be removed.
     """
     for each in found:
-        with explained(each.folder):
-            if each.what == "superseded results":
-                with Store(each.folder, write=True) as store:
+        with explained(each.folder), contextlib.ExitStack() as stack:
+            if each.what != _REMOVED_STUDY:
+                store = stack.enter_context(
+                    Store(each.folder, write=True)
+                )  # nobody else works on it meanwhile
+                if each.what == "superseded results":
                     store.forget_superseded()
             for path in each.paths:
                 files.remove(path)

@@ -10,7 +10,7 @@ from typing import Any, Unpack
 
 from dlbench import data
 from dlbench.data import DatasetInfo
-from dlbench.errors import SpecError, UnknownNameError
+from dlbench.errors import Field, SpecError, UnknownNameError
 from dlbench.execution import devices, engine
 from dlbench.execution.plan import Plan
 from dlbench.models.counts import Request, check_sizes
@@ -64,6 +64,8 @@ def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack
     lanes = devices.lanes(how.lanes, backend)
     trials = tuple(resolution.resolve(study, info, lanes))
     _check_sizes(trials, info)
+    _check_targets(trials, info)
+    _check_class_weights(trials, info)
     if study.search is not None and begins:  # where the bounds of its space are possible, all of it is
         bounds = study.model_copy(update={"trials": tuple(_named(extremes(study.search)))})
         _check_sizes(resolution.resolve(bounds, info, lanes), info)
@@ -136,6 +138,66 @@ def _check_sizes(trials: Sequence[Trial], info: Callable[[str], DatasetInfo]) ->
         for model, arguments, dataset in wanted
         if min((found := shapes[dataset]).image_shape[:2]) < SMALL_SIDE
     )
+
+
+def _check_targets(trials: Sequence[Trial], info: Callable[[str], DatasetInfo]) -> None:
+    """Make sure that criterion and metric are for the targets of the data set: classes or numbers.
+
+    Raises:
+        SpecError: one is not.
+    """
+    for field in ("criterion", "selection_metric"):
+        known = PARTS[field].built_in
+        for dataset, name in dict.fromkeys((t.spec.dataset, getattr(t.spec, field)) for t in trials):
+            targets = info(dataset).targets
+            if name in known and known[name].targets not in ("", targets):
+                others = [each for each, declared in known.items() if declared.targets == targets]
+                raise SpecError(
+                    *(
+                        Field(field),
+                        f" {name} is for targets that are {known[name].targets}; those of {dataset} are ",
+                    ),
+                    targets,
+                    value=name,
+                    remedy=f"take one of {', '.join(others)}, or your own",
+                )
+
+
+def _check_class_weights(trials: Sequence[Trial], info: Callable[[str], DatasetInfo]) -> None:
+    """Make sure that the classes that weights are named for exist, and that balanced ones have training images.
+
+    Raises:
+        SpecError: a class does not exist, or some split may leave it without a training image.
+    """
+    wanted = dict.fromkeys((t.spec.dataset, t.spec.class_weights, t.spec.train_size or 0) for t in trials)
+    for dataset, weights, train_size in wanted:
+        if weights is None:
+            continue
+        found = info(dataset)
+        if found.targets == "numbers":
+            raise SpecError(
+                *(Field("class_weights"), f" needs classes; the targets of {dataset} are numbers"),
+                value=weights,
+                remedy="leave it out",
+            )
+        counts = found.class_counts["train"]
+        if weights == "balanced":
+            rarest = min(range(len(counts)), key=counts.__getitem__)
+            if counts[rarest] * train_size < found.num_train:  # its share of the split is less than one image
+                raise SpecError(
+                    Field("class_weights"),
+                    f" balanced needs training images of every class, but {train_size:,} of the {found.num_train:,} "
+                    f"images of {dataset} may have none of class {rarest}, which has {counts[rarest]:,}",
+                    value=weights,
+                    remedy=("take a larger ", Field("train_size"), ", or name the weights"),
+                )
+        elif (largest := max(label for label, _ in weights)) >= found.num_classes:
+            raise SpecError(
+                Field("class_weights"),
+                f" names class {largest}, but {dataset} has classes 0 to {found.num_classes - 1}",
+                value=weights,
+                remedy="number classes from 0",
+            )
 
 
 def _named(specs: Iterable[TrialSpec]) -> Iterator[TrialSpec]:

@@ -14,14 +14,17 @@ from dlbench.analysis.configurations import axes_of, best_first, configurations,
 from dlbench.analysis.cost import Costs, costs_of
 from dlbench.analysis.generalization import Fit, fit_of
 from dlbench.analysis.predictions import Predictions, predictions_of
+from dlbench.analysis.robustness import Robustness
 from dlbench.errors import InputError, StoreError
 from dlbench.execution.costs import counted_arguments
 from dlbench.models import counts
 from dlbench.models.counts import Request
 from dlbench.records import OUTCOME_FIELDS
+from dlbench.spec.metrics import metric, selection_metric
 from dlbench.spec.trial import TrialSpec
 from dlbench.storage.results import StudyRecord, TrialResult
 from dlbench.storage.studies import read_study
+from dlbench.studies.robustness import robustness_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,11 +45,11 @@ class StudyResult(StudyRecord):
     """
 
     def best(self) -> TrialResult:
-        """The completed trial with the highest validation accuracy.
+        """The completed trial with the best validation metric: the accuracy, unless the trials are chosen by another.
 
         Ties are resolved by the lower validation loss, then by the order of the trials.
 
-        The choice is made on validation images, so the test accuracy of the chosen trial is an unbiased estimate. That
+        The choice is made on validation images, so the test metric of the chosen trial is an unbiased estimate. That
         a trial is chosen does not show that it is better than the next one: repeat both with several seeds and compare.
 
         Raises:
@@ -56,9 +59,12 @@ class StudyResult(StudyRecord):
             cause = f": {self.failed[0].failure}" if self.failed else ""
             raise ValueError(f"no trial of this study has completed{cause}")
 
+        name = selection_metric(trial.trial.spec for trial in self.complete)
+        sign = 1 if metric(name).lower_is_better else -1
+
         def order(trial: TrialResult) -> tuple[float, float]:
-            accuracy, loss = trial.best_val_accuracy, trial.best_val_loss
-            return (math.inf if accuracy is None else -accuracy, math.inf if loss is None else loss)
+            value, loss = trial.value(name), trial.best_val_loss
+            return (math.inf if value is None else sign * value, math.inf if loss is None else loss)
 
         return min(self.complete, key=order)
 
@@ -180,6 +186,10 @@ class StudyResult(StudyRecord):
     def calibration(self, data_dir: str | None = None) -> dict[str, calibrations.Calibration]:
         """The calibration of every configuration; arguments as in :meth:`predictions`."""
         return {label: calibrations.calibration(found) for label, found in self.predictions(data_dir).items()}
+
+    def robustness(self, data_dir: str | None = None) -> dict[str, Robustness]:
+        """Accuracies on corrupted test images; arguments as in :meth:`predictions`. The networks are run for this."""
+        return {label: robustness_of(found, data_dir) for label, found in self.predictions(data_dir).items()}
 
     def fit(self, data_dir: str | None = None) -> dict[str, Fit]:
         """Over- and underfitting of every configuration; arguments as in :meth:`predictions`.

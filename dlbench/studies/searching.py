@@ -23,7 +23,7 @@ from dlbench.studies.options import RunOptions, RunSettings, merged
 from dlbench.studies.planning import plan
 from dlbench.studies.proposals import Proposals, Replicates
 from dlbench.studies.result import StudyResult
-from dlbench.studies.running import run_planned, warn_of_failures
+from dlbench.studies.running import observed, run_planned, warn_of_failures
 
 
 def run_search(
@@ -47,15 +47,15 @@ def run_search(
     search = study.search
     if search is None:
         raise SpecError("the study is no search", value=study.design, remedy="make it with dlbench.search")
-    how = merged(options, **settings)
-    begun = plan(study.model_copy(update={"trials": ()}), how)
-    course = _Course(study, search, replace(how, out=begun.folder))
-    proposals = Proposals(search)
-    for number, size in enumerate(search.generations, start=1):
-        asked = proposals.ask(size)
-        proposals.tell(*course.train(asked))
-        course.notify(progress_of_search(search, number, course.result))
-    result = course.confirm()
+    with observed(merged(options, **settings)) as how:
+        begun = plan(study.model_copy(update={"trials": ()}), how)
+        course = _Course(study, search, replace(how, out=begun.folder))
+        proposals = Proposals(search)
+        for number, size in enumerate(search.generations, start=1):
+            asked = proposals.ask(size)
+            proposals.tell(*course.train(asked))
+            course.notify(progress_of_search(search, number, course.result))
+        result = course.confirm()
     warn_of_failures(result, stacklevel=2)
     return replace(result, wall_time_s=time.perf_counter() - start)
 

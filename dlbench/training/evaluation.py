@@ -9,8 +9,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from dlbench import ops
+from dlbench.errors import InputError
 from dlbench.models.network import Variables, network_of
-from dlbench.training.losses import losses_of, single_precision
+from dlbench.training import metrics
+from dlbench.training.losses import mean_loss, single_precision
+from dlbench.training.metrics import IN_PROGRAM
 from dlbench.training.state import Data, Hyper, Params, Static, TrainState
 
 #: Images per step of an evaluation. It is fixed, so that bits do not depend on the batch size of training.
@@ -44,23 +47,80 @@ def validate(
 
     Returns:
         The new state, the mean loss, the accuracy.
+
+    Raises:
+        InputError: the metric of the best epoch is computed on the host.
     """
-    images, labels = data.val_images, data.val_labels
-    if data.val_indices is not None:
-        images, labels = images[data.val_indices], labels[data.val_indices]
-    params = state.ema_params if "ema_decay" in hyper.others else state.params
-    loss, accuracy = evaluate(static, params, state.batch_stats, images, labels, hyper)
+    if static.metric not in IN_PROGRAM:
+        raise InputError(
+            f"the metric {static.metric} is computed outside the compiled program",
+            field="metric",
+            value=static.metric,
+            remedy=f"take one of {', '.join(IN_PROGRAM)}",
+        )
+    params = evaluated_params(state, hyper)
+    loss, accuracy = evaluate(
+        static, params, state.batch_stats, *_validation(data), hyper, data.class_weights
+    )
     by_accuracy = static.metric == "val/accuracy"
     better = accuracy > state.best_val_accuracy if by_accuracy else loss < state.best_val_loss
+    return keep_best(state, params, better, loss, accuracy), loss, accuracy
+
+
+def predict_validation(
+    static: Static, state: TrainState, data: Data, hyper: Hyper
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """What a metric that is computed on the host needs.
+
+    Returns:
+        The logits of the validation images, their labels, the mean loss, the accuracy.
+    """
+    images, labels = _validation(data)
+    logits = predict(static, evaluated_params(state, hyper), state.batch_stats, images, hyper)
+    loss = mean_loss(static, logits, labels, hyper, data.class_weights)
+    return logits, labels, loss, metrics.accuracy(logits, labels)
+
+
+def choose(
+    state: TrainState, hyper: Hyper, value: jax.Array, loss: jax.Array, accuracy: jax.Array
+) -> TrainState:
+    """Keep the parameters if a metric that is computed on the host is the best so far.
+
+    Args:
+        state: the state.
+        hyper: the hyper-parameters.
+        value: the metric, times -1 where lower values are better.
+        loss: the mean loss.
+        accuracy: the accuracy.
+    """
+    better = value > state.best_metric
+    state = keep_best(state, evaluated_params(state, hyper), better, loss, accuracy)
+    return state._replace(best_metric=jnp.where(better, value, state.best_metric))
+
+
+def keep_best(
+    state: TrainState, params: Params, better: jax.Array, loss: jax.Array, accuracy: jax.Array
+) -> TrainState:
+    """The state with the parameters of this epoch as the best ones, if they are."""
     keep = functools.partial(jax.tree.map, lambda new, old: jnp.where(better, new, old))
-    state = state._replace(
+    return state._replace(
         best_params=keep(params, state.best_params),
         best_batch_stats=keep(state.batch_stats, state.best_batch_stats),
         best_val_accuracy=jnp.where(better, accuracy, state.best_val_accuracy),
         best_epoch=jnp.where(better, state.epoch, state.best_epoch),
         best_val_loss=jnp.where(better, loss, state.best_val_loss),
     )
-    return state, loss, accuracy
+
+
+def evaluated_params(state: TrainState, hyper: Hyper) -> Params:
+    """The parameters that are evaluated: their average, if there is one."""
+    return state.ema_params if "ema_decay" in hyper.others else state.params
+
+
+def _validation(data: Data) -> tuple[jax.Array, jax.Array]:
+    if data.val_indices is None:
+        return data.val_images, data.val_labels
+    return data.val_images[data.val_indices], data.val_labels[data.val_indices]
 
 
 def predict(
@@ -104,7 +164,9 @@ def evaluate(
     images: jax.Array,
     labels: jax.Array,
     hyper: Hyper | None = None,
+    class_weights: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Mean loss and accuracy over images, in evaluation mode."""
     logits = predict(static, params, batch_stats, images, hyper)
-    return losses_of(static, logits, labels, hyper).mean(), (logits.argmax(-1) == labels).mean()
+    loss = mean_loss(static, logits, labels, hyper, class_weights)
+    return loss, metrics.accuracy(logits, labels)

@@ -18,7 +18,8 @@ from dlbench.spec.registry import SCHEDULES
 from dlbench.training import mixup
 from dlbench.training.augmentation import transform_images
 from dlbench.training.evaluation import network_input, validate
-from dlbench.training.losses import losses_of, single_precision
+from dlbench.training.losses import losses_of, mean_loss, single_precision
+from dlbench.training.metrics import IN_PROGRAM, hits
 from dlbench.training.optimizers import make_optimizer
 from dlbench.training.state import Data, EpochMetrics, Hyper, Keys, Params, Static, TrainState
 
@@ -45,6 +46,7 @@ def init(static: Static, data: Data, keys: Keys, hyper: Hyper) -> TrainState:
         best_epoch=jnp.zeros((), jnp.int32),
         best_val_loss=jnp.full((), jnp.inf, jnp.float32),
         ema_params=params if "ema_decay" in hyper.others else (),
+        best_metric=() if static.metric in IN_PROGRAM else jnp.full((), -jnp.inf, jnp.float32),
     )
 
 
@@ -79,13 +81,13 @@ def train_epoch(
         images, labels = data.train_images[places], data.train_labels[places]
         past = (epoch - 1) * -(-count // size) + index
         scheduled = hyper._replace(learning_rate=scheduled_rate(static, hyper, past, -(-count // size)))
-        return train_step(static, carry, images, labels, keys, index, scheduled, past)
+        return train_step(static, carry, images, labels, keys, index, scheduled, past, data.class_weights)
 
     full = order[: steps * size].reshape(steps, size)
     carry, (losses, correct) = jax.lax.scan(step, carry, (jnp.arange(steps), full))
     if left:
-        carry, (loss, hits) = step(carry, (jnp.asarray(steps), order[steps * size :]))
-        losses, correct = jnp.append(losses, loss), jnp.append(correct, hits)
+        carry, (loss, correct_last) = step(carry, (jnp.asarray(steps), order[steps * size :]))
+        losses, correct = jnp.append(losses, loss), jnp.append(correct, correct_last)
     return state._replace(**carry._asdict(), epoch=epoch), losses.mean(), correct.sum() / count
 
 
@@ -107,6 +109,7 @@ def train_step(
     index: jax.Array,
     hyper: Hyper,
     past: jax.Array | int = 0,
+    class_weights: jax.Array | None = None,
 ) -> tuple[Carry, tuple[jax.Array, jax.Array]]:
     """One step of gradient descent.
 
@@ -119,6 +122,7 @@ def train_step(
         index: the number of the step in the epoch, from 0.
         hyper: the hyper-parameters, with the learning rate of this step.
         past: the number of steps before this one in the whole training; the average of the parameters needs it.
+        class_weights: float32 [num_classes]; ``None`` where all classes count alike.
 
     Returns:
         The new carry; the mean loss and the number of images classified correctly. With mixup, an image counts by the
@@ -137,16 +141,18 @@ def train_step(
         with ops.accelerated():
             logits, updated = network.apply(Variables(params, carry.batch_stats), batch, numbers, dropout_key)
         logits = single_precision(logits)
-        losses = mixup.weighted(lambda labels: losses_of(static, logits, labels, hyper), targets)
-        return losses.mean(), (logits, updated)
+        if class_weights is None:
+            losses = mixup.weighted(lambda labels: losses_of(static, logits, labels, hyper), targets)
+            return losses.mean(), (logits, updated)
+        loss = mixup.weighted(lambda labels: mean_loss(static, logits, labels, hyper, class_weights), targets)
+        return loss, (logits, updated)
 
     (loss, (logits, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(carry.params)
     updates, opt_state = _optimizer(static, hyper).update(grads, carry.opt_state, carry.params)
     params = jax.tree.map(jnp.add, carry.params, updates)
     ema_params = averaged(carry.ema_params, params, hyper, past)
-    answers = logits.argmax(-1)
-    hits = mixup.weighted(lambda labels: answers == labels, targets).sum()
-    return jax.tree.map(_as, Carry(params, batch_stats, opt_state, ema_params), carry), (loss, hits)
+    correct = mixup.weighted(lambda labels: hits(logits, labels), targets).sum()
+    return jax.tree.map(_as, Carry(params, batch_stats, opt_state, ema_params), carry), (loss, correct)
 
 
 def _as(new: jax.Array, old: jax.Array) -> jax.Array:

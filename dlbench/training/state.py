@@ -43,9 +43,10 @@ class Static:
         criterion_args: as ``optimizer_args``.
         transform_args: as ``optimizer_args``.
         decay_on: which parameters decay: "all" or "weights".
-        metric: the validation metric of the best epoch: "val/accuracy" or "val/loss".
+        metric: the validation metric of the best epoch; :func:`dlbench.fit` takes "val/accuracy" and "val/loss".
         pixels: mean and standard deviation of each channel of the images, whose values are in [0, 1]; ``None`` maps
             them to [-1, 1].
+        metric_args: as ``optimizer_args``.
     """
 
     model: Any
@@ -62,6 +63,7 @@ class Static:
     decay_on: str = "all"
     metric: str = "val/accuracy"
     pixels: Pixels | None = None
+    metric_args: Arguments = ()
 
     @functools.cached_property
     def _key(self) -> tuple[object, ...]:
@@ -202,8 +204,8 @@ class Data(NamedTuple):
     """The images and labels for training and validation.
 
     With indices, the images of a split are rows of arrays that other splits can share:
-    ``train_images[train_indices]`` and ``val_images[val_indices]``. Under ``vmap``, only the indices need a lane
-    axis. Without indices, every image is used.
+    ``train_images[train_indices]`` and ``val_images[val_indices]``. Under ``vmap``, only the indices and the class
+    weights need a lane axis. Without indices, every image is used.
 
     Attributes:
         train_images: uint8 [N, H, W, C].
@@ -212,6 +214,7 @@ class Data(NamedTuple):
         val_labels: int32 [M].
         train_indices: int32 [train size], or ``None`` for all.
         val_indices: int32 [validation size], or ``None`` for all.
+        class_weights: float32 [num_classes], or ``None`` where all classes count alike in the loss.
     """
 
     train_images: jax.Array
@@ -220,6 +223,7 @@ class Data(NamedTuple):
     val_labels: jax.Array
     train_indices: jax.Array | None = None
     val_indices: jax.Array | None = None
+    class_weights: jax.Array | None = None
 
     @classmethod
     def from_split(cls, dataset: TrainingHalf, split: Split) -> Data:
@@ -246,6 +250,8 @@ class TrainState(NamedTuple):
 
     The fields ``best_*`` belong to the first epoch with the best validation metric. Epochs are counted from 1; 0 stands
     for the state before the first. ``ema_params`` is the exponential moving average of the parameters, if there is one.
+    ``best_metric`` is the best value of a metric that is computed on the host, if there is one, times -1 where lower
+    values are better.
     """
 
     params: Params
@@ -258,6 +264,7 @@ class TrainState(NamedTuple):
     best_epoch: jax.Array
     best_val_loss: jax.Array | float = math.inf
     ema_params: Params = ()
+    best_metric: Any = ()
 
 
 class EpochMetrics(NamedTuple):
@@ -302,4 +309,5 @@ def static_part(model: Any, trial: Trial, pixels: Pixels | None = None) -> Stati
         spec.decay_on,
         spec.selection_metric,
         pixels,
+        arguments("selection_metric"),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dlbench.records import Epoch
+from dlbench.spec.metrics import metric, metric_of
 from dlbench.spec.trial import TrialSpec
 
 
@@ -21,8 +22,9 @@ def is_stopped(spec: TrialSpec, history: Sequence[Epoch]) -> bool:
     """
     if spec.patience is None or len(history) >= spec.num_epochs:
         return False
+    sign = -1 if metric(metric_of(spec, "val")).lower_is_better else 1
     best, waited = float("-inf"), 0
     for epoch in history:
-        score = epoch.val_accuracy if spec.selection_metric == "val/accuracy" else -epoch.val_loss
+        score = sign * epoch.metric(spec.selection_metric)
         best, waited = (score, 0) if score > best + spec.min_delta else (best, waited + 1)
     return waited >= spec.patience

@@ -1,4 +1,4 @@
-"""Accuracies: over two axes, against their cost, and of each seed."""
+"""The metric of a study, accuracy unless another is chosen: over two axes, against its cost, and of each seed."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from dlbench.report.figures.canvas import (
     wrapped,
 )
 from dlbench.report.page import Figure
-from dlbench.report.shades import SPAN, value_range
-from dlbench.report.tables import listed, percent
+from dlbench.report.shades import value_range
+from dlbench.report.tables import SPAN, capitalized, listed
+from dlbench.spec.metrics import Metric, metric, words
 from dlbench.spec.naming import field_title, setting
 from dlbench.stats import Interval, mean_interval
 
@@ -41,10 +42,13 @@ _COSTLY = {"model", "model_args", "batch_size", "num_epochs", "train_size", "opt
 
 
 def heat_map(view: View) -> list[Drawing]:
-    """Validation accuracy over two numeric axes: one map per combination of the other axes."""
+    """The validation metric over two numeric axes: one map per combination of the other axes."""
     found = planes(configurations(view.result.trials), view.axes)
     shown = [plane for plane in found[:MAX_MAPS] if len(plane.downs) > 1 and len(plane.acrosses) > 1]
-    means = [mean for plane in shown for mean in _means(plane).values() if mean is not None]
+    name = view.selection
+    means = [
+        mean for plane in shown for group in plane.cells.values() if (mean := group.mean(name)) is not None
+    ]
     if not means:
         return []
     across = 1 if len(shown) == 1 else 2
@@ -52,39 +56,39 @@ def heat_map(view: View) -> list[Drawing]:
     width = WIDE if across == 2 else min(WIDE, 1.9 + 0.75 * len(shown[0].acrosses))
     figure = canvas(width, rows * (0.9 + min(8.0, 0.42 * len(shown[0].downs))))
     grid = figure.subplots(rows, across, squeeze=False)
-    low, high = value_range(means)
+    low, high = value_range(means, view.span)
     for axes, plane in zip(grid.flat, shown, strict=False):
-        image = _map(axes, plane, low, max(high, low + 1e-4))
+        image = _map(axes, plane, name, low, max(high, low + 1e-4))
     for axes in list(grid.flat)[len(shown) :]:
         axes.set_axis_off()
     clipped = min(means) < low
     bar = figure.colorbar(image, ax=grid, extend="min" if clipped else "neither", shrink=0.9, aspect=25)
-    bar.set_label("validation accuracy (%)")
+    bar.set_label(view.axis_title(name))
     bar.outline.set_linewidth(0)
-    return [Drawing(_map_words(found, shown, clipped), figure)]
+    return [Drawing(_map_words(name, found, shown, clipped), figure)]
 
 
-def _means(plane: Plane) -> dict[tuple[Any, Any], float | None]:
-    return {place: group.mean("val/accuracy") for place, group in plane.cells.items()}
-
-
-def _map(axes: Axes, plane: Plane, low: float, high: float) -> Any:
+def _map(axes: Axes, plane: Plane, name: str, low: float, high: float) -> Any:
+    measured = metric(name)
     downs, acrosses = plane.downs, plane.acrosses
     values = [[math.nan] * len(acrosses) for _ in downs]
     for (down, over), group in plane.cells.items():
-        row, column, interval = downs.index(down), acrosses.index(over), group.interval("val/accuracy")
+        row, column, interval = downs.index(down), acrosses.index(over), group.interval(name)
         if interval is not None:
-            values[row][column] = 100 * interval.estimate
+            values[row][column] = measured.factor * interval.estimate
         if len(acrosses) <= MAX_WRITTEN and len(downs) <= MAX_WRITTEN:
             dark = interval is not None and (interval.estimate - low) / (high - low) < 0.4
             size = 7.5 if len(acrosses) <= 8 else 5.5
             colour = "white" if dark else "black"
-            axes.text(column, row, _cell(interval), ha="center", va="center", fontsize=size, color=colour)
-    image = axes.imshow(values, cmap="viridis", vmin=100 * low, vmax=100 * high, aspect="auto")
-    for axis, name, marks in ((axes.xaxis, plane.across, acrosses), (axes.yaxis, plane.down, downs)):
+            axes.text(
+                column, row, _cell(interval, measured), ha="center", va="center", fontsize=size, color=colour
+            )
+    factor = measured.factor
+    image = axes.imshow(values, cmap="viridis", vmin=factor * low, vmax=factor * high, aspect="auto")
+    for axis, field, marks in ((axes.xaxis, plane.across, acrosses), (axes.yaxis, plane.down, downs)):
         every = math.ceil(len(marks) / MAX_WRITTEN)
-        axis.set_ticks(range(0, len(marks), every), [setting(name, value) for value in marks[::every]])
-        axis.set_label_text(_axis_title(name))
+        axis.set_ticks(range(0, len(marks), every), [setting(field, value) for value in marks[::every]])
+        axis.set_label_text(_axis_title(field))
     axes.set_title(wrapped(plane.label, 40))
     axes.grid(False)
     axes.tick_params(length=0)
@@ -93,22 +97,24 @@ def _map(axes: Axes, plane: Plane, low: float, high: float) -> Any:
     return image
 
 
-def _cell(interval: Interval | None) -> str:
+def _cell(interval: Interval | None, measured: Metric) -> str:
     """The mean and half its interval, with the decimals of the tables."""
     if interval is None:
         return "-"
-    half = f"\n±{percent((interval.high - interval.low) / 2)}" if interval.n >= MIN_FOR_INTERVAL else ""
-    return percent(interval.estimate) + half
+    half = f"\n±{measured.text((interval.high - interval.low) / 2)}" if interval.n >= MIN_FOR_INTERVAL else ""
+    return measured.text(interval.estimate) + half
 
 
 def _axis_title(name: str) -> str:
     return {"learning_rate": "learning rate", "train_size": "training images"}.get(name, field_title(name))
 
 
-def _map_words(found: Sequence[Plane], shown: Sequence[Plane], clipped: bool) -> Figure:
+def _map_words(name: str, found: Sequence[Plane], shown: Sequence[Plane], clipped: bool) -> Figure:
+    measured, said = metric(name), words(name)
+    extreme = "lowest" if measured.lower_is_better else "highest"
     cells = [(plane, place, group) for plane in shown for place, group in plane.cells.items()]
-    plane, (down, over), group = min(cells, key=lambda cell: cell[2].sort_key())
-    interval = group.interval("val/accuracy")
+    plane, (down, over), group = min(cells, key=lambda cell: cell[2].sort_key(name))
+    interval = group.interval(name)
     assert interval is not None
     over_seeds = "Means over seeds ± half their 95 % Student t intervals. "
     if interval.n < MIN_FOR_INTERVAL:
@@ -127,14 +133,15 @@ def _map_words(found: Sequence[Plane], shown: Sequence[Plane], clipped: bool) ->
     )
     return Figure(
         "heat-map",
-        f"Validation accuracy by {names}",
-        f"Heat map of validation accuracy by {names}: highest at {best}, {spoken(interval)}.",
-        f"Validation accuracy in % by {names}. {over_seeds}{low}{left_out}-: no trial completed.",
+        f"{capitalized(said)} by {names}",
+        f"Heat map of {said} by {names}: {extreme} at {best}, {spoken(interval, measured)}.",
+        f"{capitalized(said)}{' in %' if measured.sign else ''} by {names}. {over_seeds}{low}{left_out}-: no trial "
+        "completed.",
     )
 
 
 def cost(view: View) -> list[Drawing]:
-    """Accuracy against training time, parameters and operations, as far as they differ, with the Pareto fronts."""
+    """The metric against training time, parameters and operations, as far as they differ, with the Pareto fronts."""
     groups = view.near
     if len(groups) < 2 or not _COSTLY & set(view.axes):
         return []
@@ -154,15 +161,17 @@ def cost(view: View) -> list[Drawing]:
     ]
     if not drawn:
         return []
-    accuracy = _accuracies(view)
-    fronts = {name: front(costs[name], accuracy) for name in drawn if name != "train_time_s"}
+    values, measured = _values(view), view.measured
+    fronts = {
+        name: front(costs[name], values, measured.lower_is_better) for name in drawn if name != "train_time_s"
+    }
     named = list(groups)[: len(LOOKS)] if len(groups) <= len(LOOKS) or not fronts else _at_most(fronts)
     figure = canvas(NARROW if len(drawn) == 1 else WIDE, 3.2)
     panels = figure.subplots(1, len(drawn), sharey=True, squeeze=False)[0]
     for axes, name in zip(panels, drawn, strict=True):
-        _scatter(axes, costs[name], accuracy, named, fronts.get(name))
+        _scatter(axes, costs[name], values, named, fronts.get(name), measured.factor)
         axes.set_xlabel(names[name])
-    panels[0].set_ylabel(f"{view.metric_title} (%)")
+    panels[0].set_ylabel(view.axis_title())
     legend_below(figure, panels[-1], 2 if len(drawn) == 1 else 3)
     return [Drawing(_cost_words(view, drawn, fronts, len(named) < len(groups)), figure)]
 
@@ -183,19 +192,23 @@ def _differ(costs: Sequence[float]) -> bool:
     return max(costs) > 1.05 * min(costs)
 
 
-def _accuracies(view: View) -> dict[str, Interval]:
-    """The accuracy of each configuration, by label, without the trials of a mixture that collapsed."""
+def _values(view: View) -> dict[str, Interval]:
+    """The metric of each configuration, by label, without the trials of a mixture that collapsed."""
     found = {label: trained(group).interval(view.metric) for label, group in view.near.items()}
     return {label: interval for label, interval in found.items() if interval is not None}
 
 
-def front(costs: Mapping[str, Interval], accuracy: Mapping[str, Interval]) -> list[str]:
-    """The Pareto front of the means, the cheapest first: no other is as cheap and more accurate."""
+def front(
+    costs: Mapping[str, Interval], values: Mapping[str, Interval], lower_is_better: bool = False
+) -> list[str]:
+    """The Pareto front of the means, the cheapest first: no other is as cheap and better."""
+    sign = -1 if lower_is_better else 1
+    merits = {label: sign * interval.estimate for label, interval in values.items()}
     reached, best = [], -math.inf
-    for label in sorted(accuracy, key=lambda label: (costs[label].estimate, -accuracy[label].estimate)):
-        if accuracy[label].estimate > best:
+    for label in sorted(merits, key=lambda label: (costs[label].estimate, -merits[label])):
+        if merits[label] > best:
             reached.append(label)
-            best = accuracy[label].estimate
+            best = merits[label]
     return reached
 
 
@@ -208,33 +221,34 @@ def _at_most(fronts: Mapping[str, Sequence[str]]) -> list[str]:
 def _scatter(
     axes: Axes,
     costs: Mapping[str, Interval],
-    accuracy: Mapping[str, Interval],
+    values: Mapping[str, Interval],
     named: Sequence[str],
     reached: Sequence[str] | None,
+    factor: float,
 ) -> None:
     """Draw one panel, with the Pareto front unless ``reached`` is ``None``."""
-    values = [interval.estimate for interval in costs.values()]
-    log = min(values) > 0 and max(values) > 4 * min(values)
+    spent = [interval.estimate for interval in costs.values()]
+    log = min(spent) > 0 and max(spent) > 4 * min(spent)
     axes.set_xscale("log" if log else "linear")
     plain(axes.xaxis, log)
     if reached is not None:
         axes.plot(
             [costs[label].estimate for label in reached],
-            [100 * accuracy[label].estimate for label in reached],
+            [factor * values[label].estimate for label in reached],
             color="#8C8C8C",
             linewidth=1.2,
             drawstyle="steps-post",
             label="Pareto front",
             zorder=1,
         )
-    others = [label for label in accuracy if label not in named]
+    others = [label for label in values if label not in named]
     if others:
-        cheap, good = [costs[label] for label in others], [accuracy[label] for label in others]
+        cheap, good = [costs[label] for label in others], [values[label] for label in others]
         axes.errorbar(
             [interval.estimate for interval in cheap],
-            [100 * interval.estimate for interval in good],
+            [factor * interval.estimate for interval in good],
             xerr=bars(cheap),
-            yerr=bars(good, 100),
+            yerr=bars(good, factor),
             color="#9A9A9A",
             marker="o",
             markersize=3,
@@ -245,9 +259,9 @@ def _scatter(
     for label, (colour, _, marker) in zip(named, LOOKS, strict=False):
         axes.errorbar(
             costs[label].estimate,
-            100 * accuracy[label].estimate,
+            factor * values[label].estimate,
             xerr=bars([costs[label]]),
-            yerr=bars([accuracy[label]], 100),
+            yerr=bars([values[label]], factor),
             color=colour,
             marker=marker,
             markersize=5.5,
@@ -258,16 +272,17 @@ def _scatter(
 
 
 def _cost_words(view: View, drawn: Sequence[str], fronts: Mapping[str, Sequence[str]], some: bool) -> Figure:
-    title = f"{view.metric_title.capitalize()} against cost"
-    words = {
+    title = f"{capitalized(view.metric_title)} against cost"
+    called = {
         "train_time_s": "training time",
         "num_params": "parameters",
         "flops": "floating-point operations",
     }
-    reached = "; ".join(f"for {words[name]}: {listed(list(labels))}" for name, labels in fronts.items())
+    reached = "; ".join(f"for {called[name]}: {listed(list(labels))}" for name, labels in fronts.items())
     on_front = f" On the Pareto front, {reached}." if fronts else ""
+    better = "more accurate" if view.measured.factor == 100 else "better"
     line = (
-        " Line: the Pareto front, beyond which nothing is both cheaper and more accurate. It goes by the means alone: "
+        f" Line: the Pareto front, beyond which nothing is both cheaper and {better}. It goes by the means alone: "
         "where bars overlap, another seed may move it."
         if fronts
         else ""
@@ -288,7 +303,7 @@ def _cost_words(view: View, drawn: Sequence[str], fronts: Mapping[str, Sequence[
     return Figure(
         "cost",
         title,
-        f"Scatter chart of {view.metric_title} against {listed([words[name] for name in drawn])}.{on_front}",
+        f"Scatter chart of {view.metric_title} against {listed([called[name] for name in drawn])}.{on_front}",
         f"{title}: means over seeds. {bars_}{named}".rstrip() + f"{line}{times}{mixed}{view.far}",
     )
 
@@ -306,19 +321,19 @@ def seeds(view: View) -> list[Drawing]:
         _strip(axes, row, group, view.metric)
     axes.set_yticks(range(len(shown)), names)
     axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.set_xlabel(f"{view.metric_title} (%)")
+    axes.set_xlabel(view.axis_title())
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
     legend_below(figure, axes)
     return [Drawing(_seeds_words(view, shown), figure)]
 
 
-def _strip(axes: Axes, row: int, group: Configuration, metric: str) -> None:
+def _strip(axes: Axes, row: int, group: Configuration, name: str) -> None:
     """Draw a row: a point per seed, the mean, and a cross at the left edge per trial that failed."""
-    survivors = trained(group)
-    values = [100 * value for _, value in sorted(survivors.by_seed(metric).items())]
+    survivors, factor = trained(group), metric(name).factor
+    values = [factor * value for _, value in sorted(survivors.by_seed(name).items())]
     step = 0.26 / max(1, len(values) - 1)
-    interval = survivors.interval(metric)
+    interval = survivors.interval(name)
     assert interval is not None
     if group.is_mixture:
         heights = [row - 0.28 + 0.26 * (n + 0.5) / len(group.failures) for n in range(len(group.failures))]
@@ -341,9 +356,9 @@ def _strip(axes: Axes, row: int, group: Configuration, metric: str) -> None:
         label="" if row else "one seed",
     )
     axes.errorbar(
-        100 * interval.estimate,
+        factor * interval.estimate,
         row + 0.2,
-        xerr=bars([interval], 100),
+        xerr=bars([interval], factor),
         color="black",
         marker="D",
         markersize=4.5,
@@ -362,8 +377,9 @@ def _seeds_words(view: View, shown: Mapping[str, Configuration]) -> Figure:
         values = survivors.by_seed(view.metric).values()
         assert interval is not None
         said.append(
-            f"{label}: mean {spoken(interval)}, {len(values)} seeds from {percent(min(values))} "
-            f"to {percent(max(values))}{_collapsed(group, '; {} of {} collapsed')}."
+            f"{label}: mean {spoken(interval, view.measured)}, {len(values)} seeds from "
+            f"{view.measured.text(min(values))} to {view.measured.text(max(values))}"
+            f"{_collapsed(group, '; {} of {} collapsed')}."
         )
     many = any(len(group.complete) >= MIN_FOR_INTERVAL for group in shown.values())
     folded = any(group.overlap for group in shown.values())
@@ -376,10 +392,10 @@ def _seeds_words(view: View, shown: Mapping[str, Configuration]) -> Figure:
     )
     return Figure(
         "seeds",
-        f"{view.metric_title.capitalize()} seed by seed",
+        f"{capitalized(view.metric_title)} seed by seed",
         f"Strip chart of {view.metric_title} with a point for every seed. {' '.join(said)}",
-        f"{view.metric_title.capitalize()} of every seed, in the order of seeds from top to bottom, with their mean"
-        f"{interval_words}; {view.noun}s by validation accuracy, the best first.{crosses}{left_out}{view.far}",
+        f"{capitalized(view.metric_title)} of every seed, in the order of seeds from top to bottom, with their mean"
+        f"{interval_words}; {view.noun}s by {words(view.selection)}, the best first.{crosses}{left_out}{view.far}",
     )
 
 

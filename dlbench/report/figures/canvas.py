@@ -7,6 +7,7 @@ lines in grey print. Text is drawn as outlines, so that a figure looks the same 
 from __future__ import annotations
 
 import io
+import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,9 +27,8 @@ from dlbench.analysis.configurations import (
     labelled,
 )
 from dlbench.report.page import Figure
-from dlbench.report.shades import SPAN
-from dlbench.report.tables import percent
-from dlbench.spec.metrics import REPORT_METRIC, SELECTION_METRIC
+from dlbench.report.tables import SPAN
+from dlbench.spec.metrics import Metric, metric, selection_metric, words
 from dlbench.spec.naming import field_title
 from dlbench.stats import Interval
 from dlbench.storage.results import StudyRecord
@@ -104,15 +104,20 @@ class View:
 
     @cached_property
     def groups(self) -> dict[str, Configuration]:
-        """The configurations with a result, by label, sorted by validation accuracy, the best first."""
-        done = [group for group in configurations(self.result.trials) if group.complete]
+        """The configurations with a result, by label, sorted by their validation metric, the best first.
+
+        Those of a search have the seeds that they were chosen by, without those on which the winner is confirmed.
+        """
+        search = self.result.spec.search
+        trials = [trial for trial in self.result.trials if search is None or trial.seed in search.seeds]
+        done = [group for group in configurations(trials) if group.complete]
         return labelled(best_first(done), self.axes)
 
     @cached_property
     def near(self) -> dict[str, Configuration]:
-        """The configurations whose accuracy is within :data:`SPAN` of the best; the others would stretch the axes."""
+        """The configurations whose metric is within :attr:`span` of the best; the others would stretch the axes."""
         means = {label: trained(group).mean(self.metric) or 0.0 for label, group in self.groups.items()}
-        least = max(means.values(), default=0.0) - SPAN
+        least = max(means.values(), default=0.0) - self.span
         return {label: self.groups[label] for label, mean in means.items() if mean > least}
 
     @property
@@ -122,15 +127,41 @@ class View:
         return f" Left out: {left_out} more than {100 * SPAN:.0f} points below the best." if left_out else ""
 
     @property
+    def span(self) -> float:
+        """How far below the best a share may be to be shown in detail; no limit for other metrics."""
+        return SPAN if self.measured.factor == 100 else math.inf
+
+    @cached_property
+    def selection(self) -> str:
+        """The validation metric by which configurations are chosen."""
+        return selection_metric(trial.trial.spec for trial in self.result.trials)
+
+    @cached_property
     def metric(self) -> str:
-        """The accuracy to show: what a comparison or an ablation compares; on validation images for what selects."""
+        """The metric to show: what a comparison or an ablation compares; on validation images for what selects."""
         compares = self.result.spec.design in ("comparison", "ablation")
-        return compared_metric(self.result) if compares else SELECTION_METRIC
+        return compared_metric(self.result) if compares else self.selection
+
+    @cached_property
+    def has_accuracies(self) -> bool:
+        """Whether accuracies are measured: targets are classes."""
+        return any(trial.best_val_accuracy is not None for trial in self.result.trials)
+
+    @property
+    def measured(self) -> Metric:
+        """What is known of the metric."""
+        return metric(self.metric)
 
     @property
     def metric_title(self) -> str:
         """The metric in words."""
-        return "test accuracy" if self.metric == REPORT_METRIC else "validation accuracy"
+        return words(self.metric)
+
+    def axis_title(self, name: str | None = None) -> str:
+        """A metric in words, with the unit in which it is drawn; the metric to show, unless another is named."""
+        name = name or self.metric
+        unit = "%" if metric(name).factor == 100 else metric(name).unit
+        return f"{words(name)} ({unit})" if unit else words(name)
 
     @property
     def noun(self) -> str:
@@ -190,11 +221,11 @@ def bars(intervals: Sequence[Interval], factor: float = 1.0) -> list[list[float]
     ]
 
 
-def spoken(interval: Interval) -> str:
+def spoken(interval: Interval, measured: Metric) -> str:
     """97.40 % (97.10 to 97.70), for alternative texts."""
     has_bounds = interval.n >= MIN_FOR_INTERVAL
-    bounds = f" ({percent(interval.low)} to {percent(interval.high)})" if has_bounds else ""
-    return f"{percent(interval.estimate)} %{bounds}"
+    bounds = f" ({measured.text(interval.low)} to {measured.text(interval.high)})" if has_bounds else ""
+    return f"{measured.text(interval.estimate)}{measured.sign}{bounds}"
 
 
 def plain(axis: Any, log: bool) -> None:

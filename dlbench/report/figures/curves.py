@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Configuration
+from dlbench.records import Epoch
 from dlbench.report.figures.canvas import LOOKS, WIDE, Drawing, View, canvas, legend_below, plain, wrapped
 from dlbench.report.page import Figure
-from dlbench.report.tables import count, listed, percent
+from dlbench.report.tables import capitalized, count, listed
+from dlbench.spec.metrics import metric, words
 from dlbench.stats import corrected_interval
 
 if TYPE_CHECKING:
@@ -20,12 +22,6 @@ if TYPE_CHECKING:
 MAX_OVERLAID = len(LOOKS)
 MAX_PANELS = 12
 _COLUMNS = 4
-_TITLES = {
-    "train_loss": "training loss (nats)",
-    "val_loss": "validation loss (nats)",
-    "train_accuracy": "training accuracy (%)",
-    "val_accuracy": "validation accuracy (%)",
-}
 _TRAIN, _VAL = LOOKS[1], LOOKS[0]
 
 
@@ -40,16 +36,30 @@ class Curve:
 
 
 def curve(group: Configuration, name: str) -> Curve:
-    """A field of :class:`Epoch` over the epochs that every seed has.
+    """A loss, an accuracy or the trials' own metric over the epochs that every seed has.
 
-    Accuracies are in percent and limited to [0, 100]; losses are limited to 0 and above.
+    Shares are in percent and limited to [0, 100]; losses are limited to 0 and above.
+
+    Args:
+        group: the configuration.
+        name: a field of :class:`Epoch`, or the name of the trials' validation metric.
     """
-    accuracy = name.endswith("accuracy")
-    histories = [[getattr(epoch, name) for epoch in trial.history] for trial in group.complete]
-    intervals = [corrected_interval(values, group.overlap) for values in zip(*histories, strict=False)]
+    is_field = name in Epoch._fields
+    is_share = name.endswith("accuracy") if is_field else metric(name).factor == 100
+    histories = [
+        [getattr(epoch, name) if is_field else epoch.metric(name) for epoch in trial.history]
+        for trial in group.complete
+    ]
+    intervals = [
+        corrected_interval(values, group.overlap)
+        for values in zip(*histories, strict=False)
+        if all(map(math.isfinite, values))
+    ]
 
     def shown(value: float) -> float:
-        return min(max(100 * value, 0.0), 100.0) if accuracy else max(value, 0.0)
+        if is_share:
+            return min(max(100 * value, 0.0), 100.0)
+        return max(value, 0.0) if name.endswith("loss") else value
 
     return Curve(
         list(range(1, len(intervals) + 1)),
@@ -65,66 +75,90 @@ def learning_curves(view: View) -> list[Drawing]:
     if not groups:
         return []
     if len(groups) == 1:
-        return [_alone(*groups.popitem())]
+        return [_alone(view, *groups.popitem())]
     if len(groups) <= MAX_OVERLAID:
-        return [_overlaid(groups)]
-    return [_panels(groups, "losses"), _panels(groups, "accuracies")]
+        return [_overlaid(view, groups)]
+    kind = "accuracies" if _beside(view) == "val/accuracy" else "metric"
+    return [_panels(view, groups, "losses"), _panels(view, groups, kind)]
 
 
-def _alone(label: str, group: Configuration) -> Drawing:
+def _beside(view: View) -> str:
+    """The validation metric that is drawn beside the losses: accuracy, where classes are chosen by their loss."""
+    return "val/accuracy" if view.selection == "val/loss" and view.has_accuracies else view.selection
+
+
+def _unit(view: View) -> str:
+    """The unit of losses: those of numbers have none that is known."""
+    return " (nats)" if view.has_accuracies else ""
+
+
+def _alone(view: View, label: str, group: Configuration) -> Drawing:
     figure = canvas(WIDE, 2.7)
-    for axes, kind in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for half, look in (("train", _TRAIN), ("val", _VAL)):
-            _draw(axes, curve(group, f"{half}_{kind}"), look, "training" if half == "train" else "validation")
-        _dress(axes, f"{kind} ({'nats' if kind == 'loss' else '%'})", log=kind == "loss")
-        axes.legend(loc="upper right" if kind == "loss" else "lower right")
+    name = _beside(view)
+    is_accuracy, lower = name == "val/accuracy", metric(name).lower_is_better
+    losses, others = figure.subplots(1, 2)
+    _draw(losses, curve(group, "train_loss"), _TRAIN, "training")
+    _draw(losses, curve(group, "val_loss"), _VAL, "validation")
+    _dress(losses, f"loss{_unit(view)}", log=True)
+    losses.legend(loc="upper right")
+    if is_accuracy:
+        _draw(others, curve(group, "train_accuracy"), _TRAIN, "training")
+    _draw(others, curve(group, name), _VAL, "validation")
+    _dress(others, "accuracy (%)" if is_accuracy else view.axis_title(name), log=False)
+    others.legend(loc="upper right" if lower else "lower right")
+    what = "accuracy" if is_accuracy else words(name)
     return Drawing(
         Figure(
             "learning-curves",
             "Learning curves",
-            f"Line charts of loss and accuracy over epochs, on training and validation images. {_end(label, group)}",
-            f"Loss and accuracy of {label} on training and validation images. {_method([group])}",
+            f"Line charts of loss and {what} over epochs, on training and validation images. "
+            f"{_end(view, label, group)}",
+            f"Loss and {what} of {label} on training and validation images. {_method([group])}",
         ),
         figure,
     )
 
 
-def _overlaid(groups: dict[str, Configuration]) -> Drawing:
-    names = ("train_loss", "val_loss", "val_accuracy")
+def _overlaid(view: View, groups: dict[str, Configuration]) -> Drawing:
+    beside = _beside(view)
+    titles = {"train_loss": f"training loss{_unit(view)}", "val_loss": f"validation loss{_unit(view)}"}
+    names = (*titles, *([beside] if beside != "val/loss" else []))
     figure = canvas(WIDE, 3.0)
-    panels = figure.subplots(1, 3)
+    panels = figure.subplots(1, len(names))
     for axes, name in zip(panels, names, strict=True):
         for (label, group), look in zip(groups.items(), LOOKS, strict=False):
             _draw(axes, curve(group, name), look, wrapped(label, 34))
-        _dress(axes, _TITLES[name], log=name.endswith("loss"))
+        _dress(axes, titles.get(name) or view.axis_title(name), log=name in titles)
     legend_below(figure, panels[0])
-    ends = " ".join(_end(label, group) for label, group in groups.items())
+    ends = " ".join(_end(view, label, group) for label, group in groups.items())
+    what = words(beside)
     return Drawing(
         Figure(
             "learning-curves",
             "Learning curves",
-            f"Line charts of training loss, validation loss and validation accuracy over epochs. {ends}",
-            f"Training loss, validation loss and validation accuracy by epoch. {_method(list(groups.values()))}",
+            f"Line charts of training loss, validation loss and {what} over epochs. {ends}",
+            f"Training loss, validation loss and {what} by epoch. {_method(list(groups.values()))}",
         ),
         figure,
     )
 
 
-def _panels(groups: dict[str, Configuration], kind: str) -> Drawing:
+def _panels(view: View, groups: dict[str, Configuration], kind: str) -> Drawing:
     """One panel per configuration, the best first, with shared axes."""
     shown = dict(list(groups.items())[:MAX_PANELS])
     rows = math.ceil(len(shown) / _COLUMNS)
     figure = canvas(WIDE, 1.75 * rows + 0.35)
     grid = figure.subplots(rows, _COLUMNS, sharex=True, sharey=True, squeeze=False)
-    accuracies = {label: curve(group, "val_accuracy") for label, group in shown.items()}
+    name = _beside(view)
+    curves = {label: curve(group, name) for label, group in shown.items()}
     for axes, (label, group) in zip(grid.flat, shown.items(), strict=False):
         if kind == "losses":
             _draw(axes, curve(group, "train_loss"), _TRAIN, "training")
             _draw(axes, curve(group, "val_loss"), _VAL, "validation")
         else:
-            for other in accuracies.values():
+            for other in curves.values():
                 axes.plot(other.epochs, other.mean, color="#C8C8C8", linewidth=0.7)
-            _draw(axes, accuracies[label], _VAL, "this configuration")
+            _draw(axes, curves[label], _VAL, "this configuration")
         axes.set_title(wrapped(label, 24), fontsize=7.5)
         _dress(axes, "", log=kind == "losses", below=False)
     for axes in list(grid.flat)[len(shown) :]:
@@ -133,25 +167,28 @@ def _panels(groups: dict[str, Configuration], kind: str) -> Drawing:
         lowest = grid[(len(shown) - 1 - column) // _COLUMNS, column]
         lowest.set_xlabel("epoch")
         lowest.tick_params(labelbottom=True)
-    figure.supylabel("loss (nats)" if kind == "losses" else _TITLES["val_accuracy"], fontsize=8.5)
+    figure.supylabel(f"loss{_unit(view)}" if kind == "losses" else view.axis_title(name), fontsize=8.5)
     if kind == "losses":
         legend_below(figure, grid[0, 0])
-    return Drawing(_panels_words(groups, shown, kind), figure)
+    return Drawing(_panels_words(view, groups, shown, kind), figure)
 
 
-def _panels_words(groups: dict[str, Configuration], shown: dict[str, Configuration], kind: str) -> Figure:
+def _panels_words(
+    view: View, groups: dict[str, Configuration], shown: dict[str, Configuration], kind: str
+) -> Figure:
+    chosen, extreme = words(view.selection), "lowest" if metric(view.selection).lower_is_better else "highest"
     which = (
-        f"The {len(shown)} configurations of the highest validation accuracy, of {len(groups):,}, the best first."
+        f"The {len(shown)} configurations of the {extreme} {chosen}, of {len(groups):,}, the best first."
         if len(groups) > len(shown)
-        else "The configurations by validation accuracy, the best first."
+        else f"The configurations by {chosen}, the best first."
     )
-    what = "Training and validation loss" if kind == "losses" else "Validation accuracy"
+    what = "Training and validation loss" if kind == "losses" else capitalized(words(_beside(view)))
     grey = "" if kind == "losses" else " Grey: the other panels' means."
-    ends = " ".join(_end(label, group) for label, group in shown.items())
+    ends = " ".join(_end(view, label, group) for label, group in shown.items())
     return Figure(
         f"learning-curves-{kind}",
         f"Learning curves: {kind}",
-        f"A line chart of {what.lower()} over epochs for each configuration. {ends}",
+        f"A line chart of {what[:1].lower()}{what[1:]} over epochs for each configuration. {ends}",
         f"{what} by epoch. {which}{grey} {_method(list(shown.values()))}",
     )
 
@@ -186,9 +223,13 @@ def _dress(axes: Axes, title: str, log: bool, below: bool = True) -> None:
         plain(axes.yaxis, log=True)
 
 
-def _end(label: str, group: Configuration) -> str:
-    last = curve(group, "val_accuracy").mean[-1]
-    return f"{label} ends at {percent(last / 100)} % validation accuracy."
+def _end(view: View, label: str, group: Configuration) -> str:
+    name = _beside(view)
+    means, measured = curve(group, name).mean, metric(name)
+    if not means:
+        return ""
+    last = f"{measured.text(means[-1] / measured.factor)}{measured.sign}"
+    return f"{label} ends at {last} {words(name)}."
 
 
 def _method(groups: Sequence[Configuration]) -> str:

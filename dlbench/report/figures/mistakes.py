@@ -29,6 +29,8 @@ def mistakes(view: View) -> list[Drawing]:
     if not view.groups:
         return []
     label, group = next(iter(view.groups.items()))
+    if all(trial.confusion_matrix is None for trial in group.complete):
+        return []
     chosen = f"{label}, chosen on validation images" if len(view.groups) > 1 else label
     dataset = _data_set(group.complete[0])
     names = dataset.class_names if dataset else None

@@ -7,7 +7,9 @@ import math
 from dlbench.analysis.search import SearchFindings, search_findings
 from dlbench.report.figures.canvas import LOOKS, WIDE, Drawing, View, canvas
 from dlbench.report.page import Figure
-from dlbench.report.search import is_accuracy, metric_title, value_text
+from dlbench.report.search import value_text
+from dlbench.report.tables import capitalized
+from dlbench.spec.metrics import metric, words
 
 
 def history(view: View) -> list[Drawing]:
@@ -17,7 +19,8 @@ def history(view: View) -> list[Drawing]:
     found = search_findings(view.result)
     if found.winner is None:
         return []
-    scale = 100.0 if is_accuracy(found.search) else 1.0
+    name, known = found.search.metric, metric(found.search.metric)
+    scale = known.factor
     numbers = [each.number for each in found.candidates]
     values = [scale * each.value if math.isfinite(each.value) else math.nan for each in found.candidates]
     (line, dash, _), (point, _, marker) = LOOKS[:2]
@@ -33,19 +36,19 @@ def history(view: View) -> list[Drawing]:
         label="best so far",
     )
     axes.set_xlabel("configuration, in the order of proposal")
-    axes.set_ylabel(f"{metric_title(found.search)} ({'%' if is_accuracy(found.search) else 'nats'})")
-    axes.legend(loc="lower right" if is_accuracy(found.search) else "upper right")
+    axes.set_ylabel(view.axis_title(name))
+    axes.legend(loc="upper right" if known.lower_is_better else "lower right")
     return [Drawing(_words(found), figure)]
 
 
 def _words(found: SearchFindings) -> Figure:
     assert found.winner
-    title = metric_title(found.search)
+    title = words(found.search.metric)
     best = f"The best, number {found.winner.number}, has {value_text(found.search, found.winner.value)}."
     return Figure(
         "search",
         "History of the search",
         f"A chart of {title} of {len(found.candidates):,} configurations in the order of proposal. {best}",
-        f"{title.capitalize()} of every configuration in the order of proposal, as means over the seeds of the search, "
+        f"{capitalized(title)} of every configuration in the order of proposal, as means over the seeds of the search, "
         f"and the best so far. {best} It was chosen by this value, which flatters it.",
     )

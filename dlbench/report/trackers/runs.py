@@ -11,6 +11,7 @@ from pathlib import Path
 from dlbench.records import TIME_KINDS, Epoch, TrialStatus, digest
 from dlbench.report.studies import study_report
 from dlbench.report.tables import count, to_markdown
+from dlbench.spec.metrics import metric_of
 from dlbench.spec.registry import label
 from dlbench.storage.results import StudyRecord, TrialResult
 from dlbench.storage.tensorboard import hyper_parameters
@@ -66,10 +67,12 @@ class Run:
     def curves(self) -> list[dict[str, float]]:
         """For each epoch its metrics by name ("train/loss"); values that are not finite are left out."""
         spec = self.trial.trial.spec
+        own = metric_of(spec, "val")
         rates = [] if is_constant(spec) else epoch_rates(spec)
         points = []
         for number, epoch in enumerate(self.trial.history):
-            point = {name.replace("_", "/", 1): getattr(epoch, name) for name in Epoch._fields}
+            point = {name.replace("_", "/", 1): getattr(epoch, name) for name in Epoch._fields[:4]}
+            point |= {own: epoch.val_metric} if own not in point else {}
             point |= {"learning_rate": rates[number]} if number < len(rates) else {}
             points.append(_finite(point))
         return points
