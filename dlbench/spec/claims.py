@@ -70,8 +70,9 @@ class Claim:
         second: the other side.
         spread: whether the claim is about the variation between seeds instead of the mean.
         points: the difference that is claimed, in the unit of the metric; ``None`` if the claim names none.
-        smallest_effect: the smallest difference of interest, in the unit of the metric; ``None`` for that of the
-            metric.
+        smallest_effect: the smallest difference of interest, in the unit of the metric; ``None`` for that of the study
+            or the metric.
+        smallest_points: that of the study, for metrics in points; ``None`` for that of the metric.
     """
 
     says: str
@@ -80,6 +81,7 @@ class Claim:
     spread: bool = False
     points: float | None = None
     smallest_effect: float | None = None
+    smallest_points: float | None = None
 
     @property
     def metric(self) -> Metric:
@@ -100,7 +102,9 @@ class Claim:
     @property
     def margin(self) -> float:
         """The smallest difference of interest, in the unit of the metric."""
-        return self.metric.smallest_effect if self.smallest_effect is None else self.smallest_effect
+        shared = self.smallest_points if self.metric.unit == "points" else None
+        stated = (each for each in (self.smallest_effect, shared) if each is not None)
+        return next(stated, self.metric.smallest_effect)
 
 
 def check(claims: Sequence[Claim], trials: Sequence[TrialSpec]) -> None:

@@ -339,9 +339,7 @@ class _Reader:
             )
             raise self.error(given["points"], f"{problem}; got {shown(points)}")
         smallest = self._smallest_effect(given.get("smallest_effect"))
-        if smallest is None and KNOWN_METRICS[first.metric].unit == "points":
-            smallest = smallest_points
-        return Claim(" ".join(says.split()), first, second, spread, points, smallest)
+        return Claim(" ".join(says.split()), first, second, spread, points, smallest, smallest_points)
 
     def published(self, node: yaml.Node | None) -> tuple[Published, ...]:
         if node is None:
