@@ -116,7 +116,7 @@ def test_the_example_runs_in_a_kernel(tmp_path: Path, monkeypatch: pytest.Monkey
         if cell.cell_type == "code"
     }
     progress = outputs["study = dlbench.compare("][0]["text/html"]
-    assert re.search(r"8/8 trials, 24/24 epochs.*, [\d.]+ s", progress)
+    assert re.search(r"8/8 trials, 24/24 epochs.*, (\d+ min )?[\d.]+ s<", progress)
     assert {"TwoLayers", "<table"} <= {*re.findall("TwoLayers|<table", outputs["result"][0]["text/html"])}
     pictures = [line for line, found in outputs.items() if found and "image/png" in found[-1]]
     assert pictures == [

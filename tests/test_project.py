@@ -19,7 +19,8 @@ ROOT = Path(__file__).parent.parent
 def test_the_version_is_the_same_everywhere() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert project["version"] == str(citation["version"]) == dlbench.__version__
+    assert "version" in project["dynamic"]
+    assert str(citation["version"]) == dlbench.__version__
     assert f"\n## {dlbench.__version__} (" in (ROOT / "CHANGELOG.md").read_text()
     assert f"version = {{{dlbench.__version__}}}" in (ROOT / "README.md").read_text()
 
@@ -43,10 +44,13 @@ def test_the_constraints_pin_every_dependency_and_have_golden_digests(python: st
     pins = dict(line.split("==") for line in lines)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    for text in project["dependencies"] + extras["test"] + extras["oracle"]:
-        needed = Requirement(text)
+    installed = project["dependencies"] + extras["test"] + extras["oracle"]
+    for needed in map(Requirement, installed):
+        if needed.name == "dlbench":  # the extras that its tests need
+            installed += [text for extra in needed.extras for text in extras[extra]]
+            continue
         pinned = pins.get(canonicalize_name(needed.name), "none")
-        assert needed.specifier.contains(pinned), f"run scripts/lock: {text} is pinned to {pinned}"
+        assert needed.specifier.contains(pinned), f"run scripts/lock: {needed} is pinned to {pinned}"
     goldens = json.loads((ROOT / "tests" / "data" / "goldens.json").read_text())
     recorded = f"jaxlib {pins['jaxlib']}, numpy {pins['numpy']}, "
     for kernels in ("compiled kernels", "no kernels"):

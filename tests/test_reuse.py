@@ -195,7 +195,7 @@ def test_searching_ten_thousand_trials_takes_less_than_a_second(first: Path) -> 
         copy.mkdir()
         shutil.copy(first / FILE_NAME, copy)
     ids = [f"{number:016x}" for number in range(50)]
-    start = time.perf_counter()
+    start = time.process_time()  # of this process: the machine may be busy
     found = sources.find(first.parent, ids, first)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert sum(map(len, found.folders.values())) == 200 * 50
