@@ -2,8 +2,8 @@
 #
 #   docker build -t dlbench .
 #   docker build -t dlbench:cuda --build-arg EXTRAS=cuda .
-#   docker run --rm -v "$PWD/runs:/work/runs" dlbench compare-archs
-#   docker run --rm --gpus all -v "$PWD/runs:/work/runs" dlbench:cuda compare-archs --device gpu
+#   docker run --rm -v dlbench-runs:/work/runs -v dlbench-cache:/cache dlbench compare-archs
+#   docker run --rm --gpus all -v dlbench-runs:/work/runs dlbench:cuda compare-archs --device gpu
 ARG PYTHON=3.12
 ARG BASE=python:${PYTHON}-slim
 
@@ -30,6 +30,6 @@ COPY --from=build /opt/dlbench /opt/dlbench
 ENV PATH=/opt/dlbench/bin:$PATH DLBENCH_CACHE_DIR=/cache
 USER dlbench
 WORKDIR /work
-VOLUME ["/cache"]
+VOLUME ["/cache", "/work/runs"]
 ENTRYPOINT ["dlbench"]
 CMD ["--help"]

@@ -15,7 +15,15 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTATION = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 PAGES = (*DOCUMENTATION, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md")
 #: Flags of other programs, and those that every command has.
-FLAGS_ELSEWHERE = {"--help", "--version", "--logdir", "--install-completion", "--show-completion"}
+FLAGS_ELSEWHERE = {
+    "--help",
+    "--version",
+    "--logdir",
+    "--install-completion",
+    "--show-completion",
+    "--build-arg",
+    "--rm",
+}
 #: The commands of groups of commands.
 NESTED = {"data": ("show", "prepare"), "results": ("rm", "mv", "gc")}
 
