@@ -85,6 +85,20 @@ def convergence_epoch(train_losses: list[float], num_epochs: int) -> int:
     return num_epochs
 
 
+def plateau_epoch(train_losses: list[float]) -> int:
+    """The convergence epoch that DeepLearningPipeline published its results by.
+
+    The first epoch, counted from 1, at which the training loss has changed by less than 0.001, up or down, for three
+    epochs in a row. If training ends before, the epoch after the last one, which says that it was not reached.
+    """
+    small = 0
+    for epoch, (before, after) in enumerate(itertools.pairwise(train_losses), start=2):
+        small = small + 1 if abs(before - after) < 0.001 else 0
+        if small == 3:
+            return epoch
+    return len(train_losses) + 1
+
+
 def history_digest(history: list[Epoch]) -> str:
     """SHA-256 of all values of all epochs."""
     return digest([[*epoch.to_record().values()] for epoch in history])
@@ -136,6 +150,7 @@ class Outcome:
         num_params: number of parameters.
         best_epoch: the epoch whose parameters were tested, counted from 1.
         convergence_epoch: see :func:`convergence_epoch`.
+        plateau_epoch: see :func:`plateau_epoch`.
         diverged_epoch: the epoch in which a loss was first not finite, counted from 1.
         stopped_epoch: the epoch after which early stopping ended the trial, counted from 1.
         test_accuracy_low: lower bound of the 95 % Wilson interval of the test accuracy, over test images.
@@ -163,6 +178,7 @@ class Outcome:
     convergence_epoch: int | None = None
     diverged_epoch: int | None = None
     stopped_epoch: int | None = None
+    plateau_epoch: int | None = None
     test_accuracy_low: float | None = None
     test_accuracy_high: float | None = None
     confusion_matrix: Sequence[Sequence[int]] | None = None
@@ -261,6 +277,7 @@ OUTCOME_FIELDS = (
     "files_sha256",
     "stopped_epoch",
     "origin",
+    "plateau_epoch",
 )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from test_report import result, study, words
 from dlbench import report, stats
 from dlbench.analysis import claims
 from dlbench.analysis.claims import Verdict
+from dlbench.analysis.comparison import compare_models
 from dlbench.analysis.protocols import compare_protocols, variation_by_source
 from dlbench.errors import ConfigError, UnknownNameError
 from dlbench.records import OUTCOME_FIELDS, Outcome, TrialStatus
@@ -35,6 +38,10 @@ def better(first: str, second: str, **options: Any) -> Claim:
     return Claim(f"{first} is better", side(model=first), side(model=second), **options)
 
 
+def judge(made: Sequence[Claim], trials: Sequence[TrialResult]) -> tuple[claims.Judgement, ...]:
+    return claims.judge(made, trials).judgements
+
+
 def noisy(means: dict[str, float], std: float) -> Any:
     return lambda spec: means[spec.model] + random.Random(f"{spec.model} {spec.seed}").gauss(0, std)
 
@@ -44,7 +51,7 @@ FOUND = study(noisy(MODELS, 0.002), model=list(MODELS), seed=range(8))
 
 
 def test_verdicts_in_each_direction() -> None:
-    judged = claims.judge(
+    judged = judge(
         [
             better("Stabilized", "Baseline"),
             better("Baseline", "Stabilized"),
@@ -53,12 +60,8 @@ def test_verdicts_in_each_direction() -> None:
         ],
         FOUND.trials,
     )
-    assert [each.verdict for each in judged] == [
-        Verdict.SUPPORTED,
-        Verdict.REVERSED,
-        Verdict.UNSUPPORTED,
-        Verdict.UNMEASURED,
-    ]
+    assert [each.verdict for each in judged] == [Verdict.HOLDS, Verdict.REFUTED, Verdict.OPEN, Verdict.OPEN]
+    assert [each.is_tested for each in judged] == [True, True, True, False]
     assert judged[0].comparison is not None
     assert judged[1].comparison is not None
     assert judged[0].comparison.difference.estimate == pytest.approx(0.03, abs=0.004)
@@ -68,14 +71,14 @@ def test_verdicts_in_each_direction() -> None:
 
 
 def test_pairs_are_of_one_seed_and_split_and_the_test_is_the_paired_one() -> None:
-    (judged,) = claims.judge([better("Modernist", "Baseline")], FOUND.trials)
+    (judged,) = judge([better("Modernist", "Baseline")], FOUND.trials)
     values = {
         model: [t.test_accuracy for t in FOUND.trials if t.model == model]
         for model in ("Modernist", "Baseline")
     }
     assert judged.comparison == stats.paired_comparison(values["Modernist"], values["Baseline"])
     shuffled = random.Random(0).sample(FOUND.trials, len(FOUND.trials))
-    (again,) = claims.judge([better("Modernist", "Baseline")], shuffled)
+    (again,) = judge([better("Modernist", "Baseline")], shuffled)
     assert again.comparison == judged.comparison
 
 
@@ -83,13 +86,137 @@ def test_p_is_corrected_for_the_number_of_claims() -> None:
     found = study(
         noisy({"Baseline": 0.95, "Modernist": 0.9525}, 0.002), model=["baseline", "modernist"], seed=range(8)
     )
-    (alone,) = claims.judge([better("Modernist", "Baseline")], found.trials)
-    assert alone.verdict is Verdict.SUPPORTED
-    many = claims.judge(
+    (alone,) = judge([better("Modernist", "Baseline")], found.trials)
+    assert alone.verdict is Verdict.HOLDS
+    many = judge([better("Modernist", "Baseline")] + [better("SimpleCNN", "Baseline")] * 20, found.trials)
+    assert many[0].p_adjusted == pytest.approx(21 * alone.p_adjusted)
+    assert many[0].verdict is Verdict.OPEN
+
+
+@pytest.mark.parametrize(
+    ("points", "smallest", "expected"),
+    [
+        (3.0, None, Verdict.HOLDS),
+        (0.5, None, Verdict.DIRECTION),  # the difference is larger than that
+        (9.0, None, Verdict.DIRECTION),
+        (None, 5.0, Verdict.DIRECTION),  # it is real, but smaller than is of interest
+        (None, None, Verdict.HOLDS),
+    ],
+)
+def test_a_claim_holds_by_its_size_and_not_by_direction_alone(
+    points: float | None, smallest: float | None, expected: Verdict
+) -> None:
+    (judged,) = judge(
+        [better("Stabilized", "Baseline", points=points, smallest_effect=smallest)], FOUND.trials
+    )
+    assert judged.comparison is not None
+    assert 2.5 < 100 * judged.comparison.difference.low < 3 < 100 * judged.comparison.difference.high < 3.5
+    assert judged.verdict is expected
+
+
+@pytest.mark.parametrize(
+    ("points", "smallest", "expected"),
+    [
+        (1.0, 0.1, Verdict.REFUTED),  # the interval, -0.15 to 0.29 or so, excludes 0.9 and more
+        (0.3, 0.1, Verdict.OPEN),
+        (None, 0.1, Verdict.OPEN),
+        (None, 0.5, Verdict.REFUTED),  # no difference of interest
+    ],
+)
+def test_a_claim_is_refuted_by_a_test_with_a_margin(
+    points: float | None, smallest: float, expected: Verdict
+) -> None:
+    claim = better("Modernist", "Baseline", points=points, smallest_effect=smallest)
+    (judged,) = judge([claim], FOUND.trials)
+    assert judged.comparison is not None
+    low, high = 100 * judged.comparison.difference.low, 100 * judged.comparison.difference.high
+    assert low < 0.1 < high < 0.5
+    assert judged.verdict is expected
+    bound = claims.lower_bound(claim)
+    assert bound == max(smallest, (points or 0) - smallest)
+    assert (judged.p_refuted <= 0.05) == (high < bound), "the test is the interval's"
+
+
+def test_claim_and_ranking_are_one_family_with_one_answer() -> None:
+    """Four models: 6 comparisons, and 2 claims that these do not answer."""
+    means = {"Baseline": 0.95, "Modernist": 0.9526, "Stabilized": 0.98, "High-Vision": 0.97}
+    found = study(noisy(means, 0.002), "compare-archs", model=list(means), seed=range(8))
+    trials = with_metrics(found, lambda spec: {"test_loss": 1 - means[spec.model] + spec.seed / 1e4})
+    found = dataclasses.replace(found, trials=trials)
+    loss = Claim("loss", side("test_loss", model="Stabilized"), side("test_loss", model="Baseline"))
+    both = Claim("both", Selection((("model", ("Stabilized", "High-Vision")),)), side(model="Baseline"))
+    made = [better("Modernist", "Baseline"), better("Baseline", "Modernist"), loss, both]
+    judged = claims.judge_study(made, found)
+    assert (len(judged.ranked), len(judged.others)) == (6, 2)
+    ranked = compare_models(found, others=judged.others).ranking
+    assert ranked is not None
+    (pair,) = (p for p in ranked.comparisons if {p.a, p.b} == {"Baseline", "Modernist"})
+    assert [each.p_adjusted for each in judged.judgements[:2]] == [pair.p_adjusted] * 2
+    alone = compare_models(found).ranking
+    assert alone is not None
+    assert max(p.p_adjusted for p in ranked.comparisons) > 0.01
+    assert [p.p_adjusted for p in ranked.comparisons] != [p.p_adjusted for p in alone.comparisons]
+    assert (judged.judgements[0].verdict is Verdict.HOLDS) == pair.supported
+    assert "Holm's correction over these and 2 claims" in words(
+        report.study_report(found, others=judged.others).parts
+    )
+
+
+def test_a_claim_on_the_selection_of_a_grid_is_answered_by_it() -> None:
+    rates = {0.1: 0.95, 0.2: 0.9525, 0.3: 0.8}
+    found = study(
+        lambda spec: (
+            rates[spec.learning_rate] + random.Random(f"{spec.learning_rate} {spec.seed}").gauss(0, 0.002)
+        ),
+        learning_rate=list(rates),
+        seed=range(8),
+    )
+    lead = Claim(
+        "lead", side("best_val_accuracy", learning_rate=0.2), side("best_val_accuracy", learning_rate=0.1)
+    )
+    assert len(claims.judge_study([lead], found).ranked) == 3
+    tested = Claim("tested", side(learning_rate=0.2), side(learning_rate=0.1))
+    judged = claims.judge_study([tested], found)
+    assert (judged.ranked, len(judged.others)) == ((), 1)
+
+
+def test_times_of_a_study_are_no_evidence() -> None:
+    trials = with_metrics(
+        FOUND, lambda spec: {"train_time_s": 1.0 + (spec.model == "Baseline") + spec.seed / 1e3}
+    )
+    claim = Claim("faster", side("train_time_s", model="Stabilized"), side("train_time_s", model="Baseline"))
+    judged = claims.judge([claim, better("Stabilized", "Baseline")], trials)
+    assert judged.judgements[0].verdict is Verdict.OPEN
+    assert judged.judgements[0].comparison is not None
+    assert len(judged.others) == 1, "it takes nothing from the other claim"
+    table = ClaimsReport(judged).table
+    assert table.texts()[0][7] == "-"
+    assert "the trials of a study share the machine" in table.caption
+
+
+def test_what_one_correction_over_a_report_would_change() -> None:
+    found = study(
+        noisy({"Baseline": 0.95, "Modernist": 0.9525}, 0.002), model=["baseline", "modernist"], seed=range(8)
+    )
+    one = claims_report([better("Modernist", "Baseline")], found.trials)
+    many = claims_report(
         [better("Modernist", "Baseline")] + [better("SimpleCNN", "Baseline")] * 20, found.trials
     )
-    assert many[0].p_adjusted == pytest.approx(21 * alone.p_adjusted)
-    assert many[0].verdict is Verdict.UNSUPPORTED
+    _, together, _ = overview([("One", one), ("Many", many)])
+    assert str(together).endswith(
+        "With one correction over all 22 tests of these studies, 1 verdict would change: “Modernist is better” would "
+        "be open instead of holds."
+    )
+
+
+def test_the_power_of_the_study_is_for_the_claimed_difference() -> None:
+    (judged,) = judge([better("Modernist", "Baseline", points=0.3)], FOUND.trials)
+    assert judged.comparison is not None
+    std = judged.comparison.difference.std
+    assert judged.power == stats.power_of(8, 0.003, std)
+    assert judged.seeds is not None
+    assert judged.seeds.num_seeds == stats.seeds_needed(0.003, std)
+    assert judged.seeds.low < judged.seeds.num_seeds < (judged.seeds.high or 0)
 
 
 def with_metrics(found: StudyResult, metrics: Any) -> tuple[TrialResult, ...]:
@@ -102,8 +229,8 @@ def with_metrics(found: StudyResult, metrics: Any) -> tuple[TrialResult, ...]:
 def test_less_is_better_of_losses_and_times() -> None:
     trials = with_metrics(FOUND, lambda spec: {"test_loss": 1 - MODELS[spec.model] + spec.seed / 1e4})
     claim = Claim("s", side("test_loss", model="Stabilized"), side("test_loss", model="Baseline"))
-    (judged,) = claims.judge([claim], trials)
-    assert judged.verdict is Verdict.SUPPORTED
+    (judged,) = judge([claim], trials)
+    assert judged.verdict is Verdict.HOLDS
     assert judged.comparison is not None
     assert judged.comparison.difference.estimate == pytest.approx(0.03)
 
@@ -112,8 +239,8 @@ def test_each_side_may_have_its_own_metric() -> None:
     trials = with_metrics(FOUND, lambda spec: {"test_accuracy_augmented": 0.5 + spec.seed / 100})
     model = side(model="Baseline")
     claim = Claim("clean is easier", model, Selection(model.fields, "test_accuracy_augmented"))
-    (judged,) = claims.judge([claim], trials)
-    assert judged.verdict is Verdict.SUPPORTED
+    (judged,) = judge([claim], trials)
+    assert judged.verdict is Verdict.HOLDS
 
 
 def test_several_configurations_are_averaged_seed_by_seed_and_gaps_left_out() -> None:
@@ -124,9 +251,13 @@ def test_several_configurations_are_averaged_seed_by_seed_and_gaps_left_out() ->
 
     found = study(accuracy, learning_rate=[0.1, 0.2], seed=[0, 1, 2])
     values = claims.side_values(side(model="baseline"), found.trials)
-    assert values == {(0, 0, 0): pytest.approx(0.64), (1, 0, 0): pytest.approx(0.65)}, (
-        "seed 2 has one of the two"
-    )
+    assert values == {
+        (0, 0, 0): pytest.approx(0.64),
+        (1, 0, 0): pytest.approx(0.65),
+        (2, 0, 0): pytest.approx((0.61 + 0) / 2),
+    }, "a trial that diverged has an accuracy of 0"
+    waiting = [t for t in found.trials if (t.learning_rate, t.seed) != (0.1, 2)]
+    assert {*claims.side_values(side(model="baseline"), waiting)} == {(0, 0, 0), (1, 0, 0)}
 
 
 def test_variation_is_judged_by_spread() -> None:
@@ -135,10 +266,10 @@ def test_variation_is_judged_by_spread() -> None:
 
     found = study(accuracy, vary=["all", "init"], seed=range(20))
     wide, narrow = side(vary="all"), side(vary="init")
-    judged = claims.judge(
+    judged = judge(
         [Claim("w", wide, narrow, spread=True), Claim("n", narrow, wide, spread=True)], found.trials
     )
-    assert [each.verdict for each in judged] == [Verdict.SUPPORTED, Verdict.REVERSED]
+    assert [each.verdict for each in judged] == [Verdict.HOLDS, Verdict.REFUTED]
     assert judged[0].counts == (20, 20)
     variation = variation_by_source(found.trials)
     widths = {each.configuration.spec.vary: each.std for each in variation}
@@ -164,7 +295,7 @@ def test_every_metric_is_recorded_of_a_trial_and_has_both_names() -> None:
 
 
 def claims_report(made: list[Claim], trials: Sequence[TrialResult]) -> ClaimsReport:
-    return ClaimsReport(tuple(claims.judge(made, trials)), claims.ALPHA)
+    return ClaimsReport(claims.judge(made, trials))
 
 
 def test_the_table_quotes_the_claim_and_names_trials() -> None:
@@ -172,12 +303,14 @@ def test_the_table_quotes_the_claim_and_names_trials() -> None:
         [better("Stabilized", "Baseline", points=2.5), better("Modernist", "Baseline")], FOUND.trials
     )
     first, second = found.table.texts()
-    assert first[:3] == ["“Stabilized is better”", "supported", "+2.50 points"]
-    assert first[3].startswith("+3.")
-    assert first[4] == "8"
+    assert first[:4] == ["“Stabilized is better”", "direction only", "+2.50 points", "0.10 points"]
+    assert first[4].startswith("+3.")
+    assert first[5] == "8"
     assert FOUND.trials[0].id in first[-1]
-    assert second[1] == "not supported"
-    assert words(found.parts) == "Of 2 claims, 1 is supported and 1 is not supported."
+    assert second[1] == "open"
+    said = words(found.parts)
+    assert said.startswith("Of 2 claims, 1 holds in direction only and 1 is open.")
+    assert re.search(r"“Modernist is better”: about \d+ \(\d+ to [\d,]+( or more)?\)", said)
 
 
 def test_the_verdicts_of_several_studies_stand_together() -> None:
@@ -185,14 +318,18 @@ def test_the_verdicts_of_several_studies_stand_together() -> None:
         claims_report(made, FOUND.trials)
         for made in ([better("Stabilized", "Baseline")], [better("Baseline", "Stabilized")])
     )
-    said, table = overview([("First", first), ("Second", second), ("Third", None)])
-    assert said == "Of 2 claims, 1 is supported and 1 is reversed."
+    said, together, table = overview([("First", first), ("Second", second), ("Third", None)])
+    assert said == "Of 2 claims, 1 holds and 1 is refuted."
+    assert together == (
+        "Each study is a family of its own. With one correction over all 2 tests of these studies, no verdict would "
+        "change."
+    )
     assert isinstance(table, report.Table)
     assert [row[:2] for row in table.texts()] == [
         ["First", "“Stabilized is better”"],
         ["Second", "“Baseline is better”"],
     ]
-    assert [row[-1] for row in table.rows] == [each.table.rows[0][6] for each in (first, second)]
+    assert [row[-1] for row in table.rows] == [each.table.rows[0][7] for each in (first, second)]
     assert overview([("First", first), ("Third", None)]) == []
 
 
@@ -216,8 +353,8 @@ def test_what_a_study_ran_on_is_said() -> None:
 
 def test_one_seed_measures_no_difference() -> None:
     found = study(lambda spec: MODELS[spec.model], model=["baseline", "stabilized"])
-    (judged,) = claims.judge([better("Stabilized", "Baseline")], found.trials)
-    assert judged.verdict is not Verdict.SUPPORTED
+    (judged,) = judge([better("Stabilized", "Baseline")], found.trials)
+    assert judged.verdict is Verdict.OPEN
     (row,) = claims_report([better("Stabilized", "Baseline")], found.trials).table.texts()
     assert "nan" not in " ".join(row)
 
@@ -272,6 +409,14 @@ def test_claims_are_read(tmp_path: Path) -> None:
     assert "vary" not in found.places, "what a claim names is not what is trained"
 
 
+def test_the_smallest_effect_of_a_study_is_that_of_its_claims_in_points(tmp_path: Path) -> None:
+    own, loss = CLAIM + "    smallest_effect: 0.5\n", CLAIM + "    metric: test/loss\n"
+    text = f"model: Baseline\nsmallest_effect: 0.2\nclaims:\n{CLAIM}{own}{loss}"
+    assert [claim.margin for claim in read(tmp_path, text).claims] == [0.2, 0.5, 0.01]
+    assert [claim.margin for claim in config.read_claims(text, Path("x.yaml"))[1]] == [0.2, 0.5, 0.01]
+    assert read(tmp_path, f"claims:\n{CLAIM}").claims[0].margin == 0.1
+
+
 def test_reading_claims_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "hostile.py").write_text("raise SystemExit('ran')")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -305,6 +450,8 @@ def test_reading_claims_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (f"claims:\n{CLAIM}    metric: [test_loss]\n", 5, ["expected a single value"]),
         (f"claims:\n{CLAIM}    metric: test/loss\n    figure: test_loss\n", 6, ["another name of metric"]),
         (f"claims:\n{CLAIM}    points: much\n", 5, ["points must be a number", "'much'"]),
+        (f"claims:\n{CLAIM}    smallest_effect: -1\n", 5, ["smallest_effect", "at least 0", "-1"]),
+        ("smallest_effect: .inf\n", 1, ["smallest_effect", "at least 0"]),
         (
             "claims:\n  - says: a\n    varies: {lr: 1}\n    than: {lr: 2}\n    points: 1\n",
             5,
@@ -343,6 +490,6 @@ def test_sides_that_select_nothing_or_the_same_are_refused(tmp_path: Path) -> No
 def test_diverged_trials_are_no_evidence() -> None:
     trial = result(TrialSpec(train_size=100, val_size=50), None)
     assert trial.status is TrialStatus.DIVERGED
-    (judged,) = claims.judge([better("Baseline", "Baseline")], [trial])
-    assert judged.verdict is Verdict.UNMEASURED
+    (judged,) = judge([better("Baseline", "Baseline")], [trial])
+    assert judged.verdict is Verdict.OPEN
     assert math.isfinite(judged.p_adjusted)

@@ -46,4 +46,4 @@ def test_the_claim_gets_its_verdict(tmp_path: Path) -> None:
     python("-m", "dlbench", "run", file, "--name", "claims", cwd=tmp_path)
     assert len(dlbench.open_study(tmp_path / "runs" / "claims").complete) == 10
     python("-m", "dlbench", "report", "claims", cwd=tmp_path)
-    assert "Of 1 claim, 1 is supported." in (tmp_path / "report" / "report.md").read_text()
+    assert "Of 1 claim, 1 holds." in (tmp_path / "report" / "report.md").read_text()

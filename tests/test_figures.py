@@ -162,6 +162,29 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     assert "Left out: 1 more than 10 points below the best." in drawing.about.caption
 
 
+def test_trials_that_collapsed_are_crosses_beside_the_others(tmp_path: Path) -> None:
+    result = made_up(learning_rate=[1e-3, 1e-2], seed=range(4))
+    first = result.trials[0]
+    fallen = {
+        "best_val_accuracy": 0.1,
+        "test_accuracy": 0.33,
+        "test_accuracy_low": 0.2,
+        "test_accuracy_high": 0.4,
+    }
+    low = replace(first, outcome=Outcome.from_record({**first.outcome, **fallen}))
+    with canvas.style():
+        (drawing,) = accuracies.seeds(canvas.View(replace(result, trials=(low, *result.trials[1:]))))
+    axes = drawing.canvas.axes[0]
+    assert any("1 of 4 collapsed" in label.get_text() for label in axes.get_yticklabels())
+    assert axes.get_xlim()[0] > 50, "the accuracy of a collapsed trial does not stretch the axis"
+    assert [len(line.get_xdata()) for line in axes.lines if line.get_marker() == "x"] == [1]
+    assert "1 of 4 collapsed" in drawing.about.alt
+    assert "Crosses: trials that diverged or collapsed" in drawing.about.caption
+    with canvas.style():
+        (whole,) = accuracies.seeds(canvas.View(result))
+    assert "collapsed" not in whole.about.alt + whole.about.caption
+
+
 def test_captions_and_alternative_texts_say_what_is_seen(tmp_path: Path) -> None:
     result = made_up(learning_rate=[1e-3, 1e-2], batch_size=[8, 16], seed=[0, 1, 2])
     found = drawn(result, tmp_path)

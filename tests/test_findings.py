@@ -15,13 +15,20 @@ from test_figures import made_up
 from test_page import page_of
 from test_report import Accuracy, study, tables, words
 
-from dlbench import report
+from dlbench import report, stats
 from dlbench.analysis.comparison import compare_models
 from dlbench.analysis.configurations import best_first, configurations
-from dlbench.analysis.convergence import Convergence, converged_epoch, convergence
+from dlbench.analysis.convergence import (
+    Convergence,
+    censored_epoch,
+    converged_epoch,
+    convergence,
+    epochs_to_accuracy,
+    time_to_accuracy,
+)
 from dlbench.analysis.selection import select
 from dlbench.errors import UnknownNameError
-from dlbench.records import Outcome
+from dlbench.records import Epoch, Outcome, convergence_epoch, plateau_epoch
 from dlbench.report import Column, StudyReport, Table, shades
 from dlbench.report.figures import accuracies, canvas
 from dlbench.report.page import to_html
@@ -99,6 +106,53 @@ def test_a_model_at_chance_is_said_to_be_and_is_not_among_the_best() -> None:
     assert compare_models(compared(level)).at_chance == {}, "nothing is said where chance is not known"
 
 
+def test_collapsed_trials_are_failures_in_tables_tests_and_order() -> None:
+    """Stabilized is the most accurate where it survives, but 4 of its 12 trials predict one class."""
+
+    def accuracy(spec: Any) -> float:
+        collapsed = spec.model == "Stabilized" and spec.seed % 3 == 0
+        return 0.1235 if collapsed else level(spec) + spec.seed / 1e4
+
+    found = compared(
+        accuracy, ["Baseline", "Stabilized", "SimpleCNN"], 12, confusion_matrix=guessing(10, 0.1135)
+    )
+    groups = {group.spec.model: group for group in configurations(found.trials)}
+    assert [len(group.failures) for group in groups.values()] == [0, 4, 0]
+    assert [group.is_mixture for group in groups.values()] == [False, True, False]
+    rate = groups["Stabilized"].failure_rate
+    assert rate == stats.wilson_interval(4, 12)
+    (table,) = tables(report.study_report(found).parts)
+    keys = [column.key for column in table.columns]
+    row = next(row for row in table.texts() if "Stabilized" in row)
+    assert row[keys.index("failures")] == "4 of 12, 33 % [14, 61]"
+    assert row[keys.index("survivors")].startswith("97.")
+    assert row[keys.index("test_accuracy")].endswith("†")
+    assert "the mean describes neither" in table.caption
+    comparison = compare_models(found)
+    assert comparison.ranking is not None
+    tests = {frozenset((p.a, p.b)): p.comparison.test for p in comparison.ranking.comparisons}
+    assert tests == {
+        frozenset(("Baseline", "Stabilized")): "signed-rank",
+        frozenset(("Stabilized", "SimpleCNN")): "signed-rank",
+        frozenset(("Baseline", "SimpleCNN")): "t",
+    }
+    assert "by ranks where some trials of a model collapsed" in words(report.study_report(found).parts)
+    record = report.study_record(found)["comparison"]["ranking"]
+    collapsed = next(entry for entry in record if entry["model"] == "Stabilized")
+    assert collapsed["num_collapsed"] == 4
+    assert collapsed["survivors_mean"] > 0.97
+    whole = compared(level, ["Baseline", "Stabilized"])
+    (table,) = tables(report.study_report(whole).parts)
+    assert "failures" not in [column.key for column in table.columns]
+
+
+def test_a_configuration_whose_trials_all_collapsed_is_no_mixture() -> None:
+    found = compared(lambda spec: 0.1235, ["Baseline"], confusion_matrix=guessing(10, 0.1135))
+    (group,) = configurations(found.trials)
+    assert (len(group.failures), group.is_mixture) == (5, False)
+    assert group.survivors.summary("test/accuracy") is None
+
+
 def test_training_that_never_converged_has_no_convergence_epoch() -> None:
     epochs = {"Baseline": (9, 9, 9, 9, 9), "SimpleCNN": (4, 5, 6, 7, 8), "Stabilized": (4, 4, 4, 9, 9)}
     found = compared(level, list(epochs), convergence_epoch=lambda spec: epochs[spec.model][spec.seed])
@@ -122,13 +176,66 @@ def test_training_that_never_converged_has_no_convergence_epoch() -> None:
         side("convergence_epoch", model="Stabilized"),
     )
     judged = claims_report([claim], found.trials)
-    assert "2 trials did not converge before the last epoch, which counts as theirs." in judged.table.caption
+    assert "2 trials did not converge before the last epoch. They are censored there" in judged.table.caption
     assert judged.judgements[0].comparison is not None
+    assert judged.judgements[0].comparison.test == "log-rank"
+    events = [[(e, e < 9) for e in epochs[model]] for model in ("SimpleCNN", "Stabilized")]
+    assert judged.judgements[0].comparison.p_value == stats.logrank_p(*events)
+    assert judged.table.texts()[0][5] == "5 and 5"
     assert judged.judgements[0].comparison.difference.estimate == pytest.approx(0.0), (
         "(4+..+8 - 4-4-4-9-9) / 5"
     )
     other = Claim("better", side(model="SimpleCNN"), side(model="Stabilized"))
     assert "converge" not in claims_report([other], found.trials).table.caption
+
+
+def test_the_plateau_epoch_is_the_published_rule_and_censored() -> None:
+    falling = [1.0, 0.5, 0.4995, 0.4990, 0.4985, 0.1]
+    assert plateau_epoch(falling) == convergence_epoch(falling, 6) == 5
+    wavering = [1.0, 0.5, 0.4995, 0.5, 0.4995, 0.1]
+    assert plateau_epoch(wavering) == 5, "the loss may rise by less than 0.001"
+    assert convergence_epoch(wavering, 6) == 6
+    assert plateau_epoch(wavering[:4]) == 5, "not reached: the epoch after the last"
+    reached = {"Baseline": (10, 10, 10, 10, 10), "SimpleCNN": (4, 5, 6, 7, 10)}
+    found = compared(level, list(reached), plateau_epoch=lambda spec: reached[spec.model][spec.seed])
+    assert [censored_epoch(t, "plateau_epoch") for t in found if t.model == "SimpleCNN"] == [
+        (4, True), (5, True), (6, True), (7, True), (9, False),
+    ]  # fmt: skip
+    (table,) = tables(report.study_report(found).parts)
+    place = [column.key for column in table.columns].index("plateau_epoch")
+    assert {row[place] for row in table.texts()} == {"not reached by 5 of 5", "6 [4, ∞]"}
+    claim = Claim("s", side("plateau_epoch", model="SimpleCNN"), side("plateau_epoch", model="Baseline"))
+    (judged,) = claims_report([claim], found.trials).judgements
+    assert judged.comparison is not None
+    assert judged.comparison.p_value == stats.logrank_p(
+        [(4, True), (5, True), (6, True), (7, True), (9, False)], [(9, False)] * 5
+    )
+
+
+def test_epochs_and_time_to_an_accuracy_are_censored_where_it_is_not_reached() -> None:
+    (trial,) = compared(lambda spec: 0.9, ["Baseline"], 1).trials
+    curve = tuple(Epoch(0.5, 0.9, 0.4, accuracy) for accuracy in (0.5, 0.8, 0.7, 0.9))
+    trial = dataclasses.replace(trial, history=curve)
+    assert epochs_to_accuracy(trial, 0.8) == (2, True)
+    assert epochs_to_accuracy(trial, 0.95) == (4, False)
+    assert time_to_accuracy(trial, 0.8) == (1.0, True), "half of the two seconds that the four epochs took"
+    assert epochs_to_accuracy(dataclasses.replace(trial, history=()), 0.8) is None
+
+
+def test_times_of_a_study_are_shown_with_their_spread_and_have_no_front() -> None:
+    seconds = {0: 1.0, 1: 2.0, 2: 6.0}
+    found = compared(level, ["Baseline", "SimpleCNN"], 3, train_time_s=lambda spec: seconds[spec.seed])
+    (table,) = tables(report.study_report(found).parts)
+    place = [column.key for column in table.columns].index("train_time_s")
+    assert table.texts()[0][place] == "3.0 [1.0, 6.0]"
+    assert "its times are not compared" in table.caption
+    with canvas.style():
+        (drawing,) = accuracies.cost(
+            canvas.View(made_up("compare-archs", model=["Baseline", "SimpleCNN"], seed=[0, 1, 2]))
+        )
+    assert "training time" in drawing.about.alt
+    assert "for training time" not in drawing.about.alt
+    assert "There is none for training time" in drawing.about.caption
 
 
 def test_two_seeds_are_shown_one_by_one() -> None:
@@ -150,7 +257,7 @@ def test_two_seeds_are_shown_one_by_one() -> None:
     )
     claim = Claim("a", side(learning_rate=0.1), side(learning_rate=0.2))
     (row,) = claims_report([claim], grid.trials).table.texts()
-    assert "[" not in row[3]
+    assert "[" not in row[4]
     three = study(lambda spec: (*accuracy, 0.99)[spec.seed], learning_rate=[0.1, 0.2], seed=[0, 1, 2])
     assert "±" in tables(report.study_report(three).parts)[0].texts()[0][1]
 

@@ -146,13 +146,16 @@ def test_seeds_are_one_row_with_an_interval() -> None:
 def test_diverged_trials_are_shown_counted_and_left_out() -> None:
     found = study(lambda spec: None if spec.seed == 2 else 0.8, learning_rate=[0.1, 0.2], seed=[0, 1, 2])
     parts = report.study_report(found).parts
-    assert [row[-1] for row in tables(parts)[0].texts()] == ["2 of 3", "2 of 3"]
-    assert "Of 6 trials, 2 diverged: left out" in words(parts)
+    table = tables(parts)[0]
+    assert [row[-1] for row in table.texts()] == ["2 of 3", "2 of 3"]
+    place = [column.key for column in table.columns].index("failures")
+    assert table.texts()[0][place : place + 2] == ["1 of 3, 33 % [6, 79]", "79.00, 79.00"]
+    assert "Of 6 trials, 2 diverged. Diverged trials are left out of means" in words(parts)
     lone = study(lambda spec: None if spec.learning_rate > 0.1 else 0.8, learning_rate=[0.1, 0.2])
     texts = tables(report.study_report(lone).parts)[0].texts()
     assert [("complete" in row, "diverged" in row) for row in texts] == [(True, False), (False, True)]
     assert texts[1][1:3] == ["-", "-"]
-    assert "selected from" not in words(report.study_report(lone).parts), "one is no selection"
+    assert "selected from 2 configurations" in words(report.study_report(lone).parts)
 
 
 @pytest.mark.parametrize("kind", ["grid", "compare-archs"])
@@ -203,7 +206,13 @@ def test_a_grid_says_what_its_choice_is_worth() -> None:
     first, second = groups["0"].values(), groups["1"].values()
     pair = stats.paired_comparison(first, second).difference
     seeds = stats.seeds_needed(pair.estimate, pair.std, num_comparisons=3)
-    assert f"Seeds that would probably be enough: about {seeds} to separate it from lr 0.2." in said
+    assert stats.seeds_range(pair.estimate, pair.std, 4, num_comparisons=3) == (low := 10, None)
+    assert (
+        f"Seeds that would probably be enough: about {seeds} ({low} or more) to separate it from lr 0.2."
+        in said
+    )
+    smallest = stats.smallest_difference(4, pair.std, num_comparisons=3)
+    assert f"The seeds at hand find a difference of {100 * smallest:.2f} points with a power of 80 %." in said
     chosen = stats.selection_estimate(groups).probability_first
     assert 0.5 < chosen < 0.95
     assert f"In {100 * chosen:.0f} % of bootstrap samples of the 4 seeds it is selected again" in said
@@ -230,11 +239,23 @@ def test_large_grids_are_resampled_but_not_tested() -> None:
     assert "In 100 % of bootstrap samples of the 2 seeds" in said
 
 
-def test_a_choice_that_hangs_on_a_seed_that_diverged_elsewhere_is_named() -> None:
-    accuracy = {0.1: (0.90, 0.90, 0.99), 0.2: (0.91, 0.91, None)}
+def test_a_trial_that_diverged_counts_in_the_choice() -> None:
+    accuracy = {0.1: (0.90, 0.90, 0.89), 0.2: (0.99, 0.99, None)}
     found = study(
         lambda spec: accuracy[spec.learning_rate][spec.seed], learning_rate=[0.1, 0.2], seed=range(3)
     )
+    said = words(report.study_report(found).parts)
+    assert "Highest validation accuracy: lr 0.1" in said, "99, 99 and 0 are less"
+    assert "by ranks where some trials of a configuration collapsed" in said
+
+
+def test_a_choice_that_hangs_on_a_seed_that_is_missing_elsewhere_is_named() -> None:
+    accuracy = {0.1: (0.90, 0.90, 0.99), 0.2: (0.91, 0.91, 0.91)}
+    found = study(
+        lambda spec: accuracy[spec.learning_rate][spec.seed], learning_rate=[0.1, 0.2], seed=range(3)
+    )
+    last = TrialResult(found.trials[-1].trial, TrialStatus.FAILED)
+    found = StudyResult(found.spec, (*found.trials[:-1], last), found.folder)
     assert "On the 2 seeds that all configurations completed, another one comes first." in words(
         report.study_report(found).parts
     )
@@ -253,7 +274,7 @@ def test_seeds_that_are_not_shared_still_say_how_many_it_takes() -> None:
     said = words(report.study_report(StudyResult(spec, trials, Path("runs/made-up"))).parts)
     pair = stats.welch_comparison([0.903, 0.914, 0.925], [0.900, 0.911, 0.922]).difference
     seeds = stats.seeds_needed(pair.estimate, pair.std * 2**0.5)
-    assert f"about {seeds} to separate Stabilized from Baseline" in said
+    assert re.search(rf"about {seeds} \(\d+ or more\) to separate Stabilized from Baseline", said)
 
 
 def test_a_comparison_names_the_winner_that_the_data_support() -> None:
@@ -292,7 +313,13 @@ def test_a_model_that_never_completed_is_named_beside_the_winner() -> None:
     )
     said = words(report.study_report(found).parts)
     assert "Stabilized is significantly better than every other model." in said
-    assert "Not compared, because no trial completed: Modernist." in said
+    assert "Not compared" not in said
+    assert "Stabilized is better than Modernist by" in said, "trials that diverged are the worst there are"
+    failed = tuple(
+        TrialResult(t.trial, TrialStatus.FAILED) if t.model == "Modernist" else t for t in found.trials
+    )
+    said = words(report.study_report(StudyResult(found.spec, failed, found.folder)).parts)
+    assert "Not compared, because no trial has a result: Modernist." in said
 
 
 def test_the_interval_of_a_difference_has_the_sign_of_the_sentence() -> None:

@@ -17,7 +17,7 @@ from test_report import study as made_up_study
 from test_report import tables, words
 
 import dlbench
-from dlbench import report
+from dlbench import report, stats
 from dlbench.analysis.comparison import winner
 from dlbench.analysis.looks import alpha_of, last_look
 from dlbench.cli.options import FLAGS
@@ -57,10 +57,18 @@ def test_the_schedule_is_fixed_by_its_ends(num_seeds: int, max_seeds: int, expec
     assert looks.schedule(num_seeds, max_seeds) == expected
 
 
-def test_the_levels_of_all_looks_add_up_to_five_percent() -> None:
-    levels = [alpha_of(Look(number, (5, 10, 15, 20))) for number in (1, 2, 3, 4)]
-    assert levels == sorted(levels)
-    assert sum(levels) == pytest.approx(0.05)
+def test_the_levels_of_all_looks_are_those_of_exact_boundaries() -> None:
+    looks_at = (5, 10, 15, 20)
+    levels = [alpha_of(Look(number, looks_at)) for number in (1, 2, 3, 4)]
+    assert levels == list(stats.sequential_levels(looks_at))
+    assert sum(levels) > 0.06, "looks share most of their data, so their levels add up to more than 5 %"
+    shared = [alpha_of(Look(number, looks_at), 10) for number in (1, 2, 3, 4)]
+    assert shared == [10 * level for level in stats.sequential_levels(looks_at, 0.005)]
+    for tests in range(1, 46):  # so that no step of Holm's correction exceeds its share
+        assert all(
+            alpha_of(Look(number, looks_at), 46) <= alpha_of(Look(number, looks_at), tests) + 1e-12
+            for number in (1, 2, 3, 4)
+        )
 
 
 def test_further_seeds_follow_the_largest() -> None:
@@ -131,10 +139,10 @@ def test_intervals_are_those_of_the_looks_level() -> None:
     (table,) = tables(report.study_report(look).parts)
     row = next(row for row in table.rows if row[0] == "Stabilized")
     values = [trial.test_accuracy for trial in look.trials if trial.trial.spec.model == "Stabilized"]
-    assert row[1].interval == mean_interval(values, 1 - 0.0125)
+    assert row[1].interval == mean_interval(values, 1 - alpha_of(Look(1, (4, 8))))
     assert "± their 98.75 % Student t intervals" in table.caption
     record = report.study_record(look)["comparison"]
-    assert record["alpha"] == 0.0125
+    assert record["alpha"] == pytest.approx(0.0125)
     (pair,) = record["differences"]
     assert pair["low"] < 0 < pair["high"], "an interval holds 0 exactly where the test supports nothing"
     assert (record["separated"], record["winner"]) == (False, None)

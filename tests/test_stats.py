@@ -628,6 +628,359 @@ class TestSeedsNeeded:
             stats.seeds_needed(mean, std, num_comparisons=comparisons)
 
 
+class TestVarianceComponents:
+    def test_by_hand(self) -> None:
+        # rows 1 3 5 and 4 6 11: mean 5, row means 3 and 7, column means 2.5, 4.5 and 8; by sums of squares,
+        # rows 24 / 1, columns 31 / 2, residual 3 / 2 (its cells are ±0.5, ±0.5 and ∓1)
+        values = {("a", 0): 1, ("a", 1): 3, ("a", 2): 5, ("b", 0): 4, ("b", 1): 6, ("b", 2): 11}
+        row, column, residual = stats.variance_components(values, ["row", "column"])
+        assert (row.source, row.df, column.df, residual.df) == ("row", 1, 2, 2)
+        assert residual.variance == pytest.approx(1.5)
+        assert row.variance == pytest.approx((24 - 1.5) / 3)
+        assert column.variance == pytest.approx((15.5 - 1.5) / 2)
+        assert sum(each.share for each in (row, column, residual)) == pytest.approx(1)
+        assert row.std == pytest.approx(math.sqrt(7.5))
+        low, high = stats.std_bounds(math.sqrt(1.5), 3)
+        assert (residual.low, residual.high) == pytest.approx((low**2, high**2))
+        assert column.low < column.variance < column.high
+
+    def test_a_source_that_adds_nothing_has_0(self) -> None:
+        values = {(i, j): float((i + j) % 2) for i in range(4) for j in range(4)}
+        first, second, residual = stats.variance_components(values, ["i", "j"])
+        assert first.variance == second.variance == first.low == 0
+        assert residual.share == 1
+
+    @pytest.mark.parametrize("values", [{(0, 0): 1.0, (1, 1): 2.0}, {(0, 0): 1.0, (0, 1): 2.0}, {}])
+    def test_refuses_a_design_that_is_not_crossed(self, values) -> None:
+        with pytest.raises(InputError, match="every combination"):
+            stats.variance_components(values, ["a", "b"])
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("stds", [(2.0, 1.0, 1.0), (0.3, 0.0, 1.0)])
+    def test_the_intervals_cover(self, stds: tuple[float, float, float]) -> None:
+        draw, hits, num_studies = np.random.default_rng(0), np.zeros(3), 2000
+        for _ in range(num_studies):
+            a, b, e = (draw.normal(0, std, size) for std, size in zip(stds, (6, 4, (6, 4)), strict=True))
+            values = {(i, j): a[i] + b[j] + e[i, j] for i in range(6) for j in range(4)}
+            found = stats.variance_components(values, ["a", "b"])
+            hits += [c.low <= std**2 <= c.high for c, std in zip(found, stds, strict=True)]
+        assert hits.min() / num_studies >= 0.93
+
+
+class TestTasks:
+    # Demšar (2006), table 6: AUC of four versions of C4.5 on 14 data sets. Two AUC of "voting" are equal when rounded;
+    # the last digit is added so that the ranks are the published ones.
+    AUC = (
+        "0.763 0.768 0.771 0.798", "0.599 0.591 0.590 0.569", "0.954 0.971 0.968 0.967", "0.628 0.661 0.654 0.657",
+        "0.882 0.888 0.886 0.898", "0.936 0.931 0.916 0.931", "0.661 0.668 0.609 0.685", "0.583 0.583 0.563 0.625",
+        "0.775 0.838 0.866 0.875", "1.000 1.000 1.000 1.000", "0.940 0.962 0.965 0.962", "0.619 0.666 0.614 0.669",
+        "0.972 0.981 0.9751 0.975", "0.957 0.978 0.946 0.970",
+    )  # fmt: skip
+    METHODS = ("C4.5", "C4.5+m", "C4.5+cf", "C4.5+m+cf")
+
+    def scores(self) -> dict[str, dict[str, list[float]]]:
+        return {
+            method: {f"task {j}": [float(row.split()[i])] for j, row in enumerate(self.AUC)}
+            for i, method in enumerate(self.METHODS)
+        }
+
+    def test_demsar(self) -> None:
+        found = stats.mean_ranks(self.scores())
+        ranks = [found.ranks[name].estimate for name in self.METHODS]
+        assert ranks == pytest.approx([3.143, 2.000, 2.893, 1.964], abs=5e-4)
+        assert found.p_value == pytest.approx(scipy.stats.f.sf(3.69, 3, 39), rel=0.01)
+        assert found.critical_difference == pytest.approx(1.25, abs=0.005)
+        assert next(iter(found.ranks)) == "C4.5+m+cf"
+        assert not found.differ("C4.5", "C4.5+m+cf"), "1.18, as the paper says"
+        assert stats.mean_ranks(self.scores(), alpha=0.10).differ("C4.5", "C4.5+m+cf")
+
+    def test_dolan_and_more_by_hand(self) -> None:
+        costs = {"a": {"x": [1.0], "y": [4.0]}, "b": {"x": [3.0], "y": [2.0]}}
+        found = stats.performance_profiles(costs, [1, 2, 3])
+        assert found["a"].shares == (0.5, 1, 1)
+        assert found["b"].shares == (0.5, 0.5, 1)
+        assert found["a"].low == found["a"].high == found["a"].shares, "one replicate has no band"
+        spread = {"a": {"x": [1.0, 1.2], "y": [1.0, 2.0]}, "b": {"x": [1.1, 1.15], "y": [2.0, 2.1]}}
+        band = stats.performance_profiles(spread, [1.0])["a"]
+        assert band.low[0] < band.high[0]
+
+    def test_probability_of_improvement_by_hand(self) -> None:
+        scores = {"a": {"x": [1, 2, 3], "y": [0, 0]}, "b": {"x": [2, 0], "y": [0, 1]}}
+        # x: of 6 pairs, 1 < 2, 1 > 0, 2 = 2, 2 > 0, 3 > 2, 3 > 0; y: of 4 pairs, two ties and two defeats
+        found = stats.probability_of_improvement(scores, "a", "b")
+        assert found.estimate == pytest.approx((4.5 / 6 + 1 / 4) / 2)
+        assert found.low < found.estimate < found.high
+        back = stats.probability_of_improvement(scores, "b", "a")
+        assert back.estimate == pytest.approx(1 - found.estimate)
+        worse = stats.probability_of_improvement(scores, "a", "b", higher_is_better=False)
+        assert worse.estimate == pytest.approx(1 - found.estimate)
+
+    def test_bands_are_those_of_more_replicates_narrower(self) -> None:
+        draw = np.random.default_rng(0)
+
+        def width(n: int) -> float:
+            scores = {m: {t: draw.normal(m == "a", 2, n) for t in "xyz"} for m in "ab"}
+            found = stats.probability_of_improvement(scores, "a", "b")
+            return found.high - found.low
+
+        assert width(60) < width(6)
+
+    @pytest.mark.parametrize(
+        "scores", [{}, {"a": {"x": [1]}, "b": {"x": [1]}}, {"a": {"x": [1], "y": [1]}, "b": {"x": [1]}}]
+    )
+    def test_refuses_what_is_no_comparison_over_tasks(self, scores) -> None:
+        with pytest.raises(InputError, match="two methods and two tasks"):
+            stats.mean_ranks(scores)
+        with pytest.raises(InputError, match="ascend"):
+            stats.performance_profiles(self.scores(), [2, 1])
+
+
+class TestSurvival:
+    # Freireich et al. (1963), weeks of remission of leukaemia: 6-mercaptopurine and placebo
+    DRUG = (
+        *((t, True) for t in (6, 6, 6, 7, 10, 13, 16, 22, 23)),
+        *((t, False) for t in (6, 9, 10, 11, 17, 19, 20, 25, 32, 32, 34, 35)),
+    )
+    PLACEBO = tuple(
+        (t, True) for t in (1, 1, 2, 2, 3, 4, 4, 5, 5, 8, 8, 8, 8, 11, 11, 12, 12, 15, 17, 22, 23)
+    )
+
+    def test_freireich_remission(self) -> None:
+        # Kalbfleisch and Prentice (1980); R: survdiff gives 16.8 on 1 degree of freedom, survfit the medians
+        assert stats.logrank_p(self.DRUG, self.PLACEBO) == pytest.approx(
+            scipy.stats.chi2.sf(16.79294, 1), rel=1e-5
+        )
+        drug, placebo = stats.kaplan_meier(self.DRUG), stats.kaplan_meier(self.PLACEBO)
+        assert drug.remaining == pytest.approx(
+            (0.857143, 0.806723, 0.752941, 0.690196, 0.627451, 0.537815, 0.448179)
+        )
+        assert (drug.median, drug.low, drug.high) == (23, 13, math.inf)
+        assert (placebo.median, placebo.low, placebo.high) == (8, 4, 11)
+        assert (drug.num_events, drug.n) == (9, 21)
+
+    def test_ends(self) -> None:
+        never = stats.kaplan_meier([(9, False)] * 3)
+        assert (never.median, never.low, never.high, never.num_events) == (math.inf, math.inf, math.inf, 0)
+        assert stats.logrank_p([(9, False)], [(9, False)]) == 1
+        with pytest.raises(InputError, match="survival"):
+            stats.kaplan_meier([])
+
+
+class TestRanks:
+    def test_hollander_and_wolfe_depression(self) -> None:
+        # Hollander and Wolfe (1973), pp. 29 and 35; R: wilcox.test(x, y, paired = TRUE, conf.int = TRUE)
+        before = [1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30]
+        after = [0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29]
+        found = stats.signed_rank_comparison(before, after)
+        assert found.p_value == pytest.approx(0.0390625)
+        assert (found.difference.estimate, found.difference.low, found.difference.high) == pytest.approx(
+            (0.46, 0.010, 0.786)
+        )
+        assert (found.test, found.is_paired, found.n) == ("signed-rank", True, 9)
+
+    def test_hollander_and_wolfe_permeability(self) -> None:
+        # Hollander and Wolfe (1973), p. 69; R: wilcox.test(x, y, conf.int = TRUE)
+        x, y = [0.80, 0.83, 1.89, 1.04, 1.45, 1.38, 1.91, 1.64, 0.73, 1.46], [1.15, 0.88, 0.90, 0.74, 1.21]
+        found = stats.rank_sum_comparison(x, y)
+        assert found.p_value == pytest.approx(0.2544, abs=5e-5)
+        assert (found.difference.estimate, found.difference.low, found.difference.high) == pytest.approx(
+            (0.305, -0.15, 0.76)
+        )
+        assert (found.test, found.is_paired, found.n) == ("rank-sum", False, 15)
+
+    @settings(max_examples=6)
+    @given(st.integers(6, 8), st.integers(6, 8), st.integers(0, 10_000), st.sampled_from([0.8, 0.95, 0.98]))
+    def test_the_intervals_invert_the_tests(self, m: int, n: int, seed: int, confidence: float) -> None:
+        draw = np.random.default_rng(seed)
+        a, b, c = draw.normal(0.3, 1, m), draw.normal(size=m), draw.normal(size=n)
+        for found, again in (
+            (
+                stats.signed_rank_comparison(a, b, confidence),
+                lambda d: stats.signed_rank_comparison(a, b, null=d),
+            ),
+            (stats.rank_sum_comparison(a, c, confidence), lambda d: stats.rank_sum_comparison(a, c, null=d)),
+        ):
+            low, high = found.difference.low, found.difference.high
+            if math.isnan(low):
+                continue
+            for bound, outward in ((low, -1), (high, 1)):
+                assert again(bound + outward * 1e-9).p_value <= 1 - confidence + 1e-9
+                assert again(bound - outward * 1e-9).p_value > 1 - confidence - 1e-9
+
+    def test_few_pairs_have_no_interval_and_no_effect_size(self) -> None:
+        found = stats.signed_rank_comparison([1, 2, 3, 4, 5], [0] * 5)
+        assert (found.difference.estimate, found.p_value) == (3, 0.0625)
+        assert math.isnan(found.difference.low)
+        assert math.isnan(found.effect_size)
+        assert stats.rank_sum_comparison([1.0], [1.0]).p_value == 1
+
+    @pytest.mark.slow
+    def test_ranks_keep_the_level_where_trials_collapse_and_means_do_not_say(self) -> None:
+        """Two equal mixtures, 30 % of whose trials collapsed."""
+        draw, wrong = np.random.default_rng(5), 0
+        for _ in range(2000):
+            a, b = (np.where(draw.random(12) < 0.3, 0.1, draw.normal(0.95, 0.01, 12)) for _ in range(2))
+            wrong += stats.signed_rank_comparison(a, b).p_value <= 0.05
+        assert wrong / 2000 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 2000)
+
+
+class TestPower:
+    @pytest.mark.parametrize(
+        ("effect", "n", "power"), [(0.5, 34, 0.8077775), (0.5, 50, 0.9338976), (0.8, 15, 0.8213105)]
+    )
+    def test_gpower(self, effect: float, n: int, power: float) -> None:
+        # G*Power 3.1, "Means: difference between two dependent means", post hoc, two-sided, alpha 0.05
+        assert stats.power_of(n, effect * 3, 3) == pytest.approx(power, abs=1e-6)
+
+    @settings(max_examples=20)
+    @given(st.integers(2, 60), st.floats(0.01, 10), st.integers(1, 40))
+    def test_the_smallest_difference_is_the_one_found_with_that_power(
+        self, n: int, std: float, tests: int
+    ) -> None:
+        smallest = stats.smallest_difference(n, std, power=0.7, num_comparisons=tests)
+        assert stats.power_of(n, smallest, std, num_comparisons=tests) == pytest.approx(0.7, abs=1e-6)
+
+    def test_ends(self) -> None:
+        assert stats.power_of(10, 0, 1) == stats.power_of(1, 5, 1) == 0
+        assert (stats.power_of(5, 1, 0), stats.power_of(6, 1, 0)) == (0, 1), (
+            "equal differences: 2^(1-n) ≤ 0.05"
+        )
+        assert stats.power_of(5, 1e9, 1e-9) == 1
+        assert math.isnan(stats.smallest_difference(1, 0.5))
+        assert stats.smallest_difference(5, 0.0) == 0
+
+
+class TestSeedsRange:
+    @settings(max_examples=30)
+    @given(st.floats(-3, 3), st.integers(2, 60), st.floats(0.5, 0.99))
+    def test_the_interval_of_an_effect_inverts_the_noncentral_t(
+        self, effect: float, n: int, confidence: float
+    ) -> None:
+        low, high = stats.effect_interval(effect, n, confidence)
+        assert low <= effect <= high or n < 5, "of few values, the noncentral t is skew"
+        upper = scipy.stats.nct.sf(effect * math.sqrt(n), n - 1, low * math.sqrt(n))
+        lower = scipy.stats.nct.cdf(effect * math.sqrt(n), n - 1, high * math.sqrt(n))
+        assert (upper, lower) == pytest.approx(((1 - confidence) / 2,) * 2, abs=1e-6)
+
+    def test_it_hides_nothing(self) -> None:
+        mean, std, n = 0.55, 1.0, 20
+        low, high = stats.seeds_range(mean, std, n, num_comparisons=10)
+        bounds = stats.effect_interval(mean / std, n)
+        assert (high, low) == tuple(stats.seeds_needed(bound, 1, num_comparisons=10) for bound in bounds)
+        assert low < (stats.seeds_needed(mean, std, num_comparisons=10) or 0) < high
+        assert stats.seeds_range(0.1, std, n)[1] is None, "the interval holds 0"
+        assert stats.seeds_range(-mean, std, n, num_comparisons=10) == (low, high)
+
+    def test_refusals(self) -> None:
+        with pytest.raises(InputError, match="two seeds"):
+            stats.effect_interval(1.0, 1)
+
+
+class TestNull:
+    @given(st.lists(st.tuples(VALUES, VALUES), min_size=3, max_size=12), st.floats(-5, 5))
+    def test_the_p_value_of_another_difference_is_that_of_shifted_values(self, pairs, null: float) -> None:
+        a, b = zip(*pairs, strict=True)
+        assume(np.std([x - y for x, y in pairs]) > 0.1 and np.std(a) + np.std(b) > 0.1)
+        paired = stats.paired_comparison(a, b, test="t", null=null)
+        assert paired.p_value == pytest.approx(
+            scipy.stats.ttest_1samp([x - y for x, y in pairs], null).pvalue, rel=1e-6
+        )
+        assert paired.difference == stats.paired_comparison(a, b, test="t").difference
+        welch = stats.welch_comparison(a, b, null=null)
+        shifted = scipy.stats.ttest_ind([x - null for x in a], b, equal_var=False)
+        assert welch.p_value == pytest.approx(shifted.pvalue, rel=1e-6)
+
+    def test_ranks(self) -> None:
+        shifted = [a - b + 1.5 for a, b in zip(SLEEP_1, SLEEP_2, strict=True)]
+        ranks = stats.paired_comparison(SLEEP_1, SLEEP_2, test="wilcoxon", null=-1.5)
+        assert ranks.p_value == pytest.approx(scipy.stats.wilcoxon(shifted).pvalue)
+
+
+class TestSequentialLevels:
+    @pytest.mark.parametrize(
+        ("spending", "boundaries"),
+        [
+            # Reboussin et al. (2000), ldbounds: five looks, alpha 0.05, two-sided
+            ("obrien-fleming", (4.8769, 3.3569, 2.6803, 2.2898, 2.0310)),
+            ("pocock", (2.4380, 2.4268, 2.4101, 2.3966, 2.3859)),
+        ],
+    )
+    def test_published_boundaries_of_many_values(self, spending, boundaries: tuple[float, ...]) -> None:
+        levels = stats.sequential_levels([2000, 4000, 6000, 8000, 10_000], 0.05, spending)
+        assert scipy.stats.norm.isf(np.array(levels) / 2) == pytest.approx(boundaries, abs=2e-3)
+
+    @pytest.mark.parametrize("looks", [(2, 3), (3, 5), (4, 12)])
+    def test_two_looks_err_together_at_the_nominal_rate(self, looks: tuple[int, int]) -> None:
+        """By simulation: as many studies exceed one of the two bounds as may."""
+        (n, total), alpha = looks, 0.1
+        first, last = stats.sequential_levels(looks, alpha)
+        assert first == pytest.approx(alpha * (n / total) ** 2)
+        bounds = [scipy.stats.t.isf(level / 2, size - 1) for level, size in ((first, n), (last, total))]
+        draw = np.random.default_rng(0).normal(size=(200_000, total))
+
+        def exceeds(size: int, bound: float):
+            part = draw[:, :size]
+            return np.abs(part.mean(1)) * math.sqrt(size) > bound * part.std(1, ddof=1)
+
+        both = exceeds(n, bounds[0]) | exceeds(total, bounds[1])
+        assert both.mean() == pytest.approx(alpha, abs=4 * math.sqrt(alpha * (1 - alpha) / 200_000))
+
+    def test_a_look_at_which_nothing_may_be_spent_finds_nothing(self) -> None:
+        levels = stats.sequential_levels(range(2, 21, 2), 0.05, "obrien-fleming")
+        assert 0 < levels[0] < 1e-11 < levels[-1]
+
+    def test_one_look_has_it_all(self) -> None:
+        assert stats.sequential_levels([7], 0.03) == pytest.approx((0.03,))
+
+    @pytest.mark.parametrize("looks", [[], [1, 2], [3, 3], [5, 4]])
+    def test_refuses_looks_that_do_not_grow(self, looks: list[int]) -> None:
+        with pytest.raises(InputError, match="increase"):
+            stats.sequential_levels(looks)
+
+    def test_refuses_an_unknown_function(self) -> None:
+        with pytest.raises(InputError, match="obrien-fleming"):
+            stats.sequential_levels([2], spending="fleming")  # type: ignore[arg-type]
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("looks", [(2, 4, 6, 8, 10), (5, 10, 15, 20), (3, 30), (10, 20, 23)])
+    @pytest.mark.parametrize("spending", ["power", "obrien-fleming", "pocock"])
+    def test_twenty_thousand_studies_err_at_the_nominal_rate(self, looks: tuple[int, ...], spending) -> None:
+        """Paired t tests of two models that do not differ; the rate is not only kept but used."""
+        num_studies = 20_000
+        values = np.random.default_rng(sum(looks)).normal(size=(num_studies, looks[-1]))
+        wrong = np.zeros(num_studies, bool)
+        for n, level in zip(looks, stats.sequential_levels(looks, 0.05, spending), strict=True):
+            wrong |= scipy.stats.ttest_1samp(values[:, :n], 0, axis=1).pvalue <= level
+        assert wrong.mean() == pytest.approx(0.05, abs=4 * math.sqrt(0.05 * 0.95 / num_studies))
+
+    @pytest.mark.slow
+    def test_holms_correction_at_a_looks_rate_keeps_it(self) -> None:
+        """Three models, of which one pair, no pair or all pairs differ: any false difference at any look."""
+        from dlbench.analysis.looks import alpha_of
+        from dlbench.spec.looks import Look
+
+        looks, num_studies, rng = (4, 8, 12), 20_000, np.random.default_rng(3)
+        for effect in (0.0, 1.5):
+            values = (
+                rng.normal(size=(3, num_studies, looks[-1])) + effect * np.array([0, 0, 1])[:, None, None]
+            )
+            wrong = np.zeros(num_studies, bool)
+            for number, n in enumerate(looks, start=1):
+                p = np.array(
+                    [
+                        scipy.stats.ttest_rel(values[a, :, :n], values[b, :, :n], axis=1).pvalue
+                        for a, b in ((0, 1), (0, 2), (1, 2))
+                    ]
+                )
+                order = np.argsort(p, axis=0)
+                adjusted = np.maximum.accumulate(np.take_along_axis(p, order, 0) * [[3], [2], [1]], axis=0)
+                found = np.zeros_like(p, bool)
+                np.put_along_axis(found, order, adjusted <= alpha_of(Look(number, looks), 3), 0)
+                wrong |= found[0] | (found[1:].any(0) & (effect == 0))
+            assert wrong.mean() <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / num_studies)
+            assert wrong.mean() > 0.02
+
+
 class TestSequentialAlpha:
     @given(st.integers(1, 50), st.floats(0.001, 0.5))
     def test_levels_grow_and_add_up_to_alpha(self, max_looks: int, alpha: float) -> None:

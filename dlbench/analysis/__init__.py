@@ -5,8 +5,10 @@
 | `configurations` | trials grouped by everything but their seeds; means and intervals |
 | `comparison` | models ranked, and the differences that the data support |
 | `same_images` | networks compared on the same test images |
+| `datasets` | models compared over several data sets |
 | `selection` | the configuration that a grid selects, and how stable that is |
 | `outlook` | how many seeds would separate what is not separated yet |
+| `failures` | trials that diverged or collapsed, and how they count |
 | `protocols` | validation against test accuracy; variation by source of randomness |
 | `claims` | pre-registered claims and their verdicts |
 | `convergence` | how many trials converged, and when |

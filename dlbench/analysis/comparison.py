@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from dlbench.analysis.configurations import Configuration, axes_of, configurations, labelled
+from dlbench.analysis.failures import measured
 from dlbench.analysis.looks import last_look, study_alpha
 from dlbench.analysis.outlook import SeedsNeeded, seeds_to_separate
 from dlbench.spec.looks import Look, seeds_at
@@ -39,10 +42,8 @@ class ModelComparison:
     @property
     def is_conclusive(self) -> bool:
         """Whether there are two models or more, each with at least two seeds, so that differences can be tested."""
-        groups = [group for group in self.configurations.values() if group.complete]
-        return (
-            self.ranking is not None and len(groups) > 1 and all(len(group.complete) > 1 for group in groups)
-        )
+        entries = self.ranking.entries if self.ranking else ()
+        return len(entries) > 1 and all(entry.interval.n > 1 for entry in entries)
 
     @property
     def winner(self) -> str | None:
@@ -59,8 +60,9 @@ class ModelComparison:
 
     @property
     def without_result(self) -> list[str]:
-        """The models that completed no trial, which are in no comparison."""
-        return [label for label, group in self.configurations.items() if not group.complete]
+        """The models whose trials have no result, which are in no comparison."""
+        compared = {entry.name for entry in self.ranking.entries} if self.ranking else set()
+        return [label for label in self.configurations if label not in compared]
 
     @cached_property
     def at_chance(self) -> dict[str, float]:
@@ -106,12 +108,15 @@ def compared_metric(result: StudyRecord) -> str:
     return selection_metric(specs) if folded else report_metric(specs)
 
 
-def compare_models(result: StudyRecord, metric: str | None = None) -> ModelComparison:
+def compare_models(
+    result: StudyRecord, metric: str | None = None, others: Sequence[float] = ()
+) -> ModelComparison:
     """Rank the models of a comparison, at the level that the study's last look allows.
 
     Args:
         result: the study.
         metric: the metric to compare, "test/accuracy" or ``test_accuracy``; by default :func:`compared_metric`.
+        others: p-values of further tests of the study, which share its error rate.
 
     Raises:
         UnknownNameError: there is no such metric.
@@ -124,12 +129,13 @@ def compare_models(result: StudyRecord, metric: str | None = None) -> ModelCompa
         seeds = seeds_at(look, (trial.seed for trial in trials))
         trials = tuple(trial for trial in trials if trial.seed in seeds)
     groups = labelled(configurations(trials), axes_of(trials))
-    measured = {label: values for label, group in groups.items() if (values := group.by_seed(metric))}
+    values = measured(groups, metric)
     ranked = None
-    if measured and bool(look) == bool(looks):
-        alpha = study_alpha(result)
+    if values and bool(look) == bool(looks):
+        alpha = study_alpha(result, math.comb(len(values), 2) + len(others))
+        mixtures = [label for label, group in groups.items() if group.is_mixture]
         overlap = max(group.overlap for group in groups.values())
-        ranked = ranking(measured, 1 - alpha, alpha, higher_is_better, overlap)
+        ranked = ranking(values, 1 - alpha, alpha, higher_is_better, overlap, others, mixtures)
     return ModelComparison(metric, trials, len(result.trials) - len(trials), groups, ranked, look)
 
 

@@ -6,18 +6,19 @@ import functools
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from operator import attrgetter, ne
 from typing import Any
 
+from dlbench.analysis.failures import chance_of, has_failed, measured
 from dlbench.records import TrialStatus
 from dlbench.spec.claims import Key, key_of
 from dlbench.spec.metrics import metric as metric_named
 from dlbench.spec.metrics import metric_of, selection_metric
 from dlbench.spec.naming import model_names, phrase
 from dlbench.spec.trial import PARTS, REPLICATES, TrialSpec
-from dlbench.stats import Interval, corrected_interval
+from dlbench.stats import Interval, corrected_interval, wilson_interval
 from dlbench.storage.results import TrialResult
 
 #: Fields that may be an axis of a heat map.
@@ -48,10 +49,13 @@ class Summary:
     Attributes:
         interval: the mean with its Student t interval.
         values: the values, ordered by seed.
+        is_mixture: whether some values are those of trials that collapsed and others are not, so that the mean
+            describes neither.
     """
 
     interval: Interval
     values: tuple[float, ...]
+    is_mixture: bool = False
 
     @property
     def has_interval(self) -> bool:
@@ -92,7 +96,31 @@ class Configuration:
         """The values of a metric and their mean with its interval; ``None`` if no trial completed."""
         by_seed = self.by_seed(metric)
         values = tuple(by_seed[key] for key in sorted(by_seed))
-        return Summary(corrected_interval(values, self.overlap, confidence), values) if values else None
+        mixed = self.is_mixture and any(map(has_failed, self.complete))
+        return (
+            Summary(corrected_interval(values, self.overlap, confidence), values, mixed) if values else None
+        )
+
+    @functools.cached_property
+    def failures(self) -> list[TrialResult]:
+        """The trials that diverged or collapsed (:func:`dlbench.analysis.failures.has_failed`)."""
+        return list(filter(has_failed, self.trials))
+
+    @property
+    def is_mixture(self) -> bool:
+        """Whether some trials failed and others did not, so that normal theory does not hold."""
+        return bool(self.failures) and any(not has_failed(trial) for trial in self.complete)
+
+    @property
+    def failure_rate(self) -> Interval | None:
+        """The share of trials that failed, with its Wilson interval; ``None`` if no trial has a result."""
+        num_ended = sum(trial.status.is_finished for trial in self.trials)
+        return wilson_interval(len(self.failures), num_ended) if num_ended else None
+
+    @property
+    def survivors(self) -> Configuration:
+        """The configuration without the trials that failed."""
+        return replace(self, trials=tuple(trial for trial in self.trials if not has_failed(trial)))
 
     def interval(self, metric: str, confidence: float = 0.95) -> Interval | None:
         """The mean of a metric with its interval over seeds; ``None`` if no trial completed."""
@@ -112,13 +140,16 @@ class Configuration:
     def sort_key(self, metric: str | None = None) -> tuple[float, float]:
         """A key that sorts the best configuration first: by the mean of a metric, then by validation loss.
 
+        Diverged trials count with the worst value of the metric.
+
         Args:
             metric: the metric; by default the one that its trials are chosen by.
         """
         metric = metric or metric_of(self.spec, "val")
-        value, loss = self.mean(metric), self.mean("val/loss")
-        if value is None:
+        values, loss = [*measured({"": self}, metric).get("", {}).values()], self.mean("val/loss")
+        if not values:
             return math.inf, math.inf
+        value = statistics.fmean(values)
         sign = 1 if metric_named(metric).lower_is_better else -1
         return sign * value, math.inf if loss is None else loss
 
@@ -129,12 +160,8 @@ class Configuration:
         Returns:
             An accuracy in [0, 1]; ``None`` if no trial has a confusion matrix.
         """
-        matrices = (trial.confusion_matrix for trial in self.complete)
-        matrix = next((matrix for matrix in matrices if matrix is not None), None)
-        if matrix is None:
-            return None
-        counts = [sum(row) for row in matrix]
-        return max(counts) / sum(counts)
+        chances = map(chance_of, self.complete)
+        return next((chance for chance in chances if chance is not None), None)
 
     def label(self, axes: Sequence[str]) -> str:
         """The values of the fields that distinguish it from other configurations."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from dlbench.records import TrialStatus
 from dlbench.spec.looks import Look
-from dlbench.stats import sequential_alpha
+from dlbench.stats import sequential_levels
 from dlbench.storage.results import StudyRecord, TrialResult
 
 #: Family-wise error rate of a study: of its only analysis, or of all the looks at it together.
@@ -23,16 +23,26 @@ def last_look(looks: tuple[int, ...], trials: Iterable[TrialResult]) -> Look | N
     return Look(reached[-1], looks) if reached else None
 
 
-def alpha_of(look: Look) -> float:
-    """The family-wise error rate that a look may spend."""
-    return sequential_alpha(look.number, len(look.schedule))
+def alpha_of(look: Look, num_tests: int = 1) -> float:
+    """The family-wise error rate of a look at which so many tests share :data:`ALPHA`.
+
+    It is ``num_tests`` times the level of one test that has ``ALPHA / num_tests`` for all looks together. Holm's
+    correction at this rate tests no hypothesis at a higher level than its share of ALPHA allows, because the level
+    grows faster than the share.
+    """
+    tests = max(1, num_tests)
+    return tests * sequential_levels(look.schedule, ALPHA / tests)[look.number - 1]
 
 
-def study_alpha(result: StudyRecord) -> float:
+def study_alpha(result: StudyRecord, num_tests: int = 1) -> float:
     """The family-wise error rate at which a study may be analysed now.
 
-    It is :data:`ALPHA` for a study of fixed size, the share of the last look for one that grows, and 0 before
-    its first look, when nothing may be concluded.
+    It is :data:`ALPHA` for a study of fixed size, that of the last look for one that grows, and 0 before its first
+    look, when nothing may be concluded.
+
+    Args:
+        result: the study.
+        num_tests: the tests that share the rate.
     """
     look = last_look(result.spec.looks, result.trials)
-    return ALPHA if not result.spec.looks else alpha_of(look) if look else 0.0
+    return ALPHA if not result.spec.looks else alpha_of(look, num_tests) if look else 0.0

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dlbench.analysis.comparison import ModelComparison
+from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Configuration
 from dlbench.spec.claims import key_of
-from dlbench.stats import mcnemar
+from dlbench.stats import Interval, mcnemar
+from dlbench.stats.crossed import crossed_intervals
 from dlbench.storage.results import TrialResult
 
 if TYPE_CHECKING:
@@ -59,6 +61,29 @@ def compare_on_same_images(
         (other, _count(networks[first].complete, networks[other].complete, answers)) for other in others
     ]
     return tuple(SameImages(first, other, *counts) for other, counts in counted if counts)
+
+
+def accuracy_on_new_images(group: Configuration, answers: Mapping[str, NDArray[np.bool_]]) -> Interval | None:
+    """The mean test accuracy of a configuration, with an interval for new seeds and new images.
+
+    Args:
+        group: the configuration.
+        answers: by trial id, whether each test image was classified correctly.
+
+    Returns:
+        The interval (:mod:`dlbench.stats.crossed`); ``None`` unless the answers of all completed trials, at
+        least three, to the same images are at hand.
+    """
+    found = [answers[trial.id] for trial in group.complete if trial.id in answers]
+    if len(found) < max(MIN_FOR_INTERVAL, len(group.complete)) or len({len(each) for each in found}) > 1:
+        return None
+    import numpy as np
+
+    cells = np.stack(found).astype(np.float32)  # [seeds, images]
+    (interval,) = crossed_intervals(
+        lambda weights: (weights @ cells.T / cells.shape[1])[:, :, None], cells.shape[1]
+    )
+    return interval
 
 
 def _count(

@@ -55,6 +55,7 @@ from dlbench.records import (
     convergence_epoch,
     history_digest,
     json_number,
+    plateau_epoch,
 )
 from dlbench.spec.metrics import metric_key, metric_of
 from dlbench.spec.parts import Arguments
@@ -384,6 +385,7 @@ class Worker:
             "best_val_loss": json_number(history[best - 1].val_loss) if best else None,
             "best_epoch": best or None,
             "convergence_epoch": None if diverged else convergence_epoch(losses, len(history)),
+            "plateau_epoch": None if diverged else plateau_epoch(losses),
             "diverged_epoch": len(history) if diverged else None,
             "stopped_epoch": len(history) if is_stopped(trial.spec, history) else None,
             "split_digest": split.digest,

@@ -8,6 +8,7 @@ where they are shown; "±" is half the width of a 95 % interval. Nothing is conc
 | `tables` | tables, sentences, and the format of numbers |
 | `studies` | the report of a study, part by part |
 | `comparison` | the comparison of models |
+| `datasets` | the comparison over several data sets |
 | `ablation` | the effects of an ablation or a factorial design |
 | `search` | what a search found |
 | `selection` | the configuration that a grid selected |

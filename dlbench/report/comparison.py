@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlbench.analysis.comparison import ModelComparison
-from dlbench.analysis.configurations import common, tally
-from dlbench.analysis.convergence import convergence
-from dlbench.analysis.looks import ALPHA, alpha_of
+from dlbench.analysis.configurations import MIN_FOR_INTERVAL, common, tally
+from dlbench.analysis.convergence import censored_epoch, convergence
+from dlbench.analysis.looks import ALPHA
 from dlbench.analysis.outlook import has_interval, is_unpaired
-from dlbench.analysis.same_images import LEVEL, SameImages
+from dlbench.analysis.same_images import LEVEL, SameImages, accuracy_on_new_images
 from dlbench.report.baselines import baseline_rows, sources_note
 from dlbench.report.outlook import seeds_in_words
 from dlbench.report.tables import (
+    FAILURES_NOTE,
+    TIMES_NOTE,
     Column,
     Points,
     Report,
     Table,
+    amount,
     converged,
     count,
+    failure_columns,
     level,
     listed,
     means_note,
     percent,
     plus_minus,
-    tenth,
+    spread,
     thousands,
+    within,
 )
 from dlbench.spec.metrics import Metric, metric, metric_key, noun, selection_metric, title, words
 from dlbench.spec.published import Published
-from dlbench.stats import PairwiseComparison, Ranking, RankingEntry
+from dlbench.stats import Interval, PairwiseComparison, Ranking, RankingEntry, Survival, kaplan_meier
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def comparison_record(found: ModelComparison, looks: tuple[int, ...]) -> dict[str, Any]:
@@ -42,7 +52,7 @@ def comparison_record(found: ModelComparison, looks: tuple[int, ...]) -> dict[st
         looks: the planned looks; empty for a study of fixed size.
     """
     look, ranked = found.look, found.ranking if found.is_conclusive else None
-    alpha = (alpha_of(look) if look else None) if looks else ALPHA
+    alpha = found.ranking.alpha if found.ranking else None if looks else ALPHA
     key = metric_key(found.metric)
     return {
         "metric": found.metric,
@@ -59,6 +69,8 @@ def comparison_record(found: ModelComparison, looks: tuple[int, ...]) -> dict[st
                 "low": entry.interval.low,
                 "high": entry.interval.high,
                 "num_seeds": entry.interval.n,
+                "num_collapsed": len(found.configurations[entry.name].failures),
+                "survivors_mean": found.configurations[entry.name].survivors.mean(found.metric),
             }
             for entry in (ranked.entries if ranked else ())
         ],
@@ -77,10 +89,20 @@ def comparison_record(found: ModelComparison, looks: tuple[int, ...]) -> dict[st
     }
 
 
-def comparison_table(found: ModelComparison, baselines: Sequence[Published] = ()) -> Table:
+def comparison_table(
+    found: ModelComparison,
+    baselines: Sequence[Published] = (),
+    answers: Mapping[str, NDArray[np.bool_]] | None = None,
+) -> Table:
     """One row per model, the best first; then one per baseline.
 
     The column of places is left out if the data order no two models.
+
+    Args:
+        found: the comparison.
+        baselines: results to show beside those of the study.
+        answers: by trial id, whether each test image was classified correctly. If given, the table also has intervals
+            that count the test images as a sample.
     """
     groups, ranked = found.configurations, found.ranking
     entries = {entry.name: entry for entry in ranked.entries} if ranked else {}
@@ -89,16 +111,32 @@ def comparison_table(found: ModelComparison, baselines: Sequence[Published] = ()
     selection = selection_metric(trial.trial.spec for trial in found.trials)
     tested = {label: groups[label].summary(found.metric, confidence) for label in order}
     validated = {label: groups[label].summary(selection, confidence) for label in order}
+    two_way = {
+        label: interval
+        for label in order
+        if (interval := accuracy_on_new_images(groups[label], answers or {}))
+    }
+    plateaus = {
+        label: kaplan_meier(events)
+        for label in order
+        if (events := [e for t in groups[label].complete if (e := censored_epoch(t, "plateau_epoch"))])
+    }
+    failed = failure_columns([groups[label] for label in order], confidence)
+    first, second = (
+        Column(metric_key(name), title(name), partial(plus_minus, measured=metric(name)))
+        for name in (found.metric, selection)
+    )
     columns = (
         *([Column("place", "place", _place)] if found.supported else []),
         Column("model", "model", left=True),
-        *(
-            Column(metric_key(name), title(name), partial(plus_minus, measured=metric(name)))
-            for name in (found.metric, selection)
-        ),
+        first,
+        *([Column("two_way", "test acc % [seeds and images]", _two_way)] if two_way else []),
+        second,
+        *(column for column, _ in failed),
         Column("num_params", "parameters", thousands),
-        Column("train_time_s", "time s", tenth),
+        Column("train_time_s", "time s", spread),
         Column("convergence_epoch", "convergence epoch", converged),
+        *([Column("plateau_epoch", "plateau epoch", _median)] if plateaus else []),
         Column("seeds", "trials" if _folded(found) else "seeds"),
     )
     rows = tuple(
@@ -106,23 +144,29 @@ def comparison_table(found: ModelComparison, baselines: Sequence[Published] = ()
             *([entries.get(label)] if found.supported else []),
             label,
             tested[label],
+            *([two_way.get(label)] if two_way else []),
             validated[label],
+            *(values[number] for _, values in failed),
             next((trial.num_params for trial in groups[label].complete), None),
-            groups[label].mean("train_time_s"),
+            groups[label].summary("train_time_s"),
             convergence(groups[label].complete),
+            *([plateaus.get(label)] if plateaus else []),
             tally(groups[label]),
         )
-        for label in order
+        for number, label in enumerate(order)
     )
     notes = [
         f"{common(found.trials)}. {means_note([*tested.values(), *validated.values()], confidence)}",
         *(["Place: the ranks that the data allow."] if found.supported else []),
+        *([FAILURES_NOTE] if failed else []),
         *(
             [_HELD_OUT.format(column=title(selection).removesuffix(" %"), noun=noun(selection))]
             if _folded(found)
             else []
         ),
-        "Time: training only. Convergence epoch: the mean over the trials that converged before their last epoch.",
+        f"{TIMES_NOTE} Convergence epoch: the mean over the trials that converged before their last epoch.",
+        *([_TWO_WAY_NOTE] if two_way else []),
+        *([_PLATEAU_NOTE] if plateaus else []),
     ]
     if note := sources_note(baselines):
         notes.append(note)
@@ -141,6 +185,31 @@ _HELD_OUT = (
     "{column}: the {noun} on the fold that is held out, at its best epoch, which the same fold chose; models are "
     "compared by it, and the test images take no part in the comparison."
 )
+
+
+_PLATEAU_NOTE = (
+    "Plateau epoch: the first at which the training loss has changed by less than 0.001 for three epochs in a row; the "
+    "median with its 95 % interval (Kaplan and Meier), in which trials that end before are censored."
+)
+
+
+_TWO_WAY_NOTE = (
+    "±: over seeds, on these test images. [seeds and images]: the 95 % interval that takes the test images as a sample "
+    "too, of new images for new seeds (replicates x images)."
+)
+
+
+def _two_way(value: Interval) -> str:
+    return within((value.estimate, value.low, value.high))
+
+
+def _median(value: Survival) -> str:
+    """30 [28, 33]; "not reached" if it is not reached by half of the trials."""
+    if math.isinf(value.median):
+        return f"not reached by {value.n - value.num_events} of {value.n}"
+    if value.n < MIN_FOR_INTERVAL:
+        return f"{value.median:g}"
+    return f"{value.median:g} [{value.low:g}, {'∞' if math.isinf(value.high) else f'{value.high:g}'}]"
 
 
 def _place(entry: RankingEntry) -> str:
@@ -166,16 +235,16 @@ def comparison_conclusions(found: ModelComparison, looks: tuple[int, ...]) -> Re
         return ["No trial completed, so there is nothing to compare."]
     if not found.is_conclusive:
         return [*_one_seed(len(ranked.entries)), *_without_result(found)]
-    return [*_looks_taken(found), *_verdict(found, ranked), *_without_result(found)]
+    return [*_looks_taken(found, ranked), *_verdict(found, ranked), *_without_result(found)]
 
 
 def _without_result(found: ModelComparison) -> Report:
     missing = found.without_result
-    return [f"Not compared, because no trial completed: {listed(missing)}."] if missing else []
+    return [f"Not compared, because no trial has a result: {listed(missing)}."] if missing else []
 
 
-def _looks_taken(found: ModelComparison) -> Report:
-    """How many looks have been taken, and the error rate that is left for the last of them."""
+def _looks_taken(found: ModelComparison, ranked: Ranking) -> Report:
+    """How many looks have been taken, and the level of the last of them."""
     look = found.look
     if look is None:
         return []
@@ -186,7 +255,7 @@ def _looks_taken(found: ModelComparison) -> Report:
     return [
         f"{count(look.number, 'look')} taken of {len(look.schedule)} planned (after "
         f"{listed([str(seeds) for seeds in look.schedule])} seeds). All looks together may err in {level(ALPHA)} of "
-        f"studies; this one may in {level(alpha_of(look))}, which is the level of the tests below.{more}"
+        f"studies (Lan and DeMets); the tests below are at {level(ranked.alpha)}.{more}"
     ]
 
 
@@ -203,7 +272,9 @@ def _verdict(found: ModelComparison, ranked: Ranking) -> Report:
     pairs = ranked.comparisons
     by = "seed and fold, corrected resampled t tests" if _folded(found) else "seed"
     paired = f"paired by {by}" + (" where seeds are shared" if any(map(is_unpaired, pairs)) else "")
-    method = f"{count(len(pairs), 'comparison')}, {paired}, Holm's correction, {level(ranked.alpha)}"
+    if any(pair.comparison.test in ("signed-rank", "rank-sum") for pair in pairs):
+        paired += ", by ranks where some trials of a model collapsed"
+    method = f"{count(len(pairs), 'comparison')}, {paired}, {_correction(ranked)}, {level(ranked.alpha)}"
     chance = _at_chance(found)
     if not found.supported:
         lead = f"These models cannot be ordered: the data support no difference between any two of them ({method})."
@@ -218,6 +289,11 @@ def _verdict(found: ModelComparison, ranked: Ranking) -> Report:
     if found.not_worse:
         best += f" Not significantly worse than any other: {listed(found.not_worse)}."
     return [differences, best, *chance, *_outlook(found)]
+
+
+def _correction(ranked: Ranking) -> str:
+    others = ranked.num_tests - len(ranked.comparisons)
+    return f"Holm's correction over these and {count(others, 'claim')}" if others else "Holm's correction"
 
 
 def _at_chance(found: ModelComparison) -> Report:
@@ -244,7 +320,7 @@ def _difference(pair: PairwiseComparison, measured: Metric) -> str:
 
 
 def _outlook(found: ModelComparison) -> Report:
-    words = seeds_in_words(found.outlook)
+    words = seeds_in_words(found.outlook, shown=partial(amount, measured=metric(found.metric)))
     if words and found.look and found.look.is_last:
         words += " All looks are taken: more seeds would be a new study, with other seeds."
     return [words] if words else []

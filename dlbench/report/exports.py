@@ -27,9 +27,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from dlbench import files
-from dlbench.analysis.claims import judge
+from dlbench.analysis.claims import judge_study
 from dlbench.analysis.configurations import configurations
-from dlbench.analysis.looks import study_alpha
 from dlbench.analysis.protocols import compare_protocols, variation_by_source
 from dlbench.errors import ANOTHER_OUT, StoreError
 from dlbench.records import OUTCOME_FIELDS, Epoch, Outcome, TrialStatus
@@ -61,7 +60,7 @@ TRIALS, HISTORY, MANIFEST, STUDY, NOTES, REPORT = (
 #: Bytes of a file, at most.
 _LONGEST = 2**28
 #: Columns that exports of 0.1.0 do not have.
-_ADDED = ("environment", "files_sha256", "stopped_epoch", "origin")
+_ADDED = ("environment", "files_sha256", "stopped_epoch", "origin", "plateau_epoch")
 #: Columns that hold text; the others hold numbers or JSON.
 _TEXTS = (
     "split_digest",
@@ -125,11 +124,10 @@ class Export:
 
     def _report(self, result: StudyRecord) -> StudyReport:
         """The report of the study with its claims, and with the machine instead of the folder."""
-        alpha = study_alpha(result)
-        judgements = tuple(judge(self.claims, result.trials, alpha))
+        judged = judge_study(self.claims, result)
         return replace(
-            study_report(result),
-            claims=ClaimsReport(judgements, alpha) if judgements else None,
+            study_report(result, others=judged.others if judged.ranked else ()),
+            claims=ClaimsReport(judged) if judged.judgements else None,
             variation=variation_report(variation_by_source(result.trials), result.trials),
             protocols=protocol_report(compare_protocols(result.trials), result.trials),
             origin=list(filter(None, [origin(self.manifest)])),

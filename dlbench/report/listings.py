@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,8 @@ from dlbench.report.tables import (
 )
 from dlbench.spec.looks import Look
 from dlbench.spec.naming import field_title, model_names, phrase
-from dlbench.spec.trial import STATIC_FIELDS
+from dlbench.spec.study import StudySpec
+from dlbench.spec.trial import REPLICATES, STATIC_FIELDS
 from dlbench.storage.results import TrialResult
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ def plan_report(plan: Plan) -> Report:
     workers = count(plan.workers, "worker") if plan.workers else "this process"
     return [
         Table("Programs (trials that share one compilation)", columns, tuple(rows)),
-        *([schedule_in_words(plan.study.looks)] if plan.study.looks else []),
+        *([schedule_in_words(plan.study)] if plan.study.looks else []),
         *([search_in_words(search)] if search else []),
         *plan.own_models,
         *plan.trained_again,
@@ -85,9 +87,13 @@ def plan_report(plan: Plan) -> Report:
     ]
 
 
-def schedule_in_words(looks: Sequence[int]) -> str:
+def schedule_in_words(study: StudySpec) -> str:
     """The planned looks of a growing comparison, in words."""
-    levels = [level(alpha_of(Look(number, tuple(looks)))) for number in range(1, len(looks) + 1)]
+    looks = study.looks
+    num_pairs = math.comb(
+        len({trial.model_copy(update=dict.fromkeys(REPLICATES, 0)) for trial in study.trials}), 2
+    )
+    levels = [level(alpha_of(Look(number, looks), num_pairs)) for number in range(1, len(looks) + 1)]
     return (
         f"{count(len(looks), 'look')} planned, after {listed(list(map(str, looks)))} seeds of each model, at the "
         f"{'levels' if len(looks) > 1 else 'level'} {listed(levels)}. The study ends at the first look "

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from dlbench.analysis.configurations import Configuration
 from dlbench.analysis.selection import MAX_RANKED, GridSelection, Separation, Stability
 from dlbench.report.outlook import seeds_in_words
-from dlbench.report.tables import Report, plus_minus, within
+from dlbench.report.tables import Report, amount, plus_minus, within
 from dlbench.spec.metrics import REPORT_METRIC, metric, noun, words
 
 
@@ -39,7 +40,9 @@ def selection_report(found: GridSelection | None, axes: Sequence[str]) -> Report
     said: Report = [best, biased, _tests(found.separation, f"{tests}, Holm's correction, 5 %")]
     if found.separation and found.separation.outlook:
         names = {"0": "it", "1": found.second.label(axes)}
-        said.append(seeds_in_words([found.separation.outlook], names))
+        said.append(
+            seeds_in_words([found.separation.outlook], names, partial(amount, measured=metric(found.metric)))
+        )
     return [*said, *([_bootstrap(found.stability)] if found.stability else [])]
 
 
@@ -69,6 +72,8 @@ def _tests(separation: Separation | None, tests: str) -> str:
     than = f"each of the other {others}" if others > 1 else "the other one"
     if not separation.is_complete:
         than = f"{better or 'none'} of the other {others}" if others > 1 else ""
+    if any(pair.comparison.test in ("signed-rank", "rank-sum") for pair in separation.comparisons):
+        tests = f"{tests}, by ranks where some trials of a configuration collapsed"
     if not than:
         return f"It is not significantly better than the other one ({tests}). {open_question}"
     found = f"It is significantly better than {than} ({tests})."

@@ -21,7 +21,8 @@ from dlbench.analysis.configurations import (
     planes,
     tally,
 )
-from dlbench.analysis.convergence import converged_epoch
+from dlbench.analysis.convergence import censored_epoch, converged_epoch
+from dlbench.analysis.datasets import over_datasets
 from dlbench.analysis.same_images import compare_on_same_images
 from dlbench.analysis.search import search_findings
 from dlbench.analysis.selection import select
@@ -34,11 +35,14 @@ from dlbench.report.comparison import (
     comparison_table,
     same_images_report,
 )
+from dlbench.report.datasets import over_datasets_report
 from dlbench.report.environments import copied_trials, mixed_trials, superseded_trials
 from dlbench.report.search import search_record, search_report
 from dlbench.report.selection import selection_report
 from dlbench.report.tables import (
+    FAILURES_NOTE,
     SPAN,
+    TIMES_NOTE,
     Column,
     Made,
     Report,
@@ -46,11 +50,13 @@ from dlbench.report.tables import (
     capitalized,
     count,
     duration,
+    failure_columns,
     field_columns,
     listed,
     means_note,
     percent,
     plus_minus,
+    spread,
     tenth,
     thousands,
     within,
@@ -114,23 +120,29 @@ class StudyReport:
         ]
 
 
-def study_report(result: StudyRecord, answers: Mapping[str, NDArray[np.bool_]] | None = None) -> StudyReport:
+def study_report(
+    result: StudyRecord,
+    answers: Mapping[str, NDArray[np.bool_]] | None = None,
+    others: Sequence[float] = (),
+) -> StudyReport:
     """What was found, how long it took, and where the results are.
 
     Args:
         result: the study.
         answers: by trial id, whether each test image was classified correctly. If given, a comparison of models
             also compares their networks image by image.
+        others: p-values of the claims that are tested beside the ranking, and share its error rate.
     """
     if not result.trials:
         return StudyReport(findings=["No trials."])
     trials, same_images = None, []
     is_comparison = result.spec.design == "comparison"
     if is_comparison:
-        comparison, looks = compare_models(result), result.spec.looks
+        comparison, looks = compare_models(result, others=others), result.spec.looks
         findings = [
-            comparison_table(comparison, baselines(result)),
+            comparison_table(comparison, baselines(result), answers),
             *comparison_conclusions(comparison, looks),
+            *over_datasets_report(over_datasets(comparison.trials)),
         ]
         same_images = same_images_report(compare_on_same_images(comparison, answers or {}))
     elif result.spec.design == "ablation":
@@ -140,7 +152,7 @@ def study_report(result: StudyRecord, answers: Mapping[str, NDArray[np.bool_]] |
     elif len(result.trials) == 1:
         findings = _single(result.trials[0])
     else:
-        trials, findings = _grid(result.trials)
+        trials, findings = _grid(result.trials, others)
     return StudyReport(
         trials=trials,
         findings=[
@@ -260,6 +272,7 @@ def _single(trial: TrialResult) -> Report:
         ("macro F1 %", trial.macro_f1, percent),
         ("ROC-AUC, one class against the rest", trial.roc_auc, _four),
         ("convergence epoch", None if trial.convergence_epoch is None else convergence, str),
+        ("plateau epoch", _plateau(trial), str),
         ("parameters", trial.num_params, thousands),
         ("training time", trial.train_time_s, duration),
         ("compile time", trial.compile_time_s, duration),
@@ -272,6 +285,11 @@ def _single(trial: TrialResult) -> Report:
     rows = tuple((name, text(value)) for name, value, text in values if value is not None)
     columns = (Column("metric", "", left=True), Column("value", "", left=True))
     return [_epochs(trial), Table("Result", columns, rows, f"{common([trial])}.")]
+
+
+def _plateau(trial: TrialResult) -> int | str | None:
+    found = censored_epoch(trial, "plateau_epoch")
+    return None if found is None else found[0] if found[1] else "not reached"
 
 
 def _epochs(trial: TrialResult) -> Table:
@@ -300,12 +318,12 @@ def _four(value: float) -> str:
     return f"{value:.4f}"
 
 
-def _grid(trials: Sequence[TrialResult]) -> tuple[Table | None, Report]:
+def _grid(trials: Sequence[TrialResult], others: Sequence[float]) -> tuple[Table | None, Report]:
     """The table of single trials, unless they are shown by configuration; and what was found."""
     groups = best_first(configurations(trials))
     varied = axes_of(trials, without=())
     axes = [name for name in varied if name not in REPLICATES]
-    said = [*heat_maps(groups, axes), *selection_report(select(groups), axes)]
+    said = [*heat_maps(groups, axes), *selection_report(select(groups, others=others), axes)]
     if all(len(group.trials) == 1 for group in groups):
         return trial_table([group.trials[0] for group in groups], f"Trials by {_chosen_by(groups)}"), said
     return None, [_configuration_table(groups, axes, common(trials, varied)), *said]
@@ -316,14 +334,16 @@ def _chosen_by(groups: Sequence[Configuration]) -> str:
 
 
 def _configuration_table(groups: Sequence[Configuration], axes: Sequence[str], shared: str) -> Table:
+    failed = failure_columns(groups)
     specs = [group.spec for group in groups]
     names = selection_metric(specs), report_metric(specs)
     measured = metric(names[0])
     columns = (
         *field_columns(axes, [trial for group in groups for trial in group.trials]),
         *(Column(metric_key(name), title(name), partial(plus_minus, measured=measured)) for name in names),
+        *(column for column, _ in failed),
         Column("best_epoch", "best epoch", tenth),
-        Column("train_time_s", "time s", tenth),
+        Column("train_time_s", "time s", spread),
         Column("seeds", "trials" if any(group.overlap for group in groups) else "seeds"),
     )
     validated, tested = ([group.summary(name) for group in groups] for name in names)
@@ -332,13 +352,16 @@ def _configuration_table(groups: Sequence[Configuration], axes: Sequence[str], s
             *(getattr(group.spec, name) for name in axes),
             validation,
             test,
+            *(values[number] for _, values in failed),
             group.mean("best_epoch"),
-            group.mean("train_time_s"),
+            group.summary("train_time_s"),
             tally(group),
         )
-        for group, validation, test in zip(groups, validated, tested, strict=True)
+        for number, (group, validation, test) in enumerate(zip(groups, validated, tested, strict=True))
     )
-    caption = f"{shared}. {means_note([*validated, *tested])}"
+    caption = (
+        f"{shared}. {means_note([*validated, *tested])}{f' {FAILURES_NOTE}' if failed else ''} {TIMES_NOTE}"
+    )
     return Table(f"Configurations by {_chosen_by(groups)}", columns, rows, caption)
 
 
@@ -373,7 +396,14 @@ def _left_out(trials: Sequence[TrialResult]) -> Report:
     words = [f"{number} {status.lower()}" for status, number in numbers.items() if number]
     if not words:
         return []
-    return [f"Of {count(len(trials), 'trial')}, {listed(words)}: left out of means and comparisons."]
+    diverged = numbers[TrialStatus.DIVERGED]
+    if not diverged:
+        return [f"Of {count(len(trials), 'trial')}, {listed(words)}: left out of means and comparisons."]
+    rest = " The others are left out of both." if len(words) > 1 else ""
+    return [
+        f"Of {count(len(trials), 'trial')}, {listed(words)}. Diverged trials are left out of means, and count as "
+        f"failures in comparisons, with an accuracy of 0.{rest}"
+    ]
 
 
 def times_report(result: StudyRecord) -> Report:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from dlbench.analysis.configurations import Summary
+from dlbench.analysis.configurations import Configuration, Summary
 from dlbench.analysis.convergence import Convergence
 from dlbench.errors import printable
 from dlbench.spec.metrics import Metric, metric
 from dlbench.spec.naming import field_title, model_names, setting
 from dlbench.spec.trial import TrialSpec
+from dlbench.stats import Interval
 from dlbench.storage.results import TrialResult
 
 #: Accuracies further than this below the highest share the lowest shade, so that one failure does not hide the rest.
@@ -207,12 +208,33 @@ def percent(value: float) -> str:
     return f"{100 * value:.2f}"
 
 
+def spread(summary: Summary) -> str:
+    """16.3 [15.9, 17.0]: the mean of times, the least and the most; 16.3 of one trial."""
+    mean = tenth(summary.interval.estimate)
+    if len(summary.values) == 1:
+        return mean
+    return f"{mean} [{tenth(min(summary.values))}, {tenth(max(summary.values))}]"
+
+
+#: What captions say of :func:`spread`.
+TIMES_NOTE = (
+    "Time: training only, the mean [least, most]. The trials of a study share the machine, so its times are not "
+    "compared."
+)
+
+
+def amount(value: float, measured: Metric = _ACCURACY) -> str:
+    """0.0031 → 0.31 points."""
+    return f"{measured.text(value)} {measured.unit}".rstrip()
+
+
 def plus_minus(summary: Summary, measured: Metric = _ACCURACY) -> str:
-    """97.40 ± 0.31, or the values of fewer than three seeds: 97.10, 97.70."""
+    """97.40 ± 0.31, or the values of fewer than three seeds: 97.10, 97.70; with † if it is the mean of a mixture."""
+    mark = " †" if summary.is_mixture else ""
     if not summary.has_interval:
-        return ", ".join(map(measured.text, summary.values))
+        return ", ".join(map(measured.text, summary.values)) + mark
     interval = summary.interval
-    return f"{measured.text(interval.estimate)} ± {measured.text((interval.high - interval.low) / 2)}"
+    return f"{measured.text(interval.estimate)} ± {measured.text((interval.high - interval.low) / 2)}{mark}"
 
 
 def signed(summary: Summary, measured: Metric = _ACCURACY) -> str:
@@ -238,7 +260,46 @@ def means_note(summaries: Sequence[Summary | None], confidence: float = 0.95) ->
     over = "folds and seeds" if _are_corrected(known) else "seeds"
     note = f"Means over {over} ± their {level(confidence)} {_method(known)}"
     few = any(not summary.has_interval for summary in known)
-    return f"{note}; the values themselves where there are fewer than three." if few else f"{note}."
+    note = f"{note}; the values themselves where there are fewer than three." if few else f"{note}."
+    if any(summary.is_mixture for summary in known):
+        note += " †: some trials collapsed, so the mean describes neither them nor the others."
+    return note
+
+
+def failure_columns(
+    groups: Sequence[Configuration], confidence: float = 0.95
+) -> list[tuple[Column, list[Any]]]:
+    """The columns on trials that diverged or collapsed, each with its values; none if there are no such trials.
+
+    Args:
+        groups: the configurations, one per row.
+        confidence: nominal coverage of the intervals of means.
+    """
+    if not any(group.failures for group in groups):
+        return []
+    rates = [(group.failure_rate, len(group.failures)) if group.failure_rate else None for group in groups]
+    return [
+        (Column("failures", "collapsed [95 %]", _rate), rates),
+        (
+            Column("survivors", "test acc % of the others", plus_minus),
+            [group.survivors.summary("test/accuracy", confidence) for group in groups],
+        ),
+    ]
+
+
+#: What captions say of :func:`failure_columns`.
+FAILURES_NOTE = (
+    "Collapsed: trials that diverged, or whose test accuracy is not above that of always predicting the most frequent "
+    "class, with the Wilson interval of their share; they count as failures in every comparison."
+)
+
+
+def _rate(value: tuple[Interval, int]) -> str:
+    """6 of 20, 30 % [15, 52]; 0 of 20 as "0"."""
+    rate, number = value
+    if not number:
+        return "0"
+    return f"{number} of {rate.n}, {100 * rate.estimate:.0f} % [{100 * rate.low:.0f}, {100 * rate.high:.0f}]"
 
 
 def _are_corrected(summaries: Sequence[Summary]) -> bool:

@@ -70,6 +70,9 @@ class Claim:
         second: the other side.
         spread: whether the claim is about the variation between seeds instead of the mean.
         points: the difference that is claimed, in the unit of the metric; ``None`` if the claim names none.
+        smallest_effect: the smallest difference of interest, in the unit of the metric; ``None`` for that of the study
+            or the metric.
+        smallest_points: that of the study, for metrics in points; ``None`` for that of the metric.
     """
 
     says: str
@@ -77,6 +80,8 @@ class Claim:
     second: Selection
     spread: bool = False
     points: float | None = None
+    smallest_effect: float | None = None
+    smallest_points: float | None = None
 
     @property
     def metric(self) -> Metric:
@@ -93,6 +98,13 @@ class Claim:
         if metric(first.metric) != metric(second.metric):
             raise ConfigError(f"{first.metric} and {second.metric} cannot be compared", place=second.place)
         return replace(self, first=first, second=second)
+
+    @property
+    def margin(self) -> float:
+        """The smallest difference of interest, in the unit of the metric."""
+        shared = self.smallest_points if self.metric.unit == "points" else None
+        stated = (each for each in (self.smallest_effect, shared) if each is not None)
+        return next(stated, self.metric.smallest_effect)
 
 
 def check(claims: Sequence[Claim], trials: Sequence[TrialSpec]) -> None:

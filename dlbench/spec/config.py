@@ -18,6 +18,8 @@ A file has the fields of a trial as keys::
         than: {model: Baseline}
         metric: test/accuracy           # optional, default: the study's; each side can have its own
         points: 0.5                     # optional
+        smallest_effect: 0.1            # optional: smaller differences are of no interest
+    smallest_effect: 0.2    # optional: the same for all claims on accuracies, in points
 
     published:              # optional: results of others, shown beside your own
       - {name: LeNet-5, source: "LeCun et al., 1998", test/accuracy: 0.9905}
@@ -29,6 +31,7 @@ with the values grid, compare-archs and train; ``figure`` is another name of ``m
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -61,8 +64,9 @@ _DEEPEST = 50
 _FIELDS = (*TrialSpec.model_fields, *ALIASES)
 _PATH = re.compile(rf"({'|'.join(PARTS)})(\.[A-Za-z_]\w*)+")
 _OPTIONS = tuple(dict.fromkeys(name for names in OPTIONS.values() for name in names))
-_KEYS = ("description", "design", "kind", "base", "grids", "claims", "published", *_OPTIONS, *_FIELDS)
-_CLAIM_KEYS = ("says", "better", "varies", "than", "metric", "figure", "points")
+_STUDY_KEYS = ("description", "design", "kind", "base", "grids", "claims", "smallest_effect", "published")
+_KEYS = (*_STUDY_KEYS, *_OPTIONS, *_FIELDS)
+_CLAIM_KEYS = ("says", "better", "varies", "than", "metric", "figure", "points", "smallest_effect")
 _PUBLISHED_KEYS = ("name", "source")
 _SIDE_KEYS = ("metric", "figure", *(name for name in _FIELDS if name != "seeds"))
 
@@ -117,7 +121,7 @@ def read(path: Path) -> Config:
         top.values["model"] = reader.base(top, design)
     grids = [{**top.values, **part} for part in reader.grids(top.others.get("grids"))]
     description = reader.scalar(top.others.get("description"), "")
-    claims = reader.claims(top.others.get("claims"))
+    claims = reader.claims(top.others.get("claims"), top.others.get("smallest_effect"))
     published = reader.published(top.others.get("published"))
     parts = tuple(grids) or (top.values,)
     for part in parts:
@@ -139,7 +143,9 @@ def read_claims(text: str, path: Path) -> tuple[str, tuple[Claim, ...]]:
     """
     reader = _Reader(path, text)
     top = reader.section(reader.root(), _KEYS, values=False)
-    return str(reader.scalar(top.others.get("description"), "")), reader.claims(top.others.get("claims"))
+    return str(reader.scalar(top.others.get("description"), "")), reader.claims(
+        top.others.get("claims"), top.others.get("smallest_effect")
+    )
 
 
 def read_published(text: str, path: Path) -> tuple[Published, ...]:
@@ -287,7 +293,14 @@ class _Reader:
                 except InputError as error:
                     raise ConfigError(f"{self.places[given[0]]}: {error}") from None
 
-    def claims(self, node: yaml.Node | None) -> tuple[Claim, ...]:
+    def claims(self, node: yaml.Node | None, smallest: yaml.Node | None = None) -> tuple[Claim, ...]:
+        """The claims of a study.
+
+        Args:
+            node: the list of claims.
+            smallest: the smallest effect of interest, for claims in points that state none.
+        """
+        shared = self._smallest_effect(smallest)
         if node is None:
             return ()
         self._refuse_tag(node)
@@ -295,9 +308,18 @@ class _Reader:
             raise self.error(
                 node, "claims must be a list of mappings, each with says, better (or varies) and than"
             )
-        return tuple(map(self._claim, node.value))
+        return tuple(self._claim(claim, shared) for claim in node.value)
 
-    def _claim(self, node: yaml.Node) -> Claim:
+    def _smallest_effect(self, node: yaml.Node | None) -> float | None:
+        value = self.scalar(node, None)
+        if value is None:
+            return None
+        assert node is not None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise self.error(node, f"smallest_effect must be a number of at least 0; got {shown(value)}")
+        return value
+
+    def _claim(self, node: yaml.Node, smallest_points: float | None) -> Claim:
         given = self.section(node, _CLAIM_KEYS).others
         if len({"better", "varies"} & given.keys()) != 1 or not {"says", "than"} <= given.keys():
             raise self.error(node, "a claim has says, than, and either better or varies")
@@ -316,7 +338,8 @@ class _Reader:
                 "points applies only to better; leave points out" if spread else "points must be a number"
             )
             raise self.error(given["points"], f"{problem}; got {shown(points)}")
-        return Claim(" ".join(says.split()), first, second, spread, points)
+        smallest = self._smallest_effect(given.get("smallest_effect"))
+        return Claim(" ".join(says.split()), first, second, spread, points, smallest, smallest_points)
 
     def published(self, node: yaml.Node | None) -> tuple[Published, ...]:
         if node is None:

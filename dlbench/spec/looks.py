@@ -2,7 +2,7 @@
 
 Testing again and again as seeds are added finds differences that do not exist, far more often than the level of
 the test says. The looks at the data are therefore planned (for example after 5, 10, 15 and 20 seeds), and each has
-its own level (:func:`dlbench.stats.sequential_alpha`). Together they are wrong in at most 5 % of studies, wherever
+its own level (:func:`dlbench.stats.sequential_levels`). Together they are wrong in at most 5 % of studies, wherever
 the study stops. Nothing is tested between looks, because that would be an additional look.
 """
 

@@ -7,6 +7,7 @@ name alone tells the better direction: ``test/shop:cost(better='lower')``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -32,12 +33,20 @@ class Metric:
         factor: multiplies a value to convert it to that unit.
         lower_is_better: True for losses and times.
         decimals: the decimals of a value in that unit.
+        smallest_effect: the smallest difference of interest, in that unit, where a claim states none.
+        is_timing: whether it depends on what else the machine does.
+        is_censored: whether it is the time of an event that trials may end before.
+        worst: the value of a trial that diverged: 0 for an accuracy, infinity for a loss; ``None`` if it has none.
     """
 
     unit: str
     factor: float = 1.0
     lower_is_better: bool = False
     decimals: int = 4
+    smallest_effect: float = 0.0
+    is_timing: bool = False
+    is_censored: bool = False
+    worst: float | None = None
 
     def text(self, value: float) -> str:
         """A value as tables have it: 0.974 → 97.40, in percent, of an accuracy."""
@@ -49,8 +58,11 @@ class Metric:
         return " %" if self.factor == 100 else ""
 
 
-_POINTS, _SECONDS = Metric("points", 100.0, decimals=2), Metric("s", lower_is_better=True, decimals=2)
-_NATS, _EPOCHS = Metric("nats", lower_is_better=True), Metric("epochs", lower_is_better=True, decimals=1)
+_POINTS = Metric("points", 100.0, decimals=2, smallest_effect=0.1, worst=0.0)
+_SECONDS = Metric("s", lower_is_better=True, decimals=2, is_timing=True)
+_NATS = Metric("nats", lower_is_better=True, smallest_effect=0.01, worst=math.inf)
+_EPOCHS = Metric("epochs", lower_is_better=True, decimals=1, smallest_effect=1.0)
+_UNTIL = Metric("epochs", lower_is_better=True, decimals=1, smallest_effect=1.0, is_censored=True)
 
 #: Metrics by their key in a trial's flat record. Those of other parts are known by their names.
 KNOWN_METRICS: Mapping[str, Metric] = {
@@ -64,12 +76,13 @@ KNOWN_METRICS: Mapping[str, Metric] = {
     "test_loss": _NATS,
     "best_val_loss": _NATS,
     "best_epoch": _EPOCHS,
-    "convergence_epoch": _EPOCHS,
+    "convergence_epoch": _UNTIL,
+    "plateau_epoch": _UNTIL,
     "train_time_s": _SECONDS,
     "eval_time_s": _SECONDS,
     "compile_time_s": _SECONDS,
     "io_time_s": _SECONDS,
-    "images_per_s": Metric("images/s", decimals=0),
+    "images_per_s": Metric("images/s", decimals=0, is_timing=True),
 }
 
 

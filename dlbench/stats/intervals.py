@@ -86,16 +86,28 @@ def std_interval(values: Iterable[float], confidence: float = 0.95) -> Interval:
     References:
         Snedecor and Cochran (1989), "Statistical Methods", 8th edition.
     """
+    sample = finite(values)
+    std = mean_std(sample)[1]
+    low, high = std_bounds(std, len(sample), confidence)
+    return Interval(std, low, high, "chi-square", len(sample), std, confidence)
+
+
+def std_bounds(std: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The bounds of `std_interval`, of a standard deviation that is known from n values; `nan` for one value.
+
+    Raises:
+        InputError: a confidence outside (0, 1).
+    """
     import scipy.stats
 
     check_fraction("confidence", confidence)
-    sample = finite(values)
-    std, df = mean_std(sample)[1], len(sample) - 1
+    if n < 2:
+        return math.nan, math.nan
     high, low = (
-        std * math.sqrt(df / float(scipy.stats.chi2.ppf((1 + sign * confidence) / 2, df))) if df else math.nan
+        std * math.sqrt((n - 1) / float(scipy.stats.chi2.ppf((1 + sign * confidence) / 2, n - 1)))
         for sign in (-1, 1)
     )
-    return Interval(std, low, high, "chi-square", len(sample), std, confidence)
+    return low, high
 
 
 def bootstrap_interval(
@@ -225,7 +237,7 @@ def finite(values: Iterable[float]) -> list[float]:
         bad = [value for value in sample if not math.isfinite(value)]
         raise InputError(
             f"values are finite numbers; got {bad[0]} ({len(bad)} of {len(sample)} are not finite). "
-            "Leave diverged trials out and report how many there were."
+            "Give diverged trials the worst value, and compare by ranks."
         )
     return sample
 

@@ -7,7 +7,7 @@ import functools
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,7 +31,8 @@ class Comparison:
         effect_size: standardised mean difference with Hedges' small-sample correction (Cohen's d_z for
             pairs); `nan` without spread or with fewer than two degrees of freedom.
         probability_of_superiority: fraction of pairs in which A's value exceeds B's, in [0, 1]; ties count half.
-        test: "t", "wilcoxon", "corrected t", "welch" or "brown-forsythe".
+        test: "t", "wilcoxon", "corrected t", "welch", "brown-forsythe", "signed-rank" or "rank-sum";
+            "log-rank" where the values are times until an event.
     """
 
     difference: Interval
@@ -44,6 +45,11 @@ class Comparison:
     def n(self) -> int:
         """Number of pairs, or of values in both groups when they are not paired."""
         return self.difference.n
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether the values were compared pair by pair."""
+        return self.test in ("t", "wilcoxon", "corrected t", "signed-rank")
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ def paired_comparison(
     b: Iterable[float],
     test: Literal["auto", "t", "wilcoxon"] = "auto",
     confidence: float = 0.95,
+    null: float = 0.0,
 ) -> Comparison:
     """Compare values measured under the same conditions (seed, split), pair by pair.
 
@@ -84,7 +91,7 @@ def paired_comparison(
       data changes its error rate.
 
     If all differences are zero, p = 1 with every test. If they are equal but not zero, "t" is undefined and its
-    p is `nan`.
+    p is `nan`. With another `null` than 0, the p-value is that of d - null; all else is unchanged.
 
     The effect size is Cohen's d_z = mean(d) / std(d), times Hedges' J(n-1), where
     J(m) = Γ(m/2) / (√(m/2) Γ((m-1)/2)).
@@ -94,6 +101,7 @@ def paired_comparison(
         b: values of B, in the same order.
         test: the test that gives the p-value.
         confidence: nominal coverage of the interval, in (0, 1).
+        null: the difference that the p-value tests.
 
     Raises:
         InputError: lengths differ, no values, a value that is not finite, an unknown test, or a confidence
@@ -114,12 +122,13 @@ def paired_comparison(
     has_spread = max(differences) - min(differences) > RESOLUTION * max(map(abs, xs + ys))
     if test == "auto":
         test = "t" if has_spread else "wilcoxon"
-    if not any(differences):
+    shifted = [d - null for d in differences]
+    if not any(shifted):
         p_value = 1.0
     elif test == "wilcoxon":
-        p_value = _signed_rank_p(differences)
+        p_value = _signed_rank_p(shifted)
     elif has_spread:
-        p_value = student_p(difference.estimate / difference.std * math.sqrt(n), n - 1)
+        p_value = student_p((difference.estimate - null) / difference.std * math.sqrt(n), n - 1)
     else:
         p_value = math.nan
     return Comparison(
@@ -131,10 +140,12 @@ def paired_comparison(
     )
 
 
-def welch_comparison(a: Iterable[float], b: Iterable[float], confidence: float = 0.95) -> Comparison:
+def welch_comparison(
+    a: Iterable[float], b: Iterable[float], confidence: float = 0.95, null: float = 0.0
+) -> Comparison:
     """Compare two independent groups of any sizes and variances by Welch's t test.
 
-    t = (mean(a) - mean(b)) / √(u + v) with u = var(a)/n_a, v = var(b)/n_b and the Welch-Satterthwaite
+    t = (mean(a) - mean(b) - null) / √(u + v) with u = var(a)/n_a, v = var(b)/n_b and the Welch-Satterthwaite
     degrees of freedom (u + v)² / (u²/(n_a-1) + v²/(n_b-1)). The effect size is measured in units of
     √((var(a) + var(b)) / 2). If a group has one value, or neither has any spread, the interval, the p-value
     and the effect size are `nan`.
@@ -143,6 +154,7 @@ def welch_comparison(a: Iterable[float], b: Iterable[float], confidence: float =
         a: values of A.
         b: values of B.
         confidence: nominal coverage of the interval, in (0, 1).
+        null: the difference that the p-value tests.
 
     Raises:
         InputError: a group without values, a value that is not finite, or a confidence outside (0, 1).
@@ -163,7 +175,7 @@ def welch_comparison(a: Iterable[float], b: Iterable[float], confidence: float =
         dfs = len(xs) - 1, len(ys) - 1
         df = (u + v) ** 2 / (u**2 / dfs[0] + v**2 / dfs[1])
         effect_df = (var_x + var_y) ** 2 / (var_x**2 / dfs[0] + var_y**2 / dfs[1])
-        t = mean / std_error
+        t = (mean - null) / std_error
     low, high = student_bounds(mean, std_error, df, confidence)
     return Comparison(
         Interval(mean, low, high, "Welch t", n, std, confidence),
@@ -174,7 +186,9 @@ def welch_comparison(a: Iterable[float], b: Iterable[float], confidence: float =
     )
 
 
-def spread_comparison(a: Iterable[float], b: Iterable[float], confidence: float = 0.95) -> Comparison:
+def spread_comparison(
+    a: Iterable[float], b: Iterable[float], confidence: float = 0.95, null: float = 0.0
+) -> Comparison:
     """Compare the spread of two independent groups by the Brown-Forsythe test with Welch's t.
 
     `welch_comparison` of the absolute deviations of each group from its own median; the difference is that of
@@ -185,6 +199,7 @@ def spread_comparison(a: Iterable[float], b: Iterable[float], confidence: float 
         a: values of A.
         b: values of B.
         confidence: nominal coverage of the interval, in (0, 1).
+        null: the difference that the p-value tests.
 
     Raises:
         InputError: a group without values, a value that is not finite, or a confidence outside (0, 1).
@@ -193,7 +208,108 @@ def spread_comparison(a: Iterable[float], b: Iterable[float], confidence: float 
         Brown and Forsythe (1974), "Robust tests for the equality of variances", JASA 69(346).
     """
     xs, ys = (_deviations(finite(values)) for values in (a, b))
-    return dataclasses.replace(welch_comparison(xs, ys, confidence), test="brown-forsythe")
+    return dataclasses.replace(welch_comparison(xs, ys, confidence, null), test="brown-forsythe")
+
+
+def signed_rank_comparison(
+    a: Iterable[float], b: Iterable[float], confidence: float = 0.95, null: float = 0.0
+) -> Comparison:
+    """Compare values pair by pair by their ranks, where means say little: some trials collapsed, the others did not.
+
+    The p-value is that of Wilcoxon's signed-rank test. The difference is Hodges and Lehmann's estimate, the median of
+    the averages of all pairs of differences (each with itself too), and its interval inverts the exact test: 0 is
+    outside where p ≤ 1 - confidence, but for ties. With too few pairs for the confidence (five at 95 %), the bounds are
+    `nan`. The effect size, which is one of means, is `nan`.
+
+    Args:
+        a: values of A.
+        b: values of B, in the same order.
+        confidence: nominal coverage of the interval, in (0, 1).
+        null: the difference that the p-value tests.
+
+    Raises:
+        InputError: as for `paired_comparison`.
+
+    References:
+        Hollander and Wolfe (1973), "Nonparametric statistical methods", chapter 3.
+    """
+    xs, ys = finite(a), finite(b)
+    found = paired_comparison(xs, ys, "wilcoxon", confidence, null)
+    differences = [0.0 if _equal(x, y) else x - y for x, y in zip(xs, ys, strict=True)]
+    n = len(differences)
+    averages = sorted((differences[i] + differences[j]) / 2 for i in range(n) for j in range(i, n))
+    difference = _inverted(averages, ([i] for i in range(1, n + 1)), confidence, n, found.difference.std)
+    return dataclasses.replace(found, difference=difference, effect_size=math.nan, test="signed-rank")
+
+
+def rank_sum_comparison(
+    a: Iterable[float], b: Iterable[float], confidence: float = 0.95, null: float = 0.0
+) -> Comparison:
+    """Compare two independent groups by their ranks: the Mann-Whitney test, as `signed_rank_comparison` of pairs.
+
+    The difference is the median of all differences between a value of A and one of B.
+
+    Args:
+        a: values of A.
+        b: values of B.
+        confidence: nominal coverage of the interval, in (0, 1).
+        null: the difference that the p-value tests.
+
+    Raises:
+        InputError: a group without values, a value that is not finite, or a confidence outside (0, 1).
+
+    References:
+        Hollander and Wolfe (1973), "Nonparametric statistical methods", chapter 4.
+    """
+    import scipy.stats
+
+    xs, ys = finite(a), finite(b)
+    differences = sorted(0.0 if _equal(x, y) else x - y for x in xs for y in ys)
+    shifted = [x - null for x in xs]
+    spread = max(shifted + ys) > min(shifted + ys)
+    p_value = float(scipy.stats.mannwhitneyu(shifted, ys).pvalue) if spread else 1.0
+    m, n = len(xs), len(ys)
+    steps = ((i, n + i) for i in range(1, m + 1))
+    return Comparison(
+        _inverted(differences, steps, confidence, m + n, welch_comparison(xs, ys).difference.std),
+        p_value,
+        effect_size=math.nan,
+        probability_of_superiority=sum(_win(x, y) for x in xs for y in ys) / (m * n),
+        test="rank-sum",
+    )
+
+
+def _inverted(
+    values: list[float], steps: Iterable[Sequence[int]], confidence: float, n: int, std: float
+) -> Interval:
+    """The median of sorted values, and the bounds that invert a rank test whose statistic counts the positive ones.
+
+    Args:
+        values: sorted averages or differences.
+        steps: the factors of the statistic's generating function: [i] stands for 1 + q^i, (i, j) for
+            (1 - q^j) / (1 - q^i).
+        confidence: nominal coverage, in (0, 1).
+        n: number of values in the sample, for the interval.
+        std: standard deviation, for the interval.
+    """
+    import numpy as np
+
+    counts = np.zeros(len(values) + 1)
+    counts[0] = 1.0
+    for step in steps:
+        if len(step) == 1:
+            counts[step[0] :] += counts[: -step[0]].copy()
+        else:
+            less, more = step
+            if more < len(counts):
+                counts[more:] -= counts[:-more].copy()
+            for place in range(less, len(counts)):
+                counts[place] += counts[place - less]
+        counts /= counts.max()  # thousands of values overflow otherwise
+    tail = np.cumsum(counts) / counts.sum()
+    cut = int(np.searchsorted(tail, (1 - confidence) / 2, side="right"))  # values beyond either bound
+    low, high = (values[cut - 1], values[-cut]) if cut else (math.nan, math.nan)
+    return Interval(statistics.median(values), low, high, "Hodges-Lehmann", n, std, confidence)
 
 
 def _deviations(sample: list[float]) -> list[float]:

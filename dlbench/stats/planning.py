@@ -1,4 +1,4 @@
-"""The number of seeds a comparison needs, and the level at which each interim look is tested."""
+"""The number of seeds a comparison needs, what a given number can show, and the level of each interim look."""
 
 from __future__ import annotations
 
@@ -48,28 +48,172 @@ def seeds_needed(
     References:
         Cohen (1988), "Statistical power analysis for the behavioral sciences", section 2.
     """
-    import scipy.special
-
-    check_fraction("alpha", alpha)
     check_fraction("power", power)
-    if not math.isfinite(mean_difference) or not 0 <= std_of_differences < math.inf or num_comparisons < 1:
-        raise InputError(
-            "planning needs a finite mean, a finite std of at least 0 and at least one comparison; "
-            f"got {mean_difference}, {std_of_differences} and {num_comparisons}. Two seeds give a std."
-        )
+    level = _level(mean_difference, std_of_differences, alpha, num_comparisons)
     if mean_difference == 0:
         return None
-    level = alpha / num_comparisons
     if std_of_differences == 0:
         return min(MAX_SEEDS, 1 + math.ceil(-math.log2(level)))
-    effect = min(abs(mean_difference) / std_of_differences, 1e4)  # noncentral t overflows far beyond
-
-    def power_at(n: int) -> float:
-        critical = -scipy.special.stdtrit(n - 1, level / 2)
-        return float(1 - scipy.special.nctdtr(n - 1, effect * math.sqrt(n), critical))
-
+    effect = abs(mean_difference) / std_of_differences
     candidates = range(2, MAX_SEEDS)
-    return candidates.start + bisect.bisect_left(candidates, power, key=power_at)
+    return candidates.start + bisect.bisect_left(candidates, power, key=lambda n: _power(n, effect, level))
+
+
+def power_of(
+    num_seeds: int,
+    mean_difference: float,
+    std_of_differences: float,
+    alpha: float = 0.05,
+    num_comparisons: int = 1,
+) -> float:
+    """Probability that a paired comparison of so many seeds finds a given difference, in the right direction.
+
+    The power of the two-sided paired t test at level alpha / num_comparisons (see `seeds_needed`). Give the
+    difference that matters, not the one that was observed: the power of the observed difference is only the
+    p-value in other words. Without spread it is 0 or 1.
+
+    Args:
+        num_seeds: number of pairs; fewer than two find nothing.
+        mean_difference: the difference, in units of the metric.
+        std_of_differences: standard deviation of the pairs' differences, in the same units.
+        alpha: family-wise error rate, in (0, 1).
+        num_comparisons: number of comparisons that share alpha.
+
+    Raises:
+        InputError: as for `seeds_needed`.
+
+    References:
+        Hoenig and Heisey (2001), "The abuse of power", The American Statistician 55(1).
+    """
+    level = _level(mean_difference, std_of_differences, alpha, num_comparisons)
+    if num_seeds < 2 or mean_difference == 0:
+        return 0.0
+    if std_of_differences == 0:
+        return float(2.0 ** (1 - num_seeds) <= level)
+    return _power(num_seeds, abs(mean_difference) / std_of_differences, level)
+
+
+def smallest_difference(
+    num_seeds: int,
+    std_of_differences: float,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    num_comparisons: int = 1,
+) -> float:
+    """The smallest difference that a paired comparison of so many seeds finds with the given power.
+
+    Args:
+        num_seeds: number of pairs, at least two.
+        std_of_differences: standard deviation of the pairs' differences, in units of the metric.
+        alpha: family-wise error rate, in (0, 1).
+        power: probability of finding the difference, in (0, 1).
+        num_comparisons: number of comparisons that share alpha.
+
+    Returns:
+        The difference, in units of the metric; `nan` for fewer than two seeds.
+
+    Raises:
+        InputError: as for `seeds_needed`.
+    """
+    import scipy.optimize
+
+    check_fraction("power", power)
+    level = _level(1.0, std_of_differences, alpha, num_comparisons)
+    if num_seeds < 2:
+        return math.nan
+    effect = scipy.optimize.brentq(lambda e: _power(num_seeds, e, level) - power, 0.0, 1e4, xtol=1e-9)
+    return float(effect) * std_of_differences
+
+
+def effect_interval(effect: float, num_seeds: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of a standardised mean difference, by inverting the noncentral t distribution.
+
+    With t = effect · √n, the bounds are the noncentralities at which a noncentral t with n - 1 degrees of freedom
+    exceeds t with probability (1 ± confidence)/2, divided by √n.
+
+    Args:
+        effect: mean of the pairs' differences over their standard deviation (Cohen's d_z, uncorrected).
+        num_seeds: number of pairs, at least two.
+        confidence: nominal coverage, in (0, 1).
+
+    Raises:
+        InputError: an effect that is not finite, fewer than two seeds, or a confidence outside (0, 1).
+
+    References:
+        Steiger and Fouladi (1997), "Noncentrality interval estimation and the evaluation of statistical models".
+    """
+    import scipy.special
+
+    check_fraction("confidence", confidence)
+    if not math.isfinite(effect) or num_seeds < 2:
+        raise InputError(
+            f"an interval of an effect needs a finite effect and two seeds; got {effect}, {num_seeds}."
+        )
+    root = math.sqrt(num_seeds)
+    low, high = (
+        float(scipy.special.nctdtrinc(num_seeds - 1, (1 + sign * confidence) / 2, abs(effect) * root)) / root
+        for sign in (1, -1)
+    )
+    return (low, high) if effect >= 0 else (-high, -low)
+
+
+def seeds_range(
+    mean_difference: float,
+    std_of_differences: float,
+    num_seeds: int,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    num_comparisons: int = 1,
+    confidence: float = 0.95,
+) -> tuple[int, int | None]:
+    """The range of `seeds_needed` that the interval of the observed effect allows.
+
+    Args:
+        mean_difference: observed mean of the pairs' differences, in units of the metric.
+        std_of_differences: their sample standard deviation, in the same units; above 0.
+        num_seeds: the number of pairs that these were observed in, at least two.
+        alpha: family-wise error rate, in (0, 1).
+        power: probability of finding the difference, in (0, 1).
+        num_comparisons: number of comparisons that share alpha.
+        confidence: nominal coverage of the interval of the effect, in (0, 1).
+
+    Returns:
+        Lower and upper end; `MAX_SEEDS` means that many or more, and None as the upper end that there may be no
+        difference to find, because the interval holds 0.
+
+    Raises:
+        InputError: as for `seeds_needed` and `effect_interval`.
+    """
+    low, high = effect_interval(mean_difference / std_of_differences, num_seeds, confidence)
+    most, least = max(abs(low), abs(high)), min(abs(low), abs(high))
+    fewest = seeds_needed(most, 1.0, alpha, power, num_comparisons)
+    return fewest or MAX_SEEDS, None if low <= 0 <= high else seeds_needed(
+        least, 1.0, alpha, power, num_comparisons
+    )
+
+
+def _level(mean: float, std: float, alpha: float, num_comparisons: int) -> float:
+    """Bonferroni's level of one comparison.
+
+    Raises:
+        InputError: a value that planning cannot use.
+    """
+    check_fraction("alpha", alpha)
+    if not math.isfinite(mean) or not 0 <= std < math.inf or num_comparisons < 1:
+        raise InputError(
+            "planning needs a finite mean, a finite std of at least 0 and at least one comparison; "
+            f"got {mean}, {std} and {num_comparisons}. Two seeds give a std."
+        )
+    return alpha / num_comparisons
+
+
+def _power(n: int, effect: float, level: float) -> float:
+    """P(T > t(n-1, 1 - level/2)) of a noncentral t with n - 1 degrees of freedom and noncentrality effect · √n."""
+    import scipy.special
+
+    critical = -scipy.special.stdtrit(n - 1, level / 2)
+    missed = float(scipy.special.nctdtr(n - 1, min(effect, 1e4) * math.sqrt(n), critical))
+    return 1.0 if math.isnan(missed) else 1 - missed  # it underflows where the noncentrality is large
 
 
 def sequential_alpha(look: int, max_looks: int, alpha: float = 0.05) -> float:

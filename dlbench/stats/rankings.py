@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dlbench.errors import InputError
 from dlbench.stats.intervals import Interval, check_fraction, finite, mean_std
-from dlbench.stats.pairs import RESOLUTION, Comparison, welch_comparison
+from dlbench.stats.pairs import (
+    RESOLUTION,
+    Comparison,
+    rank_sum_comparison,
+    signed_rank_comparison,
+    welch_comparison,
+)
 from dlbench.stats.resampling import corrected_comparison, corrected_interval
 
 Groups = Mapping[str, Mapping[Any, float]]
@@ -68,11 +74,13 @@ class Ranking:
         entries: the groups, the best mean first.
         comparisons: the comparisons that the ranks are based on.
         alpha: family-wise error rate.
+        num_tests: the tests that share it: the comparisons, and others of the same study.
     """
 
     entries: tuple[RankingEntry, ...]
     comparisons: tuple[PairwiseComparison, ...]
     alpha: float
+    num_tests: int
 
     @property
     def winner(self) -> str | None:
@@ -127,20 +135,60 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def compare_all(
-    groups: Groups, confidence: float = 0.95, alpha: float = 0.05, overlap: float = 0.0
-) -> list[PairwiseComparison]:
-    """Compare all pairs of groups, with Holm's correction for the number of comparisons.
+def compare_groups(
+    a: Mapping[Any, float],
+    b: Mapping[Any, float],
+    confidence: float = 0.95,
+    null: float = 0.0,
+    overlap: float = 0.0,
+    by_ranks: bool = False,
+) -> Comparison:
+    """Compare two groups whose values have keys (seed, split, fold).
 
-    Two groups that share at least two keys are compared on the shared keys (`corrected_comparison`), others on all
-    their values as independent samples (`welch_comparison`). A pair whose test is undefined, for example
-    because a group has a single value, counts as p = 1.
+    Groups that share at least two keys are compared on the shared keys (`corrected_comparison`), others on all
+    their values as independent samples (`welch_comparison`).
+
+    Args:
+        a: key → value of A.
+        b: key → value of B.
+        confidence: nominal coverage of the interval, in (0, 1).
+        null: the difference that the p-value tests.
+        overlap: held-out images per training image of values from cross-validation; 0 for independent values.
+        by_ranks: compare ranks (`signed_rank_comparison`, `rank_sum_comparison`), because a group is a mixture. Ranks
+            of values from cross-validation, which are not independent, are not compared.
+
+    Raises:
+        InputError: an empty group, a value that is not finite, or a confidence outside (0, 1).
+    """
+    shared = [(value, b[key]) for key, value in a.items() if key in b]
+    if len(shared) > 1:
+        values_a, values_b = zip(*shared, strict=True)
+        if by_ranks and not overlap:
+            return signed_rank_comparison(values_a, values_b, confidence, null)
+        return corrected_comparison(values_a, values_b, overlap, confidence, null)
+    unpaired = rank_sum_comparison if by_ranks and not overlap else welch_comparison
+    return unpaired(a.values(), b.values(), confidence, null)
+
+
+def compare_all(
+    groups: Groups,
+    confidence: float = 0.95,
+    alpha: float = 0.05,
+    overlap: float = 0.0,
+    others: Sequence[float] = (),
+    mixtures: Collection[str] = (),
+) -> list[PairwiseComparison]:
+    """Compare all pairs of groups (`compare_groups`), with Holm's correction for the number of comparisons.
+
+    A pair whose test is undefined, for example because a group has a single value, counts as p = 1.
 
     Args:
         groups: for each group, key (seed, split) → value.
         confidence: nominal coverage of each interval on its own, in (0, 1).
         alpha: probability of supporting any difference that does not exist, in (0, 1).
         overlap: held-out images per training image of values from cross-validation; 0 for independent values.
+        others: p-values of further tests that share alpha.
+        mixtures: the groups whose comparisons are by ranks, because some of their trials collapsed.
 
     Returns:
         One entry per pair, in the order of `groups`.
@@ -150,11 +198,16 @@ def compare_all(
     """
     check_fraction("alpha", alpha)
     pairs = list(itertools.combinations(groups, 2))
-    comparisons = [_compare(groups[a], groups[b], confidence, overlap) for a, b in pairs]
-    adjusted = holm([1.0 if math.isnan(c.p_value) else c.p_value for c in comparisons])
+    comparisons = [
+        compare_groups(
+            groups[a], groups[b], confidence, overlap=overlap, by_ranks=a in mixtures or b in mixtures
+        )
+        for a, b in pairs
+    ]
+    adjusted = holm([*(1.0 if math.isnan(c.p_value) else c.p_value for c in comparisons), *others])
     return [
         PairwiseComparison(a, b, comparison, p, supported=p <= alpha)
-        for (a, b), comparison, p in zip(pairs, comparisons, adjusted, strict=True)
+        for (a, b), comparison, p in zip(pairs, comparisons, adjusted, strict=False)
     ]
 
 
@@ -164,6 +217,8 @@ def ranking(
     alpha: float = 0.05,
     higher_is_better: bool = True,
     overlap: float = 0.0,
+    others: Sequence[float] = (),
+    mixtures: Collection[str] = (),
 ) -> Ranking:
     """Rank groups by their means, each with the range of ranks that the data allow.
 
@@ -180,6 +235,8 @@ def ranking(
         alpha: probability that any range is wrong, in (0, 1).
         higher_is_better: False for losses and times.
         overlap: held-out images per training image of values from cross-validation; 0 for independent values.
+        others: p-values of further tests that share alpha.
+        mixtures: the groups whose comparisons are by ranks, because some of their trials collapsed.
 
     Raises:
         InputError: no groups, an empty one, a value that is not finite, or a confidence or alpha outside
@@ -191,7 +248,7 @@ def ranking(
     """
     if not groups:
         raise InputError("a ranking needs at least one group; got none.")
-    comparisons = compare_all(groups, confidence, alpha, overlap)
+    comparisons = compare_all(groups, confidence, alpha, overlap, others, mixtures)
     num_better, num_worse = dict.fromkeys(groups, 0), dict.fromkeys(groups, 0)
     for pair in comparisons:
         if pair.supported:
@@ -210,7 +267,7 @@ def ranking(
     ]
     sign = -1 if higher_is_better else 1
     entries.sort(key=lambda entry: (sign * entry.interval.estimate, entry.name))
-    return Ranking(tuple(entries), tuple(comparisons), alpha)
+    return Ranking(tuple(entries), tuple(comparisons), alpha, len(comparisons) + len(others))
 
 
 def selection_estimate(
@@ -253,11 +310,3 @@ def selection_estimate(
         for r in range(len(groups))
     )
     return SelectionEstimate(selected, distribution, n)
-
-
-def _compare(a: Mapping[Any, float], b: Mapping[Any, float], confidence: float, overlap: float) -> Comparison:
-    shared = [(value, b[key]) for key, value in a.items() if key in b]
-    if len(shared) > 1:
-        values_a, values_b = zip(*shared, strict=True)
-        return corrected_comparison(values_a, values_b, overlap, confidence)
-    return welch_comparison(a.values(), b.values(), confidence)

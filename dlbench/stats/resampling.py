@@ -50,7 +50,7 @@ def corrected_interval(values: Iterable[float], overlap: float, confidence: floa
 
 
 def corrected_comparison(
-    a: Iterable[float], b: Iterable[float], overlap: float, confidence: float = 0.95
+    a: Iterable[float], b: Iterable[float], overlap: float, confidence: float = 0.95, null: float = 0.0
 ) -> Comparison:
     """The corrected resampled t test of two groups, pair by pair.
 
@@ -63,19 +63,20 @@ def corrected_comparison(
         b: values of B, trained on the same images, in the same order.
         overlap: held-out images per training image, 0 or more: 1/(K-1) for K folds, 0 for `paired_comparison`.
         confidence: nominal coverage of the interval, in (0, 1).
+        null: the difference that the p-value tests.
 
     Raises:
         InputError: as for `paired_comparison`, or a negative overlap.
     """
     xs, ys = list(a), list(b)
-    plain = paired_comparison(xs, ys, "t" if overlap else "auto", confidence)
+    plain = paired_comparison(xs, ys, "t" if overlap else "auto", confidence, null)
     n, difference = plain.n, plain.difference
     corrected = corrected_interval([x - y for x, y in zip(xs, ys, strict=True)], overlap, confidence)
     if overlap == 0:
         return plain
     p_value = plain.p_value
     if difference.std > 0 and not (math.isnan(p_value) or p_value == 1.0):
-        p_value = student_p(difference.estimate / _std_error(difference.std, n, overlap), n - 1)
+        p_value = student_p((difference.estimate - null) / _std_error(difference.std, n, overlap), n - 1)
     return dataclasses.replace(plain, difference=corrected, p_value=p_value, test="corrected t")
 
 

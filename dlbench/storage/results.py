@@ -112,6 +112,7 @@ class TrialResult:
     convergence_epoch = _OfOutcome[int]()
     diverged_epoch = _OfOutcome[int]()
     stopped_epoch = _OfOutcome[int]()
+    plateau_epoch = _OfOutcome[int]()
     test_accuracy = _OfOutcome[float]()
     test_accuracy_low = _OfOutcome[float]()
     test_accuracy_high = _OfOutcome[float]()

@@ -61,7 +61,7 @@ def _grow(study: StudySpec, how: RunOptions) -> StudyResult:
     planned = plan(study, how)
     notify = how.on_event or (lambda event: None)
     seeds = [spec.seed for spec in study.trials]
-    notify(messages.Notice(text=schedule_in_words(study.looks)))
+    notify(messages.Notice(text=schedule_in_words(study)))
     for look in (Look(number, study.looks) for number in range(1, len(study.looks) + 1)):
         result = run_planned(planned.part(seeds_at(look, seeds)), how)
         separated = winner(result)

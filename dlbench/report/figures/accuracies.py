@@ -20,6 +20,7 @@ from dlbench.report.figures.canvas import (
     legend_below,
     plain,
     spoken,
+    trained,
     wrapped,
 )
 from dlbench.report.page import Figure
@@ -161,16 +162,18 @@ def cost(view: View) -> list[Drawing]:
     if not drawn:
         return []
     values, measured = _values(view), view.measured
-    fronts = {name: front(costs[name], values, measured.lower_is_better) for name in drawn}
-    named = list(groups) if len(groups) <= len(LOOKS) else _at_most(fronts)
+    fronts = {
+        name: front(costs[name], values, measured.lower_is_better) for name in drawn if name != "train_time_s"
+    }
+    named = list(groups)[: len(LOOKS)] if len(groups) <= len(LOOKS) or not fronts else _at_most(fronts)
     figure = canvas(NARROW if len(drawn) == 1 else WIDE, 3.2)
     panels = figure.subplots(1, len(drawn), sharey=True, squeeze=False)[0]
     for axes, name in zip(panels, drawn, strict=True):
-        _scatter(axes, costs[name], values, named, fronts[name], measured.factor)
+        _scatter(axes, costs[name], values, named, fronts.get(name), measured.factor)
         axes.set_xlabel(names[name])
     panels[0].set_ylabel(view.axis_title())
-    legend_below(figure, panels[0], 2 if len(drawn) == 1 else 3)
-    return [Drawing(_cost_words(view, fronts, len(named) < len(groups)), figure)]
+    legend_below(figure, panels[-1], 2 if len(drawn) == 1 else 3)
+    return [Drawing(_cost_words(view, drawn, fronts, len(named) < len(groups)), figure)]
 
 
 def _operations(groups: Mapping[str, Configuration]) -> dict[str, Interval]:
@@ -190,8 +193,8 @@ def _differ(costs: Sequence[float]) -> bool:
 
 
 def _values(view: View) -> dict[str, Interval]:
-    """The metric of each configuration, by label."""
-    found = {label: group.interval(view.metric) for label, group in view.near.items()}
+    """The metric of each configuration, by label, without the trials of a mixture that collapsed."""
+    found = {label: trained(group).interval(view.metric) for label, group in view.near.items()}
     return {label: interval for label, interval in found.items() if interval is not None}
 
 
@@ -220,22 +223,24 @@ def _scatter(
     costs: Mapping[str, Interval],
     values: Mapping[str, Interval],
     named: Sequence[str],
-    reached: Sequence[str],
+    reached: Sequence[str] | None,
     factor: float,
 ) -> None:
+    """Draw one panel, with the Pareto front unless ``reached`` is ``None``."""
     spent = [interval.estimate for interval in costs.values()]
     log = min(spent) > 0 and max(spent) > 4 * min(spent)
     axes.set_xscale("log" if log else "linear")
     plain(axes.xaxis, log)
-    axes.plot(
-        [costs[label].estimate for label in reached],
-        [factor * values[label].estimate for label in reached],
-        color="#8C8C8C",
-        linewidth=1.2,
-        drawstyle="steps-post",
-        label="Pareto front",
-        zorder=1,
-    )
+    if reached is not None:
+        axes.plot(
+            [costs[label].estimate for label in reached],
+            [factor * values[label].estimate for label in reached],
+            color="#8C8C8C",
+            linewidth=1.2,
+            drawstyle="steps-post",
+            label="Pareto front",
+            zorder=1,
+        )
     others = [label for label in values if label not in named]
     if others:
         cheap, good = [costs[label] for label in others], [values[label] for label in others]
@@ -266,7 +271,7 @@ def _scatter(
         )
 
 
-def _cost_words(view: View, fronts: Mapping[str, Sequence[str]], some: bool) -> Figure:
+def _cost_words(view: View, drawn: Sequence[str], fronts: Mapping[str, Sequence[str]], some: bool) -> Figure:
     title = f"{capitalized(view.metric_title)} against cost"
     called = {
         "train_time_s": "training time",
@@ -274,21 +279,32 @@ def _cost_words(view: View, fronts: Mapping[str, Sequence[str]], some: bool) -> 
         "flops": "floating-point operations",
     }
     reached = "; ".join(f"for {called[name]}: {listed(list(labels))}" for name, labels in fronts.items())
+    on_front = f" On the Pareto front, {reached}." if fronts else ""
+    better = "more accurate" if view.measured.factor == 100 else "better"
+    line = (
+        f" Line: the Pareto front, beyond which nothing is both cheaper and {better}. It goes by the means alone: "
+        "where bars overlap, another seed may move it."
+        if fronts
+        else ""
+    )
+    times = (
+        " There is none for training time: trials that share the machine do not show which is faster."
+        if "train_time_s" in drawn
+        else ""
+    )
     intervals = any(len(group.complete) >= MIN_FOR_INTERVAL for group in view.groups.values())
     bars_ = (
         "Bars: 95 % Student t intervals over seeds. "
         if intervals
         else "Fewer than three seeds, so there are no intervals. "
     )
-    named = "Only those on the front are named. " if some else ""
+    named = f"Only {'those on the front' if fronts else 'the most accurate'} are named. " if some else ""
+    mixed = " Trials that collapsed are left out." if any(g.is_mixture for g in view.near.values()) else ""
     return Figure(
         "cost",
         title,
-        f"Scatter chart of {view.metric_title} against {listed([called[name] for name in fronts])}. "
-        f"On the Pareto front, {reached}.",
-        f"{title}: means over seeds. {bars_}{named}Line: the Pareto front, beyond which nothing is both cheaper "
-        f"and {'more accurate' if view.measured.factor == 100 else 'better'}. It goes by the means alone: where bars "
-        f"overlap, another seed may move it.{view.far}",
+        f"Scatter chart of {view.metric_title} against {listed([called[name] for name in drawn])}.{on_front}",
+        f"{title}: means over seeds. {bars_}{named}".rstrip() + f"{line}{times}{mixed}{view.far}",
     )
 
 
@@ -297,7 +313,7 @@ def seeds(view: View) -> list[Drawing]:
     shown = dict(list(view.near.items())[:MAX_ROWS])
     if all(len(group.complete) < 2 for group in shown.values()):
         return []
-    names = [wrapped(label, 34) for label in shown]
+    names = [wrapped(label, 34) + _collapsed(group, "\n{} of {} collapsed") for label, group in shown.items()]
     lines = 1 + max(name.count("\n") for name in names)
     figure = canvas(WIDE * 0.85, 0.8 + len(names) * max(0.34, 0.05 + 0.14 * lines))
     axes = figure.subplots()
@@ -313,11 +329,22 @@ def seeds(view: View) -> list[Drawing]:
 
 
 def _strip(axes: Axes, row: int, group: Configuration, name: str) -> None:
-    factor = metric(name).factor
-    values = [factor * value for _, value in sorted(group.by_seed(name).items())]
+    """Draw a row: a point per seed, the mean, and a cross at the left edge per trial that failed."""
+    survivors, factor = trained(group), metric(name).factor
+    values = [factor * value for _, value in sorted(survivors.by_seed(name).items())]
     step = 0.26 / max(1, len(values) - 1)
-    interval = group.interval(name)
+    interval = survivors.interval(name)
     assert interval is not None
+    if group.is_mixture:
+        heights = [row - 0.28 + 0.26 * (n + 0.5) / len(group.failures) for n in range(len(group.failures))]
+        axes.plot(
+            [0.012] * len(heights),
+            heights,
+            "x",
+            color="#D55E00",
+            markersize=3.6,
+            transform=axes.get_yaxis_transform(),
+        )
     axes.plot(
         values,
         [row - 0.28 + step * number for number in range(len(values))],
@@ -345,21 +372,33 @@ def _seeds_words(view: View, shown: Mapping[str, Configuration]) -> Figure:
     left_out = f" The first {len(shown)} of {len(view.near):,}." if len(shown) < len(view.near) else ""
     said = []
     for label, group in shown.items():
-        interval = group.interval(view.metric)
-        values = group.by_seed(view.metric).values()
+        survivors = trained(group)
+        interval = survivors.interval(view.metric)
+        values = survivors.by_seed(view.metric).values()
         assert interval is not None
         said.append(
             f"{label}: mean {spoken(interval, view.measured)}, {len(values)} seeds from "
-            f"{view.measured.text(min(values))} to {view.measured.text(max(values))}."
+            f"{view.measured.text(min(values))} to {view.measured.text(max(values))}"
+            f"{_collapsed(group, '; {} of {} collapsed')}."
         )
     many = any(len(group.complete) >= MIN_FOR_INTERVAL for group in shown.values())
     folded = any(group.overlap for group in shown.values())
     kind = "interval, corrected because training sets of folds overlap" if folded else "Student t interval"
     interval_words = f" and its 95 % {kind}" if many else ""
+    crosses = (
+        " Crosses: trials that diverged or collapsed, which are not in the means."
+        if any(group.is_mixture for group in shown.values())
+        else ""
+    )
     return Figure(
         "seeds",
         f"{capitalized(view.metric_title)} seed by seed",
         f"Strip chart of {view.metric_title} with a point for every seed. {' '.join(said)}",
         f"{capitalized(view.metric_title)} of every seed, in the order of seeds from top to bottom, with their mean"
-        f"{interval_words}; {view.noun}s by {words(view.selection)}, the best first.{left_out}{view.far}",
+        f"{interval_words}; {view.noun}s by {words(view.selection)}, the best first.{crosses}{left_out}{view.far}",
     )
+
+
+def _collapsed(group: Configuration, words: str) -> str:
+    """The words with the number of trials that failed and of all; "" unless the configuration is a mixture."""
+    return words.format(len(group.failures), len(group.trials)) if group.is_mixture else ""

@@ -116,7 +116,7 @@ class View:
     @cached_property
     def near(self) -> dict[str, Configuration]:
         """The configurations whose metric is within :attr:`span` of the best; the others would stretch the axes."""
-        means = {label: group.mean(self.metric) or 0.0 for label, group in self.groups.items()}
+        means = {label: trained(group).mean(self.metric) or 0.0 for label, group in self.groups.items()}
         least = max(means.values(), default=0.0) - self.span
         return {label: self.groups[label] for label, mean in means.items() if mean > least}
 
@@ -176,6 +176,11 @@ def style() -> Iterator[None]:
 
     with matplotlib.style.context(_STYLE, after_reset=True):
         yield
+
+
+def trained(group: Configuration) -> Configuration:
+    """What a figure shows of a configuration: of a mixture, the trials that neither diverged nor collapsed."""
+    return group.survivors if group.is_mixture else group
 
 
 def canvas(width: float, height: float) -> Canvas:
