@@ -56,14 +56,14 @@ class Network:
         start = time.monotonic()
         for _ in range(epochs):
             trained = self._program.train_epoch(self._state, self._arrays, *self._inputs)
-            self._state, _, _ = jax.block_until_ready(trained)
+            self._state, *_ = jax.block_until_ready(trained)
         return start, time.monotonic()
 
     def evaluate(self, times: int) -> tuple[float, float]:
         """Evaluate the validation images some times; returns start and end, in seconds of the same clock."""
         start = time.monotonic()
         for _ in range(times):
-            self._state, _, _ = jax.block_until_ready(
+            self._state, *_ = jax.block_until_ready(
                 self._program.validate(self._state, self._arrays, self._inputs[1])
             )
         return start, time.monotonic()
