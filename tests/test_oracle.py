@@ -128,10 +128,10 @@ class Recorded(NamedTuple):
 def recording(step):
     """``loop.train_step``, its losses and parameters kept in the optimizer state."""
 
-    def recording_step(static, carry, images, labels, keys, index, hyper, past):
+    def recording_step(static, carry, images, labels, keys, index, hyper, past, class_weights):
         params, stats, recorded, _ = carry
         carry = loop.Carry(params, stats, recorded.opt_state)
-        carry, (loss, hits) = step(static, carry, images, labels, keys, index, hyper, past)
+        carry, (loss, hits) = step(static, carry, images, labels, keys, index, hyper, past, class_weights)
         params, stats, opt_state, _ = carry
         history = jax.tree.map(lambda all_, new: all_.at[index].set(new), recorded.params, params)
         recorded = Recorded(opt_state, recorded.losses.at[index].set(loss), history)

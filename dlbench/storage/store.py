@@ -401,15 +401,11 @@ class Store:
         Args:
             ids: the trials; by default all.
         """
-        asked, wanted = ("", ()) if ids is None else (f"WHERE TRUE{_AMONG}", (canonical_json([*ids]),))
-        if self._version == 1:
-            rows = self._db.execute(f"SELECT {_CHECKED} FROM trials {asked} ORDER BY position", wanted)
-            yield from ((row, True) for row in self._bounded(rows))
-        else:
-            rows = self._db.execute(
-                f"SELECT checksum, {_CHECKED} FROM trials {asked} ORDER BY position", wanted
-            )
-            yield from ((row, checksum == _checksum(row)) for checksum, *row in self._bounded(rows))
+        checksum = "NULL" if self._version == 1 else "checksum"
+        asked, wanted = ("", ()) if ids is None else (_AMONG, (canonical_json([*ids]),))
+        statement = f"SELECT {checksum}, {_CHECKED} FROM trials WHERE TRUE{asked} ORDER BY position"
+        for found, *row in self._bounded(self._db.execute(statement, wanted)):
+            yield row, self._version == 1 or found == _checksum(row)
 
     def _bounded(self, rows: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
         """The rows, as long as all their texts together fit into memory."""
