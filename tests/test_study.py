@@ -172,7 +172,7 @@ def test_tensorboard_shows_the_figures_of_the_store_to_the_last_bit(
     assert len([*(small_result.folder / "tensorboard").iterdir()]) == len(small_result)
     for trial in small_result:
         read = EventAccumulator(str(event_folder(small_result, trial))).Reload()
-        for name in Epoch._fields:
+        for name in Epoch._fields[:4]:  # the trials have no metric of their own
             points = read.Scalars(name.replace("_", "/", 1))
             assert [point.step for point in points] == [1, 2]
             assert [point.value for point in points] == [np.float32(getattr(e, name)) for e in trial.history]
