@@ -151,7 +151,7 @@ def watched_epoch(count, size, keys=None, epoch=0):
     data = make_data(images, jnp.arange(count, dtype=jnp.int32))
     steps = -(-count // size)
 
-    def watch(static, carry, images, labels, keys, index, hyper, past):
+    def watch(static, carry, images, labels, keys, index, hyper, past, class_weights):
         seen, dropout, augment, _ = carry
         seen = jax.lax.dynamic_update_slice(seen, labels, (index * size,))
         step_keys = [jax.random.key_data(jax.random.fold_in(k, index)) for k in (keys.dropout, keys.augment)]

@@ -21,7 +21,6 @@ def _summary(value: float) -> Summary:
 #: How a published value becomes a cell of a table of models, by the column's key; a metric, as one of one seed.
 _CELLS: dict[str, Callable[[float], Any]] = {
     "num_params": int,
-    "train_time_s": float,
     "convergence_epoch": lambda value: Convergence(1, 1, value),
 }
 
