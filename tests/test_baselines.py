@@ -77,10 +77,19 @@ def test_the_majority_class_is_that_of_the_labels(compared: dlbench.StudyResult)
 def test_baselines_are_rows_of_a_comparison(compared: dlbench.StudyResult) -> None:
     table = report.study_report(compared).findings[0]
     assert isinstance(table, report.Table)
-    rows = {row[0]: row[1:] for row in table.texts()[-3:]}
-    assert rows["majority class"] == ["10.00", "-", "-", "-", "-", "-"]
-    assert rows["LeNet-5 (published)"] == ["99.05", "-", "60,000", "-", "-", "-"]
-    assert rows["Slow (published)"] == ["50.00", "-", "-", "62.4", "38.0", "-"]
+    titles = [column.title for column in table.columns]
+    rows = {row[titles.index("model")]: dict(zip(titles, row, strict=True)) for row in table.texts()[-3:]}
+
+    def filled(name: str) -> dict[str, str]:
+        return {title: text for title, text in rows[name].items() if text not in ("-", name)}
+
+    assert filled("majority class") == {"test acc %": "10.00"}
+    assert filled("LeNet-5 (published)") == {"test acc %": "99.05", "parameters": "60,000"}
+    assert filled("Slow (published)") == {
+        "test acc %": "50.00",
+        "time s": "62.4",
+        "convergence epoch": "38.0",
+    }
     assert table.caption.endswith("Published: LeNet-5: LeCun et al., 1998; Slow: https://example.org/slow.")
     assert len(table.to_csv().splitlines()) == 1 + len(table.rows)
     record = report.study_record(compared)["baselines"]

@@ -187,9 +187,9 @@ def test_intervals_and_comparisons_of_folds_are_corrected(compared: dlbench.Stud
     assert pair.comparison == stats.corrected_comparison(a, b, 1 / 2)
     assert found.winner == "Stabilized"
     better, than = (Selection((("model", (name,)),)) for name in ("Stabilized", "Baseline"))
-    (judged,) = judge([Claim("better", better, than)], compared.trials)
+    (judged,) = judge([Claim("better", better, than)], compared.trials).judgements
     assert judged.comparison
-    assert (judged.verdict, judged.comparison.test) == (Verdict.SUPPORTED, "corrected t")
+    assert (judged.verdict, judged.comparison.test) == (Verdict.HOLDS, "corrected t")
 
 
 def test_reports_say_what_varies_and_which_interval(compared: dlbench.StudyResult) -> None:

@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -122,7 +122,10 @@ class Table:
         writer.writerow([to_cell(column.key) for column in self.columns])
         for row in self.rows:
             writer.writerow(
-                [json.dumps(v) if isinstance(v, dict | list | tuple) else to_cell(v) for v in row]
+                [
+                    json.dumps(v, default=asdict) if isinstance(v, dict | list | tuple) else to_cell(v)
+                    for v in row
+                ]
             )
         return text.getvalue()
 
