@@ -673,7 +673,7 @@ def test_an_archive_whose_member_claims_too_much_is_refused(tmp_path: Path) -> N
     import tarfile
 
     from dlbench.data.catalog import PUBLIC_SETS
-    from dlbench.data.cifar import read_archive
+    from dlbench.data.cifar import find_files, read_files
 
     path = tmp_path / "cifar-10-binary.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
@@ -681,8 +681,11 @@ def test_an_archive_whose_member_claims_too_much_is_refused(tmp_path: Path) -> N
         member.size = 2**29
         with open("/dev/zero", "rb") as zeros:
             archive.addfile(member, zeros)
+    known = PUBLIC_SETS["cifar10"]
+    found = find_files(known, tmp_path)
+    assert found == {path.name: path}
     with pytest.raises(DataError, match="claims 536,870,912 bytes"):
-        read_archive(PUBLIC_SETS["cifar10"], path)
+        read_files(known, found)
 
 
 # Text.

@@ -218,7 +218,7 @@ def test_claims_are_about_the_metric(chosen: dlbench.StudyResult, tmp_path: Path
     file = tmp_path / "s.yaml"
     claim = "  - {says: a, better: {lr: 0.03}, than: {lr: 0.0001}"
     file.write_text(f"lr: [0.0001, 0.03]\nclaims:\n{claim}}}\n{claim}, metric: test/accuracy}}\n")
-    own, accuracy = judge(read(file).claims, chosen.trials)
+    own, accuracy = judge(read(file).claims, chosen.trials).judgements
     assert own.claim.metric.lower_is_better
     assert not accuracy.claim.metric.lower_is_better
     assert own.comparison is not None
