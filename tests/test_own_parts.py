@@ -298,6 +298,6 @@ def test_parts_are_offered_by_entry_points(
     (info / "entry_points.txt").write_text(f"[{kind._group}]\nOf-Mine = {NAME}:direction\n")
     monkeypatch.syspath_prepend(tmp_path)
     assert kind.find("of_mine") == f"{NAME}:direction"
-    assert "Of-Mine" in kind.names()
+    assert f"{kind.prefix}Of-Mine" in kind.names()
     (trial,) = dlbench.grid(**{field: "of-mine"}).trials
     assert getattr(trial, field) == f"{NAME}:direction"

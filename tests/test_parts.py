@@ -119,6 +119,7 @@ def test_what_is_declared_is_what_the_code_takes() -> None:
                 for key, parameter in inspect.signature(code).parameters.items()
                 if key not in ("parent", "name")  # Flax's own
             }
+            taken |= {key: Default.UNREADABLE for key, default in taken.items() if default is None}
             assert dict(declared.signature.arguments) == taken, name
             assert declared.description.endswith("."), name
             assert declared.description == (inspect.getdoc(code) or "").partition("\n")[0]

@@ -38,7 +38,7 @@ def test_every_event_says_what_it_changes(lines, small_study: dlbench.StudySpec,
         show(messages.Started(worker=0, trial_ids=(first,)))
         show(messages.Compiling(worker=0, trial_id=first))
         assert ", compiling Baseline, " in lines()[-1]
-        show(messages.EpochEnded(trial_id=first, number=1, values=(1, 0.5, 1, 0.5)))
+        show(messages.EpochEnded(trial_id=first, number=1, values=(1, 0.5, 1, 0.5, None)))
         assert lines()[-1].startswith("0/4 trials, 1/8 epochs, ")
         show(finished(first, 0.5))
         assert lines()[-1].startswith("1/4 trials, 2/8 epochs, best val acc 50.00 % (Baseline), ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -51,14 +52,15 @@ def made_earlier(folder: Path, version: int) -> None:
 
 
 def test_a_study_of_an_earlier_version_is_read_and_not_continued(
-    small_result: dlbench.StudyResult, small_study: dlbench.StudySpec
+    small_result: dlbench.StudyResult, small_study: dlbench.StudySpec, tmp_path: Path
 ) -> None:
-    made_earlier(small_result.folder, 2)
-    opened = dlbench.open_study(small_result.folder)
+    folder = Path(shutil.copytree(small_result.folder, tmp_path / "s"))
+    made_earlier(folder, 2)
+    opened = dlbench.open_study(folder)
     assert {trial.trial.numerics for trial in opened} == {2}
     assert [trial.test_accuracy for trial in opened] == [trial.test_accuracy for trial in small_result]
-    assert audit(small_result.folder) == []
+    assert audit(folder) == []
     with pytest.raises(StoreError, match="made with version 2 of the numerics"):
-        dlbench.plan(small_study, out=small_result.folder)
+        dlbench.plan(small_study, out=folder)
     with pytest.raises(InputError, match="trained with version 2 of the numerics"):
-        replay.replay(small_result.folder, opened.trials[0].id)
+        replay.replay(folder, opened.trials[0].id)

@@ -81,13 +81,13 @@ def mse(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 @CRITERIA.register("mae", targets="numbers")
 def mae(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Absolute error, as ``torch.nn.L1Loss``; arguments as :func:`mse`."""
+    """Absolute error, as ``torch.nn.L1Loss``."""
     return jnp.abs(logits[..., 0] - labels)
 
 
 @CRITERIA.register("huber", targets="numbers", dynamic=("delta",), ranges={"delta": "(0, inf)"})
 def huber(logits: jax.Array, labels: jax.Array, delta: float | jax.Array = 1.0) -> jax.Array:
-    """Squared error near zero and absolute error beyond, as ``torch.nn.HuberLoss``; arguments as :func:`mse`.
+    """Squared error near zero and absolute error beyond, as ``torch.nn.HuberLoss``.
 
     Args:
         logits: float32 [..., 1].
