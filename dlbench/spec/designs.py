@@ -235,7 +235,7 @@ class _Canonical:
         given = getattr(trial, f"{name}_args")
         key = name, getattr(trial, name), tuple((each, type(value), value) for each, value in given)
         if key not in self._known:
-            reference = PARTS[name].resolve(key[1])
+            reference = PARTS[name].resolve(key[1], name)
             self._known[key] = reference, PARTS[name].arguments(reference, given)
         return self._known[key]
 

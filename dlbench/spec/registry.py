@@ -199,26 +199,28 @@ class Registry:
         users = self.users_own()
         return next((users[known] for known in users if self._key(known) == wanted), None)
 
-    def resolve(self, name: str) -> str:
+    def resolve(self, name: str, field: str | None = None) -> str:
         """The reference of a part that the user names, whose code may be run from now on.
 
         Args:
             name: a name in any spelling, or a reference.
+            field: the field that names it, for errors; by default the kind's own.
 
         Raises:
             InputError: it is malformed, or has arguments.
             UnknownNameError: with the known names and the nearest.
         """
+        field = field or self.field
         try:
             parts.parse_name(name)
         except ValueError as error:
-            raise InputError.must_be(self.field, str(error), name) from None
+            raise InputError.must_be(field, str(error), name) from None
         pieces = self.pieces(name)
         if len(pieces) > 1:
-            found = [self.resolve(piece) for piece in pieces]
+            found = [self.resolve(piece, field) for piece in pieces]
             if twice := next((each for each in found if found.count(each) > 1), None):
                 raise InputError.must_be(
-                    self.field, f"a sum of different parts ({label(twice)} stands twice)", name
+                    field, f"a sum of different parts ({label(twice)} stands twice)", name
                 )
             return "+".join(found)
         found_one = self.find(name)
@@ -226,13 +228,11 @@ class Registry:
             self._trusted |= {found_one, name}
             return found_one
         if ":" in name:
-            raise InputError.must_be(
-                self.field, "a known name, or of the form package.module:Attribute", name
-            )
+            raise InputError.must_be(field, "a known name, or of the form package.module:Attribute", name)
         module, dot, attribute = name.rpartition(".")
         own = dot and module.replace(".", "").isidentifier() and attribute.isidentifier()
         remedy = f"one of your own is named by module and attribute: '{module}:{attribute}'" if own else None
-        raise UnknownNameError(self.kind, name, self.names(), field=self.field, remedy=remedy)
+        raise UnknownNameError(self.kind, name, self.names(), field=field, remedy=remedy)
 
     def is_trusted(self, reference: str) -> bool:
         """Whether its code may be run: it is built in, or this process has named it."""

@@ -208,7 +208,7 @@ def _named(specs: Iterable[TrialSpec]) -> Iterator[TrialSpec]:
         for field, parts in PARTS.items():
             name = getattr(spec, field)
             if (field, name) not in references:
-                references[field, name] = name if ":" in name else parts.resolve(name)
+                references[field, name] = name if ":" in name else parts.resolve(name, field)
                 parts.check_trusted(references[field, name], field)
                 parts.check_defined(references[field, name])
             update[field] = references[field, name]
