@@ -359,7 +359,7 @@ def test_a_users_model_shadows_nothing(decoys: Path, tmp_path: Path) -> None:
 # Kernels.
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_it_is_said_once_where_there_are_no_kernels_and_no_temporary_file_is_left(
     workers: int, tmp_path: Path
 ) -> None:
@@ -537,7 +537,13 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("statements", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize(
+    "statements",
+    [
+        pytest.param(statements, id=name, marks=[pytest.mark.slow] if name.startswith("huge") else [])
+        for name, statements in HOSTILE.items()
+    ],
+)
 def test_a_hostile_database_is_refused_and_blocks_no_list(
     statements: str, copy: Path, tmp_path: Path, small_result: dlbench.StudyResult
 ) -> None:

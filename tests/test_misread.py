@@ -350,7 +350,10 @@ def unusual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-@pytest.mark.parametrize("attribute", ["mlp", "listed", "Half", "Softmax"])
+@pytest.mark.parametrize(
+    "attribute",
+    [*(pytest.param(each, marks=pytest.mark.slow) for each in ("mlp", "listed")), "Half", "Softmax"],
+)
 def test_models_that_hold_lists_or_compute_in_bfloat16_train(
     attribute: str, unusual: str, tmp_path: Path
 ) -> None:

@@ -87,6 +87,7 @@ def test_a_compiler_that_hangs_is_ended_with_what_it_has_started_and_not_tried_a
     assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
+@pytest.mark.slow
 def test_processes_that_compile_at_once_leave_one_file_and_its_digest(empty_cache):
     chosen = [{} for _ in range(4)]
     threads = [threading.Thread(target=native.choose, args=(environ,)) for environ in chosen]
