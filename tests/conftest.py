@@ -88,6 +88,13 @@ def made_up(
     return dlbench.StudyResult(spec, tuple(trials), planned.folder)
 
 
+#: Packages of extras that modules need, by the beginning of the modules' names; they may be missing in tests.
+OF_EXTRAS = {
+    "dlbench.bench.torch_": ("torch",),
+    "dlbench.report.trackers.": ("alembic", "mlflow", "sqlalchemy", "wandb"),
+}
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """One process after the other."""
