@@ -276,6 +276,7 @@ def test_any_model_that_can_be_named_is_measured(bench: Any, tmp_path: Path, mod
         assert "no model in PyTorch to compare 'bench_net:Net' with" in refused.err
 
 
+@pytest.mark.slow
 def test_lanes_are_measured_in_every_form(bench: Any) -> None:
     flags = ["--model", "baseline", "--batch-size", "16", "--lanes", "2", "--device", "cpu", "--repeats", "2"]
     done = bench("lanes", *flags, "--json", *(["--against", "torch"] if HAS_TORCH else []))

@@ -199,7 +199,15 @@ PLANTED = {
 }
 
 
-@pytest.mark.parametrize("planted", PLANTED.values(), ids=PLANTED)
+@pytest.mark.parametrize(
+    "planted",
+    [
+        pytest.param(
+            plant, id=name, marks=[] if name in ("one bit", "a link", "no digest") else [pytest.mark.slow]
+        )
+        for name, plant in PLANTED.items()
+    ],
+)
 def test_what_lies_in_the_cache_is_loaded_only_as_it_was_made_here(planted, empty_cache):
     native.choose(environ := {})
     path = Path(environ[native.VARIABLE])
@@ -214,6 +222,7 @@ def test_what_lies_in_the_cache_is_loaded_only_as_it_was_made_here(planted, empt
     assert run_python(code, DLBENCH_CACHE_DIR=str(empty_cache), **environ) == f"{path}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["somebody else's", "a link", "writable by all"])
 def test_the_folder_of_the_cache_is_ones_own(kind, empty_cache):
     if kind == "somebody else's" and os.geteuid():

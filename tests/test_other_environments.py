@@ -154,6 +154,7 @@ def test_unknown_environments_and_repetition(
     assert audit(again) == []
 
 
+@pytest.mark.slow
 def test_the_commands_say_it_before_anything_is_trained(
     tmp_path: Path, small_result: dlbench.StudyResult
 ) -> None:

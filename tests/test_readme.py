@@ -17,6 +17,7 @@ DOCUMENTATION = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 PAGES = (*DOCUMENTATION, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md")
 #: Flags of other programs, and those that every command has.
 FLAGS_ELSEWHERE = {
+    "--width",
     "--help",
     "--version",
     "--logdir",

@@ -107,6 +107,7 @@ def test_damage_is_found(copy: Path, small_result: dlbench.StudyResult) -> None:
     assert dlbench_command("results", copy, "--check").returncode == 1
 
 
+@pytest.mark.slow
 def test_a_sample_drawn_with_a_seed_is_replayed(small_result: dlbench.StudyResult, copy: Path) -> None:
     drawn = [{trial.id for trial in sample(small_result, 2, seed)} for seed in range(20)]
     assert all(len(ids) == 2 for ids in drawn)

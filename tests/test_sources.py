@@ -151,6 +151,7 @@ def test_a_file_edited_after_planning_is_not_trained_under_the_old_id(
     assert dlbench.run(study, out=tmp_path / "s", workers=1).trials[0].status is TrialStatus.COMPLETE
 
 
+@pytest.mark.slow
 def test_a_module_that_this_process_holds_from_before_an_edit_is_not_trained(
     tmp_path: Path, write: Callable[..., None]
 ) -> None:

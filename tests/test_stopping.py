@@ -233,7 +233,8 @@ def test_a_stopped_lane_is_the_same_beside_other_neighbours(
     assert {name: digests(lanes)[name] for name in both} == {name: digests(others)[name] for name in both}
 
 
-@pytest.mark.parametrize("epoch", [4, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("epoch", [3, 4])
 def test_interrupted_lanes_go_on_where_each_of_them_was(
     epoch: int, lanes: dlbench.StudyResult, tmp_path: Path
 ) -> None:

@@ -88,6 +88,7 @@ def test_the_time_to_compile_is_shared(study: tuple[dlbench.StudyResult, list[me
     )
 
 
+@pytest.mark.slow
 def test_programs_share_what_does_not_depend_on_what_they_differ_in(tmp_path: Path) -> None:
     from dlbench.execution.worker import Worker
 

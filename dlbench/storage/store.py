@@ -529,10 +529,10 @@ class Store:
         """
         asked, wanted = ("", ()) if ids is None else (_AMONG, (canonical_json([*ids]),))
         with explained(self.folder):
-            rows = self._db.execute(
-                f"SELECT id, json_extract(outcome, '$.environment') FROM trials WHERE status IN (?, ?){asked}",
-                (TrialStatus.COMPLETE, TrialStatus.DIVERGED, *wanted),
+            statement = (
+                f"SELECT id, json_extract(outcome, '$.environment') FROM trials WHERE status IN (?, ?){asked}"
             )
+            rows = self._db.execute(statement, (TrialStatus.COMPLETE, TrialStatus.DIVERGED, *wanted))
             return {trial_id: value if isinstance(value, str) else None for trial_id, value in rows}
 
     def _status(self, text: object) -> TrialStatus:
