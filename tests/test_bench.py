@@ -215,6 +215,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     return call
 
 
+@pytest.mark.slow
 def test_a_real_run(bench: Any, tmp_path: Path) -> None:
     flags = ["--model", "baseline", "--batch-size", "16", "--repeats", "2", "--json", "--chart", "steps.svg"]
     done = bench(*flags, *(["--against", "torch"] if HAS_TORCH else []))

@@ -240,6 +240,7 @@ def test_the_folder_of_the_cache_is_ones_own(kind, empty_cache):
         assert chosen.parent.name.startswith("dlbench-kernels-")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="only root can mount")
 def test_a_cache_from_which_nothing_may_be_run_is_not_used(empty_cache):
     code = "from dlbench.ops import native; native.use_cores(1); print(native.chosen(), native.reason())"
@@ -262,6 +263,7 @@ def stem(environ):
     return Path(environ[native.VARIABLE]).stem
 
 
+@pytest.mark.slow
 def test_the_name_depends_on_the_compilers_options(empty_cache):
     """Also on those that define no macro."""
     assert stem({}) == stem({"CC": "cc"}) != stem({"CC": "cc -fno-unroll-loops"})

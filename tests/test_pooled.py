@@ -127,6 +127,7 @@ for x, kernel, padding in CASES:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiler", [pytest.param("cc -mno-avx512f", marks=pytest.mark.slow), "clang"])
 def test_bits_depend_neither_on_the_compiler_nor_on_the_width_of_vectors(compiler, tmp_path):
     try:

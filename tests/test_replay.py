@@ -72,6 +72,7 @@ def test_a_whole_study_passes_the_check(small_result: dlbench.StudyResult) -> No
     assert (done.returncode, done.stdout) == (0, f"{small_result.folder} is undamaged\n")
 
 
+@pytest.mark.slow
 def test_curves_are_read_and_checked_where_they_are_shown(
     copy: Path, small_result: dlbench.StudyResult
 ) -> None:

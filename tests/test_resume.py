@@ -149,6 +149,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_command_again_goes_on(
     assert done.trials[0].params_sha256 == uninterrupted.params_sha256
 
 
+@pytest.mark.slow
 def test_a_trial_whose_worker_always_dies_fails_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: dlbench.TrialResult
 ) -> None:

@@ -240,6 +240,7 @@ def test_a_model_without_a_file_is_known_from_its_code(tmp_path: Path) -> None:
     assert len(set(found)) == 1 + len(changes)
 
 
+@pytest.mark.slow
 def test_a_model_without_a_file_is_trained(tmp_path: Path) -> None:
     code = "(trial,) = dlbench.run(study, out='s')\nprint(trial.status, trial.error)"
     assert python("-", folder=tmp_path, text=SCRIPT + code) == "COMPLETE None"

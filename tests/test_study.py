@@ -249,6 +249,7 @@ def test_a_loss_that_is_not_finite_diverges_one_trial_and_touches_no_other(
     assert good.params_sha256 == alone.params_sha256
 
 
+@pytest.mark.slow
 def test_lanes_do_not_depend_on_neighbours_or_place(
     tmp_path: Path, small_result: dlbench.StudyResult
 ) -> None:
