@@ -25,7 +25,8 @@ import signal
 import stat
 import subprocess
 import tempfile
-from collections.abc import Callable, MutableMapping
+import time
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from pathlib import Path
 
 from dlbench import files
@@ -136,9 +137,9 @@ def _compiled(compiler: str) -> Path:
         raise _UnavailableError(f"no C compiler: CC is {compiler!r}") from None
     options += _FLAGS
     include = Path(jaxlib.origin).parent / "include"
-    command = [name, *options, "-I", str(include), *map(str, SOURCES)]
+    command = [name, *options, "-I", str(include)]
     # With every macro (compiler version, processor features, XLA's interface), and without the paths of the files.
-    source = _run([*command, "-E", "-dD", "-P"], _PREPROCESS_S)
+    (source,) = _run([[*command, *map(str, SOURCES), "-E", "-dD", "-P"]], _PREPROCESS_S)
     digest = hashlib.sha256("\0".join([*options, ""]).encode() + source).hexdigest()[:16]
     problems = []
     for is_private in (False, True):
@@ -157,10 +158,12 @@ def _compiled(compiler: str) -> Path:
 
 
 def _build(path: Path, command: list[str]) -> None:
-    """Compile, and write the file and its digest, each atomically."""
+    """Compile the sources side by side, and write the file and its digest, each atomically."""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         new = Path(folder) / path.name
-        _run([*command, "-shared", "-o", str(new)], _COMPILE_S)
+        objects = {source: str(Path(folder) / f"{source.stem}.o") for source in SOURCES}
+        _run([[*command, "-c", str(source), "-o", each] for source, each in objects.items()], _COMPILE_S)
+        _run([[*command, "-shared", *objects.values(), "-o", str(new)]], _COMPILE_S)
         new.chmod(0o700)
         written = _note(new)
         written.write_text(f"{hashlib.sha256(new.read_bytes()).hexdigest()}\n")
@@ -220,10 +223,36 @@ def _is_ours(path: Path, is_kind: Callable[[int], bool], others: bool = False) -
     return is_kind(status.st_mode) and status.st_uid == os.geteuid() and (others or not writable)
 
 
-def _run(command: list[str], timeout_s: float) -> bytes:
-    """Run the compiler, and end it with all that it has started if it takes too long."""
-    if reason := _hung.get(command[0]):
+def _run(commands: Sequence[list[str]], timeout_s: float) -> list[bytes]:
+    """Run a compiler several times side by side, and return what each wrote.
+
+    If it takes too long, it is ended with all that it has started.
+    """
+    name = commands[0][0]
+    if reason := _hung.get(name):
         raise _UnavailableError(reason)
+    end = time.monotonic() + timeout_s
+    try:
+        with contextlib.ExitStack() as running:
+            processes = [running.enter_context(_started(command)) for command in commands]
+            written = [process.communicate(timeout=end - time.monotonic()) for process in processes]
+    except subprocess.TimeoutExpired:
+        _hung[name] = f"the compiler {name} did not end within {timeout_s} s"
+        raise _UnavailableError(_hung[name]) from None
+    for process, (_, errors) in zip(processes, written, strict=True):
+        if process.returncode:
+            lines = errors.decode(errors="replace").strip().splitlines()
+            said = next((line for line in lines if "error" in line), lines[-1] if lines else "")
+            raise _UnavailableError(
+                f"the compiler failed: {name} ended with exit code {process.returncode}"
+                + (f", {said[:200]}" if said else "")
+            )
+    return [output for output, _ in written]
+
+
+@contextlib.contextmanager
+def _started(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process, ended with all that it has started if the block fails."""
     pipe = subprocess.PIPE
     try:
         process = subprocess.Popen(
@@ -237,22 +266,12 @@ def _run(command: list[str], timeout_s: float) -> bytes:
         ) from None
     with process:
         try:
-            output, errors = process.communicate(timeout=timeout_s)
-        except BaseException as error:
-            with contextlib.suppress(OSError):
-                os.killpg(process.pid, signal.SIGKILL)
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
-            _hung[command[0]] = f"the compiler {command[0]} did not end within {timeout_s} s"
-            raise _UnavailableError(_hung[command[0]]) from None
-    if process.returncode:
-        lines = errors.decode(errors="replace").strip().splitlines()
-        said = next((line for line in lines if "error" in line), lines[-1] if lines else "")
-        raise _UnavailableError(
-            f"the compiler failed: {command[0]} ended with exit code {process.returncode}"
-            + (f", {said[:200]}" if said else "")
-        )
-    return output
+            yield process
+        except BaseException:
+            if process.returncode is None:
+                with contextlib.suppress(OSError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            raise
 
 
 def _in_one_line(error: object) -> str:
