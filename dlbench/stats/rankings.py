@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dlbench.errors import InputError
@@ -146,7 +146,8 @@ def compare_groups(
     """Compare two groups whose values have keys (seed, split, fold).
 
     Groups that share at least two keys are compared on the shared keys (`corrected_comparison`), others on all
-    their values as independent samples (`welch_comparison`).
+    their values as independent samples (`welch_comparison`). Values from cross-validation are not independent:
+    without pairs, their difference has neither an interval nor a p-value (`nan`).
 
     Args:
         a: key → value of A.
@@ -166,7 +167,11 @@ def compare_groups(
         if by_ranks and not overlap:
             return signed_rank_comparison(values_a, values_b, confidence, null)
         return corrected_comparison(values_a, values_b, overlap, confidence, null)
-    unpaired = rank_sum_comparison if by_ranks and not overlap else welch_comparison
+    if overlap:
+        found = welch_comparison(a.values(), b.values(), confidence, null)
+        difference = replace(found.difference, low=math.nan, high=math.nan)
+        return replace(found, difference=difference, p_value=math.nan)
+    unpaired = rank_sum_comparison if by_ranks else welch_comparison
     return unpaired(a.values(), b.values(), confidence, null)
 
 
