@@ -196,8 +196,11 @@ def test_captions_and_alternative_texts_say_what_is_seen(tmp_path: Path) -> None
         "lr 0.01, batch size 8, chosen on validation images, summed over 3 seeds"
         in found["confusion"].caption
     )
-    assert "405 of 450 answers are right" in found["confusion"].alt
-    assert "Most often confused: 0 taken for 1, 24 times; 2 taken for 1, 15 times" in found["confusion"].alt
+    assert "405 of 450 predictions are correct" in found["confusion"].alt
+    assert (
+        "Most often confused: 0 predicted as 1, 24 times; 2 predicted as 1, 15 times"
+        in found["confusion"].alt
+    )
     assert found["seeds"].title == "Validation accuracy seed by seed", "a grid is there to choose from"
     compared = drawn(made_up("compare-archs", model=["baseline", "simplecnn"], seed=[0, 1]), tmp_path)
     assert compared["seeds"].title == "Test accuracy seed by seed"
@@ -252,7 +255,7 @@ def test_misclassified_images_are_those_most_seeds_get_wrong(
         np.flatnonzero(wrong.all(axis=0)),
         key=lambda i: sum(float(answer[i].max() - answer[i, labels[i]]) for answer in logits),
     )
-    assert f"{labels[surest]} taken for " in found.alt.partition(";")[0]
+    assert f"{labels[surest]} predicted as " in found.alt.partition(";")[0]
     assert "by 2 of 2 seeds" in found.alt.partition(";")[0]
 
 

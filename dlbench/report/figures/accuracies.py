@@ -141,7 +141,11 @@ def _map_words(name: str, found: Sequence[Plane], shown: Sequence[Plane], clippe
 
 
 def cost(view: View) -> list[Drawing]:
-    """The metric against training time, parameters and operations, as far as they differ, with the Pareto fronts."""
+    """The metric against training time, parameters and operations, as far as they differ.
+
+    Panels of parameters and operations show the Pareto front. There is none of times: trials that share the machine do
+    not show which is faster.
+    """
     groups = view.near
     if len(groups) < 2 or not _COSTLY & set(view.axes):
         return []
