@@ -79,6 +79,14 @@ FLAGS: dict[str, str] = {}
 
 Values = list[str] | None
 
+#: Parameters that several commands have.
+Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or its name in runs/.")]
+TrialId = Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's id, or the beginning of it.")]
+DataDir = Annotated[
+    str | None, typer.Option("--data-dir", metavar="DIR", help="Folder of original data files.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
 
 def _values(flag: str, panel: str, metavar: str, text: str, *aliases: str) -> Any:
     return typer.Option(flag, *aliases, metavar=metavar, help=text, rich_help_panel=panel)
@@ -431,12 +439,10 @@ class AblateOptions(StudyOptions):
     ] = None
     without: Annotated[
         Values,
-        _values(
-            "--without", CHANGES, "NAME...", "What to turn off: arguments of the model, or other settings."
-        ),
+        _values("--without", CHANGES, "NAME...", "Arguments of the model, or other settings, to turn off."),
     ] = None
     change: Annotated[
-        Values, _values("--change", CHANGES, "NAME=VALUE...", "What to set to another value.")
+        Values, _values("--change", CHANGES, "NAME=VALUE...", "Settings to change, with their new values.")
     ] = None
     factorial: Annotated[
         bool, _option("--factorial", CHANGES, "Combine the changes in every way, to find interactions.")

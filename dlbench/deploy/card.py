@@ -152,9 +152,9 @@ def _settings(trial: TrialResult) -> str:
 
 def _limits(trial: TrialResult, group: Configuration, found: Predictions) -> str:
     words = [
-        f"Measured on the {len(found.labels):,} test images of {found.dataset.name} alone: images of other origin, and "
-        "groups of people or places that are not marked in the data, were not tested.",
-        "It gives every image one of its classes, also images that show none of them.",
+        f"Evaluated on the {len(found.labels):,} test images of {found.dataset.name} alone: images from other sources, "
+        "and subgroups that the data do not mark, were not tested.",
+        "It assigns one of its classes to every image, including images that show none of them.",
         "The test images took no part in training or in the choice of the epoch.",
     ]
     if len(group.complete) == 1:
