@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import modules_of
 
 import dlbench
 from dlbench import data, report
@@ -56,13 +56,7 @@ FIELDS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _nets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    folder = tmp_path_factory.mktemp("nets")
-    (folder / "dlbench_regression_nets.py").write_text(NETS)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(folder)
-        yield
+_nets = modules_of(dlbench_regression_nets=NETS)
 
 
 def brightness() -> data.Dataset:
