@@ -28,9 +28,9 @@ class ExportOptions:
 
     study: Study
     trial: TrialId
-    to: Annotated[
-        Literal["stablehlo", "npz", "onnx"], typer.Option("--to", help="The kind of file [stablehlo].")
-    ] = "stablehlo"
+    to: Annotated[Literal["stablehlo", "npz", "onnx"], typer.Option("--to", help="The kind of file.")] = (
+        "stablehlo"
+    )
     out: Annotated[
         str | None, typer.Option("--out", metavar="FILE", help="The file [TRIAL.stablehlo, .npz or .onnx].")
     ] = None

@@ -226,12 +226,12 @@ class StudyOptions:
             "--folds",
             DATA,
             "K",
-            "Folds of cross-validation, in which --train-size images take turns to validate.",
+            "Number of folds of cross-validation, into which --train-size images are divided.",
         ),
     ] = None
     fold: Annotated[Values, _values("--fold", DATA, "N...", "Folds that validate, counted from 0.")] = None
     seed: Annotated[
-        Values, _values("--seed", DATA, "SEED...", "Seeds of everything else; random draws one.")
+        Values, _values("--seed", DATA, "SEED...", "Seeds of everything else; 'random' draws one.")
     ] = None
     vary: Annotated[
         Values,
@@ -479,14 +479,15 @@ class SearchOptions(StudyOptions):
             "--space",
             SEARCH,
             "NAME=DIST...",
-            "What varies: uniform(a,b), log(a,b), int(a,b), logint(a,b) or choice(a,b,c).",
+            "Settings and their distributions: uniform(a,b), log(a,b), int(a,b), logint(a,b), choice(a,b,c).",
         ),
     ] = None
     trials: Annotated[
-        str | None, _option("--trials", SEARCH, "Configurations that are proposed [50].", metavar="N")
+        str | None, _option("--trials", SEARCH, "Number of configurations to propose [50].", metavar="N")
     ] = None
     sampler: Annotated[
-        Literal["random", "quasi", "tpe"] | None, _option("--sampler", SEARCH, "How they are proposed [tpe].")
+        Literal["random", "quasi", "tpe"] | None,
+        _option("--sampler", SEARCH, "How configurations are proposed [tpe]."),
     ] = None
     generation: Annotated[
         str | None,
@@ -505,12 +506,13 @@ class SearchOptions(StudyOptions):
         _option(
             "--reduction-factor",
             SEARCH,
-            "Successive halving: one in N goes on, to N times as many seeds [none].",
+            "Successive halving: the best one in N continues with N times as many seeds [none].",
             metavar="N",
         ),
     ] = None
     confirm: Annotated[
-        str | None, _option("--confirm", SEARCH, "New seeds that confirm the winner [5].", metavar="N")
+        str | None,
+        _option("--confirm", SEARCH, "Number of new seeds to train the winner with [5].", metavar="N"),
     ] = None
 
     def design_options(self) -> dict[str, Any]:

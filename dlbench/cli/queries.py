@@ -298,7 +298,7 @@ def info(options: InfoOptions) -> None:
 
 
 def data(context: typer.Context, data_dir: DataDir = None, as_json: Json = False) -> None:
-    """List data sets; show or prepare one."""
+    """List data sets; show, check or prepare one."""
     if context.invoked_subcommand is not None:
         return
     from dlbench import report
