@@ -86,7 +86,7 @@ def compare_archs(options: CompareOptions) -> int:
 
 @takes(AblateOptions, DEFAULTS)
 def ablate(options: AblateOptions) -> int:
-    """Change one setting of a base configuration at a time, or in every combination, and show the effect of each change.
+    """Change one setting of a base at a time, or several in every combination, and show the effect of each change.
 
     Give several --seeds: effects cannot be tested without repetitions.
     """
