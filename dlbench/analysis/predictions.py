@@ -40,7 +40,8 @@ class Predictions:
         """Whether each answer is right, as 1 or 0: [S, N]."""
         import numpy as np
 
-        return (self.logits.argmax(axis=2) == self.labels).astype(np.float32)
+        right: NDArray[np.float32] = (self.logits.argmax(axis=2) == self.labels).astype(np.float32)
+        return right
 
     @property
     def overlap(self) -> float:
