@@ -18,6 +18,7 @@ import pytest
 import dlbench
 from dlbench import data
 from dlbench.analysis.configurations import best_first, configurations
+from dlbench.analysis.cost import pareto_front
 from dlbench.errors import StoreError
 from dlbench.records import Epoch, Outcome, TrialStatus
 from dlbench.report import figures
@@ -138,14 +139,9 @@ def test_a_curve_is_a_mean_with_students_interval() -> None:
 
 
 def test_the_pareto_front_is_what_nothing_beats_in_both() -> None:
-    def known(values: dict[str, float]) -> dict[str, Any]:
-        return {name: dlbench.stats.mean_interval([value]) for name, value in values.items()}
-
-    costs = known({"cheap": 1.0, "as cheap, worse": 1.0, "dear, worse": 2.0, "best": 3.0, "dearest": 4.0})
-    accuracy = known(
-        {"cheap": 0.9, "as cheap, worse": 0.8, "dear, worse": 0.85, "best": 0.95, "dearest": 0.95}
-    )
-    assert accuracies.front(costs, accuracy) == ["cheap", "best"]
+    costs = {"cheap": 1.0, "as cheap, worse": 1.0, "dear, worse": 2.0, "best": 3.0, "dearest": 4.0}
+    accuracy = {"cheap": 0.9, "as cheap, worse": 0.8, "dear, worse": 0.85, "best": 0.95, "dearest": 0.95}
+    assert pareto_front(costs, accuracy) == ("cheap", "best")
 
 
 def test_what_is_left_out_is_said(tmp_path: Path) -> None:

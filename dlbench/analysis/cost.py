@@ -104,9 +104,19 @@ def _front(costs: Mapping[str, Cost], name: str) -> tuple[str, ...]:
     known = {label: getattr(cost, name) for label, cost in costs.items()}
     if None in known.values():
         return ()
+    return pareto_front(known, {label: cost.accuracy.estimate for label, cost in costs.items()})
+
+
+def pareto_front(costs: Mapping[str, float], merits: Mapping[str, float]) -> tuple[str, ...]:
+    """The labels to which no other is as cheap and better, the cheapest first.
+
+    Args:
+        costs: the cost of each label.
+        merits: the merit of each label; higher is better.
+    """
     reached: list[str] = []
-    for label in sorted(costs, key=lambda label: (known[label], -costs[label].accuracy.estimate)):
-        if not reached or costs[label].accuracy.estimate > costs[reached[-1]].accuracy.estimate:
+    for label in sorted(merits, key=lambda label: (costs[label], -merits[label])):
+        if not reached or merits[label] > merits[reached[-1]]:
             reached.append(label)
     return tuple(reached)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Configuration, Plane, configurations, planes
+from dlbench.analysis.cost import pareto_front
 from dlbench.execution.costs import request_of
 from dlbench.models import counts
 from dlbench.report.figures.canvas import (
@@ -166,8 +167,12 @@ def cost(view: View) -> list[Drawing]:
     if not drawn:
         return []
     values, measured = _values(view), view.measured
+    sign = -1 if measured.lower_is_better else 1
+    merits = {label: sign * interval.estimate for label, interval in values.items()}
     fronts = {
-        name: front(costs[name], values, measured.lower_is_better) for name in drawn if name != "train_time_s"
+        name: pareto_front({label: each.estimate for label, each in costs[name].items()}, merits)
+        for name in drawn
+        if name != "train_time_s"
     }
     named = list(groups)[: len(LOOKS)] if len(groups) <= len(LOOKS) or not fronts else _at_most(fronts)
     figure = canvas(NARROW if len(drawn) == 1 else WIDE, 3.2)
@@ -200,20 +205,6 @@ def _values(view: View) -> dict[str, Interval]:
     """The metric of each configuration, by label, without the trials of a mixture that collapsed."""
     found = {label: trained(group).interval(view.metric) for label, group in view.near.items()}
     return {label: interval for label, interval in found.items() if interval is not None}
-
-
-def front(
-    costs: Mapping[str, Interval], values: Mapping[str, Interval], lower_is_better: bool = False
-) -> list[str]:
-    """The Pareto front of the means, the cheapest first: no other is as cheap and better."""
-    sign = -1 if lower_is_better else 1
-    merits = {label: sign * interval.estimate for label, interval in values.items()}
-    reached, best = [], -math.inf
-    for label in sorted(merits, key=lambda label: (costs[label].estimate, -merits[label])):
-        if merits[label] > best:
-            reached.append(label)
-            best = merits[label]
-    return reached
 
 
 def _at_most(fronts: Mapping[str, Sequence[str]]) -> list[str]:
