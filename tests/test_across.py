@@ -14,6 +14,7 @@ import scipy.stats
 
 import dlbench
 from dlbench.analysis.across import Source, compare_studies
+from dlbench.errors import InputError
 from dlbench.records import Outcome
 from dlbench.report import to_markdown
 from dlbench.report.across import across_report
@@ -152,3 +153,7 @@ def test_the_metric_is_that_of_the_studies() -> None:
         made_up(name, noisy(0.8), model="baseline", folds=5, train_size=100, val_size=None) for name in "ab"
     ]
     assert dlbench.compare(*folded).metric == "val/accuracy"
+    accuracy = made_up("c", noisy(0.8), model="baseline", seed=range(3))
+    assert dlbench.compare(accuracy, folded[0]).metric == "test/accuracy"
+    with pytest.raises(InputError, match="different metrics: test/f1, test/accuracy; name one"):
+        dlbench.compare(a, accuracy)

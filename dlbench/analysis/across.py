@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dlbench.analysis.comparison import compared_metric, pair_record
+from dlbench.analysis.comparison import compared_metric, pair_record, reported_metric
 from dlbench.analysis.configurations import Configuration, axes_of, configurations
 from dlbench.analysis.failures import measured
 from dlbench.analysis.looks import ALPHA
@@ -118,17 +118,18 @@ def compare_studies(sources: Sequence[Source], metric: str | None = None) -> Stu
 
     Args:
         sources: the studies.
-        metric: the metric to compare, "test/accuracy" or ``test_accuracy``; by default
-            :func:`~dlbench.analysis.comparison.compared_metric`.
+        metric: the metric to compare, "test/accuracy" or ``test_accuracy``; by default the one by which each of the
+            studies compares its configurations, or else the one that each reports.
 
     Raises:
         UnknownNameError: there is no such metric.
-        InputError: there are fewer than two studies, or more than :data:`MAX_PAIRS` pairs.
+        InputError: there are fewer than two studies, or more than :data:`MAX_PAIRS` pairs; or the studies go by
+            different metrics, and none is named.
     """
     if len(sources) < 2:
         raise InputError("a comparison across studies needs two studies or more", remedy="name another study")
     trials = [trial for source in sources for trial in source.result]
-    metric = metric or compared_metric(trials)
+    metric = metric or _shared_metric(sources)
     metric_key(metric)
     names, axes = _names(sources), axes_of(trials)
     models = model_names(trial.model for trial in trials)
@@ -154,6 +155,20 @@ def compare_studies(sources: Sequence[Source], metric: str | None = None) -> Stu
         shared,
         changed,
         sum(not trial.status.is_finished for trial in trials),
+    )
+
+
+def _shared_metric(sources: Sequence[Source]) -> str:
+    """The metric by which the studies compare configurations, or that they report, if it is the same one for all."""
+    names: dict[str, None] = {}
+    for of in (compared_metric, reported_metric):
+        names = dict.fromkeys(of(source.result.trials) for source in sources)
+        if len(names) == 1:
+            return next(iter(names))
+    raise InputError(
+        f"these studies go by different metrics: {', '.join(names)}",
+        field="metric",
+        remedy="name one of them",
     )
 
 

@@ -104,9 +104,14 @@ def compared_metric(trials: Iterable[TrialResult]) -> str:
 
     It is the one that the trials are chosen by, on test images, or on the held-out folds where images are folded.
     """
+    trials = [*trials]
     specs = [trial.trial.spec for trial in trials]
-    folded = any(spec.folds for spec in specs)
-    return selection_metric(specs) if folded else report_metric(specs)
+    return selection_metric(specs) if any(spec.folds for spec in specs) else reported_metric(trials)
+
+
+def reported_metric(trials: Iterable[TrialResult]) -> str:
+    """The metric that trials are chosen by, on test images."""
+    return report_metric(trial.trial.spec for trial in trials)
 
 
 def compare_models(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dlbench.analysis.comparison import reported_metric
 from dlbench.analysis.configurations import Configuration, axes_of, best_first, configurations
-from dlbench.spec.metrics import report_metric
 from dlbench.spec.trial import REPLICATES
 from dlbench.storage.results import StudyRecord
 
@@ -43,5 +43,5 @@ def overview(result: StudyRecord) -> Overview:
         values,
         best,
         best.label(distinguishing) if best else "",
-        report_metric(trial.trial.spec for trial in trials),
+        reported_metric(trials),
     )

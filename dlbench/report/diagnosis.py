@@ -391,7 +391,7 @@ def cost_report(found: Costs) -> Report:
         Column("accuracy", "test % [95 %]", share),
         Column("parameters", "parameters", thousands),
         Column("size_bytes", "MB", lambda value: f"{value / 1e6:.2f}"),
-        Column("flops", "MFLOP an image", lambda value: f"{value / 1e6:.2f}"),
+        Column("flops", "MFLOP per image", lambda value: f"{value / 1e6:.2f}"),
         Column("train_s", "training time", duration),
         Column("images_per_s", "images/s", lambda value: f"{value:,.0f}"),
     )

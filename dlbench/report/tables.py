@@ -265,8 +265,8 @@ def means_note(summaries: Sequence[Summary | None], confidence: float = 0.95) ->
     known = [summary for summary in summaries if summary is not None]
     if not any(summary.has_interval for summary in known):
         return f"The value of each {'fold and seed' if _are_corrected(known) else 'seed'}."
-    over = "folds and seeds" if _are_corrected(known) else "seeds"
-    note = f"Means over {over} ± their {level(confidence)} {_method(known)}"
+    over, method = _method(known)
+    note = f"Means over {over} ± their {level(confidence)} {method}"
     few = any(not summary.has_interval for summary in known)
     note = f"{note}; the values themselves where there are fewer than three." if few else f"{note}."
     if any(summary.is_mixture for summary in known):
@@ -327,10 +327,19 @@ def _are_corrected(summaries: Sequence[Summary]) -> bool:
     return any(summary.interval.is_corrected for summary in summaries)
 
 
-def _method(summaries: Sequence[Summary]) -> str:
+def _method(summaries: Sequence[Summary]) -> tuple[str, str]:
+    """What means are over, and what their intervals are."""
     if not _are_corrected(summaries):
-        return "Student t intervals"
-    return "intervals, corrected because training sets of folds overlap (Nadeau and Bengio, 2003)"
+        return "seeds", "Student t intervals"
+    if all(_are_corrected([each]) for each in summaries):
+        return (
+            "folds and seeds",
+            "intervals, corrected because training sets of folds overlap (Nadeau and Bengio, 2003)",
+        )
+    return (
+        "seeds (and folds)",
+        "intervals, corrected where training sets of folds overlap (Nadeau and Bengio, 2003)",
+    )
 
 
 def converged(value: Convergence) -> str:

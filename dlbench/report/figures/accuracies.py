@@ -153,7 +153,7 @@ def cost(view: View) -> list[Drawing]:
     names = {
         "train_time_s": "training time (s)",
         "num_params": "parameters",
-        "flops": "MFLOP an image, in training",
+        "flops": "MFLOP per image, in training",
     }
     costs = {
         name: {label: interval for label, group in groups.items() if (interval := group.interval(name))}
