@@ -26,7 +26,7 @@ from dlbench.report.figures.canvas import (
 )
 from dlbench.report.page import Figure
 from dlbench.report.shades import value_range
-from dlbench.report.tables import SPAN, capitalized, listed
+from dlbench.report.tables import SPAN, capitalized, listed, replicate
 from dlbench.spec.metrics import Metric, metric, words
 from dlbench.spec.naming import field_title, setting
 from dlbench.stats import Interval, mean_interval
@@ -365,14 +365,14 @@ def _strip(axes: Axes, row: int, group: Configuration, name: str) -> None:
 
 def _seeds_words(view: View, shown: Mapping[str, Configuration]) -> Figure:
     left_out = f" The first {len(shown)} of {len(view.near):,}." if len(shown) < len(view.near) else ""
-    said = []
+    noun, said = replicate(shown.values()), []
     for label, group in shown.items():
         survivors = trained(group)
         interval = survivors.interval(view.metric)
         values = survivors.by_seed(view.metric).values()
         assert interval is not None
         said.append(
-            f"{label}: mean {spoken(interval, view.measured)}, {len(values)} seeds from "
+            f"{label}: mean {spoken(interval, view.measured)}, {len(values)} {noun}s from "
             f"{view.measured.text(min(values))} to {view.measured.text(max(values))}"
             f"{_collapsed(group, '; {} of {} collapsed')}."
         )
@@ -387,9 +387,9 @@ def _seeds_words(view: View, shown: Mapping[str, Configuration]) -> Figure:
     )
     return Figure(
         "seeds",
-        f"{capitalized(view.metric_title)} seed by seed",
-        f"Strip chart of {view.metric_title} with a point for every seed. {' '.join(said)}",
-        f"{capitalized(view.metric_title)} of every seed, in the order of seeds from top to bottom, with their mean"
+        f"{capitalized(view.metric_title)} {noun} by {noun}",
+        f"Strip chart of {view.metric_title} with a point for every {noun}. {' '.join(said)}",
+        f"{capitalized(view.metric_title)} of every {noun}, in the order of seeds from top to bottom, with their mean"
         f"{interval_words}; {view.noun}s by {words(view.selection)}, the best first.{crosses}{left_out}{view.far}",
     )
 
