@@ -245,14 +245,14 @@ def test_misclassified_images_are_those_most_seeds_get_wrong(
     groups = best_first(configurations(small_result.trials))
     logits = [np.load(trial.folder / "test_logits.npy") for trial in groups[0].trials]
     wrong = np.stack([answer.argmax(axis=1) != labels for answer in logits])
-    assert f"24 of {wrong.any(axis=0).sum():,}, those that most seeds misclassify first" in found.caption
+    assert f"24 of {wrong.any(axis=0).sum():,}, those that most networks misclassify first" in found.caption
     assert ("lr 0.01" if groups[0].spec.learning_rate == 1e-2 else "lr 0.001") in found.caption
     surest = max(
         np.flatnonzero(wrong.all(axis=0)),
         key=lambda i: sum(float(answer[i].max() - answer[i, labels[i]]) for answer in logits),
     )
     assert f"{labels[surest]} predicted as " in found.alt.partition(";")[0]
-    assert "by 2 of 2 seeds" in found.alt.partition(";")[0]
+    assert "by 2 of 2 networks" in found.alt.partition(";")[0]
 
 
 @pytest.mark.parametrize("spoil", ["missing", "shape", "pickle", "other data"])
