@@ -321,7 +321,7 @@ def same_images_report(found: tuple[SameImages, ...]) -> Report:
         "each, without correction; they are about these networks, not about the models):"
     )
     points = (
-        f"{each.first} against {each.other}: fewer errors in {each.num_fewer} of {each.num_seeds} seeds, "
+        f"{each.first} against {each.other}: fewer errors in {each.num_fewer} of {each.num_seeds} pairs, "
         f"more in {each.num_more}"
         for each in found
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from dlbench.errors import InputError
@@ -17,7 +17,7 @@ from dlbench.stats.pairs import (
     signed_rank_comparison,
     welch_comparison,
 )
-from dlbench.stats.resampling import corrected_comparison, corrected_interval
+from dlbench.stats.resampling import corrected_comparison, corrected_interval, without_test
 
 Groups = Mapping[str, Mapping[Any, float]]
 """Name of a group → key that pairs its values with those of other groups (seed, split) → value."""
@@ -168,9 +168,7 @@ def compare_groups(
             return signed_rank_comparison(values_a, values_b, confidence, null)
         return corrected_comparison(values_a, values_b, overlap, confidence, null)
     if overlap:
-        found = welch_comparison(a.values(), b.values(), confidence, null)
-        difference = replace(found.difference, low=math.nan, high=math.nan)
-        return replace(found, difference=difference, p_value=math.nan)
+        return without_test(welch_comparison(a.values(), b.values(), confidence, null))
     unpaired = rank_sum_comparison if by_ranks else welch_comparison
     return unpaired(a.values(), b.values(), confidence, null)
 
