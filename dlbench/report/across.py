@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -77,6 +78,8 @@ def _tests(found: StudiesComparison) -> Report:
         f"{found.metric}: first minus second. Paired where seed, data and split agree. p: after Holm's correction over "
         f"{count(len(found.pairs), 'comparison')}."
     )
+    if any(math.isnan(pair.comparison.p_value) for pair in found.pairs):
+        caption += " Single values, and folds without pairs, cannot be tested: p = 1."
     number = len(found.supported)
     verdict = (
         f"The data support {count(number, 'difference')} at {level(ALPHA)}: "
