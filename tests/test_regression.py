@@ -20,6 +20,7 @@ from dlbench.analysis.comparison import compare_models
 from dlbench.analysis.configurations import Configuration
 from dlbench.analysis.failures import measured
 from dlbench.analysis.overview import overview
+from dlbench.cli import queries
 from dlbench.data import rotated
 from dlbench.errors import DataError, SpecError
 from dlbench.models import creation
@@ -248,6 +249,12 @@ def test_the_list_of_studies_shows_the_metric(trained: dlbench.StudyResult) -> N
     (row,) = report.studies_records([(summary, found)]).rows
     assert found.best
     assert row[-4:-2] == ("test/mae", found.best.mean("test/mae"))
+
+
+def test_trials_are_filtered_and_sorted_by_the_metric(trained: dlbench.StudyResult) -> None:
+    chosen = queries._chosen(trained, [queries._condition("test/mae<0.5")], "-test/mae")
+    values = [trial.metrics["test/mae"] or 0 for trial in chosen]
+    assert values == sorted((v for t in trained if (v := t.metrics["test/mae"] or 0) < 0.5), reverse=True)
 
 
 def test_a_report_of_numbers_is_drawn_and_read(trained: dlbench.StudyResult, tmp_path: Path) -> None:

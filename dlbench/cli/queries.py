@@ -256,12 +256,12 @@ def _sorted(trials: Sequence[TrialResult], wanted: str) -> list[TrialResult]:
 
 
 def _field(name: str) -> str:
-    from dlbench.records import METRICS
+    from dlbench.spec.metrics import is_metric
     from dlbench.spec.naming import ALIASES
     from dlbench.storage.results import TRIAL_FIELDS
 
     field = ALIASES.get(name, name)
-    if field not in TRIAL_FIELDS and field not in METRICS:
+    if field not in TRIAL_FIELDS and not is_metric(field):
         raise UnknownNameError("field", name, TRIAL_FIELDS)
     return field
 
