@@ -1,8 +1,7 @@
-"""What a search found: its winner, how much being chosen flattered it, and what smaller budgets would find. No jax."""
+"""What a search found: its winner, the bias of its selection, and what smaller budgets would find. No jax."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +13,8 @@ from dlbench.spec.claims import value_of
 from dlbench.spec.metrics import metric as metric_named
 from dlbench.spec.spaces import SearchSpec
 from dlbench.spec.trial import PARTS
-from dlbench.stats import Comparison, expected_best, welch_comparison
+from dlbench.stats import Comparison, compare_groups, expected_best
 from dlbench.storage.results import StudyRecord, TrialResult
-
-_UNFINISHED = (TrialStatus.WAITING, TrialStatus.RUNNING, TrialStatus.INTERRUPTED)
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class SearchFindings:
         candidates: the configurations whose trials have ended, in the order of proposal.
         winner: the best of them; ``None`` if no trial completed.
         confirmation: the winner's trials with new seeds; ``None`` if there are none yet.
-        flattery: the search's metric of the winner in the search against that with new seeds; without an interval
+        selection_bias: the search's metric of the winner in the search against that with new seeds; without an interval
             where images are folded, because folds are not independent.
         expected: the expected best value of 1, 2, 3, ... configurations; empty for a sampler that learns, whose
             configurations are not independent, and with halving.
@@ -67,7 +64,7 @@ class SearchFindings:
     candidates: tuple[Candidate, ...]
     winner: Candidate | None
     confirmation: Configuration | None
-    flattery: Comparison | None
+    selection_bias: Comparison | None
     expected: tuple[float, ...]
 
     @property
@@ -83,8 +80,8 @@ class SearchFindings:
 
 def score(trials: Sequence[TrialResult], metric: str) -> float:
     """The mean of a metric, in which a trial without a result counts as the worst: accuracy 0, loss infinity."""
-    known = metric_named(metric)
-    worst = math.inf if known.lower_is_better else 0.0 if known.unit == "points" else -math.inf
+    worst = metric_named(metric).worst
+    assert worst is not None
     found = [trial.value(metric) if trial.status is TrialStatus.COMPLETE else None for trial in trials]
     return math.fsum(worst if value is None else value for value in found) / len(found)
 
@@ -105,9 +102,7 @@ def search_findings(result: StudyRecord) -> SearchFindings:
     assert search is not None
     trials = [trial for trial in result.trials if trial.seed in search.seeds]
     ended = [
-        group
-        for group in configurations(trials)
-        if not any(trial.status in _UNFINISHED for trial in group.trials)
+        group for group in configurations(trials) if all(trial.status.has_ended for trial in group.trials)
     ]
     candidates = tuple(
         Candidate(number, group, score(group.trials, search.metric), len(group.trials) == len(search.base))
@@ -124,7 +119,7 @@ def search_findings(result: StudyRecord) -> SearchFindings:
         candidates,
         winner,
         confirmation,
-        _flattery(search, winner, confirmation),
+        _selection_bias(search, winner, confirmation),
         expected_best(values, higher_is_better=not lower) if independent and values else (),
     )
 
@@ -139,17 +134,13 @@ def _confirmation(result: StudyRecord, search: SearchSpec, winner: Candidate | N
     return alike[0] if alike and alike[0].complete else None
 
 
-def _flattery(
+def _selection_bias(
     search: SearchSpec, winner: Candidate | None, confirmation: Configuration | None
 ) -> Comparison | None:
     if winner is None or confirmation is None:
         return None
-    before, after = (each.by_seed(search.metric).values() for each in (winner.configuration, confirmation))
-    found = welch_comparison(before, after)
-    if not winner.configuration.overlap:
-        return found
-    difference = dataclasses.replace(found.difference, low=math.nan, high=math.nan)
-    return dataclasses.replace(found, difference=difference, p_value=math.nan)
+    before, after = (each.by_seed(search.metric) for each in (winner.configuration, confirmation))
+    return compare_groups(before, after, overlap=winner.configuration.overlap)
 
 
 def _is_better(best: float, value: float, metric: str) -> bool:

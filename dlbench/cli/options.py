@@ -79,6 +79,14 @@ FLAGS: dict[str, str] = {}
 
 Values = list[str] | None
 
+#: Parameters that several commands have.
+Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or its name in runs/.")]
+TrialId = Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's id, or the beginning of it.")]
+DataDir = Annotated[
+    str | None, typer.Option("--data-dir", metavar="DIR", help="Folder of original data files.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
 
 def _values(flag: str, panel: str, metavar: str, text: str, *aliases: str) -> Any:
     return typer.Option(flag, *aliases, metavar=metavar, help=text, rich_help_panel=panel)
@@ -218,12 +226,12 @@ class StudyOptions:
             "--folds",
             DATA,
             "K",
-            "Folds of cross-validation, in which --train-size images take turns to validate.",
+            "Number of folds of cross-validation, into which --train-size images are divided.",
         ),
     ] = None
     fold: Annotated[Values, _values("--fold", DATA, "N...", "Folds that validate, counted from 0.")] = None
     seed: Annotated[
-        Values, _values("--seed", DATA, "SEED...", "Seeds of everything else; random draws one.")
+        Values, _values("--seed", DATA, "SEED...", "Seeds of everything else; 'random' draws one.")
     ] = None
     vary: Annotated[
         Values,
@@ -431,12 +439,10 @@ class AblateOptions(StudyOptions):
     ] = None
     without: Annotated[
         Values,
-        _values(
-            "--without", CHANGES, "NAME...", "What to turn off: arguments of the model, or other settings."
-        ),
+        _values("--without", CHANGES, "NAME...", "Arguments of the model, or other settings, to turn off."),
     ] = None
     change: Annotated[
-        Values, _values("--change", CHANGES, "NAME=VALUE...", "What to set to another value.")
+        Values, _values("--change", CHANGES, "NAME=VALUE...", "Settings to change, with their new values.")
     ] = None
     factorial: Annotated[
         bool, _option("--factorial", CHANGES, "Combine the changes in every way, to find interactions.")
@@ -473,14 +479,15 @@ class SearchOptions(StudyOptions):
             "--space",
             SEARCH,
             "NAME=DIST...",
-            "What varies: uniform(a,b), log(a,b), int(a,b), logint(a,b) or choice(a,b,c).",
+            "Settings and their distributions: uniform(a,b), log(a,b), int(a,b), logint(a,b), choice(a,b,c).",
         ),
     ] = None
     trials: Annotated[
-        str | None, _option("--trials", SEARCH, "Configurations that are proposed [50].", metavar="N")
+        str | None, _option("--trials", SEARCH, "Number of configurations to propose [50].", metavar="N")
     ] = None
     sampler: Annotated[
-        Literal["random", "quasi", "tpe"] | None, _option("--sampler", SEARCH, "How they are proposed [tpe].")
+        Literal["random", "quasi", "tpe"] | None,
+        _option("--sampler", SEARCH, "How configurations are proposed [tpe]."),
     ] = None
     generation: Annotated[
         str | None,
@@ -499,12 +506,13 @@ class SearchOptions(StudyOptions):
         _option(
             "--reduction-factor",
             SEARCH,
-            "Successive halving: one in N goes on, to N times as many seeds [none].",
+            "Successive halving: the best one in N continues with N times as many seeds [none].",
             metavar="N",
         ),
     ] = None
     confirm: Annotated[
-        str | None, _option("--confirm", SEARCH, "New seeds that confirm the winner [5].", metavar="N")
+        str | None,
+        _option("--confirm", SEARCH, "Number of new seeds to train the winner with [5].", metavar="N"),
     ] = None
 
     def design_options(self) -> dict[str, Any]:

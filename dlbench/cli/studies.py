@@ -86,9 +86,9 @@ def compare_archs(options: CompareOptions) -> int:
 
 @takes(AblateOptions, DEFAULTS)
 def ablate(options: AblateOptions) -> int:
-    """Change one thing of a base at a time, or in every combination, and show what each change does.
+    """Change one setting of a base at a time, or several in every combination, and show the effect of each change.
 
-    Give several --seeds, without which effects cannot be tested.
+    Give several --seeds: effects cannot be tested without repetitions.
     """
     return _perform(*_study(options, "ablation"), options, options.run_options())
 

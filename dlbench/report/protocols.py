@@ -11,15 +11,16 @@ from dlbench.report.tables import (
     Column,
     Report,
     Table,
+    bounded,
     capitalized,
+    count,
     field_columns,
     means_note,
     plus_minus,
+    replicate,
     signed,
-    within,
 )
-from dlbench.spec.metrics import Metric, metric, metric_key, title, words
-from dlbench.stats import Interval
+from dlbench.spec.metrics import metric, metric_key, title, words
 from dlbench.storage.results import TrialResult
 
 
@@ -29,14 +30,14 @@ def protocol_report(found: ProtocolFindings | None, trials: Sequence[TrialResult
         return []
     axes = axes_of(trials) or ["model"]
     measured = metric(found.selection)
-    in_unit, unit = partial(plus_minus, measured=measured), f", {measured.unit}" if measured.unit else ""
+    in_unit = partial(plus_minus, measured=measured)
     validation, test = words(found.selection), words(found.report)
     columns = (
         *field_columns(axes, trials),
         Column(metric_key(found.selection), f"{title(found.selection)} of the best epoch", in_unit),
         Column(metric_key(found.report), f"{title(found.report)} of this epoch", in_unit),
-        Column("difference", f"difference{unit} [95 %]", partial(signed, measured=measured)),
-        Column("seeds", "seeds"),
+        Column("difference", f"difference{measured.in_heading} [95 %]", partial(signed, measured=measured)),
+        Column("seeds", f"{replicate(each.configuration for each in found.differences)}s"),
     )
     rows = tuple(
         (
@@ -63,11 +64,11 @@ def protocol_report(found: ProtocolFindings | None, trials: Sequence[TrialResult
 def _overall(found: ProtocolFindings) -> Report:
     if found.overall is None:
         return []
-    measured = metric(found.selection)
+    measured, groups = metric(found.selection), [each.configuration for each in found.differences]
     difference = f"{signed(found.overall, measured)} {measured.unit}".rstrip()
     return [
         f"Over all {len(found.differences)} configurations, {words(found.selection)} less {words(found.report)} is "
-        f"{difference} on average ({len(found.overall.values)} seeds)."
+        f"{difference} on average ({count(len(found.overall.values), replicate(groups))})."
     ]
 
 
@@ -76,13 +77,12 @@ def variation_report(found: Sequence[SourceVariation], trials: Sequence[TrialRes
     if not found:
         return []
     measured, name = metric(found[0].metric), title(found[0].metric).removesuffix(" %")
-    unit = f", {measured.unit}" if measured.unit else ""
     axes = axes_of(trials)
     columns = (
         *field_columns(axes, trials),
-        Column("std", f"std of {name}{unit} [95 %]", partial(_bounds, measured=measured)),
+        Column("std", f"std of {name}{measured.in_heading} [95 %]", partial(bounded, measured=measured)),
         Column("mean", f"mean {title(found[0].metric)}", measured.text),
-        Column("seeds", "seeds"),
+        Column("seeds", f"{replicate(each.configuration for each in found)}s"),
     )
     rows = tuple(
         (
@@ -98,7 +98,3 @@ def variation_report(found: Sequence[SourceVariation], trials: Sequence[TrialRes
         "Standard deviations over seeds with 95 % chi-square intervals, from three seeds on."
     )
     return [Table("Variation between seeds, by source", columns, rows, caption)]
-
-
-def _bounds(interval: Interval, measured: Metric) -> str:
-    return within((interval.estimate, interval.low, interval.high), measured)

@@ -78,7 +78,7 @@ def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack
     environment = engine.environment(backend, processes) if known else {}
     planned = Plan(study, trials, folder, processes, cores, backend, how.data_dir, stored, environment)
     if how.reuse and planned.missing:
-        planned = _with_sources(planned, lambda: engine.environment(backend, processes))
+        planned = _with_sources(planned, lambda: engine.environment(backend, processes), how.keep_state)
     left = devices.workers(how.workers, backend, study, len(planned.missing))
     return replace(planned, workers=left)
 
@@ -99,22 +99,25 @@ def _digest(study: StudySpec, trials: Sequence[Trial]) -> str:
     return digest([study.search.model_dump(mode="json", exclude={"optuna"}), data])
 
 
-def _with_sources(planned: Plan, environment: Callable[[], Mapping[str, Any]]) -> Plan:
+def _with_sources(planned: Plan, environment: Callable[[], Mapping[str, Any]], keep_state: bool) -> Plan:
     """The plan with what other studies hold of its missing trials.
 
     Args:
         planned: the plan.
         environment: describes the environment in which trials would be trained, which can take a second.
+        keep_state: whether only results are copied whose state at the end is kept there, so that longer trials can
+            continue from it.
     """
     found = sources.find(RUNS, [trial.id for trial in planned.missing], planned.folder)
     kept = sources.find_kept([*sources.study_folders(RUNS), planned.folder])
     if not found.folders and not kept:
         return replace(planned, unreadable=found.unreadable)
     now = planned.environment or environment()
-    planned = replace(
-        planned, environment=now, sources=found.of(now.get("digest")), unreadable=found.unreadable
-    )
     kept = {trial_id: each for trial_id, each in kept.items() if each.environment == now.get("digest")}
+    held = found.of(now.get("digest"))
+    if keep_state:
+        held = {trial_id: folders for trial_id, folders in held.items() if trial_id in kept}
+    planned = replace(planned, environment=now, sources=held, unreadable=found.unreadable)
     candidates = {trial: sources.longest_kept(trial, kept) for trial in planned.missing}
     shorter = {trial.id: each for trial, each in candidates.items() if each and _continues(trial, each)}
     bound = sum(each is not None for each in candidates.values()) - len(shorter)

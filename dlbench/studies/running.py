@@ -42,7 +42,6 @@ from dlbench.studies.result import StudyResult
 
 #: The manifest lists the digests of at most this many splits, because drawing one of 60,000 images takes 40 ms.
 _MAX_SPLITS = 8
-_UNFINISHED = (TrialStatus.WAITING, TrialStatus.RUNNING, TrialStatus.INTERRUPTED)
 
 
 def run(study: StudySpec, options: RunOptions | None = None, **settings: Unpack[RunSettings]) -> StudyResult:
@@ -157,7 +156,7 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
                     start,
                     options.keep_state,
                 )
-            left = [trial for trial in todo if store.statuses()[trial.id] in _UNFINISHED]
+            left = [trial for trial in todo if not store.statuses()[trial.id].has_ended]
             if stopping.is_set() and left:
                 raise StudyInterrupted(stopping.number)
     with Store(folder) as store:
