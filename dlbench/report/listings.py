@@ -81,6 +81,7 @@ def plan_report(plan: Plan) -> Report:
         *plan.own_models,
         *plan.trained_again,
         *plan.copied,
+        *plan.machines,
         f"{most}{count(len(plan.trials), 'trial')} in {count(len(programs), 'program')}; {len(plan.done):,} done, "
         f"{len(plan.missing):,} to train: about {duration(plan.estimate_s)} on {plan.device} with {workers} "
         f"(estimated).\nNothing was written; the study's folder is {plan.folder}",
