@@ -12,6 +12,7 @@ import itertools
 import json
 import logging
 import os
+import queue
 import re
 import signal
 import sys
@@ -67,11 +68,13 @@ def opened(asked: str | Site | None, device: str = "auto") -> Iterator[Site]:
     if not re.fullmatch(r"auto|local|[^/\s]+:[0-9]{1,5}", asked):
         raise SpecError.must_be("cluster", "'auto', 'local' or HOST:PORT", asked)
     ray = _ray()
-    if ray.is_initialized():
-        yield Cluster(ray, device)
-        return
-    with _quiet(), _connected(ray, asked):
-        yield Cluster(ray, device)
+    with contextlib.ExitStack() as stack:
+        if not ray.is_initialized():
+            stack.enter_context(_quiet())
+            stack.enter_context(_connected(ray, asked))
+        site = Cluster(ray, device)
+        stack.callback(site.close)
+        yield site
 
 
 def _ray() -> Any:
@@ -171,8 +174,26 @@ class Cluster:
     def __init__(self, ray: Any, device: str) -> None:
         self.ray, self._asked = ray, device
         self._nodes: dict[str, _Node] = {}
+        self._exported: dict[Callable[..., Any], Any] = {}
         self._looked = -_LOOK_S
         self._kind, self._admitted = "", ""
+        self._answers: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._handle_answers, daemon=True).start()
+
+    def close(self) -> None:
+        """End the thread that handles answers."""
+        self._answers.put(None)
+
+    def when_done(self, asked: Any, handle: Callable[[Future[Any]], object]) -> None:
+        """Call a function with the answer to a call, when it is there.
+
+        It is called in a thread of this cluster, because calls from the one that Ray answers in can wait for ever.
+        """
+        asked.future().add_done_callback(lambda done: self._answers.put(lambda: handle(done)))
+
+    def _handle_answers(self) -> None:
+        while (handle := self._answers.get()) is not None:
+            handle()
 
     def device(self, asked: str) -> str:
         """The kind of device that most workers would have."""
@@ -243,6 +264,11 @@ class Cluster:
         """Whether a node is part of the cluster now."""
         return any(each["NodeID"] == node and each["Alive"] for each in self.ray.nodes())
 
+    def kill(self, actor: Any) -> None:
+        """Kill an actor, if it and the connection to the cluster are still there."""
+        with contextlib.suppress(Exception):
+            self.ray.kill(actor)
+
     def _admits(self, environment: str | None) -> list[_Node]:
         return [n for n in self._surveyed() if environment in (None, "", n.environment["digest"])]
 
@@ -255,7 +281,7 @@ class Cluster:
     def _wait(self) -> None:
         """Wait until every node that is there has described itself."""
         self._look()
-        answers = [node.answer for node in self._nodes.values()]
+        answers = [node.answer for node in self._nodes.values() if node.answer is not None]
         if answers:
             self.ray.wait(answers, num_returns=len(answers), timeout=_SURVEY_S)
         self._hear()
@@ -293,7 +319,9 @@ class Cluster:
             more = {"max_restarts": 0, "max_task_retries": 0, "max_concurrency": 2}
         else:
             more = {"max_retries": 0}
-        return self.ray.remote(run).options(scheduling_strategy=where, **amounts, **more)
+        if run not in self._exported:
+            self._exported[run] = self.ray.remote(run)
+        return self._exported[run].options(scheduling_strategy=where, **amounts, **more)
 
     def _hear(self) -> None:
         """Take the answers of nodes that have described themselves."""
@@ -400,7 +428,7 @@ class ActorEndpoint:
     def send(self, message: messages.AnyCommand) -> None:
         """See :class:`~dlbench.execution.endpoint.Endpoint`."""
         sent = self._actor.send.remote(next(self._numbers), messages.encode(message))
-        sent.future().add_done_callback(self._sent)
+        self._cluster.when_done(sent, self._sent)
 
     def kill(self) -> None:
         """See :class:`~dlbench.execution.endpoint.Endpoint`."""
@@ -410,10 +438,11 @@ class ActorEndpoint:
     def close(self) -> None:
         """See :class:`~dlbench.execution.endpoint.Endpoint`; does not wait."""
         self._closing = True
-        self._cluster.ray.kill(self._actor)
+        self._cluster.kill(self._actor)
 
     def how_it_ended(self) -> End:
         """See :class:`~dlbench.execution.endpoint.Endpoint`."""
+        self._cluster.kill(self._actor)  # it may live on, where a message was lost
         if not self._cluster.is_alive(self.node.id):
             return End(f"node {self.node.host} was lost", is_loss=True)
         if isinstance(self._error, WorkerError):
@@ -421,7 +450,7 @@ class ActorEndpoint:
         return End("died", _in_one_line(self._error))
 
     def _ask(self) -> None:
-        self._actor.events.remote().future().add_done_callback(self._hear)
+        self._cluster.when_done(self._actor.events.remote(), self._hear)
 
     def _sent(self, done: Future[None]) -> None:
         if (error := done.exception()) is not None:
@@ -442,7 +471,6 @@ class ActorEndpoint:
 
     def _exit(self, error: BaseException | None) -> None:
         self._error = self._error or error
-        self._cluster.ray.kill(self._actor)  # it may live on, where only a message was lost
         if not self._exited.is_set():
             self._exited.set()
             if not self._closing:

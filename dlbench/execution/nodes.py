@@ -30,6 +30,8 @@ from dlbench.execution.environment import CACHE_BYTES, COMPILED, configure
 from dlbench.execution.environment_probe import worker_environment
 from dlbench.ops import native
 
+#: Seconds to wait for further events after the first, so that they travel together.
+_GATHER_S = 0.002
 #: Events that a worker may be ahead of its parent; then it waits, as for a full pipe.
 _AHEAD = 1024
 
@@ -82,6 +84,7 @@ class Actor:
             WorkerError: the worker has failed; with its traceback.
         """
         batch = [self._events.get()]
+        time.sleep(_GATHER_S)
         while not self._events.empty() and batch[-1]:
             batch.append(self._events.get())
         if len(batch) > 1 and not batch[-1]:

@@ -95,8 +95,9 @@ class Pool:
 
     def _is_busy(self) -> bool:
         """Whether a worker has a job, or one is left for workers to come."""
-        left = 0 if self._stopping.is_set() else self._jobs.num_open
-        return bool(left) or any(member.job for member in self._members.values())
+        if any(member.job for member in self._members.values()):
+            return True
+        return not self._stopping.is_set() and self._jobs.num_open > 0
 
     def _stop(self) -> Generator[messages.AnyEvent]:
         """Ask workers to save their trials; end the workers that have none."""

@@ -118,6 +118,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
             "num_programs": len(plan.programs),
             "workers": plan.workers,
             "device": plan.device,
+            "machines": list(plan.machines),
             "estimate_s": plan.estimate_s,
         },
         "trials": [

@@ -162,7 +162,7 @@ class StudyProgress:
         self._workers: dict[str, int] = {}
         self._compiling: dict[int, str] = {}
         self._nodes: dict[int, str] = {}
-        self._first = (time.monotonic(), len(plan.done))
+        self._first: tuple[float, int] | None = None  # when a worker was ready, and the trials done by then
         self._values: dict[TrialSpec, list[float]] = {}
         self.finished, self.total = len(plan.done), len(plan.trials)
         self._programs = len(programs(plan.missing))  # still to be compiled
@@ -200,7 +200,7 @@ class StudyProgress:
         )
         if self._compiling:
             words += f", compiling {', '.join(sorted(set(self._compiling.values())))}"
-        if machines := {*self._nodes.values()} - {""}:
+        if self._first and (machines := {*self._nodes.values()} - {""}):
             since, before = self._first
             rate = 60 * (self.finished - before) / (now - since)
             words += f", {count(len(machines), 'node')}, {count(len(self._nodes), 'worker')}, {rate:.0f} trials/min"
