@@ -256,6 +256,20 @@ class StudyOptions:
         str | None,
         _option("--workers", HOW, "Worker processes, 0 for none [one per core or accelerator].", metavar="N"),
     ] = None
+    cluster: Annotated[
+        str | None,
+        _option(
+            "--cluster", HOW, "Train on the nodes of a Ray cluster [none].", metavar="auto|local|HOST:PORT"
+        ),
+    ] = None
+    mixed: Annotated[
+        bool,
+        _option(
+            "--mixed",
+            HOW,
+            "Use nodes and keep results of several environments, between which bits can differ.",
+        ),
+    ] = False
     lanes: Annotated[
         str,
         _option(
@@ -365,6 +379,8 @@ class StudyOptions:
             retry_failed=self.retry_failed,
             reuse=self.reuse,
             keep_state=self.keep_state,
+            cluster=self.cluster,
+            mixed=self.mixed,
             **numbers,
         )
 

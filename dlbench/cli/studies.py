@@ -266,6 +266,13 @@ def _perform(study: StudySpec, read: Config | None, options: StudyOptions, how: 
     Returns:
         The exit code: 1 if a trial failed.
     """
+    from dlbench.execution import cluster
+
+    with cluster.opened(how.cluster, how.device) as site:
+        return _perform_on(study, read, options, dataclasses.replace(how, cluster=site))
+
+
+def _perform_on(study: StudySpec, read: Config | None, options: StudyOptions, how: RunOptions) -> int:
     from dlbench import report
     from dlbench.report import terminal
     from dlbench.report.progress import StudyProgress

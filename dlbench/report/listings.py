@@ -84,6 +84,7 @@ def plan_report(plan: Plan) -> Report:
         *plan.own_models,
         *plan.trained_again,
         *plan.copied,
+        *plan.machines,
         f"{most}{count(len(plan.trials), 'trial')} in {count(len(programs), 'program')}; {len(plan.done):,} done, "
         f"{len(plan.missing):,} to train: about {duration(plan.estimate_s)} on {plan.device} with {workers} "
         f"(estimated).\nNothing was written; the study's folder is {plan.folder}",
@@ -120,6 +121,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
             "num_programs": len(plan.programs),
             "workers": plan.workers,
             "device": plan.device,
+            "machines": list(plan.machines),
             "estimate_s": plan.estimate_s,
         },
         "trials": [

@@ -11,8 +11,9 @@ from typing import Any, Unpack
 from dlbench import data
 from dlbench.data import DatasetInfo
 from dlbench.errors import Field, SpecError, UnknownNameError
-from dlbench.execution import devices, engine
+from dlbench.execution import cluster, devices
 from dlbench.execution.plan import Plan
+from dlbench.execution.site import Site
 from dlbench.models.counts import Request, check_sizes
 from dlbench.records import digest
 from dlbench.spec import resolution
@@ -45,13 +46,18 @@ def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack
         StoreError: the folder holds other files, or a study that does not match.
     """
     how = merged(options, **settings)
+    with cluster.opened(how.cluster, how.device) as site:
+        return _plan(study, how, site)
+
+
+def _plan(study: StudySpec, how: RunOptions, site: Site) -> Plan:
     begins = study.search is not None and not study.trials
     if study.search is not None and begins:
         study = _begun(study, study.search)
     if not study.trials:
         raise SpecError("the study has no trials", remedy="give every field at least one value")
     study = study.model_copy(update={"trials": tuple(_named(study.trials))})
-    backend = devices.device(how.device)
+    backend = site.device(how.device)
 
     @functools.cache
     def info(name: str) -> DatasetInfo:
@@ -72,14 +78,29 @@ def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack
     name = f"{study.kind}-{_digest(study, trials)[:10]}"
     folder = Path(how.out).expanduser() if how.out is not None else RUNS / name
     stored = read_trials(folder, study.looks, study.search)
-    cores = devices.cores_each(how.workers, backend, len(trials))
-    processes = devices.workers(how.workers, backend, study, len(trials))
-    known = any(trial.id in stored.environments for trial in trials)
-    environment = engine.environment(backend, processes) if known else {}
-    planned = Plan(study, trials, folder, processes, cores, backend, how.data_dir, stored, environment)
+    cores = site.cores_each(how.workers, backend, len(trials))
+    here = not site.is_elastic
+    processes = devices.workers(how.workers, site.count(backend), study, len(trials), here)
+    recorded = [stored.environments[trial.id] for trial in trials if trial.id in stored.environments]
+
+    def environment() -> Mapping[str, Any]:
+        return {} if how.mixed else site.environment(backend, processes, recorded)
+
+    planned = Plan(
+        study,
+        trials,
+        folder,
+        processes,
+        cores,
+        backend,
+        how.data_dir,
+        stored,
+        environment() if recorded or not here else {},
+        machines=tuple(site.in_words()),
+    )
     if how.reuse and planned.missing:
-        planned = _with_sources(planned, lambda: engine.environment(backend, processes), how.keep_state)
-    left = devices.workers(how.workers, backend, study, len(planned.missing))
+        planned = _with_sources(planned, environment, how.keep_state)
+    left = devices.workers(how.workers, site.count(backend), study, len(planned.missing), here)
     return replace(planned, workers=left)
 
 

@@ -21,7 +21,7 @@ from dlbench.errors import (
     StoreError,
     StudyInterrupted,
 )
-from dlbench.execution import engine, messages
+from dlbench.execution import cluster, engine, messages
 from dlbench.execution.place import Place
 from dlbench.execution.plan import Plan
 from dlbench.execution.recording import interruptible, record
@@ -73,14 +73,16 @@ def run(study: StudySpec, options: RunOptions | None = None, **settings: Unpack[
 
 @contextlib.contextmanager
 def observed(options: RunOptions) -> Iterator[RunOptions]:
-    """The options; in a notebook, with a progress bar as the observer if they have none."""
-    if options.on_event is not None or not notebook.is_active():
-        yield options
-        return
-    from dlbench.report.progress import StudyProgress
+    """The options, connected to their cluster; in a notebook, with a progress bar as the observer if they have none."""
+    with cluster.opened(options.cluster, options.device) as site:
+        options = replace(options, cluster=site)
+        if options.on_event is not None or not notebook.is_active():
+            yield options
+            return
+        from dlbench.report.progress import StudyProgress
 
-    with StudyProgress(bar=notebook.NotebookBar()) as progress:
-        yield replace(options, on_event=progress)
+        with StudyProgress(bar=notebook.NotebookBar()) as progress:
+            yield replace(options, on_event=progress)
 
 
 def warn_of_failures(result: StudyResult, stacklevel: int) -> None:
@@ -120,19 +122,23 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
     if missing(read_trials(folder, study.looks, study.search)) or not (folder / FILE_NAME).exists():
         _make_folder(folder)
         with (
+            cluster.opened(options.cluster, options.device) as site,
             Store(folder, True, study.kind, study.looks, study.search) as store,
             interruptible() as stopping,
         ):
             store.add(planned.trials)
             # Another process may have trained some since the plan was made.
             todo = missing(StoredTrials(store.statuses(), store.environments()))
+            may_grow = site.is_elastic and options.workers is None
             place = Place(
                 planned.device,
-                min(planned.workers, len(todo)),
+                len(todo) if may_grow else min(planned.workers, len(todo)),
                 planned.data_dir,
                 options.checkpoint_every,
                 planned.cores,
                 options.keep_state,
+                site,
+                planned.environment.get("digest"),
             )
             for text in _shared_images(todo, planned.data_dir):
                 notify(messages.Notice(text=text))
@@ -152,7 +158,7 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
                     described,
                     events,
                     notify,
-                    max(place.workers, 1),
+                    None if site.is_elastic else max(place.workers, 1),
                     start,
                     options.keep_state,
                 )
