@@ -379,8 +379,8 @@ def _whole(text: str) -> int | str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareOptions(StudyOptions):
-    """The flags of ``compare-archs``, which can also add seeds."""
+class GrowingOptions(StudyOptions):
+    """The flags of commands that can also add seeds."""
 
     until_separated: Annotated[
         bool,
@@ -464,8 +464,8 @@ class AblateOptions(StudyOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchOptions(StudyOptions):
-    """The flags of ``search``."""
+class SpaceOptions(StudyOptions):
+    """The flags of a space and of how it is searched."""
 
     space: Annotated[
         Values,
@@ -476,11 +476,9 @@ class SearchOptions(StudyOptions):
             "What varies: uniform(a,b), log(a,b), int(a,b), logint(a,b) or choice(a,b,c).",
         ),
     ] = None
-    trials: Annotated[
-        str | None, _option("--trials", SEARCH, "Configurations that are proposed [50].", metavar="N")
-    ] = None
     sampler: Annotated[
-        Literal["random", "quasi", "tpe"] | None, _option("--sampler", SEARCH, "How they are proposed [tpe].")
+        Literal["random", "quasi", "tpe"] | None,
+        _option("--sampler", SEARCH, "How configurations are proposed [tpe]."),
     ] = None
     generation: Annotated[
         str | None,
@@ -499,23 +497,61 @@ class SearchOptions(StudyOptions):
         _option(
             "--reduction-factor",
             SEARCH,
-            "Successive halving: one in N goes on, to N times as many seeds [none].",
+            "Successive halving: one in N goes on, to N times as many seeds or epochs [none].",
             metavar="N",
         ),
     ] = None
-    confirm: Annotated[
-        str | None, _option("--confirm", SEARCH, "New seeds that confirm the winner [5].", metavar="N")
+    resource: Annotated[
+        Literal["seeds", "epochs"] | None,
+        _option("--resource", SEARCH, "What those that go on get more of [seeds]."),
     ] = None
+    hyperband: Annotated[
+        bool, _option("--hyperband", SEARCH, "Halving in brackets that begin with more and more of it.")
+    ] = False
 
     def design_options(self) -> dict[str, Any]:
         """The space and how it is searched, where they are given."""
         from dlbench.spec.layouts import OPTIONS
 
-        return {name: value for name in OPTIONS["search"] if (value := getattr(self, name)) is not None}
+        own = {name: getattr(self, name, None) for names in OPTIONS.values() for name in names}
+        return {name: value for name, value in own.items() if value not in (None, False)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class TargetOptions(CompareOptions):
+class SearchOptions(SpaceOptions):
+    """The flags of ``search``."""
+
+    trials: Annotated[
+        str | None, _option("--trials", SEARCH, "Configurations that are proposed [50].", metavar="N")
+    ] = None
+    confirm: Annotated[
+        str | None, _option("--confirm", SEARCH, "New seeds that confirm the winner [5].", metavar="N")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(SpaceOptions, GrowingOptions):
+    """The flags of ``compare-archs``, which can tune each model first."""
+
+    tune: Annotated[
+        str | None,
+        _option(
+            "--tune",
+            SEARCH,
+            "First tune each model by a search of N configurations; compare the best of each [none].",
+            metavar="N",
+        ),
+    ] = None
+    tune_seeds: Annotated[
+        str | None,
+        _option(
+            "--tune-seeds", SEARCH, "With --tune: seeds of the search, not those compared [1].", metavar="N"
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetOptions(GrowingOptions):
     """The flags of ``run`` and ``plan``, which also accept a file or a folder."""
 
     target: Annotated[

@@ -16,6 +16,7 @@ from typing import Any, TextIO, cast
 
 from dlbench import files
 from dlbench.execution import messages, stderr
+from dlbench.execution.crew import Crew
 from dlbench.execution.environment import (
     COMPILED,
     check_settings,
@@ -49,6 +50,7 @@ def run(
     stopping: threading.Event,
     study_dir: Path | None = None,
     shorter: Mapping[str, Path] | None = None,
+    crew: Crew | None = None,
 ) -> Generator[messages.AnyEvent]:
     """Train every trial and yield events as they occur. Nothing is written except to caches.
 
@@ -60,6 +62,7 @@ def run(
             trials start from the beginning.
         shorter: by trial id, the folder of the same trial with fewer epochs, which continues from the state kept there
             unless it has one of its own.
+        crew: keeps the workers alive when all trials have ended.
 
     Raises:
         WorkerError: workers cannot be started.
@@ -77,7 +80,7 @@ def run(
         }
 
     if place.workers == 0:
-        yield from _in_process(jobs, place, states, stopping)
+        yield from _in_process(jobs, place, states, stopping, crew)
         return
     environ, lock = dict(os.environ), threading.Lock()
 
@@ -95,7 +98,8 @@ def run(
         return ProcessEndpoint(number, place, kernels, path, receive)
 
     said = place.device != "cpu"
-    for event in Pool(jobs, place.workers, start, states, stopping).run():
+    started = crew.starting(start, place, path) if crew else start
+    for event in Pool(jobs, place.workers, started, states, stopping).run():
         yield event
         if not said and isinstance(event, messages.Ready):
             said = True
@@ -134,7 +138,11 @@ def _warn_without_kernels(environ: Mapping[str, str]) -> None:
 
 
 def _in_process(
-    jobs: JobQueue, place: Place, states: Callable[[Job], Mapping[str, bytes]], stopping: threading.Event
+    jobs: JobQueue,
+    place: Place,
+    states: Callable[[Job], Mapping[str, bytes]],
+    stopping: threading.Event,
+    crew: Crew | None,
 ) -> Generator[messages.AnyEvent]:
     started = time.monotonic()
     with configured(place.device, starting=not _backend_is_up()), computing_in_float32():
@@ -155,8 +163,11 @@ def _in_process(
                 raise SystemExit  # ends the thread
             events.put(event)
 
-        worker = Worker(0, place.data_dir, place.checkpoint_every, emit, started, place.keep_state)
-        worker.stopping = stopping
+        def make() -> Worker:
+            return Worker(0, place.data_dir, place.checkpoint_every, emit, started, place.keep_state)
+
+        worker = crew.local(make, place) if crew else make()
+        worker.attach(emit, started, stopping)
 
         def train() -> None:
             try:

@@ -72,22 +72,29 @@ def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack
     name = f"{study.kind}-{_digest(study, trials)[:10]}"
     folder = Path(how.out).expanduser() if how.out is not None else RUNS / name
     stored = read_trials(folder, study.looks, study.search)
-    cores = devices.cores_each(how.workers, backend, len(trials))
-    processes = devices.workers(how.workers, backend, study, len(trials))
+    in_all = study.search.most_trials if study.search else len(trials)
+    cores = devices.cores_each(how.workers, backend, in_all)
+    processes = devices.workers(how.workers, backend, study, in_all)
     known = any(trial.id in stored.environments for trial in trials)
     environment = engine.environment(backend, processes) if known else {}
     planned = Plan(study, trials, folder, processes, cores, backend, how.data_dir, stored, environment)
-    if how.reuse and planned.missing:
-        planned = _with_sources(planned, lambda: engine.environment(backend, processes))
+    if planned.missing:
+        planned = _with_sources(planned, how.reuse, lambda: engine.environment(backend, processes))
+    if study.search:  # more trials will be proposed
+        return planned
     left = devices.workers(how.workers, backend, study, len(planned.missing))
     return replace(planned, workers=left)
 
 
 def _begun(study: StudySpec, search: SearchSpec) -> StudySpec:
     """A search with the trials that it begins with."""
-    seeds = search.seeds[: search.rungs[0]]
-    first = Proposals(search).ask(search.generations[0])
-    trials = dict.fromkeys(spec for each in first for spec in each if spec.seed in seeds)
+    trials = dict.fromkeys(
+        spec
+        for part in search.parts
+        for rungs, first in part.brackets(Proposals(part).ask(part.generations[0]))
+        for each in first
+        for spec in part.at_rung(each, rungs[0])
+    )
     return study.model_copy(update={"trials": tuple(trials)})
 
 
@@ -99,15 +106,17 @@ def _digest(study: StudySpec, trials: Sequence[Trial]) -> str:
     return digest([study.search.model_dump(mode="json", exclude={"optuna"}), data])
 
 
-def _with_sources(planned: Plan, environment: Callable[[], Mapping[str, Any]]) -> Plan:
-    """The plan with what other studies hold of its missing trials.
+def _with_sources(planned: Plan, reuse: bool, environment: Callable[[], Mapping[str, Any]]) -> Plan:
+    """The plan with what other studies hold of its missing trials, and with states from which they can continue.
 
     Args:
         planned: the plan.
+        reuse: whether other studies are searched, besides its own folder.
         environment: describes the environment in which trials would be trained, which can take a second.
     """
-    found = sources.find(RUNS, [trial.id for trial in planned.missing], planned.folder)
-    kept = sources.find_kept([*sources.study_folders(RUNS), planned.folder])
+    ids = [trial.id for trial in planned.missing]
+    found = sources.find(RUNS, ids, planned.folder) if reuse else sources.Sources()
+    kept = sources.find_kept([*(sources.study_folders(RUNS) if reuse else ()), planned.folder])
     if not found.folders and not kept:
         return replace(planned, unreadable=found.unreadable)
     now = planned.environment or environment()

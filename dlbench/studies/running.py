@@ -22,6 +22,7 @@ from dlbench.errors import (
     StudyInterrupted,
 )
 from dlbench.execution import engine, messages
+from dlbench.execution.crew import Crew
 from dlbench.execution.place import Place
 from dlbench.execution.plan import Plan
 from dlbench.execution.recording import interruptible, record
@@ -95,12 +96,13 @@ def warn_of_failures(result: StudyResult, stacklevel: int) -> None:
         )
 
 
-def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
+def run_planned(planned: Plan, options: RunOptions, crew: Crew | None = None) -> StudyResult:
     """Train the trials of a plan that its folder does not hold yet, and return the results of all its trials.
 
     Args:
         planned: the plan.
         options: the options with which it was planned. For the errors raised, see :func:`run`.
+        crew: the workers of a study that is planned part by part.
     """
     start = time.monotonic()
     study = planned.study
@@ -129,7 +131,7 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
             todo = missing(StoredTrials(store.statuses(), store.environments()))
             place = Place(
                 planned.device,
-                min(planned.workers, len(todo)),
+                planned.workers if crew else min(planned.workers, len(todo)),
                 planned.data_dir,
                 options.checkpoint_every,
                 planned.cores,
@@ -145,7 +147,7 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
                 described["split_digests"] = _split_digests(planned)
                 if any(trial.id in planned.sources for trial in todo):
                     described["device"] = planned.environment
-                events = _events(planned, todo, place, stopping, notify)
+                events = _events(planned, todo, place, stopping, notify, crew)
                 record(
                     store,
                     known,
@@ -173,7 +175,12 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
 
 
 def _events(
-    planned: Plan, todo: Sequence[Trial], place: Place, stopping: threading.Event, notify: Observer
+    planned: Plan,
+    todo: Sequence[Trial],
+    place: Place,
+    stopping: threading.Event,
+    notify: Observer,
+    crew: Crew | None,
 ) -> Generator[messages.AnyEvent]:
     """Copy what other studies hold of the trials to come, and train the rest."""
     sources = {trial.id: planned.sources[trial.id] for trial in todo if trial.id in planned.sources}
@@ -185,7 +192,7 @@ def _events(
         notify(replace(planned, sources=held))
     if left := [trial for trial in todo if trial.id not in copied]:
         shorter = {trial_id: kept.folder for trial_id, kept in planned.shorter.items()}
-        yield from engine.run(programs.programs(left), place, stopping, planned.folder, shorter)
+        yield from engine.run(programs.programs(left), place, stopping, planned.folder, shorter, crew)
 
 
 def _copy(
