@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Unpack
 
 from dlbench import data, files
+from dlbench.analysis.search import concluded
 from dlbench.data.quality import num_shared
 from dlbench.errors import (
     ANOTHER_OUT,
@@ -33,10 +34,11 @@ from dlbench.spec.config import read_published
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import Trial
 from dlbench.storage import manifest
-from dlbench.storage.results import TrialResult
+from dlbench.storage.results import LinearModel, TrialResult
 from dlbench.storage.sources import read
 from dlbench.storage.store import FILE_NAME, Store
 from dlbench.storage.studies import StoredTrials, read_trials
+from dlbench.studies.baselines import linear_models
 from dlbench.studies.options import Observer, RunOptions, RunSettings, merged
 from dlbench.studies.planning import plan
 from dlbench.studies.result import StudyResult
@@ -171,7 +173,24 @@ def run_planned(planned: Plan, options: RunOptions, crew: Crew | None = None) ->
     published = read_published(options.config, folder) if options.config else recorded
     _remove_leftovers(trials)
     took = time.monotonic() - start
-    return StudyResult(study, trials, folder, took, times, environments, superseded, published)
+    result = StudyResult(study, trials, folder, took, times, environments, superseded, published)
+    return (
+        replace(result, linear=_linear(result, planned.data_dir)) if study.design == "comparison" else result
+    )
+
+
+def _linear(result: StudyResult, data_dir: str | None) -> Mapping[str, LinearModel]:
+    """The linear models of a comparison's splits; those that are missing are fitted and recorded."""
+    with Store(result.folder) as store:
+        known = store.linear()
+    found = linear_models((t.trial for t in concluded(result) if t.status.is_finished), known, data_dir)
+    if found:
+        with (
+            contextlib.suppress(StoreError),
+            Store(result.folder, True) as store,
+        ):  # or another process does it
+            store.add_linear(found)
+    return {**known, **found}
 
 
 def _events(
