@@ -91,6 +91,7 @@ def made_up(
 #: Packages of extras that modules need, by the beginning of the modules' names; they may be missing in tests.
 OF_EXTRAS = {
     "dlbench.bench.torch_": ("torch",),
+    "dlbench.bench.optuna_loop": ("optuna", "torch"),
     "dlbench.report.trackers.": ("alembic", "mlflow", "sqlalchemy", "wandb"),
 }
 
