@@ -14,6 +14,7 @@ from dlbench.analysis.configurations import Configuration, axes_of, configuratio
 from dlbench.analysis.looks import ALPHA
 from dlbench.errors import InputError
 from dlbench.records import TrialStatus, canonical_json
+from dlbench.spec.claims import key_of
 from dlbench.spec.metrics import REPORT_METRIC, metric_key
 from dlbench.spec.naming import model_names
 from dlbench.spec.trial import REPLICATES, TrialSpec
@@ -204,11 +205,10 @@ def _test(
 
 
 def _by_split(group: Configuration, metric: str) -> dict[object, float]:
-    """The values of a metric by seed, fold, data and split; without a recorded split, a trial is paired with none."""
+    """The values of a metric by seeds, fold, data and split; without a recorded split, a trial is paired with none."""
     return {
         (
-            trial.seed,
-            trial.trial.spec.fold,
+            key_of(trial.trial.spec.model_copy(update={"split_seed": None})),
             trial.trial.data_digest,
             trial.split_digest or trial.trial.id,
         ): value

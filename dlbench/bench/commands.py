@@ -99,7 +99,7 @@ def search(num_epochs: int, num_trials: int = 100) -> Work:
     axes = {"model": "Baseline", "optimizer": "adam", "num_epochs": num_epochs, "dataset": "mnist5k"}
     space = [f"{name}={text}" for name, text in _SPACE.items()]
     options = {"space": space, "trials": num_trials, "confirm": 0}
-    return Work("search", {**axes, "train_size": 4000, "val_size": 1000}, options)
+    return Work("search", {**axes, "train_size": 3200, "val_size": 800}, options)
 
 
 _RATES, _SIZES = (1e-4, 1e-1), (8, 16, 32)

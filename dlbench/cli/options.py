@@ -59,6 +59,10 @@ DEFAULTS = {
     "fold": "every one",
     "seed": "0",
     "vary": "all",
+    "init_seed": "follows the seed",
+    "order_seed": "follows the seed",
+    "dropout_seed": "follows the seed",
+    "augment_seed": "follows the seed",
 }
 #: The fields that name a part, whose arguments have flags by their path; a test compares them with TrialSpec's.
 PART_FIELDS = (
@@ -230,6 +234,16 @@ class StudyOptions:
         _values(
             "--vary", DATA, "NAME...", "What follows the seed: all, init, order, dropout, augment, split."
         ),
+    ] = None
+    init_seed: Annotated[
+        Values, _values("--init-seed", DATA, "SEED...", "Seeds of the first parameters, to be crossed.")
+    ] = None
+    order_seed: Annotated[
+        Values, _values("--order-seed", DATA, "SEED...", "Seeds of the order of the images.")
+    ] = None
+    dropout_seed: Annotated[Values, _values("--dropout-seed", DATA, "SEED...", "Seeds of dropout.")] = None
+    augment_seed: Annotated[
+        Values, _values("--augment-seed", DATA, "SEED...", "Seeds of the transform and of mixup.")
     ] = None
     seeds: Annotated[str | None, _option("--seeds", DATA, "Short for --seed 0 1 ... N-1.", metavar="N")] = (
         None

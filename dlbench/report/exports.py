@@ -29,14 +29,14 @@ from pydantic import ValidationError
 from dlbench import files
 from dlbench.analysis.claims import judge_study
 from dlbench.analysis.configurations import configurations
-from dlbench.analysis.protocols import compare_protocols, variation_by_source
+from dlbench.analysis.protocols import compare_protocols, components_of, variation_by_source
 from dlbench.errors import ANOTHER_OUT, StoreError
 from dlbench.records import OUTCOME_FIELDS, Epoch, Outcome, TrialStatus
 from dlbench.report import figures, origin, records_table, study_report, trial_table
 from dlbench.report.document import Section, to_document
 from dlbench.report.histories import history_table
 from dlbench.report.page import StudyPage, read_figures
-from dlbench.report.protocols import protocol_report, variation_report
+from dlbench.report.protocols import components_report, protocol_report, variation_report
 from dlbench.report.studies import StudyReport
 from dlbench.report.tables import from_cell
 from dlbench.report.verdicts import ClaimsReport
@@ -128,7 +128,10 @@ class Export:
         return replace(
             study_report(result, others=judged.others if judged.ranked else ()),
             claims=ClaimsReport(judged) if judged.judgements else None,
-            variation=variation_report(variation_by_source(result.trials), result.trials),
+            variation=[
+                *variation_report(variation_by_source(result.trials), result.trials),
+                *components_report(components_of(result.trials), result.trials),
+            ],
             protocols=protocol_report(compare_protocols(result.trials), result.trials),
             origin=list(filter(None, [origin(self.manifest)])),
         )

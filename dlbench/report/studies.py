@@ -23,8 +23,9 @@ from dlbench.analysis.configurations import (
 )
 from dlbench.analysis.convergence import censored_epoch, converged_epoch
 from dlbench.analysis.datasets import over_datasets
+from dlbench.analysis.protocols import components_of
 from dlbench.analysis.same_images import compare_on_same_images
-from dlbench.analysis.search import search_findings, searches
+from dlbench.analysis.search import concluded, search_findings, searches
 from dlbench.analysis.selection import select
 from dlbench.records import METRICS, TrialStatus
 from dlbench.report.ablation import ablation_record, ablation_report
@@ -37,6 +38,7 @@ from dlbench.report.comparison import (
 )
 from dlbench.report.datasets import over_datasets_report
 from dlbench.report.environments import copied_trials, mixed_trials, superseded_trials
+from dlbench.report.protocols import components_report
 from dlbench.report.search import search_record, search_report, tuning_report
 from dlbench.report.selection import selection_report
 from dlbench.report.tables import (
@@ -165,6 +167,7 @@ def study_report(
             *copied_trials(result.trials),
         ],
         same_images=same_images,
+        variation=components_report(components_of(concluded(result)), result.trials),
         times=times_report(result),
         origin=[_where(result)],
     )

@@ -16,7 +16,7 @@ from dlbench.spec.ablation import one_configuration, setting_path, with_values
 from dlbench.spec.naming import ALIASES
 from dlbench.spec.spaces import Distribution, Resource, Sampler, SearchSpec, no_space
 from dlbench.spec.study import StudySpec
-from dlbench.spec.trial import MAX_SEED, TrialSpec
+from dlbench.spec.trial import MAX_SEED, REPLICATES, TrialSpec
 
 #: Settings by name with their distributions, or texts ``name=distribution``.
 Space = Mapping[str, Any] | Iterable[str] | str
@@ -250,7 +250,7 @@ def _space(
 
 
 #: Fields whose values are replicates of a configuration, not settings.
-_REPLICATED = ("seed", "seeds", "split_seed", "fold", "folds")
+_REPLICATED = (*REPLICATES, "seeds", "folds")
 
 
 def _named(space: Space, place: str | None) -> Iterator[tuple[str, str]]:

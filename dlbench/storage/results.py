@@ -114,6 +114,10 @@ class TrialResult:
     min_delta = _OfSpec[float]()
     seed = _OfSpec[int]()
     vary = _OfSpec[str]()
+    init_seed = _OfSpec["int | None"]()
+    order_seed = _OfSpec["int | None"]()
+    dropout_seed = _OfSpec["int | None"]()
+    augment_seed = _OfSpec["int | None"]()
 
     num_params = _OfOutcome[int]()
     best_val_accuracy = _OfOutcome[float]()
