@@ -418,7 +418,8 @@ def times_report(result: StudyRecord) -> Report:
     if not total:
         return []
     shares = ", ".join(f"{result.times.get(kind, 0.0) / total:.0%} {name}" for kind, name in _WORDS.items())
-    return [f"Workers' time, {duration(total)}: {shares.replace('%', ' %')}."]
+    load = "" if result.load is None else f" The machine's load before training was {result.load:.1f}."
+    return [f"Workers' time, {duration(total)}: {shares.replace('%', ' %')}.{load}"]
 
 
 #: The kinds of time in words.

@@ -287,6 +287,7 @@ class StudyRecord:
         superseded: the earlier results of trials that were trained again in another environment.
         published: results that others have published, which the study's file names.
         linear: linear models of a comparison's splits, by :func:`split_key`.
+        load: the load of the machine (its average over a minute) before training; ``None`` if it is not recorded.
     """
 
     spec: StudySpec
@@ -298,6 +299,7 @@ class StudyRecord:
     superseded: tuple[TrialResult, ...] = ()
     published: tuple[Published, ...] = ()
     linear: Mapping[str, LinearModel] = field(default_factory=dict)
+    load: float | None = None
 
     def __iter__(self) -> Iterator[TrialResult]:
         return iter(self.trials)

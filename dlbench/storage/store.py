@@ -286,6 +286,11 @@ class Store:
             row = self._db.execute("SELECT value FROM meta WHERE key = 'linear'").fetchone()
             return decoded(self.folder, _LINEAR, row[0]) if row else {}
 
+    def load(self) -> float | None:
+        """The highest load of the machine, in processes that wanted to run, when commands began to train the study."""
+        loads = [manifest.get("load") for manifest in self.manifests()]
+        return max((load for load in loads if isinstance(load, int | float)), default=None)
+
     def described_environments(self) -> dict[str, Mapping[str, Any]]:
         """Descriptions of the environments in which the study was trained, by digest."""
         devices = (manifest.get("device") for manifest in self.manifests())

@@ -78,6 +78,7 @@ def read_study(folder: Path, history: bool = True) -> StudyRecord:
             superseded=superseded,
             published=store.published(),
             linear=store.linear(),
+            load=store.load(),
         )
 
 

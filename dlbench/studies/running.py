@@ -169,11 +169,11 @@ def run_planned(planned: Plan, options: RunOptions, crew: Crew | None = None) ->
         times, environments = store.times(), store.described_environments()
         ids = {trial.id for trial in trials}
         superseded = tuple(trial for trial in store.superseded() if trial.id in ids)
-        recorded = store.published()
+        recorded, load = store.published(), store.load()
     published = read_published(options.config, folder) if options.config else recorded
     _remove_leftovers(trials)
     took = time.monotonic() - start
-    result = StudyResult(study, trials, folder, took, times, environments, superseded, published)
+    result = StudyResult(study, trials, folder, took, times, environments, superseded, published, load=load)
     return (
         replace(result, linear=_linear(result, planned.data_dir)) if study.design == "comparison" else result
     )
