@@ -98,7 +98,7 @@ def test_linear_models_are_those_of_scikit_learn() -> None:
     )
 
 
-def test_a_linear_model_is_fitted_once_per_split(compared: dlbench.StudyResult) -> None:
+def test_a_linear_model_is_fitted_once_per_split(compared: dlbench.StudyResult, tmp_path: Path) -> None:
     trials = [trial.trial for trial in compared]
     fitted = linear_models(trials, {}, None)
     assert [*fitted] == [split_key(trials[0]), split_key(trials[1])], "two rates, two seeds"
@@ -107,6 +107,9 @@ def test_a_linear_model_is_fitted_once_per_split(compared: dlbench.StudyResult) 
         store.add_linear({key: fitted[key] for key in [*fitted][:1]})
         store.add_linear({key: fitted[key] for key in [*fitted][1:]})
     assert dlbench.open_study(compared.folder).linear == fitted
+    exported = exports.export(compared.folder, tmp_path / "export")
+    assert exported.result is not None
+    assert exported.result.linear == fitted
     _, linear, *_ = baselines(dataclasses.replace(compared, linear=fitted))
     accuracies = [each.values["test_accuracy"] for each in fitted.values()]
     assert all(0.4 < value < 0.95 for value in accuracies)

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from dlbench import files
 from dlbench.analysis.claims import judge_study
@@ -45,7 +45,7 @@ from dlbench.spec.config import read_claims, read_published
 from dlbench.spec.published import Published
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import Trial, TrialSpec
-from dlbench.storage.results import StudyRecord, TrialResult
+from dlbench.storage.results import LinearModel, StudyRecord, TrialResult
 from dlbench.storage.store import Store
 from dlbench.storage.studies import read_study
 
@@ -160,6 +160,10 @@ def export(study: Path, folder: Path) -> Export:
     _refuse_foreign(folder, {trial.id for trial in result.trials})
     config = str(manifest.pop("config", ""))
     manifest |= {"kind": result.spec.kind, "looks": list(result.spec.looks), "times": dict(result.times)}
+    if result.linear:
+        manifest["linear"] = {key: vars(each) for key, each in result.linear.items()}
+    if result.load is not None:
+        manifest["load"] = result.load
     if len({trial.environment for trial in result.trials}) > 1:
         manifest["environments"] = {name: {**each} for name, each in result.environments.items()}
     for described in (manifest.get("device", {}), *manifest.get("environments", {}).values()):
@@ -250,12 +254,27 @@ def _result(folder: Path, manifest: Mapping[str, Any], published: tuple[Publishe
     }
     try:
         spec = StudySpec.model_validate({**known, "trials": [trial.trial.spec for trial in trials]})
+        linear = _LINEAR.validate_python(manifest.get("linear", {}))
+        load = _LOAD.validate_python(manifest.get("load"))
     except ValidationError:
         raise StoreError(f"{folder / MANIFEST} is not a manifest as dlbench wrote it") from None
     times = {kind: float(seconds) for kind, seconds in manifest.get("times", {}).items()}
     histories = tuple(_with_histories(trials, folder / HISTORY))
     environments = _environments(manifest)
-    return StudyRecord(spec, histories, folder, times=times, environments=environments, published=published)
+    return StudyRecord(
+        spec,
+        histories,
+        folder,
+        times=times,
+        environments=environments,
+        published=published,
+        linear=linear,
+        load=load,
+    )
+
+
+_LINEAR = TypeAdapter(dict[str, LinearModel])
+_LOAD = TypeAdapter(float | None)
 
 
 def _environments(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
