@@ -103,11 +103,12 @@ def test_a_linear_model_is_fitted_once_per_split(compared: dlbench.StudyResult, 
     fitted = linear_models(trials, {}, None)
     assert [*fitted] == [split_key(trials[0]), split_key(trials[1])], "two rates, two seeds"
     assert linear_models(trials, fitted, None) == {}
-    with Store(compared.folder, write=True) as store:
+    folder = Path(shutil.copytree(compared.folder, tmp_path / "s"))
+    with Store(folder, write=True) as store:
         store.add_linear({key: fitted[key] for key in [*fitted][:1]})
         store.add_linear({key: fitted[key] for key in [*fitted][1:]})
-    assert dlbench.open_study(compared.folder).linear == fitted
-    exported = exports.export(compared.folder, tmp_path / "export")
+    assert dlbench.open_study(folder).linear == fitted
+    exported = exports.export(folder, tmp_path / "export")
     assert exported.result is not None
     assert exported.result.linear == fitted
     _, linear, *_ = baselines(dataclasses.replace(compared, linear=fitted))

@@ -108,7 +108,11 @@ class Export:
 
     def _page(self, result: StudyRecord) -> StudyPage:
         folder = self.folder / "figures"
-        shown = {key: value for key, value in self.manifest.items() if key not in ("trial_ids", "command")}
+        shown = {
+            key: value
+            for key, value in self.manifest.items()
+            if key not in ("trial_ids", "command", "linear")
+        }
         commands = (shlex.join(map(str, self.manifest.get("command") or ())),)
         return StudyPage(
             name=self.folder.resolve().name,
