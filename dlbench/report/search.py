@@ -105,10 +105,13 @@ def tuning_report(found: Sequence[SearchFindings]) -> Report:
 
 def search_in_words(search: SearchSpec) -> str:
     """How far the plan of a search goes."""
-    return (
-        f"Generation 1 of {len(search.generations)}; the others are proposed from the results of earlier ones. The "
-        f"search has at most {count(search.most_trials, 'trial')}, those with new seeds included."
+    number = len(search.generations)
+    begins = (
+        f"Generation 1 of {number}; the others are proposed from the results of earlier ones."
+        if number > 1
+        else "All configurations are proposed at once; these are the trials that they begin with."
     )
+    return f"{begins} The search has at most {count(search.most_trials, 'trial')}, those with new seeds included."
 
 
 def progress_of_search(search: SearchSpec, number: int, result: StudyRecord) -> str:
