@@ -90,8 +90,7 @@ def made_up(
 
 #: Packages of extras that modules need, by the beginning of the modules' names; they may be missing in tests.
 OF_EXTRAS = {
-    "dlbench.bench.torch_": ("torch",),
-    "dlbench.bench.optuna_loop": ("optuna", "torch"),
+    "dlbench.bench.torch_": ("optuna", "torch"),
     "dlbench.report.trackers.": ("alembic", "mlflow", "sqlalchemy", "wandb"),
 }
 

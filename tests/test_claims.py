@@ -251,10 +251,10 @@ def test_several_configurations_are_averaged_seed_by_seed_and_gaps_left_out() ->
 
     found = study(accuracy, learning_rate=[0.1, 0.2], seed=[0, 1, 2])
     values = claims.side_values(side(model="baseline"), found.trials)
-    assert values == {
-        (0, 0, 0): pytest.approx(0.64),
-        (1, 0, 0): pytest.approx(0.65),
-        (2, 0, 0): pytest.approx((0.61 + 0) / 2),
+    assert {seed: value for (seed, *_), value in values.items()} == {
+        0: pytest.approx(0.64),
+        1: pytest.approx(0.65),
+        2: pytest.approx((0.61 + 0) / 2),
     }, "a trial that diverged has an accuracy of 0"
     waiting = [t for t in found.trials if (t.learning_rate, t.seed) != (0.1, 2)]
     assert {*claims.side_values(side(model="baseline"), waiting)} == {(0, 0, 0), (1, 0, 0)}

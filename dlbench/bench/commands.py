@@ -225,7 +225,7 @@ def _with_own_cache(folder: Path) -> dict[str, str]:
 def _time_torch(contender: Contender, todo: dict[str, Any], place: Path) -> None:
     file = place / "study.json"
     file.write_text(json.dumps(todo))
-    loop = "torch_trials" if "trials" in todo else "optuna_loop"
+    loop = "torch_trials" if "trials" in todo else "torch_search"
     command = [sys.executable, "-P", "-m", f"dlbench.bench.{loop}", str(file)]
     wall_s, found = _time(contender.name, command, environment(todo["threads"], place))
     trials = todo.get("trials", found["trials"])

@@ -1,4 +1,4 @@
-"""Search with Optuna's own loop around a plain PyTorch function: ``python -m dlbench.bench.optuna_loop STUDY.json``.
+"""Search with Optuna's own loop around a plain PyTorch function: ``python -m dlbench.bench.torch_search STUDY.json``.
 
 The file holds what :mod:`dlbench.bench.torch_trials` reads, without ``trials``; and ``num_trials``, ``trial``, the
 settings that all trials share, ``learning_rates``, the lowest and the highest, ``batch_sizes``, ``variants`` by batch
