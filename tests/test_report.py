@@ -403,9 +403,10 @@ def test_markdown_of_a_report_has_its_tables_and_sentences(kind: Any) -> None:
 def test_of_a_long_table_the_first_rows_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     from dlbench.report import terminal
 
-    table = Table("Long", (Column("n", "n"),), tuple((n,) for n in range(1000)))
+    table = Table("Long", (Column("n", "n [seeds and images]"),), tuple((n,) for n in range(1000)))
     terminal.show([table])
     said = capsys.readouterr().out
+    assert "n [seeds and images]\n" in said, "brackets are no markup"
     assert "199\n" in said
     assert "200\n" not in said
     assert "The first 200 of 1,000 rows" in said
