@@ -103,7 +103,7 @@ def run(
         yield event
         if not said and isinstance(event, messages.Ready):
             said = True
-            _warn_without_kernels(environ)
+            _warn_without_kernels(event.environment)
 
 
 def _states_of(trial_id: str, study_dir: Path, shorter: Mapping[str, Path]) -> Mapping[str, bytes]:
@@ -127,10 +127,11 @@ def environment(device: str, workers: int) -> Mapping[str, Any]:
         return describe()
 
 
-def _warn_without_kernels(environ: Mapping[str, str]) -> None:
-    if not environ.get(native.VARIABLE):
+def _warn_without_kernels(described: Mapping[str, Any]) -> None:
+    if not described["kernels"]:
+        reason = native.reason() or "see the messages of the worker"
         warnings.warn(
-            f"there are no compiled kernels ({native.reason()}): XLA computes everything, slower, and with other bits "
+            f"there are no compiled kernels ({reason}): XLA computes everything, slower, and with other bits "
             "than with them",
             RuntimeWarning,
             stacklevel=2,
@@ -153,7 +154,6 @@ def _in_process(
         )
         if place.device == "cpu":
             native.use_cores(place.cores)
-            _warn_without_kernels(os.environ)
 
         events: queue.SimpleQueue[messages.AnyEvent | BaseException | None] = queue.SimpleQueue()
         abandoned = threading.Event()
@@ -180,6 +180,8 @@ def _in_process(
         # This thread stays free, so that it can answer signals during an epoch.
         thread = threading.Thread(target=train, name=TRAINING)
         yield messages.Ready(worker=0, environment=worker.environment)
+        if place.device == "cpu":
+            _warn_without_kernels(worker.environment)
         try:
             with _output_of(thread):
                 thread.start()
