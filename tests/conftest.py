@@ -105,7 +105,7 @@ def modules_of(**sources: str) -> Any:
 
 #: Packages of extras that modules need, by the beginning of the modules' names; they may be missing in tests.
 OF_EXTRAS = {
-    "dlbench.bench.torch_": ("torch",),
+    "dlbench.bench.torch_": ("optuna", "torch"),
     "dlbench.report.trackers.": ("alembic", "mlflow", "sqlalchemy", "wandb"),
 }
 

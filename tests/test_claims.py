@@ -251,10 +251,10 @@ def test_several_configurations_are_averaged_seed_by_seed_and_gaps_left_out() ->
 
     found = study(accuracy, learning_rate=[0.1, 0.2], seed=[0, 1, 2])
     values = claims.side_values(side(model="baseline"), found.trials)
-    assert values == {
-        (0, 0, 0): pytest.approx(0.64),
-        (1, 0, 0): pytest.approx(0.65),
-        (2, 0, 0): pytest.approx((0.61 + 0) / 2),
+    assert {seed: value for (seed, *_), value in values.items()} == {
+        0: pytest.approx(0.64),
+        1: pytest.approx(0.65),
+        2: pytest.approx((0.61 + 0) / 2),
     }, "a trial that diverged has an accuracy of 0"
     waiting = [t for t in found.trials if (t.learning_rate, t.seed) != (0.1, 2)]
     assert {*claims.side_values(side(model="baseline"), waiting)} == {(0, 0, 0), (1, 0, 0)}
@@ -493,3 +493,49 @@ def test_diverged_trials_are_no_evidence() -> None:
     (judged,) = judge([better("Baseline", "Baseline")], [trial])
     assert judged.verdict is Verdict.OPEN
     assert math.isfinite(judged.p_adjusted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gain", [0.0, 0.004])
+def test_verdicts_err_in_one_study_of_twenty_at_most(gain: float) -> None:
+    """Three models, of which none, or one, is better; no claim says anything false of the size of its difference."""
+    draw, num_studies = random.Random(7), 600
+    means = {"Baseline": 0.95 + gain, "Stabilized": 0.95, "Modernist": 0.95}
+    made = [
+        better("Baseline", "Stabilized", points=100 * gain or None, smallest_effect=0.1),
+        better("Stabilized", "Modernist"),
+        Claim(
+            "both",
+            side(model="Baseline"),
+            Selection((("model", ("Stabilized", "Modernist")),), "test_accuracy"),
+        ),
+    ]
+    false_directions = refuted = found = 0
+    for _ in range(num_studies):
+        values = {
+            (model, seed): draw.gauss(mean, 0.004) for model, mean in means.items() for seed in range(6)
+        }
+        trials = study(
+            lambda spec, values=values: values[spec.model, spec.seed],
+            "compare-archs",
+            model=[*means],
+            seed=range(6),
+        )
+        judged = claims.judge_study(made, trials)
+        verdicts = [each.verdict for each in judged.judgements]
+        by_size = [each.p_refuted <= 0.05 for each in judged.judgements]
+        ranked = compare_models(trials, others=judged.others)
+        true = [0, 2] if gain else []  # the claims whose direction is the true one
+        false_directions += any(
+            (verdict in (Verdict.HOLDS, Verdict.DIRECTION) and number not in true)
+            or (verdict is Verdict.REFUTED and not by_size[number])
+            for number, verdict in enumerate(verdicts)
+        )
+        refuted += bool(gain) and (by_size[0] or by_size[2])
+        found += verdicts[0] in (Verdict.HOLDS, Verdict.DIRECTION)
+        pairs = [{pair.a, pair.b} for pair in ranked.supported]
+        assert (verdicts[1] is not Verdict.OPEN and not by_size[1]) <= ({"Stabilized", "Modernist"} in pairs)
+    most = 0.05 + 3 * math.sqrt(0.05 * 0.95 / num_studies)
+    assert false_directions / num_studies <= most
+    assert refuted / num_studies <= most
+    assert found / num_studies > 0.1 if gain else True, "the claims could be found"

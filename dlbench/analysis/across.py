@@ -16,6 +16,7 @@ from dlbench.analysis.failures import measured
 from dlbench.analysis.looks import ALPHA
 from dlbench.errors import InputError
 from dlbench.records import canonical_json
+from dlbench.spec.claims import key_of
 from dlbench.spec.metrics import metric_key
 from dlbench.spec.naming import model_names
 from dlbench.spec.trial import REPLICATES, TrialSpec
@@ -213,9 +214,9 @@ def _test(
 
 
 def _by_split(trial: TrialResult) -> tuple[object, ...]:
-    """What pairs trials: seed, fold, data and split; without a recorded split, a trial is paired with none."""
-    spec, split = trial.trial.spec, trial.split_digest or trial.trial.id
-    return trial.seed, spec.fold, trial.trial.data_digest, split
+    """What pairs trials: seeds, fold, data and split; without a recorded split, a trial is paired with none."""
+    spec = trial.trial.spec.model_copy(update={"split_seed": None})
+    return key_of(spec), trial.trial.data_digest, trial.split_digest or trial.trial.id
 
 
 def _shared(sources: Sequence[Source]) -> tuple[int, int]:

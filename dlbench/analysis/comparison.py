@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from dlbench.analysis.configurations import Configuration, axes_of, configurations, labelled
+from dlbench.analysis.configurations import Configuration, configurations, labelled
 from dlbench.analysis.failures import measured
 from dlbench.analysis.looks import last_look, study_alpha
 from dlbench.analysis.outlook import SeedsNeeded, seeds_to_separate
+from dlbench.analysis.search import compared_axes, concluded
 from dlbench.spec.looks import Look, seeds_at
 from dlbench.spec.metrics import metric as metric_named
 from dlbench.spec.metrics import metric_key, report_metric, selection_metric
@@ -129,12 +130,12 @@ def compare_models(
     """
     metric = metric or compared_metric(result.trials)
     higher_is_better = not metric_named(metric).lower_is_better
-    trials, looks = result.trials, result.spec.looks
+    trials, looks = concluded(result), result.spec.looks
     look = last_look(looks, trials)
     if look:
         seeds = seeds_at(look, (trial.seed for trial in trials))
         trials = tuple(trial for trial in trials if trial.seed in seeds)
-    groups = labelled(configurations(trials), axes_of(trials))
+    groups = labelled(configurations(trials), compared_axes(result))
     values = measured(groups, metric)
     ranked = None
     if values and bool(look) == bool(looks):

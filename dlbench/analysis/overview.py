@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dlbench.analysis.comparison import reported_metric
 from dlbench.analysis.configurations import Configuration, axes_of, best_first, configurations
+from dlbench.analysis.search import concluded
 from dlbench.spec.trial import REPLICATES
 from dlbench.storage.results import StudyRecord
 
@@ -32,7 +33,7 @@ class Overview:
 
 def overview(result: StudyRecord) -> Overview:
     """Summarize a study."""
-    trials = result.trials
+    trials = concluded(result) or result.trials
     axes = axes_of(trials, without=()) if trials else []
     values = {name: len({getattr(trial.trial.spec, name) for trial in trials}) for name in axes}
     groups = [group for group in configurations(trials) if group.complete]

@@ -59,6 +59,10 @@ DEFAULTS = {
     "fold": "every one",
     "seed": "0",
     "vary": "all",
+    "init_seed": "follows the seed",
+    "order_seed": "follows the seed",
+    "dropout_seed": "follows the seed",
+    "augment_seed": "follows the seed",
 }
 #: The fields that name a part, whose arguments have flags by their path; a test compares them with TrialSpec's.
 PART_FIELDS = (
@@ -239,6 +243,16 @@ class StudyOptions:
             "--vary", DATA, "NAME...", "What follows the seed: all, init, order, dropout, augment, split."
         ),
     ] = None
+    init_seed: Annotated[
+        Values, _values("--init-seed", DATA, "SEED...", "Seeds of the first parameters, to be crossed.")
+    ] = None
+    order_seed: Annotated[
+        Values, _values("--order-seed", DATA, "SEED...", "Seeds of the order of the images.")
+    ] = None
+    dropout_seed: Annotated[Values, _values("--dropout-seed", DATA, "SEED...", "Seeds of dropout.")] = None
+    augment_seed: Annotated[
+        Values, _values("--augment-seed", DATA, "SEED...", "Seeds of the transform and of mixup.")
+    ] = None
     seeds: Annotated[str | None, _option("--seeds", DATA, "Short for --seed 0 1 ... N-1.", metavar="N")] = (
         None
     )
@@ -403,8 +417,8 @@ def _whole(text: str) -> int | str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareOptions(StudyOptions):
-    """The flags of ``compare-archs``, which can also add seeds."""
+class GrowingOptions(StudyOptions):
+    """The flags of commands that can also add seeds."""
 
     until_separated: Annotated[
         bool,
@@ -486,8 +500,8 @@ class AblateOptions(StudyOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchOptions(StudyOptions):
-    """The flags of ``search``."""
+class SpaceOptions(StudyOptions):
+    """The flags of a space and of how it is searched."""
 
     space: Annotated[
         Values,
@@ -497,9 +511,6 @@ class SearchOptions(StudyOptions):
             "NAME=DIST...",
             "Settings and their distributions: uniform(a,b), log(a,b), int(a,b), logint(a,b), choice(a,b,c).",
         ),
-    ] = None
-    trials: Annotated[
-        str | None, _option("--trials", SEARCH, "Number of configurations to propose [50].", metavar="N")
     ] = None
     sampler: Annotated[
         Literal["random", "quasi", "tpe"] | None,
@@ -522,24 +533,61 @@ class SearchOptions(StudyOptions):
         _option(
             "--reduction-factor",
             SEARCH,
-            "Successive halving: the best one in N continues with N times as many seeds [none].",
+            "Successive halving: one in N goes on, to N times as many seeds or epochs [none].",
             metavar="N",
         ),
     ] = None
-    confirm: Annotated[
-        str | None,
-        _option("--confirm", SEARCH, "Number of new seeds to train the winner with [5].", metavar="N"),
+    resource: Annotated[
+        Literal["seeds", "epochs"] | None,
+        _option("--resource", SEARCH, "What those that go on get more of [seeds]."),
     ] = None
+    hyperband: Annotated[
+        bool, _option("--hyperband", SEARCH, "Halving in brackets that begin with more and more of it.")
+    ] = False
 
     def design_options(self) -> dict[str, Any]:
         """The space and how it is searched, where they are given."""
         from dlbench.spec.layouts import OPTIONS
 
-        return {name: value for name in OPTIONS["search"] if (value := getattr(self, name)) is not None}
+        own = {name: getattr(self, name, None) for names in OPTIONS.values() for name in names}
+        return {name: value for name, value in own.items() if value not in (None, False)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class TargetOptions(CompareOptions):
+class SearchOptions(SpaceOptions):
+    """The flags of ``search``."""
+
+    trials: Annotated[
+        str | None, _option("--trials", SEARCH, "Configurations that are proposed [50].", metavar="N")
+    ] = None
+    confirm: Annotated[
+        str | None, _option("--confirm", SEARCH, "New seeds that confirm the winner [5].", metavar="N")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(SpaceOptions, GrowingOptions):
+    """The flags of ``compare-archs``, which can tune each model first."""
+
+    tune: Annotated[
+        str | None,
+        _option(
+            "--tune",
+            SEARCH,
+            "First tune each model by a search of N configurations; compare the best of each [none].",
+            metavar="N",
+        ),
+    ] = None
+    tune_seeds: Annotated[
+        str | None,
+        _option(
+            "--tune-seeds", SEARCH, "With --tune: seeds of the search, not those compared [1].", metavar="N"
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetOptions(GrowingOptions):
     """The flags of ``run`` and ``plan``, which also accept a file or a folder."""
 
     target: Annotated[

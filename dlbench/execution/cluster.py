@@ -158,7 +158,8 @@ class _Node:
 
     @property
     def environment(self) -> Mapping[str, Any]:
-        return (self.about or {}).get("environment", {})
+        described: Mapping[str, Any] = (self.about or {}).get("environment", {})
+        return described
 
 
 class Cluster:

@@ -15,6 +15,7 @@ from typing import Any, TextIO, cast
 
 from dlbench import files
 from dlbench.execution import messages, stderr
+from dlbench.execution.crew import Crew
 from dlbench.execution.environment import (
     CACHE_BYTES,
     COMPILED,
@@ -26,6 +27,7 @@ from dlbench.execution.environment import (
 from dlbench.execution.jobs import Job, JobQueue
 from dlbench.execution.place import Place
 from dlbench.execution.pool import Pool
+from dlbench.execution.site import import_path
 from dlbench.execution.stopping import NOTICE, pauses
 from dlbench.ops import native
 from dlbench.spec.programs import Program
@@ -43,6 +45,7 @@ def run(
     stopping: threading.Event,
     study_dir: Path | None = None,
     shorter: Mapping[str, Path] | None = None,
+    crew: Crew | None = None,
 ) -> Generator[messages.AnyEvent]:
     """Train every trial and yield events as they occur. Nothing is written except to caches.
 
@@ -54,6 +57,7 @@ def run(
             trials start from the beginning.
         shorter: by trial id, the folder of the same trial with fewer epochs, which continues from the state kept there
             unless it has one of its own.
+        crew: keeps the workers alive when all trials have ended.
 
     Raises:
         WorkerError: workers cannot be started.
@@ -71,9 +75,12 @@ def run(
         }
 
     if place.workers == 0:
-        yield from _in_process(jobs, place, states, stopping)
+        yield from _in_process(jobs, place, states, stopping, crew)
         return
-    start = place.site.starter(place, [trial for program in programs for trial in program.trials])
+    trials = [trial for program in programs for trial in program.trials]
+    start = place.site.starter(place, trials)
+    if crew:
+        start = crew.starting(start, place, import_path(trials))
     said = place.device != "cpu"
     for event in Pool(jobs, place.workers, start, states, stopping).run():
         yield event
@@ -99,7 +106,11 @@ def _warn_without_kernels(described: Mapping[str, Any]) -> None:
 
 
 def _in_process(
-    jobs: JobQueue, place: Place, states: Callable[[Job], Mapping[str, bytes]], stopping: threading.Event
+    jobs: JobQueue,
+    place: Place,
+    states: Callable[[Job], Mapping[str, bytes]],
+    stopping: threading.Event,
+    crew: Crew | None,
 ) -> Generator[messages.AnyEvent]:
     started = time.monotonic()
     with configured(place.device, starting=not backend_is_up()), computing_in_float32():
@@ -119,8 +130,11 @@ def _in_process(
                 raise SystemExit  # ends the thread
             events.put(event)
 
-        worker = Worker(0, place.data_dir, place.checkpoint_every, emit, started, place.keep_state)
-        worker.stopping = stopping
+        def make() -> Worker:
+            return Worker(0, place.data_dir, place.checkpoint_every, emit, started, place.keep_state)
+
+        worker = crew.local(make, place) if crew else make()
+        worker.attach(emit, started, stopping)
 
         def train() -> None:
             try:

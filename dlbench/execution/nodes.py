@@ -18,8 +18,6 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from numpy.typing import NDArray
-
 import dlbench
 from dlbench import files
 from dlbench.data import cache
@@ -141,7 +139,7 @@ def survey(asked: str) -> str:
     )
 
 
-def deliver(about: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], *before: object) -> None:
+def deliver(about: Mapping[str, Any], arrays: dict[str, Any], *before: object) -> None:
     """Write a data set to the node's cache.
 
     Args:

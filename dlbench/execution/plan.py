@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -153,7 +154,7 @@ class Plan:
     def estimate_s(self) -> float:
         """Estimated seconds for training the missing trials; for a search, those that it will propose too."""
         search = self.study.search
-        scale = 1.0 if search is None else search.most_trials / len(self.trials)
+        scale = search.most_work / math.fsum(search.work(t.spec) for t in self.trials) if search else 1.0
         left = [
             trial.of_length(max(trial.spec.num_epochs - self.shorter[trial.id].epoch, 1))
             if trial.id in self.shorter

@@ -285,16 +285,12 @@ def _check_module(model: nn.Module, images: Any, name: str, trial: Trial) -> Non
 
 
 def inputs_of(trial: Trial) -> tuple[Keys, Hyper]:
-    """Keys and hyper-parameters of a trial; purposes that do not follow the seed use seed 0."""
+    """Keys and hyper-parameters of a trial; purposes that do not follow the seed use their own, or seed 0."""
     spec = trial.spec
-    varied = _purpose_keys(spec.seed)
-    fixed = varied if spec.vary == "all" else _purpose_keys(0)
-    keys = Keys(
-        *(
-            ours if spec.vary in ("all", purpose) else theirs
-            for purpose, ours, theirs in zip(Keys._fields, varied, fixed, strict=True)
-        )
-    )
+    seeds = {purpose: spec.seed if spec.vary in ("all", purpose) else 0 for purpose in Keys._fields}
+    seeds |= {purpose: own for purpose in seeds if (own := getattr(spec, f"{purpose}_seed")) is not None}
+    made = {seed: _purpose_keys(seed) for seed in dict.fromkeys(seeds.values())}
+    keys = Keys(*(getattr(made[seed], purpose) for purpose, seed in seeds.items()))
     others = {name: Coefficient.of(value) for name, value in spec.dynamic().items()}
     return keys, Hyper(jnp.float32(spec.learning_rate), jnp.float32(spec.weight_decay), others)
 

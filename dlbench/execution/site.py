@@ -91,7 +91,7 @@ class Here:
     def starter(self, place: Place, trials: Sequence[Trial]) -> Start:
         """See :class:`Site`."""
         environ, lock = dict(os.environ), threading.Lock()
-        path = registry.import_path({getattr(trial.spec, field) for trial in trials for field in PARTS})
+        path = import_path(trials)
 
         def kernels() -> str | None:
             """Choose the compiled kernels, compiling them once if necessary, while the workers start."""
@@ -104,3 +104,8 @@ class Here:
             return ProcessEndpoint(number, place, kernels, path, receive)
 
         return start
+
+
+def import_path(trials: Sequence[Trial]) -> tuple[str, ...]:
+    """The folders in which workers look for the modules that these trials name."""
+    return registry.import_path({getattr(trial.spec, field) for trial in trials for field in PARTS})

@@ -136,6 +136,10 @@ class Worker:
         self._latest: _Latest | None = None
         self._saved_number = 0
 
+    def attach(self, emit: Emit, started: float, stopping: threading.Event) -> None:
+        """Work for another run: call ``emit`` with its events, and count time from its start."""
+        self.emit, self.stopping, self._clock = emit, stopping, Clock(started)
+
     def run(self, trials: Sequence[Trial], states: Files | None = None) -> None:
         """Train trials that share a program and a number of epochs, one per lane.
 

@@ -1,14 +1,14 @@
-"""The majority class and published results beside one's own, in tables."""
+"""The majority class, a linear model and published results beside one's own, in tables."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dlbench.analysis.baselines import MAJORITY
+from dlbench.analysis.baselines import LINEAR
 from dlbench.analysis.configurations import Summary
 from dlbench.analysis.convergence import Convergence
-from dlbench.report.tables import Column, Table, thousands
+from dlbench.report.tables import Column, Table, capitalized, thousands
 from dlbench.spec.metrics import KNOWN_METRICS, metric, title
 from dlbench.spec.published import Published
 from dlbench.stats import mean_interval
@@ -47,8 +47,9 @@ def baseline_rows(found: Sequence[Published], columns: Sequence[Column]) -> tupl
 
 def sources_note(found: Sequence[Published]) -> str:
     """Where published results come from, in a sentence; empty if there are none."""
-    named = [f"{each.name}: {each.source}" for each in found if not _is_majority(each)]
-    return f"Published: {'; '.join(named)}." if named else ""
+    named = [f"{each.name}: {each.source}" for each in found if each.is_published]
+    fitted = [f"{capitalized(each.name)}: {each.source}." for each in found if each.name.startswith(LINEAR)]
+    return " ".join([*fitted, *([f"Published: {'; '.join(named)}."] if named else [])])
 
 
 def baseline_table(found: Sequence[Published]) -> Table:
@@ -74,9 +75,5 @@ def baseline_records(found: Sequence[Published]) -> list[dict[str, Any]]:
     return [{"name": each.name, "source": each.source, **each.values} for each in found]
 
 
-def _is_majority(each: Published) -> bool:
-    return each.name.startswith(MAJORITY)
-
-
 def _title(each: Published) -> str:
-    return each.name if _is_majority(each) else f"{each.name} (published)"
+    return f"{each.name} (published)" if each.is_published else each.name

@@ -24,19 +24,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from dlbench import files
 from dlbench.analysis.claims import judge_study
 from dlbench.analysis.configurations import configurations
-from dlbench.analysis.protocols import compare_protocols, variation_by_source
+from dlbench.analysis.protocols import compare_protocols, components_of, variation_by_source
 from dlbench.errors import ANOTHER_OUT, StoreError
 from dlbench.records import OUTCOME_FIELDS, Epoch, Outcome, TrialStatus
 from dlbench.report import figures, origin, records_table, study_report, trial_table
 from dlbench.report.document import Section, to_document
 from dlbench.report.histories import history_table
 from dlbench.report.page import StudyPage, read_figures
-from dlbench.report.protocols import protocol_report, variation_report
+from dlbench.report.protocols import components_report, protocol_report, variation_report
 from dlbench.report.studies import StudyReport
 from dlbench.report.tables import from_cell
 from dlbench.report.verdicts import ClaimsReport
@@ -45,7 +45,7 @@ from dlbench.spec.config import read_claims, read_published
 from dlbench.spec.published import Published
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import Trial, TrialSpec
-from dlbench.storage.results import StudyRecord, TrialResult
+from dlbench.storage.results import LinearModel, StudyRecord, TrialResult
 from dlbench.storage.store import Store
 from dlbench.storage.studies import read_study
 
@@ -108,7 +108,11 @@ class Export:
 
     def _page(self, result: StudyRecord) -> StudyPage:
         folder = self.folder / "figures"
-        shown = {key: value for key, value in self.manifest.items() if key not in ("trial_ids", "command")}
+        shown = {
+            key: value
+            for key, value in self.manifest.items()
+            if key not in ("trial_ids", "command", "linear")
+        }
         commands = (shlex.join(map(str, self.manifest.get("command") or ())),)
         return StudyPage(
             name=self.folder.resolve().name,
@@ -128,7 +132,10 @@ class Export:
         return replace(
             study_report(result, others=judged.others if judged.ranked else ()),
             claims=ClaimsReport(judged) if judged.judgements else None,
-            variation=variation_report(variation_by_source(result.trials), result.trials),
+            variation=[
+                *variation_report(variation_by_source(result.trials), result.trials),
+                *components_report(components_of(result.trials), result.trials),
+            ],
             protocols=protocol_report(compare_protocols(result.trials), result.trials),
             origin=list(filter(None, [origin(self.manifest)])),
         )
@@ -157,6 +164,10 @@ def export(study: Path, folder: Path) -> Export:
     _refuse_foreign(folder, {trial.id for trial in result.trials})
     config = str(manifest.pop("config", ""))
     manifest |= {"kind": result.spec.kind, "looks": list(result.spec.looks), "times": dict(result.times)}
+    if result.linear:
+        manifest["linear"] = {key: vars(each) for key, each in result.linear.items()}
+    if result.load is not None:
+        manifest["load"] = result.load
     if len({trial.environment for trial in result.trials}) > 1:
         manifest["environments"] = {name: {**each} for name, each in result.environments.items()}
     for described in (manifest.get("device", {}), *manifest.get("environments", {}).values()):
@@ -247,12 +258,27 @@ def _result(folder: Path, manifest: Mapping[str, Any], published: tuple[Publishe
     }
     try:
         spec = StudySpec.model_validate({**known, "trials": [trial.trial.spec for trial in trials]})
+        linear = _LINEAR.validate_python(manifest.get("linear", {}))
+        load = _LOAD.validate_python(manifest.get("load"))
     except ValidationError:
         raise StoreError(f"{folder / MANIFEST} is not a manifest as dlbench wrote it") from None
     times = {kind: float(seconds) for kind, seconds in manifest.get("times", {}).items()}
     histories = tuple(_with_histories(trials, folder / HISTORY))
     environments = _environments(manifest)
-    return StudyRecord(spec, histories, folder, times=times, environments=environments, published=published)
+    return StudyRecord(
+        spec,
+        histories,
+        folder,
+        times=times,
+        environments=environments,
+        published=published,
+        linear=linear,
+        load=load,
+    )
+
+
+_LINEAR = TypeAdapter(dict[str, LinearModel])
+_LOAD = TypeAdapter(float | None)
 
 
 def _environments(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

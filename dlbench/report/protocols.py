@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
 from dlbench.analysis.configurations import axes_of, common, tally
-from dlbench.analysis.protocols import ProtocolFindings, SourceVariation
+from dlbench.analysis.protocols import CrossedSources, ProtocolFindings, SourceVariation
 from dlbench.report.tables import (
     Column,
     Report,
     Table,
+    amount,
     bounded,
     capitalized,
     count,
     field_columns,
+    listed,
     means_note,
     plus_minus,
     replicate,
     signed,
+    within,
 )
-from dlbench.spec.metrics import metric, metric_key, title, words
+from dlbench.spec.metrics import Metric, metric, metric_key, title, words
 from dlbench.storage.results import TrialResult
 
 
@@ -98,3 +102,63 @@ def variation_report(found: Sequence[SourceVariation], trials: Sequence[TrialRes
         "Standard deviations over seeds with 95 % chi-square intervals, from three seeds on."
     )
     return [Table("Variation between seeds, by source", columns, rows, caption)]
+
+
+def components_report(found: Sequence[CrossedSources], trials: Sequence[TrialResult]) -> Report:
+    """One row per configuration and source of randomness: the standard deviation that it adds."""
+    if not found:
+        return []
+    measured, name = metric(found[0].metric), title(found[0].metric).removesuffix(" %")
+    unit = f" {measured.unit}".rstrip()
+    axes = axes_of(trials)
+    columns = (
+        *field_columns(axes, trials),
+        Column("source", "source", left=True),
+        Column("levels", "seeds"),
+        Column("std", f"std of {name},{unit} [95 %]", partial(within, measured=measured)),
+        Column("share", "% of variance", lambda share: f"{100 * share:.0f}"),
+    )
+    rows = tuple(
+        (
+            *(getattr(each.configuration.spec, name) for name in axes),
+            _SOURCES[part.source],
+            each.levels.get(part.source),
+            tuple(math.sqrt(value) for value in (part.variance, part.low, part.high)),
+            part.share,
+        )
+        for each in found
+        for part in each.components
+    )
+    caption = (
+        "What each source of randomness adds to the variation, where every seed of one meets every seed of the others "
+        "(method of moments, intervals of Graybill and Wang); residual: interactions and the rest."
+    )
+    return [
+        Table("Variance by source", columns, rows, caption),
+        *(_precision(each, measured) for each in found),
+    ]
+
+
+#: What the sources of randomness are called, by the field of their seed.
+_SOURCES = {
+    "seed": "all other sources",
+    "split_seed": "split",
+    "init_seed": "initialisation",
+    "order_seed": "order",
+    "dropout_seed": "dropout",
+    "augment_seed": "augmentation",
+    "residual": "residual",
+}
+
+
+def _precision(found: CrossedSources, measured: Metric) -> str:
+    numbers, differences = zip(*found.detectable.items(), strict=True)
+    label = found.configuration.label(("model",))
+    return (
+        f"{label}: the mean of these {len(found.configuration.trials)} trials has a standard error of "
+        f"{amount(found.std_error, measured)}, which counts each seed once; intervals of means take trials as "
+        f"independent. The smallest difference that "
+        f"{listed([str(number) for number in numbers])} seeds of everything can show (paired, power 80 %): "
+        f"{listed([measured.text(each) for each in differences])} {measured.unit}".rstrip()
+        + "."
+    )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Configuration, Summary, common, tally
-from dlbench.analysis.search import Candidate, SearchFindings, search_findings, sort_key
+from dlbench.analysis.search import Candidate, SearchFindings, searches, sort_key
 from dlbench.report.tables import (
     Column,
     Report,
@@ -18,6 +19,7 @@ from dlbench.report.tables import (
     plus_minus,
     replicate,
     signed,
+    thousands,
 )
 from dlbench.spec.metrics import metric, metric_key, report_metric, title, words
 from dlbench.spec.naming import field_title, setting
@@ -33,6 +35,7 @@ def search_record(found: SearchFindings) -> dict[str, Any]:
     """A search as a record for JSON."""
     search, selection_bias = found.search, found.selection_bias
     return {
+        **({"model": found.name} if found.name else {}),
         **search.model_dump(mode="json", exclude={"base"}),
         "space": dict(search.space),
         "metric": search.metric,
@@ -73,23 +76,59 @@ def search_report(found: SearchFindings) -> Report:
     return [_table(found), *_winner(found, found.winner), *_expected(found), _course(search)]
 
 
+def tuning_report(found: Sequence[SearchFindings]) -> Report:
+    """How the models of a comparison were tuned, each by a search of its own."""
+    search = found[0].search
+    paths = [path for path, _ in search.space]
+    measured = metric(search.metric)
+    columns = (
+        Column("model", "model", left=True),
+        *(Column(path, field_title(path.removeprefix("model.")), _setting(path)) for path in paths),
+        Column("value", f"{title(search.metric)} in the search", measured.text),
+        Column("confirmed", "on the seeds compared", measured.text),
+        Column("candidates", "configurations", thousands),
+    )
+    rows = tuple(
+        (
+            each.name,
+            *(each.winner.settings(each.search).values() if each.winner else [None] * len(paths)),
+            each.winner and each.winner.value,
+            each.confirmation and each.confirmation.mean(search.metric),
+            len(each.candidates),
+        )
+        for each in found
+    )
+    caption = (
+        "The settings with which each model is compared: the best of its search by the mean on validation images over "
+        f"{count(len(search.seeds), 'seed')}, which take no part in the comparison. {_course(search)} Each model has "
+        "the same budget."
+    )
+    return [Table("Tuned settings", columns, rows, caption)]
+
+
 def search_in_words(search: SearchSpec) -> str:
     """How far the plan of a search goes."""
-    return (
-        f"Generation 1 of {len(search.generations)}; the others are proposed from the results of earlier ones. The "
-        f"search has at most {count(search.most_trials, 'trial')}, those with new seeds included."
+    number = len(search.generations)
+    begins = (
+        f"Generation 1 of {number}; the others are proposed from the results of earlier ones."
+        if number > 1
+        else "All configurations are proposed at once; these are the trials that they begin with."
     )
+    return f"{begins} The search has at most {count(search.most_trials, 'trial')}, those with new seeds included."
 
 
 def progress_of_search(search: SearchSpec, number: int, result: StudyRecord) -> str:
     """A sentence on the search after a generation."""
-    winner = search_findings(result).winner
-    best = (
-        f"the best so far: {_text(search, winner)}, {value_text(search, winner.value)}"
-        if winner
-        else "no result"
-    )
-    return f"Generation {number} of {len(search.generations)}: {best}"
+    best = [
+        (f"{each.name}: " if each.name else "")
+        + (
+            f"{_text(search, each.winner)}, {value_text(search, each.winner.value)}"
+            if each.winner
+            else "no result"
+        )
+        for each in searches(result)
+    ]
+    return f"Generation {number} of {len(search.generations)}, the best so far: {'; '.join(best)}"
 
 
 def _table(found: SearchFindings) -> Table:
@@ -192,8 +231,9 @@ def _course(search: SearchSpec) -> str:
     generations = len(search.generations)
     several = f"in {generations} generations of {search.generation}" if generations > 1 else "at once"
     space = listed([f"{_title(path)}={text}" for path, text in search.space])
+    kind = "Hyperband with rungs at" if search.hyperband else "halving after"
     halving = (
-        f", halving after {listed([str(rung) for rung in search.rungs[:-1]])} seeds"
+        f", {kind} {listed([str(rung) for rung in search.rungs[:-1]])} {search.resource}"
         if search.reduction_factor
         else ""
     )

@@ -23,8 +23,9 @@ from dlbench.analysis.configurations import (
 )
 from dlbench.analysis.convergence import censored_epoch, converged_epoch
 from dlbench.analysis.datasets import over_datasets
+from dlbench.analysis.protocols import components_of
 from dlbench.analysis.same_images import compare_on_same_images
-from dlbench.analysis.search import search_findings
+from dlbench.analysis.search import concluded, search_findings, searches
 from dlbench.analysis.selection import select
 from dlbench.records import METRICS, TrialStatus
 from dlbench.report.ablation import ablation_record, ablation_report
@@ -37,7 +38,8 @@ from dlbench.report.comparison import (
 )
 from dlbench.report.datasets import over_datasets_report
 from dlbench.report.environments import copied_trials, mixed_trials, superseded_trials
-from dlbench.report.search import search_record, search_report
+from dlbench.report.protocols import components_report
+from dlbench.report.search import search_record, search_report, tuning_report
 from dlbench.report.selection import selection_report
 from dlbench.report.tables import (
     FAILURES_NOTE,
@@ -143,6 +145,7 @@ def study_report(
         findings = [
             comparison_table(comparison, baselines(result), answers),
             *comparison_conclusions(comparison, looks),
+            *(tuning_report(searches(result)) if result.spec.search else []),
             *over_datasets_report(over_datasets(comparison.trials)),
         ]
         same_images = same_images_report(compare_on_same_images(comparison, answers or {}))
@@ -165,6 +168,7 @@ def study_report(
             *copied_trials(result.trials),
         ],
         same_images=same_images,
+        variation=components_report(components_of(concluded(result)), result.trials),
         times=times_report(result),
         origin=[_where(result)],
     )
@@ -181,6 +185,8 @@ def study_record(result: StudyRecord, chosen: bool = False) -> dict[str, Any]:
     conclusions: dict[str, Any] = {}
     if not chosen and result.spec.design == "comparison":
         conclusions["comparison"] = comparison_record(compare_models(result), result.spec.looks)
+    if result.trials and not chosen and result.spec.design == "comparison" and result.spec.search:
+        conclusions["tuning"] = list(map(search_record, searches(result)))
     if result.trials and not chosen and result.spec.design == "ablation":
         conclusions["ablation"] = ablation_record(ablation(result))
     if result.trials and not chosen and result.spec.design == "search":
@@ -416,7 +422,8 @@ def times_report(result: StudyRecord) -> Report:
     if not total:
         return []
     shares = ", ".join(f"{result.times.get(kind, 0.0) / total:.0%} {name}" for kind, name in _WORDS.items())
-    return [f"Workers' time, {duration(total)}: {shares.replace('%', ' %')}."]
+    load = "" if result.load is None else f" The machine's load before training was {result.load:.1f}."
+    return [f"Workers' time, {duration(total)}: {shares.replace('%', ' %')}.{load}"]
 
 
 #: The kinds of time in words.

@@ -122,7 +122,7 @@ def _table(table: Table) -> RichTable:
     )
     for column in table.columns:
         justify: JustifyMethod = "left" if column.left else "right"
-        drawn.add_column(column.title, justify=justify, overflow="fold", no_wrap=column.whole)
+        drawn.add_column(Text(column.title), justify=justify, overflow="fold", no_wrap=column.whole)
     for cells, shades in zip(table.texts(), table_shades(table), strict=True):
         styles = ("" if shade is None else _SHADES[shade] for shade in shades)
         drawn.add_row(*map(_Cell, cells, styles))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,15 +11,18 @@ from dlbench.errors import ConfigError
 from dlbench.spec import parts
 from dlbench.spec.metrics import Metric, metric
 from dlbench.spec.registry import label, name_key
-from dlbench.spec.trial import PARTS, TrialSpec
+from dlbench.spec.trial import PARTS, REPLICATES, TrialSpec
 
-#: A trial's place in a study: seed, seed of the split, and fold.
-Key = tuple[int, int, int]
+#: A trial's place in a study: its seeds, and its fold.
+Key = tuple[int, ...]
 
 
 def key_of(spec: TrialSpec) -> Key:
     """The place of a trial in its study, which pairs it with a trial of another configuration."""
-    return spec.seed, spec.split_seed or 0, spec.fold
+    return tuple(-1 if value is None else value for value in _PLACE(spec))
+
+
+_PLACE: Callable[[TrialSpec], tuple[int | None, ...]] = operator.attrgetter(*REPLICATES)
 
 
 @dataclass(frozen=True)

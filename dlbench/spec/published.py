@@ -11,17 +11,19 @@ from dlbench.spec.metrics import KNOWN_METRICS, metric_key
 
 @dataclass(frozen=True)
 class Published:
-    """A published result.
+    """A published result, or another one that is shown in its way.
 
     Attributes:
         name: what it is a result of.
         source: where it was published.
         values: metrics by their key in a flat record, and ``num_params``: accuracies in [0, 1], times in seconds.
+        is_published: False for what was computed here.
     """
 
     name: str
     source: str
     values: Mapping[str, float]
+    is_published: bool = True
 
 
 def published_value(name: str, value: object) -> tuple[str, float]:

@@ -78,9 +78,10 @@ def _plan(study: StudySpec, how: RunOptions, site: Site) -> Plan:
     name = f"{study.kind}-{_digest(study, trials)[:10]}"
     folder = Path(how.out).expanduser() if how.out is not None else RUNS / name
     stored = read_trials(folder, study.looks, study.search)
-    cores = site.cores_each(how.workers, backend, len(trials))
+    in_all = study.search.most_trials if study.search else len(trials)
+    cores = site.cores_each(how.workers, backend, in_all)
     here = not site.is_elastic
-    processes = devices.workers(how.workers, site.count(backend), study, len(trials), here)
+    processes = devices.workers(how.workers, site.count(backend), study, in_all, here)
     recorded = [stored.environments[trial.id] for trial in trials if trial.id in stored.environments]
 
     def environment() -> Mapping[str, Any]:
@@ -98,17 +99,23 @@ def _plan(study: StudySpec, how: RunOptions, site: Site) -> Plan:
         environment() if recorded or not here else {},
         machines=tuple(site.in_words()),
     )
-    if how.reuse and planned.missing:
-        planned = _with_sources(planned, environment, how.keep_state)
+    if planned.missing:
+        planned = _with_sources(planned, how.reuse, environment, how.keep_state)
+    if study.search:  # more trials will be proposed
+        return planned
     left = devices.workers(how.workers, site.count(backend), study, len(planned.missing), here)
     return replace(planned, workers=left)
 
 
 def _begun(study: StudySpec, search: SearchSpec) -> StudySpec:
     """A search with the trials that it begins with."""
-    seeds = search.seeds[: search.rungs[0]]
-    first = Proposals(search).ask(search.generations[0])
-    trials = dict.fromkeys(spec for each in first for spec in each if spec.seed in seeds)
+    trials = dict.fromkeys(
+        spec
+        for part in search.parts
+        for rungs, first in part.brackets(Proposals(part).ask(part.generations[0]))
+        for each in first
+        for spec in part.at_rung(each, rungs[0])
+    )
     return study.model_copy(update={"trials": tuple(trials)})
 
 
@@ -120,17 +127,21 @@ def _digest(study: StudySpec, trials: Sequence[Trial]) -> str:
     return digest([study.search.model_dump(mode="json", exclude={"optuna"}), data])
 
 
-def _with_sources(planned: Plan, environment: Callable[[], Mapping[str, Any]], keep_state: bool) -> Plan:
-    """The plan with what other studies hold of its missing trials.
+def _with_sources(
+    planned: Plan, reuse: bool, environment: Callable[[], Mapping[str, Any]], keep_state: bool
+) -> Plan:
+    """The plan with what other studies hold of its missing trials, and with states from which they can continue.
 
     Args:
         planned: the plan.
+        reuse: whether other studies are searched, besides its own folder.
         environment: describes the environment in which trials would be trained, which can take a second.
         keep_state: whether only results are copied whose state at the end is kept there, so that longer trials can
             continue from it.
     """
-    found = sources.find(RUNS, [trial.id for trial in planned.missing], planned.folder)
-    kept = sources.find_kept([*sources.study_folders(RUNS), planned.folder])
+    ids = [trial.id for trial in planned.missing]
+    found = sources.find(RUNS, ids, planned.folder) if reuse else sources.Sources()
+    kept = sources.find_kept([*(sources.study_folders(RUNS) if reuse else ()), planned.folder])
     if not found.folders and not kept:
         return replace(planned, unreadable=found.unreadable)
     now = planned.environment or environment()

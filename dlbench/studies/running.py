@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Unpack
 
 from dlbench import data, files
+from dlbench.analysis.search import concluded
 from dlbench.data.quality import num_shared
 from dlbench.errors import (
     ANOTHER_OUT,
@@ -22,6 +23,7 @@ from dlbench.errors import (
     StudyInterrupted,
 )
 from dlbench.execution import cluster, engine, messages
+from dlbench.execution.crew import Crew
 from dlbench.execution.place import Place
 from dlbench.execution.plan import Plan
 from dlbench.execution.recording import interruptible, record
@@ -32,10 +34,11 @@ from dlbench.spec.config import read_published
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import Trial
 from dlbench.storage import manifest
-from dlbench.storage.results import TrialResult
+from dlbench.storage.results import LinearModel, TrialResult
 from dlbench.storage.sources import read
 from dlbench.storage.store import FILE_NAME, Store
 from dlbench.storage.studies import StoredTrials, read_trials
+from dlbench.studies.baselines import linear_models
 from dlbench.studies.options import Observer, RunOptions, RunSettings, merged
 from dlbench.studies.planning import plan
 from dlbench.studies.result import StudyResult
@@ -96,12 +99,13 @@ def warn_of_failures(result: StudyResult, stacklevel: int) -> None:
         )
 
 
-def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
+def run_planned(planned: Plan, options: RunOptions, crew: Crew | None = None) -> StudyResult:
     """Train the trials of a plan that its folder does not hold yet, and return the results of all its trials.
 
     Args:
         planned: the plan.
         options: the options with which it was planned. For the errors raised, see :func:`run`.
+        crew: the workers of a study that is planned part by part.
     """
     start = time.monotonic()
     study = planned.study
@@ -132,13 +136,13 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
             may_grow = site.is_elastic and options.workers is None
             place = Place(
                 planned.device,
-                len(todo) if may_grow else min(planned.workers, len(todo)),
+                planned.workers if crew else len(todo) if may_grow else min(planned.workers, len(todo)),
                 planned.data_dir,
                 options.checkpoint_every,
                 planned.cores,
                 options.keep_state,
                 site,
-                planned.environment.get("digest"),
+                planned.environment.get("digest") if site.is_elastic else None,
             )
             for text in _shared_images(todo, planned.data_dir):
                 notify(messages.Notice(text=text))
@@ -150,7 +154,7 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
                 described["split_digests"] = _split_digests(planned)
                 if any(trial.id in planned.sources for trial in todo):
                     described["device"] = planned.environment
-                events = _events(planned, todo, place, stopping, notify)
+                events = _events(planned, todo, place, stopping, notify, crew)
                 record(
                     store,
                     known,
@@ -170,15 +174,37 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
         times, environments = store.times(), store.described_environments()
         ids = {trial.id for trial in trials}
         superseded = tuple(trial for trial in store.superseded() if trial.id in ids)
-        recorded = store.published()
+        recorded, load = store.published(), store.load()
     published = read_published(options.config, folder) if options.config else recorded
     _remove_leftovers(trials)
     took = time.monotonic() - start
-    return StudyResult(study, trials, folder, took, times, environments, superseded, published)
+    result = StudyResult(study, trials, folder, took, times, environments, superseded, published, load=load)
+    return (
+        replace(result, linear=_linear(result, planned.data_dir)) if study.design == "comparison" else result
+    )
+
+
+def _linear(result: StudyResult, data_dir: str | None) -> Mapping[str, LinearModel]:
+    """The linear models of a comparison's splits; those that are missing are fitted and recorded."""
+    with Store(result.folder) as store:
+        known = store.linear()
+    found = linear_models((t.trial for t in concluded(result) if t.status.is_finished), known, data_dir)
+    if found:
+        with (
+            contextlib.suppress(StoreError),
+            Store(result.folder, True) as store,
+        ):  # or another process does it
+            store.add_linear(found)
+    return {**known, **found}
 
 
 def _events(
-    planned: Plan, todo: Sequence[Trial], place: Place, stopping: threading.Event, notify: Observer
+    planned: Plan,
+    todo: Sequence[Trial],
+    place: Place,
+    stopping: threading.Event,
+    notify: Observer,
+    crew: Crew | None,
 ) -> Generator[messages.AnyEvent]:
     """Copy what other studies hold of the trials to come, and train the rest."""
     sources = {trial.id: planned.sources[trial.id] for trial in todo if trial.id in planned.sources}
@@ -190,7 +216,7 @@ def _events(
         notify(replace(planned, sources=held))
     if left := [trial for trial in todo if trial.id not in copied]:
         shorter = {trial_id: kept.folder for trial_id, kept in planned.shorter.items()}
-        yield from engine.run(programs.programs(left), place, stopping, planned.folder, shorter)
+        yield from engine.run(programs.programs(left), place, stopping, planned.folder, shorter, crew)
 
 
 def _copy(

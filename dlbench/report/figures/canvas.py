@@ -21,11 +21,11 @@ from dlbench.analysis.comparison import compared_metric
 from dlbench.analysis.configurations import (
     MIN_FOR_INTERVAL,
     Configuration,
-    axes_of,
     best_first,
     configurations,
     labelled,
 )
+from dlbench.analysis.search import compared_axes, concluded
 from dlbench.report.page import Figure
 from dlbench.report.tables import SPAN
 from dlbench.spec.metrics import Metric, metric, selection_metric, words
@@ -100,7 +100,7 @@ class View:
     @cached_property
     def axes(self) -> list[str]:
         """The fields that distinguish the configurations."""
-        return axes_of(self.result.trials)
+        return compared_axes(self.result)
 
     @cached_property
     def groups(self) -> dict[str, Configuration]:
@@ -108,9 +108,7 @@ class View:
 
         Those of a search have the seeds that they were chosen by, without those on which the winner is confirmed.
         """
-        search = self.result.spec.search
-        trials = [trial for trial in self.result.trials if search is None or trial.seed in search.seeds]
-        done = [group for group in configurations(trials) if group.complete]
+        done = [group for group in configurations(concluded(self.result)) if group.complete]
         return labelled(best_first(done), self.axes)
 
     @cached_property

@@ -14,7 +14,7 @@ from dlbench.spec.metrics import metric, words
 
 def history(view: View) -> list[Drawing]:
     """The history of a search; nothing for other designs, and before the first result."""
-    if view.result.spec.search is None:
+    if view.result.spec.design != "search":
         return []
     found = search_findings(view.result)
     if found.winner is None:
