@@ -184,6 +184,11 @@ def check_name(name: str) -> None:
 def _images(name: str, key: str, value: ArrayLike, value_range: str, channels_first: bool) -> Images:
     array = as_array(name, key, value)
     array = np.ascontiguousarray(array) if mapping(array) else np.array(array, order="C")
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        raise DataError(
+            f"data set {name!r}: some values of {key} are not numbers (nan)",
+            remedy="np.nan_to_num(x) makes zeros of them",
+        )
     if value_range:
         array = _scaled(name, key, array, value_range)
     if array.dtype != np.uint8:
@@ -203,7 +208,9 @@ def _images(name: str, key: str, value: ArrayLike, value_range: str, channels_fi
         raise DataError(
             f"data set {name!r}: {key} must be [N, H, W, C] or [N, H, W] without empty axes; "
             f"found shape {array.shape}",
-            remedy="x[np.newaxis] makes one image a set of images" if array.ndim == 2 else None,
+            remedy="x[np.newaxis] makes one image a set of images; x.reshape(-1, height, width) makes images of rows"
+            if array.ndim == 2
+            else None,
         )
     return array
 
@@ -238,7 +245,7 @@ def _scaled(name: str, key: str, array: NDArray[Any], value_range: str) -> NDArr
     if array.dtype.kind not in "biuf" or not array.size:
         return array
     low, high = float(array.min()), float(array.max())
-    if not (least <= low and high <= most):  # neither holds for nan
+    if not (least <= low and high <= most):
         raise DataError(
             f"data set {name!r}: {key} must lie in {value_range}; found values from {low:g} to {high:g}",
             remedy="state the range that they have",

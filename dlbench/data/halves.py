@@ -148,7 +148,8 @@ def halves_of(name: str, arrays: Mapping[Key, ArrayLike], test_fraction: float =
         )
     if test is None:
         train, test = _drawn(name, *train, test_fraction)
-        said.append(f"{len(test[1]):,} images are drawn as the test half")
+        count = len(test[1])
+        said.append(f"{count:,} {'image is' if count == 1 else 'images are'} drawn as the test half")
     return train, test, said
 
 

@@ -16,7 +16,7 @@ from dlbench.data.arrays import DIGEST_PREFIX, Dataset, check_name
 from dlbench.data.originals import Original
 from dlbench.data.public import DATA_DIR_VARIABLE
 from dlbench.data.splits import test_indices
-from dlbench.errors import DataError, InputError, SpecError, UnknownNameError
+from dlbench.errors import DataError, InputError, SpecError
 from dlbench.spec.declarations import Default
 from dlbench.spec.parts import Arguments
 from dlbench.spec.registry import DATASETS, label, name_key
@@ -124,7 +124,7 @@ def _load(name: str, data_dir: str | os.PathLike[str] | None, verify: bool) -> t
         return _by_reference(called, base, digest, _data_folder(data_dir), verify), name
     reference = DATASETS.find(called)
     if reference is None:
-        raise UnknownNameError("dataset", called, DATASETS.names())
+        raise DATASETS.unknown(called)
     arguments = DATASETS.arguments(reference, arguments)
     _check_complete(reference, arguments)
     given: dict[str, object] = dict(arguments)

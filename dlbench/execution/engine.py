@@ -155,7 +155,15 @@ def _in_process(
                 raise SystemExit  # ends the thread
             events.put(event)
 
-        worker = Worker(0, place.data_dir, place.checkpoint_every, emit, started, place.keep_state)
+        worker = Worker(
+            0,
+            place.data_dir,
+            place.checkpoint_every,
+            emit,
+            started,
+            place.keep_state,
+            place.memory_bytes,
+        )
         worker.stopping = stopping
 
         def train() -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: The memory that the images of a data set may take in each process, unless it is given.
+MEMORY_BYTES = 2**31
+
 
 @dataclass(frozen=True)
 class Place:
@@ -16,6 +19,8 @@ class Place:
         checkpoint_every: epochs between saved states of a trial; by default a state is saved once a minute.
         cores: number of cores that train one trial, on a CPU.
         keep_state: whether to keep the state that each trial ends with.
+        memory_bytes: the memory that the images of a data set may take in each process; those of a larger set are
+            streamed.
     """
 
     device: str
@@ -24,3 +29,4 @@ class Place:
     checkpoint_every: int | None = None
     cores: int = 1
     keep_state: bool = False
+    memory_bytes: int = MEMORY_BYTES

@@ -134,6 +134,7 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
                 options.checkpoint_every,
                 planned.cores,
                 options.keep_state,
+                options.memory_bytes,
             )
             for text in _shared_images(todo, planned.data_dir):
                 notify(messages.Notice(text=text))
