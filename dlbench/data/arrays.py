@@ -75,6 +75,11 @@ class Dataset:
         _, height, width, channels = self.train_images.shape
         return height, width, channels
 
+    @property
+    def images_bytes(self) -> int:
+        """Bytes of all images."""
+        return self.train_images.nbytes + self.test_images.nbytes
+
 
 def from_arrays(
     name: str,

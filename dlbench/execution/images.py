@@ -66,7 +66,7 @@ class DeviceData:
         train, test, labels = dataset.train_images, dataset.test_images, dataset.test_labels
         rows = np.arange(len(labels)) if test_size is None else test_indices(labels, test_size)
         shared = jnp.asarray(dataset.train_labels), np.asarray(labels[rows]), dataset.num_classes
-        if (len(train) + len(rows)) * math.prod(dataset.image_shape) > memory_bytes:
+        if dataset.images_bytes > memory_bytes:
             return cls(train, test, *shared, rows, int(memory_bytes) // PARTS)
         return cls(jnp.asarray(train), jnp.asarray(test if test_size is None else test[rows]), *shared)
 

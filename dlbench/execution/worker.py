@@ -515,7 +515,11 @@ class Worker:
     ) -> CompiledProgram:
         check_sources(trial)
         static = static_part(network_for(trial, dataset.num_classes), trial, self._pixels(trial, dataset))
-        shapes = *(array.shape for array in jax.tree.leaves(arrays)), len(dataset.test_labels)
+        shapes = (
+            *(array.shape for array in jax.tree.leaves(arrays)),
+            len(dataset.test_labels),
+            dataset.part_bytes,
+        )
         key = (static, trial.model_digest, trial.part_digests, trial.lanes, shapes, jax.tree.structure(hyper))
         if key not in self._programs:
             self.emit(messages.Compiling(worker=self.number, trial_id=trial.id))
