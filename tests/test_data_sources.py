@@ -246,7 +246,8 @@ def test_progress_is_told_to_whoever_listens(tmp_path: Path, monkeypatch: pytest
     said: list[str] = []
     with progress.listening(said.append):
         data.load("folder:x")
-    assert said == ["decoding the pictures of x: 4 of 6", "decoding the pictures of x: 6 of 6"]
+    bars = "━" * 16 + "┄" * 8, "━" * 24
+    assert said == [f"decoding the pictures of x {bar} {n} of 6" for bar, n in zip(bars, (4, 6), strict=True)]
 
 
 @pytest.mark.slow
