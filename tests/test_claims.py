@@ -24,6 +24,7 @@ from dlbench.report.protocols import protocol_report, variation_report
 from dlbench.report.verdicts import ClaimsReport, overview
 from dlbench.spec import config
 from dlbench.spec.claims import Claim, Selection, check
+from dlbench.spec.designs import expand
 from dlbench.spec.metrics import KNOWN_METRICS, metric, metric_key
 from dlbench.spec.trial import TrialSpec
 from dlbench.storage.results import TrialResult
@@ -485,6 +486,12 @@ def test_sides_that_select_nothing_or_the_same_are_refused(tmp_path: Path) -> No
     (claim,) = read(tmp_path, "claims:\n  - {says: a, better: {seed: 0}, than: {model: Baseline}}\n").claims
     with pytest.raises(ConfigError, match="1 trials are on both sides"):
         check([claim], trials)
+
+
+def test_a_side_names_a_sum_of_transforms_with_its_arguments() -> None:
+    (spec,) = expand({"transform": ["flip+crop(padding=2)"]}).trials
+    sides = [side(transform=f"flip+crop(padding={padding})") for padding in (2, 4)]
+    assert [each.selects(spec) for each in sides] == [True, False]
 
 
 def test_diverged_trials_are_no_evidence() -> None:

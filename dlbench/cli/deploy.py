@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,9 +15,6 @@ from dlbench.errors import InputError
 
 if TYPE_CHECKING:
     from dlbench.deploy.export import Exported
-
-_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
-_BYTES = {"B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +63,13 @@ def export(options: ExportOptions) -> int:
     """
     from dlbench.deploy.export import Budget, export_trial
     from dlbench.report import terminal
+    from dlbench.spec.quantities import BYTES, SECONDS, quantity
     from dlbench.spec.registry import MODELS
 
+    latency, size = options.max_latency, options.max_size
     budget = Budget(
-        _quantity("max_latency", options.max_latency, _SECONDS),
-        _quantity("max_size", options.max_size, _BYTES),
+        None if latency is None else quantity("max_latency", latency, SECONDS),
+        None if size is None else quantity("max_size", size, BYTES),
     )
     if options.model:
         MODELS.resolve(options.model)
@@ -125,16 +122,6 @@ def card(options: CardOptions) -> None:
     except OSError as error:
         raise InputError(f"{options.out} cannot be written: {error.strerror}", field="out") from None
     terminal.text(f"The card is in {options.out}")
-
-
-def _quantity(field: str, text: str | None, units: Mapping[str, float]) -> float | None:
-    """A number with its unit, in the base unit."""
-    if text is None:
-        return None
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)", text.strip())
-    if found is None or found[2] not in units:
-        raise InputError.must_be(field, f"a number with one of the units {', '.join(units)}", text)
-    return float(found[1]) * units[found[2]]
 
 
 def _record(done: Exported) -> dict[str, Any]:

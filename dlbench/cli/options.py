@@ -302,6 +302,15 @@ class StudyOptions:
             "--keep-state", HOW, "Keep the state of each trial at its end, to continue with more epochs."
         ),
     ] = False
+    data_memory: Annotated[
+        str | None,
+        _option(
+            "--data-memory",
+            HOW,
+            "Memory for a data set in each process; larger ones are streamed [2GiB].",
+            metavar="SIZE",
+        ),
+    ] = None
     retry_failed: Annotated[
         bool, _option("--retry-failed", HOW, "Train failed trials of this study again.")
     ] = False
@@ -386,6 +395,8 @@ class StudyOptions:
         out = self.out or (self.name and f"runs/{self.name}")
         given = {name: getattr(self, name) for name in ("workers", "lanes", "checkpoint_every")}
         numbers: dict[str, Any] = {name: _whole(text) for name, text in given.items() if text is not None}
+        if self.data_memory is not None:
+            numbers["data_memory"] = self.data_memory
         return RunOptions(
             out=Path(out) if out else None,
             device=self.device,

@@ -13,6 +13,7 @@ from dlbench.data.sources import (
     info,
     load,
     register,
+    shape_of,
 )
 from dlbench.data.splits import Split, make_folds, make_split, split_of
 from dlbench.files import CACHE_DIR_VARIABLE, cache_root
@@ -36,5 +37,6 @@ __all__ = [
     "make_folds",
     "make_split",
     "register",
+    "shape_of",
     "split_of",
 ]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dlbench import files
 from dlbench.data.arrays import Dataset, Images
 from dlbench.data.cache import class_counts
+from dlbench.data.mapped import blocks
 
 #: Sides of the small grey picture whose distances define near-duplicates.
 _SIDE = 8
@@ -141,8 +142,8 @@ def check_quality(dataset: Dataset) -> Quality:
         test_counts=tuple(counts["test"]),
         imbalance=max(train) / max(min(train), 1) if train else float("nan"),
         value_range=(
-            min(int(images.min()) for _, images in halves),
-            max(int(images.max()) for _, images in halves),
+            min(int(block.min()) for _, images in halves for block in blocks(images)),
+            max(int(block.max()) for _, images in halves for block in blocks(images)),
         ),
         constant=tuple((half, int(n)) for half, images in halves for n in _constant(images)),
         duplicates=duplicates,
@@ -184,29 +185,29 @@ def num_shared(dataset: Dataset) -> int:
 
 def _digests(images: Images) -> Iterator[bytes]:
     """A digest of each image."""
-    for image in images:
+    for image in itertools.chain.from_iterable(blocks(images)):
         yield hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 
 
 def _constant(images: Images) -> NDArray[np.intp]:
-    flat = images.reshape(len(images), -1)
-    return np.flatnonzero(flat.min(axis=1) == flat.max(axis=1))
+    flat = (block.reshape(len(block), -1) for block in blocks(images))
+    return np.flatnonzero(np.concatenate([each.min(axis=1) == each.max(axis=1) for each in flat]))
 
 
 def small(images: Images) -> NDArray[np.float32]:
     """Grey pictures of 8x8 or fewer pixels, each the mean of a block: float32 [N, pixels], 0 to 255."""
     rows = np.linspace(0, images.shape[1], min(_SIDE, images.shape[1]) + 1).astype(int)
     columns = np.linspace(0, images.shape[2], min(_SIDE, images.shape[2]) + 1).astype(int)
-    found = np.empty((len(images), (len(rows) - 1) * (len(columns) - 1)), np.float32)
-    for start in range(0, len(images), _CHUNK):
-        grey = images[start : start + _CHUNK].mean(axis=3, dtype=np.float32)
-        blocks = [
+    found = []
+    for block in blocks(images):
+        grey = block.mean(axis=3, dtype=np.float32)
+        pixels = [
             grey[:, top:bottom, left:right].mean(axis=(1, 2))
             for top, bottom in itertools.pairwise(rows)
             for left, right in itertools.pairwise(columns)
         ]
-        found[start : start + _CHUNK] = np.stack(blocks, axis=1)
-    return found
+        found.append(np.stack(pixels, axis=1))
+    return np.concatenate(found)
 
 
 #: The largest mean absolute difference of near-duplicates, of 255.

@@ -365,6 +365,7 @@ class _Starter:
             data_dir=None,
             checkpoint_every=self._place.checkpoint_every,
             keep_state=self._place.keep_state,
+            memory_bytes=self._place.memory_bytes,
             sys_path=(),
             node=node.host,
             files=self._modules,

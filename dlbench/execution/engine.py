@@ -131,7 +131,15 @@ def _in_process(
             events.put(event)
 
         def make() -> Worker:
-            return Worker(0, place.data_dir, place.checkpoint_every, emit, started, place.keep_state)
+            return Worker(
+                0,
+                place.data_dir,
+                place.checkpoint_every,
+                emit,
+                started,
+                place.keep_state,
+                place.memory_bytes,
+            )
 
         worker = crew.local(make, place) if crew else make()
         worker.attach(emit, started, stopping)

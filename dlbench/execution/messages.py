@@ -17,6 +17,7 @@ from typing import IO, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from dlbench.execution.place import MEMORY_BYTES
 from dlbench.records import Epoch, Outcome, TrialStatus
 from dlbench.spec.trial import Trial
 
@@ -43,8 +44,9 @@ class Setup(Message):
     ``data_dir``: folder of the user's data sets; ``checkpoint_every``: epochs between saved states; ``sys_path``:
     folders in which models are looked for, besides the worker's own; ``started``: when (``time.monotonic``) the parent
     started the worker; ``kernels``: see :data:`dlbench.ops.native.VARIABLE`; ``cores``: number of cores that train one
-    trial; ``keep_state``: whether to send the state that each trial ends with; ``node``: the worker's node in a
-    cluster; ``files``: the modules of the user's parts, where the worker cannot read them from the parent's folders.
+    trial; ``keep_state``: whether to send the state that each trial ends with; ``memory_bytes``: the memory that the
+    images of a data set may take; ``node``: the worker's node in a cluster; ``files``: the modules of the user's parts,
+    where the worker cannot read them from the parent's folders.
     """
 
     type: Literal["setup"] = "setup"
@@ -57,6 +59,7 @@ class Setup(Message):
     kernels: str | None = None
     cores: int = 1
     keep_state: bool = False
+    memory_bytes: int = MEMORY_BYTES
     node: str = ""
 
 

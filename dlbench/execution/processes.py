@@ -63,6 +63,7 @@ class ProcessEndpoint:
             data_dir=place.data_dir,
             checkpoint_every=place.checkpoint_every,
             keep_state=place.keep_state,
+            memory_bytes=place.memory_bytes,
             sys_path=path,
             started=time.monotonic(),
             cores=place.cores,

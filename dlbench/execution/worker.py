@@ -30,12 +30,13 @@ from clu import parameter_overview
 from dlbench import data
 from dlbench.errors import InputError
 from dlbench.execution import environment, messages, saved_states, stopping
+from dlbench.execution.compiling import Executable
+from dlbench.execution.images import DeviceData
 from dlbench.execution.imported import check_sources
+from dlbench.execution.place import MEMORY_BYTES
 from dlbench.execution.processes import LEFT_TO_PARENT
 from dlbench.execution.programs import (
     CompiledProgram,
-    DeviceData,
-    Executable,
     check_metric,
     check_model,
     compile_program,
@@ -67,7 +68,7 @@ from dlbench.storage.database import disk_problem
 from dlbench.training.augmentation import transform_images
 from dlbench.training.losses import mean_loss, weights_of_classes
 from dlbench.training.metrics import IN_PROGRAM, hits, measure
-from dlbench.training.state import Data, Hyper, Keys, Pixels, Static, TrainState, static_part
+from dlbench.training.state import Data, Hyper, Keys, Params, Pixels, Static, TrainState, static_part
 from dlbench.training.stopping import is_ended, is_stopped
 
 #: Seed of the transform of test images, the same for every trial.
@@ -107,6 +108,7 @@ class Worker:
         emit: called with each event.
         started: when (``time.monotonic``) the worker was started; by default now.
         keep_state: whether to save the state that each trial ends with.
+        memory_bytes: the memory that the images of a data set may take; those of a larger set are streamed.
     """
 
     def __init__(
@@ -117,9 +119,11 @@ class Worker:
         emit: Emit,
         started: float | None = None,
         keep_state: bool = False,
+        memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         self._clock = Clock(time.monotonic() if started is None else started)
         self.number, self.data_dir, self.emit = number, data_dir, emit
+        self.memory_bytes = memory_bytes
         self.checkpoint_every, self.keep_state = checkpoint_every, keep_state
         self.environment = environment.describe()
         #: Once set, the current trial is saved after its epoch and interrupted.
@@ -206,7 +210,7 @@ class Worker:
         padding = lanes - len(trials)
         inputs = stack(
             [
-                (Data.from_split(dataset, split)._replace(class_weights=own), *inputs_of(trial))
+                (dataset.split(split)._replace(class_weights=own), *inputs_of(trial))
                 for trial, split, own in zip(
                     *(
                         [*each, *[each[-1]] * padding]  # the lanes that are left repeat the last trial
@@ -221,9 +225,8 @@ class Worker:
         program = self._program(trials[0], dataset, *inputs)
         clock.lap("compile")
         state, histories = self._epochs(trials, program, inputs, states, clock)
-        logits = _storable(
-            program.predict(state.best_params, state.best_batch_stats, dataset.test_images, inputs[2])
-        )
+        best, hyper = (state.best_params, state.best_batch_stats), inputs[2]
+        logits = _storable(program.predict(*best, dataset.test_images, dataset.test_rows, hyper))
         if _are_probabilities(logits):
             self.emit(
                 messages.Notice(
@@ -231,8 +234,8 @@ class Worker:
                     "probabilities, but the loss expects logits; remove the softmax, with which it trains worse"
                 )
             )
-        validated = _on_validation_images(program, state, dataset, splits, inputs[2], lanes)
-        transformed = self._transformed_accuracies(trials, program, state, dataset, inputs[2])
+        validated = _on_validation_images(program, best, dataset, splits, hyper, lanes)
+        transformed = self._transformed_accuracies(trials, program, best, dataset, hyper)
         clock.lap("eval")
         finished = []
         whole = jax.device_get(
@@ -243,9 +246,9 @@ class Worker:
             outcome = self._outcome(trial, split, histories[lane], own)
             made: dict[str, bytes] = {}
             if histories[lane][-1].is_finite:
-                best = outcome["best_params_sha256"]
+                sha256 = outcome["best_params_sha256"]
                 tested, made = self._test(
-                    trial, dataset, own, lane_of(logits, lane, lanes), best, weights[lane]
+                    trial, dataset, own, lane_of(logits, lane, lanes), sha256, weights[lane]
                 )
                 outcome |= tested
                 made |= {"val_logits.npy": _array_bytes(validated[lane])}
@@ -442,7 +445,7 @@ class Worker:
         self,
         trials: Sequence[Trial],
         program: CompiledProgram,
-        state: TrainState,
+        best: tuple[Params, Params],
         dataset: DeviceData,
         hyper: Hyper,
     ) -> list[float | None]:
@@ -452,9 +455,9 @@ class Worker:
         for transform in dict.fromkeys(each for each in wanted if each is not None):
             name, arguments = transform
             images = jax.jit(lambda images, key: transform_images(name, dict(arguments), images, key))(  # noqa: B023
-                dataset.test_images, jax.random.key(TRANSFORMED_TEST_SEED)
+                dataset.tested(), jax.random.key(TRANSFORMED_TEST_SEED)
             )
-            logits = np.asarray(program.predict(state.best_params, state.best_batch_stats, images, hyper))
+            logits = program.predict(*best, images, None, hyper)
             for lane, trial in enumerate(trials):
                 if wanted[lane] == transform:
                     correct = hits(lane_of(logits, lane, trial.lanes), dataset.test_labels)
@@ -465,9 +468,9 @@ class Worker:
         spec, key = trial.spec, (trial.data_digest, trial.spec.test_size)
         if key not in self._data:
             reference = f"{spec.dataset.partition('@')[0]}@{trial.data_digest}"
-            found = data.load(reference, self.data_dir, verify=True, test_size=spec.test_size)
+            found = data.load(reference, self.data_dir, verify=True)
             self._data.clear()  # only one data set is kept in memory, because they can be large
-            self._data[key] = DeviceData.of(found)
+            self._data[key] = DeviceData.of(found, spec.test_size, self.memory_bytes)
         return self._data[key]
 
     def _pixels(self, trial: Trial, dataset: DeviceData) -> Pixels | None:
@@ -512,7 +515,11 @@ class Worker:
     ) -> CompiledProgram:
         check_sources(trial)
         static = static_part(network_for(trial, dataset.num_classes), trial, self._pixels(trial, dataset))
-        shapes = tuple(array.shape for array in (*jax.tree.leaves(arrays), dataset.test_images))
+        shapes = (
+            *(array.shape for array in jax.tree.leaves(arrays)),
+            len(dataset.test_labels),
+            dataset.part_bytes,
+        )
         key = (static, trial.model_digest, trial.part_digests, trial.lanes, shapes, jax.tree.structure(hyper))
         if key not in self._programs:
             self.emit(messages.Compiling(worker=self.number, trial_id=trial.id))
@@ -545,7 +552,7 @@ def _array_bytes(array: np.ndarray[Any, Any]) -> bytes:
 
 def _on_validation_images(
     program: CompiledProgram,
-    state: TrainState,
+    best: tuple[Params, Params],
     dataset: DeviceData,
     splits: Sequence[data.Split],
     hyper: Hyper,
@@ -553,26 +560,12 @@ def _on_validation_images(
 ) -> list[np.ndarray[Any, Any]]:
     """The logits of each trial's best epoch for its own validation images, in ascending order of their indices.
 
-    The function that is compiled for the test images computes them, so nothing is compiled for this: the images are
-    taken in batches as large as the test half, the last one padded. Lanes share images, so each different split is
-    computed for all lanes.
+    Lanes share images here, so each different split is computed for all lanes.
     """
-    size = len(dataset.test_images)
-    by_split: dict[str, np.ndarray[Any, Any]] = {}
-    for split in splits:
-        if split.digest in by_split:
-            continue
-        count = len(split.val_indices)
-        indices = np.resize(split.val_indices, -(-count // size) * size)
-        made = [
-            _storable(
-                program.predict(
-                    state.best_params, state.best_batch_stats, dataset.train_images[jnp.asarray(part)], hyper
-                )
-            )
-            for part in np.split(indices, len(indices) // size)
-        ]
-        by_split[split.digest] = np.concatenate(made, axis=-2)[..., :count, :]
+    by_split = {
+        split.digest: _storable(program.predict(*best, dataset.train_images, split.val_indices, hyper))
+        for split in {split.digest: split for split in splits}.values()
+    }
     return [lane_of(by_split[split.digest], lane, lanes) for lane, split in enumerate(splits)]
 
 
@@ -654,7 +647,13 @@ class Server:
             os.environ[native.VARIABLE] = setup.kernels
             native.use_cores(setup.cores)
         self._worker = Worker(
-            setup.worker, setup.data_dir, setup.checkpoint_every, emit, setup.started, setup.keep_state
+            setup.worker,
+            setup.data_dir,
+            setup.checkpoint_every,
+            emit,
+            setup.started,
+            setup.keep_state,
+            setup.memory_bytes,
         )
         self._jobs: queue.SimpleQueue[messages.Train] = queue.SimpleQueue()
         self._end = end

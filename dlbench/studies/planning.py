@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -72,6 +73,7 @@ def _plan(study: StudySpec, how: RunOptions, site: Site) -> Plan:
     _check_sizes(trials, info)
     _check_targets(trials, info)
     _check_class_weights(trials, info)
+    _check_memory(trials, info, how)
     if study.search is not None and begins:  # where the bounds of its space are possible, all of it is
         bounds = study.model_copy(update={"trials": tuple(_named(extremes(study.search)))})
         _check_sizes(resolution.resolve(bounds, info, lanes), info)
@@ -176,11 +178,19 @@ def _check_sizes(trials: Sequence[Trial], info: Callable[[str], DatasetInfo]) ->
 
 
 def _check_targets(trials: Sequence[Trial], info: Callable[[str], DatasetInfo]) -> None:
-    """Make sure that criterion and metric are for the targets of the data set: classes or numbers.
+    """Make sure that there are targets to tell apart, and that criterion and metric are for them: classes or numbers.
 
     Raises:
-        SpecError: one is not.
+        SpecError: there is one class, or criterion or metric are for other targets.
     """
+    for dataset in dict.fromkeys(t.spec.dataset for t in trials):
+        found = info(dataset)
+        if found.targets == "classes" and found.num_classes < 2:
+            raise SpecError(
+                *(Field("dataset"), f" {dataset} has one class, so there is nothing to tell apart"),
+                value=dataset,
+                remedy="a data set of pictures is the folder that holds the folders of the classes",
+            )
     for field in ("criterion", "selection_metric"):
         known = PARTS[field].built_in
         for dataset, name in dict.fromkeys((t.spec.dataset, getattr(t.spec, field)) for t in trials):
@@ -232,6 +242,29 @@ def _check_class_weights(trials: Sequence[Trial], info: Callable[[str], DatasetI
                 f" names class {largest}, but {dataset} has classes 0 to {found.num_classes - 1}",
                 value=weights,
                 remedy="number classes from 0",
+            )
+
+
+def _check_memory(trials: Sequence[Trial], info: Callable[[str], DatasetInfo], how: RunOptions) -> None:
+    """Make sure that test images that are transformed, all at once, fit into the memory for images.
+
+    Raises:
+        SpecError: they do not.
+    """
+    for dataset, size in dict.fromkeys(
+        (t.spec.dataset, t.spec.test_size) for t in trials if t.spec.test_augmented
+    ):
+        found = info(dataset)
+        needed = (size or found.num_test) * math.prod(found.image_shape)
+        if needed > how.memory_bytes:
+            raise SpecError(
+                *(
+                    Field("test_augmented"),
+                    f" transforms all test images of {dataset} in memory, where they take ",
+                ),
+                *(f"{needed / 2**30:.1f} GiB, more than ", Field("data_memory"), f" {how.data_memory}"),
+                value=True,
+                remedy=("take a smaller ", Field("test_size"), ", or more memory"),
             )
 
 

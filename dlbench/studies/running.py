@@ -141,10 +141,11 @@ def run_planned(planned: Plan, options: RunOptions, crew: Crew | None = None) ->
                 options.checkpoint_every,
                 planned.cores,
                 options.keep_state,
+                options.memory_bytes,
                 site,
                 planned.environment.get("digest") if site.is_elastic else None,
             )
-            for text in _shared_images(todo, planned.data_dir):
+            for text in _about_data(todo, planned.data_dir, options):
                 notify(messages.Notice(text=text))
             if todo:
                 known = {trial.id: trial for trial in planned.trials}
@@ -253,13 +254,18 @@ def _remove_leftovers(trials: Sequence[TrialResult]) -> None:
                     files.remove(path)
 
 
-def _shared_images(trials: Sequence[Trial], data_dir: str | None) -> Iterator[str]:
-    """What to say of data sets whose test images are among their training images."""
+def _about_data(trials: Sequence[Trial], data_dir: str | None, options: RunOptions) -> Iterator[str]:
+    """What to say of data sets that are streamed, or whose test images are among their training images."""
     for name in dict.fromkeys(trial.spec.dataset for trial in trials):
         try:
             dataset = data.load(name, data_dir)
         except DlbenchError:  # a worker will say so
             continue
+        if dataset.images_bytes > options.memory_bytes:
+            yield (
+                f"the images of {dataset.name!r} take {dataset.images_bytes / 2**30:.2g} GiB, more than the "
+                f"{options.data_memory} that they may take in memory, so they are streamed from the cache"
+            )
         if shared := num_shared(dataset):
             yield (
                 f"{shared:,} of the {len(dataset.test_labels):,} test images of {dataset.name!r} are training images "
