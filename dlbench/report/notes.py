@@ -90,6 +90,8 @@ def to_html(text: str, folder: Path, links: Links) -> list[Part]:
             groups.append((_words(next(tokens)), []))
             next(tokens)
             continue
+        if token.attrs.pop("style", "") == "text-align:left":  # the page allows no styles of elements
+            token.attrs["class"] = "l"
         for inner in token.children or ():
             _resolve(inner, folder, links)
         groups[-1][1].append(token)

@@ -13,14 +13,18 @@ from dlbench.analysis.configurations import Summary
 from dlbench.execution import messages
 from dlbench.execution.costs import COMPILE_S, cost_s
 from dlbench.execution.plan import Plan
+from dlbench.records import Outcome
 from dlbench.report import count, duration
 from dlbench.report.tables import plus_minus
 from dlbench.report.terminal import _console, _stderr
 from dlbench.spec.metrics import metric, selection_metric, title
+from dlbench.spec.naming import field_title, phrase
 from dlbench.spec.programs import programs
 from dlbench.spec.registry import label
 from dlbench.spec.trial import REPLICATES, TrialSpec
 from dlbench.stats import mean_interval
+from dlbench.storage.store import Store
+from dlbench.storage.studies import holds_study
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -144,9 +148,7 @@ class StudyProgress:
                 self._compiled(event.trial_id)
             case messages.Finished():
                 self._end(event.trial_id)
-                if (value := event.outcome.metrics.get(self._metric)) is not None:
-                    spec = self._trials[event.trial_id].spec.model_copy(update=dict.fromkeys(REPLICATES))
-                    self._values.setdefault(spec, []).append(value)
+                self._add(event.trial_id, event.outcome)
             case messages.Failed():
                 self._end(event.trial_id)
             case plan:
@@ -164,6 +166,12 @@ class StudyProgress:
         self._nodes: dict[int, str] = {}
         self._first: tuple[float, int] | None = None  # when a worker was ready, and the trials done by then
         self._values: dict[TrialSpec, list[float]] = {}
+        self._axes = [name for name in plan.study.axes if name not in REPLICATES] or ["model"]
+        if plan.done and plan.missing and holds_study(plan.folder):
+            with Store(plan.folder) as store:
+                for result in store.results(history=False):
+                    if result.id in plan.done:
+                        self._add(result.id, result.outcome)
         self.finished, self.total = len(plan.done), len(plan.trials)
         self._programs = len(programs(plan.missing))  # still to be compiled
         for text in (*plan.trained_again, *([] if self._quiet else [*plan.copied, *plan.machines])):
@@ -174,7 +182,8 @@ class StudyProgress:
         if not self._quiet and plan.missing:
             done = f"{len(plan.done):,} done, " if plan.done else ""
             self._say(
-                f"{done}{count(len(plan.missing), 'trial')} to train, about {duration(plan.estimate_s)}; {plan.folder}"
+                f"{done}{count(len(plan.missing), 'trial')} to train ({_in_words(plan)}), about "
+                f"{duration(plan.estimate_s)}; {plan.folder}"
             )
 
     def _say(self, text: str) -> None:
@@ -186,6 +195,12 @@ class StudyProgress:
     def _compiled(self, trial_id: str) -> None:
         if self._compiling.pop(self._workers.get(trial_id, -1), None):
             self._programs -= 1
+
+    def _add(self, trial_id: str, outcome: Outcome) -> None:
+        """Count the validation metric of a trial that has ended."""
+        if (value := outcome.metrics.get(self._metric)) is not None:
+            spec = self._trials[trial_id].spec.model_copy(update=dict.fromkeys(REPLICATES))
+            self._values.setdefault(spec, []).append(value)
 
     def _end(self, trial_id: str) -> None:
         self.finished += 1
@@ -223,4 +238,18 @@ class StudyProgress:
         best = choose(self._values, key=lambda spec: statistics.fmean(self._values[spec]))
         values = self._values[best]
         found = plus_minus(Summary(mean_interval(values), tuple(values)), known) + known.sign
-        return f", best {title(self._metric).removesuffix(' %')} {found} ({label(best.model)})"
+        where = ", ".join(phrase(name, getattr(best, name)) for name in self._axes)
+        return f", best {title(self._metric).removesuffix(' %')} {found} ({where})"
+
+
+def _in_words(plan: Plan) -> str:
+    """What is trained: the fields that vary, with the number of their values, and what all trials share."""
+    axes, spec = plan.study.axes, plan.trials[0].spec
+    shared = {
+        "model": label(spec.model),
+        "train_size": f"{spec.train_size:,} images" if spec.train_size else "",
+        "dataset": spec.dataset.partition("@")[0],
+        "num_epochs": count(spec.num_epochs, "epoch"),
+    }
+    varied = [f"{field_title(name)} x {len(values)}" for name, values in axes.items()]
+    return ", ".join([*varied, *(text for name, text in shared.items() if name not in axes and text)])
