@@ -85,3 +85,12 @@ def test_a_cluster_shows_its_nodes_workers_and_rate(
         show(messages.Left(worker=2))
         show(finished(planned.trials[1].id, 0.5))
         assert ", 1 node, 2 workers, " in lines()[-1]
+
+
+def test_the_estimate_begins_with_the_plans_and_settles_within_the_first_tenth() -> None:
+    assert progress.expected_s(0.0, 0.0, 30.0) == 30.0
+    for truth in (15.0, 30.0, 60.0):  # whatever the plan thought
+        expected = [progress.expected_s(share * truth, share, 30.0) for share in (0.1, 0.3, 0.5, 1.0)]
+        assert all(abs(each - truth) <= 0.2 * truth for each in expected)
+        errors = [abs(each - truth) for each in expected]
+        assert errors == sorted(errors, reverse=True)

@@ -38,11 +38,8 @@ _REFRESH_S = 0.25
 class Bar(Protocol):
     """What shows progress: a bar of a terminal or of a notebook."""
 
-    def begin(self, total: float) -> None:
-        """Start from nothing, with this much to do."""
-
-    def update(self, words: str, completed: float) -> None:
-        """Show that this much is done."""
+    def update(self, words: str, share: float, left_s: float) -> None:
+        """Show that this share of the work is done, and that the rest will take about so many seconds."""
 
     def say(self, text: str) -> None:
         """Show a message above the bar."""
@@ -59,31 +56,33 @@ class TerminalBar:
     """
 
     def __init__(self, console: Console) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+
+        class Left(ProgressColumn):
+            """The time until the expected end, which goes on between updates."""
+
+            def render(self, task: Task) -> Text:
+                left_s = max(0.0, task.fields["end"] - time.monotonic())
+                return Text(f"about {duration(left_s) if left_s >= 60 else f'{left_s:.0f} s'} left")
 
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            Left(),
             console=console,
             transient=True,
             refresh_per_second=1 / _REFRESH_S,
             expand=True,
-            speed_estimate_period=600,
         )
         self._progress.start()
-        self._task = self._progress.add_task("starting", total=None)
+        self._task = self._progress.add_task("starting", total=1.0, end=time.monotonic())
 
-    def begin(self, total: float) -> None:
-        """Start from nothing, with this much to do."""
-        self._progress.reset(self._task, total=total)
-
-    def update(self, words: str, completed: float) -> None:
-        """Show that this much is done."""
-        self._progress.update(self._task, description=words, completed=completed)
+    def update(self, words: str, share: float, left_s: float) -> None:
+        """Show that this share of the work is done, and that the rest will take about so many seconds."""
+        end = time.monotonic() + left_s
+        self._progress.update(self._task, description=words, completed=share, end=end)
 
     def say(self, text: str) -> None:
         """Show a message above the bar."""
@@ -176,9 +175,9 @@ class StudyProgress:
         self._programs = len(programs(plan.missing))  # still to be compiled
         for text in (*plan.trained_again, *([] if self._quiet else [*plan.copied, *plan.machines])):
             self._say(text)
-        if self._bar is not None:
-            self._total_s = sum(map(cost_s, plan.missing)) + COMPILE_S * self._programs
-            self._bar.begin(self._total_s)
+        self._begun = time.monotonic()
+        self._estimate_s = plan.estimate_s
+        self._total_s = sum(map(cost_s, plan.missing)) + COMPILE_S * self._programs
         if not self._quiet and plan.missing:
             done = f"{len(plan.done):,} done, " if plan.done else ""
             self._say(
@@ -219,15 +218,21 @@ class StudyProgress:
             since, before = self._first
             rate = 60 * (self.finished - before) / (now - since)
             words += f", {count(len(machines), 'node')}, {count(len(self._nodes), 'worker')}, {rate:.0f} trials/min"
+        share = self._share_done()
+        left_s = expected_s(now - self._begun, share, self._estimate_s) - (now - self._begun)
         if self._bar is not None:
-            left = sum(
-                cost_s(trial) * (1 - self._epochs.get(trial_id, 0) / trial.spec.num_epochs)
-                for trial_id, trial in self._trials.items()
-            )
-            left_s = left + COMPILE_S * max(self._programs, 0)
-            self._bar.update(words, self._total_s - left_s)
+            self._bar.update(words, share, max(left_s, 0.0))
         else:
-            self._say(f"{words}, {duration(now - self._start)}")
+            self._say(f"{words}, {duration(now - self._start)}, about {duration(max(left_s, 0.0))} left")
+
+    def _share_done(self) -> float:
+        """The share of the work that is done, by estimated cost."""
+        left = sum(
+            cost_s(trial) * (1 - self._epochs.get(trial_id, 0) / trial.spec.num_epochs)
+            for trial_id, trial in self._trials.items()
+        )
+        left_s = left + COMPILE_S * max(self._programs, 0)
+        return min(1.0, max(0.0, 1 - left_s / self._total_s)) if self._total_s else 1.0
 
     def _best(self) -> str:
         """The best configuration of those trained so far, by the mean of its validation metric."""
@@ -240,6 +245,21 @@ class StudyProgress:
         found = plus_minus(Summary(mean_interval(values), tuple(values)), known) + known.sign
         where = ", ".join(phrase(name, getattr(best, name)) for name in self._axes)
         return f", best {title(self._metric).removesuffix(' %')} {found} ({where})"
+
+
+#: The estimate of the plan weighs as much as this share of the work that is done.
+_PRIOR = 0.02
+
+
+def expected_s(elapsed_s: float, share: float, estimate_s: float) -> float:
+    """How long a study will have taken: as the plan estimates at first, and more and more by what was measured.
+
+    Args:
+        elapsed_s: seconds since its beginning.
+        share: the share of the work that is done.
+        estimate_s: the estimate of the plan.
+    """
+    return (elapsed_s + _PRIOR * estimate_s) / (share + _PRIOR)
 
 
 def _in_words(plan: Plan) -> str:
