@@ -196,8 +196,9 @@ def canvas(width: float, height: float) -> Canvas:
 def write(drawing: Drawing, folder: Path) -> None:
     """Write ``NAME.svg`` and ``NAME.png``; photographs as PNG only. A file is written whole or not at all."""
     picture, name = drawing.canvas, drawing.about.name
-    picture.draw_without_rendering()
-    picture.set_layout_engine(None)  # it has laid out the figure, and each further layout takes as long
+    if engine := picture.get_layout_engine():
+        engine.execute(picture)
+        picture.set_layout_engine(None)  # each further layout would take as long again
     box = picture.get_tightbbox().padded(0.04)
 
     def saved(kind: str, facts: dict[str, Any]) -> bytes:
