@@ -204,10 +204,11 @@ def test_what_one_correction_over_a_report_would_change() -> None:
         [better("Modernist", "Baseline")] + [better("SimpleCNN", "Baseline")] * 20, found.trials
     )
     _, together, _ = overview([("One", one), ("Many", many)])
-    assert str(together).endswith(
-        "With one correction over all 22 tests of these studies, 1 verdict would change: “Modernist is better” would "
-        "be open instead of holds."
+    assert isinstance(together, report.Points)
+    assert together.lead.endswith(
+        "With one correction over all 22 tests of these studies, 1 verdict would change:"
     )
+    assert together.points == ("“Modernist is better” would be open instead of holds",)
 
 
 def test_the_power_of_the_study_is_for_the_claimed_difference() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import random
+import re
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -22,7 +25,7 @@ from dlbench.analysis.cost import pareto_front
 from dlbench.errors import StoreError
 from dlbench.records import Epoch, Outcome, TrialStatus
 from dlbench.report import figures
-from dlbench.report.figures import accuracies, canvas, curves
+from dlbench.report.figures import accuracies, canvas, curves, vector
 from dlbench.report.page import Figure, read_figures
 from dlbench.spec import designs
 from dlbench.spec.study import DESIGNS
@@ -147,15 +150,66 @@ def test_the_pareto_front_is_what_nothing_beats_in_both() -> None:
 def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     result = made_up(learning_rate=[round(0.001 + 0.001 * i, 4) for i in range(22)], seed=[0, 1])
     found = drawn(result, tmp_path)
-    assert "The first 20 of 22." in found["seeds"].caption
+    assert "The best 19 and the worst of 22." in found["seeds"].caption
     for name in ("learning-curves-losses", "learning-curves-accuracies"):
-        assert "The 12 configurations of the highest validation accuracy, of 22" in found[name].caption
+        assert (
+            "The 11 configurations of the highest validation accuracy and the worst, of 22"
+            in found[name].caption
+        )
+        worst = best_first(configurations(result.trials))[-1].spec.learning_rate
+        assert found[name].alt.count(" ends at ") == 12
+        assert f"lr {worst:g} ends" in found[name].alt
     poor = result.trials[0]
     low = replace(poor, outcome=Outcome.from_record({**poor.outcome, "best_val_accuracy": 0.2}))
     also = replace(result, trials=(low, replace(result.trials[1], outcome=low.outcome), *result.trials[2:]))
     with canvas.style():
         (drawing,) = accuracies.seeds(canvas.View(also))
-    assert "Left out: 1 more than 10 points below the best." in drawing.about.caption
+    assert "Arrows: more than 10 points below the best." in drawing.about.caption
+    axes = drawing.canvas.axes[0]
+    assert [text.get_text() for text in axes.texts] == ["20.00 %, to the left of this chart"]
+    assert axes.get_xlim()[0] > 50
+
+
+def test_configurations_that_failed_stay_in_the_charts(tmp_path: Path) -> None:
+    result = made_up(learning_rate=[1e-3, 1e-2, 1], batch_size=[8, 16], seed=[0, 1])
+    with canvas.style():
+        (drawing,) = accuracies.seeds(canvas.View(result))
+    rows = [label.get_text() for label in drawing.canvas.axes[0].get_yticklabels()]
+    assert rows[-2:] == ["lr 1, batch size 8", "lr 1, batch size 16"]
+    assert "lr 1, batch size 8: all 2 trials diverged." in drawing.about.alt
+
+
+def test_drawings_are_small_and_have_colours_for_both_backgrounds(tmp_path: Path) -> None:
+    result = made_up("compare-archs", model=list(SECONDS), seed=range(4))
+    with canvas.style():
+        (drawing,) = accuracies.seeds(canvas.View(result))
+        image = io.BytesIO()
+        drawing.canvas.savefig(image, format="svg")
+    original = image.getvalue().decode()
+    small = vector.compact(original)
+    assert len(small) < len(original) / 2
+    assert vector.compact(small) == small
+    light, _, dark = small.partition("@media(prefers-color-scheme:dark)")
+    assert vector.DARK["#ffffff"] in dark.partition("</style>")[0]
+    assert vector.DARK["#ffffff"] not in light
+    root = ElementTree.fromstring(small)
+    ids = [each.get("id") for each in root.iter() if each.get("id")]
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="|url\()#(\w+)', small)) == set(ids)
+
+
+@pytest.mark.parametrize(
+    ("path", "drawn"),
+    [
+        ("M 0 0 \nL 10.04 0 \nL 10.04 -0.5 \nz", "m0 0h10.04v-.5z"),
+        ("M 100.04 20 \nL 110.06 30.5", "m100 20l10.1 10.5"),
+        ("M 1 2 \nQ 1.5 2.5 2 2 \nC 3 3 4 4 5.5 5.25", "m1 2q.5.5 1 0c1 1 2 2 3.5 3.25"),
+        ("M 0 0 A 1 1 0 0 0 2 2", "M 0 0 A 1 1 0 0 0 2 2"),
+    ],
+)
+def test_paths_are_written_as_steps(path: str, drawn: str) -> None:
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg"><metadata/><path d="{path}"/></svg>'
+    assert f'd="{drawn}"' in vector.compact(svg)
 
 
 def test_trials_that_collapsed_are_crosses_beside_the_others(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from dlbench import report, stats
 from dlbench.analysis.configurations import configurations
 from dlbench.analysis.protocols import components_of
 from dlbench.records import Epoch, Outcome, TrialStatus
-from dlbench.report import Column, Table
+from dlbench.report import Column, Table, terminal, terminal_plots
 from dlbench.report.tables import duration, listed
 from dlbench.spec import designs
 from dlbench.spec.naming import setting
@@ -395,7 +395,8 @@ def test_records_hold_every_figure() -> None:
 def test_markdown_of_a_report_has_its_tables_and_sentences(kind: Any) -> None:
     found = study(lambda spec: 0.9, kind, model=["baseline", "stabilized"], seed=[0, 1])
     text = report.to_markdown(report.study_report(found).parts)
-    assert text.startswith("**")
+    assert text.startswith(report.study_report(found).answer)
+    assert "\n\n**" in text
     assert "| Baseline |" in text
     assert text.endswith("runs/made-up")
 
@@ -487,3 +488,34 @@ def test_crossed_seeds_have_their_components() -> None:
     missing = study(lambda spec: None if spec.init_seed else 0.9, init_seed=range(4), order_seed=range(3))
     assert components_of(missing.trials) == ()
     assert components_of(study(accuracy, init_seed=range(4), order_seed=[0], split_seed=[0]).trials) == ()
+
+
+def test_a_comparison_is_answered_first_and_drawn_in_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    found = study(
+        lambda spec: {"Baseline": 0.95, "Stabilized": 0.98}[spec.model] * (1 + spec.seed / 1000),
+        kind="compare-archs",
+        model=["baseline", "stabilized"],
+        seed=range(4),
+    )
+    parts = report.study_report(found)
+    assert parts.answer == "Stabilized is significantly better than every other model."
+    assert parts.parts[0] == parts.answer
+    assert [type(part) for part in parts.shown[:3]] == [str, report.Strip, Table]
+    terminal.show(parts.shown)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == parts.answer
+    first, second, scale = lines[3:6]
+    assert first.startswith("Stabilized  ")
+    assert first.endswith("97.15")
+    assert second.endswith("94.14")
+    assert second.index("●") < first.index("·") < first.index("●"), (
+        "to scale: a better value is further right"
+    )
+    for row in (first, second):
+        assert row.count("·") + row.count("●") + row.count("├") + row.count("┤") >= 4
+        assert row.index("├") < row.index("●") < row.index("┤")
+    numbers = [float(text) for text in scale.split()]
+    assert numbers == sorted(numbers)
+    assert min(numbers) < 94.1 < 97.2 < max(numbers)
+    assert parts.picture is not None
+    assert max(map(len, terminal_plots.strip(parts.picture, 50, colours=False).splitlines())) <= 50

@@ -895,6 +895,17 @@ class TestNull:
         ranks = stats.paired_comparison(SLEEP_1, SLEEP_2, test="wilcoxon", null=-1.5)
         assert ranks.p_value == pytest.approx(scipy.stats.wilcoxon(shifted).pvalue)
 
+    def test_the_signed_rank_test_is_exact_with_ties_and_zeros_too(self) -> None:
+        few = [3, -1, 1, 0, 2, 2, -2, 4, 1, 1]
+        found = stats.signed_rank_comparison(few, [0] * 10).p_value
+        assert found == pytest.approx(scipy.stats.wilcoxon(few).pvalue), "scipy enumerates the signs"
+        many = [3, -1, 1, 2, 2, -2, 4, 1, 1, -3, 2, 5, -1, 2, 1]
+        ranks = scipy.stats.rankdata(np.abs(many))
+        signs = 2 * (np.arange(2**15)[:, None] >> np.arange(15) & 1) - 1
+        distances = np.abs(signs @ ranks)
+        expected = np.mean(distances >= abs(np.sign(many) @ ranks))
+        assert stats.signed_rank_comparison(many, [0] * 15).p_value == pytest.approx(expected, rel=1e-12)
+
 
 class TestSequentialLevels:
     @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from dlbench.analysis.configurations import best_first, configurations, overlap_
 from dlbench.analysis.convergence import censored_epoch
 from dlbench.analysis.failures import measured
 from dlbench.analysis.looks import ALPHA, study_alpha
-from dlbench.analysis.outlook import SeedCount, power_to_find, seeds_to_find
+from dlbench.analysis.outlook import SeedCount, has_interval, power_to_find, seeds_to_find
 from dlbench.analysis.selection import select
 from dlbench.records import TrialStatus
 from dlbench.spec.claims import Claim, Key, Selection
@@ -78,6 +78,15 @@ class Judgement:
     def is_paired(self) -> bool:
         """Whether the sides were compared seed by seed."""
         return self.comparison is not None and self.comparison.is_paired
+
+    @property
+    def measured(self) -> tuple[float, float, float] | None:
+        """The difference and its bounds in the unit of the metric; bounds are ``nan`` if there are too few seeds."""
+        if self.comparison is None:
+            return None
+        found, factor = self.comparison.difference, self.claim.metric.factor
+        low, high = (found.low, found.high) if has_interval(self.comparison) else (math.nan, math.nan)
+        return factor * found.estimate, factor * low, factor * high
 
     @property
     def is_tested(self) -> bool:

@@ -173,7 +173,7 @@ def _report(result: StudyResult, keep_order: bool) -> list[Any]:
     found = report.study_report(result, answers)
     if result.trials and (keep_order or found.trials is None):
         found = dataclasses.replace(found, trials=report.trial_table(result.trials))
-    return found.parts
+    return found.shown
 
 
 def _selected(result: StudyResult) -> list[Any]:
@@ -199,7 +199,9 @@ def _print(
         case "csv":
             terminal.text(table().to_csv())
         case "markdown":
-            terminal.text(report.to_markdown(parts()))
+            terminal.text(
+                report.to_markdown([part for part in parts() if not isinstance(part, report.Strip)])
+            )
         case _:
             terminal.show(parts(), WHOLE_TABLE)
 

@@ -100,12 +100,11 @@ def _write_both(exported: Sequence[Export], markdown: Path, page: Path, reload_s
     from dlbench.report.page import to_html
 
     sections = [each.section() for each in exported]
-    pages = [section.page for section in sections if section.page is not None]
-    if not pages:
+    if not any(section.page for section in sections):
         names = ", ".join(str(each.folder) for each in exported)
         raise InputError(f"{names}: there are only notes; name a study with trials")
     _write(markdown, to_document(_title(markdown), sections, markdown.parent))
-    _write(page, _marked(to_html(_title(page), pages, reload_s)))
+    _write(page, _marked(to_html(_title(page), sections, reload_s, page.parent, markdown.parent)))
 
 
 def _send(names: list[str], target: str) -> None:

@@ -306,7 +306,7 @@ def _perform_on(study: StudySpec, read: Config | None, options: StudyOptions, ho
     if options.as_json:
         print_json(report.study_record(result))
     else:
-        terminal.show(report.study_report(result).parts, WHOLE_TABLE)
+        terminal.show(report.study_report(result).shown, WHOLE_TABLE)
     show_failures(result)
     return 1 if result.failed else 0
 

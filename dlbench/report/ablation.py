@@ -49,8 +49,8 @@ def _record(effect: Effect) -> dict[str, Any]:
     }
 
 
-def ablation_report(found: Ablation) -> Report:
-    """The configurations, the effects, and which of them the data support."""
+def ablation_report(found: Ablation) -> tuple[str, Report]:
+    """Which effects the data support; the configurations, and all effects."""
     effects = {} if found.is_factorial else {change_text(each.changes): each for each in found.effects}
     summaries = {change_text(changes): group.summary(found.metric) for changes, group in found.configurations}
     base, measured = found.configurations[0][1], metric(found.metric)
@@ -76,7 +76,8 @@ def ablation_report(found: Ablation) -> Report:
     shared = common(base.trials)
     caption = f"base: {shared}. {means_note([*summaries.values()])} {_effects_note(found) if effects else ''}"
     table = Table(f"Changes of {base.label(['model'])} by {_title(found)}", columns, rows, caption.strip())
-    return [table, *(_factorial(found) if found.is_factorial else ()), *_conclusions(found)]
+    answer, support = _conclusions(found)
+    return answer, [table, *(_factorial(found) if found.is_factorial else ()), *support]
 
 
 def _title(found: Ablation) -> str:
@@ -137,21 +138,33 @@ def _names(effect: Effect) -> list[str]:
     return [change_text({path: value}) for path, value in effect.changes.items()]
 
 
-def _conclusions(found: Ablation) -> Report:
+def _conclusions(found: Ablation) -> tuple[str, Report]:
+    """The answer, and the significant effects."""
     if all(effect.comparison is None for effect in found.effects):
-        return ["An effect cannot be tested with one seed; train each configuration with several."]
-    said: Report = []
+        return "An effect cannot be tested with one seed; train each configuration with several.", []
+    said: list[str] = []
+    lists: Report = []
     for family, word in ((found.effects, "effect"), (found.interactions, "interaction")):
         if not family:
             continue
         method = f"{count(len(family), word)}, {_pairing(found)}, Holm's correction, 5 %"
+        supported = sorted((effect for effect in family if effect.supported), key=_size, reverse=True)
+        if not supported:
+            said.append(f"The data support no {word} ({method}).")
+            continue
         points = tuple(_sentence(effect, metric(found.metric)) for effect in family if effect.supported)
+        lists.append(Points(f"Significant {word}s ({method}):", points))
+        be = "is" if len(supported) == 1 else "are"
         said.append(
-            Points(f"Significant {word}s ({method}):", points)
-            if points
-            else f"The data support no {word} ({method})."
+            f"{len(supported)} of {count(len(family), word)} {be} significant; the largest is that of "
+            f"{_sentence(supported[0], metric(found.metric))}."
         )
-    return said
+    return " ".join(said), lists
+
+
+def _size(effect: Effect) -> float:
+    assert effect.comparison
+    return abs(effect.comparison.difference.estimate)
 
 
 def _sentence(effect: Effect, measured: Metric) -> str:

@@ -21,9 +21,12 @@ from dlbench.report.tables import (
     Column,
     Points,
     Report,
+    Strip,
+    StripRow,
     Table,
     amount,
     bounded,
+    capitalized,
     converged,
     count,
     failure_columns,
@@ -204,8 +207,8 @@ def _place(entry: RankingEntry) -> str:
     return str(best) if best == worst else f"{best}–{worst}"
 
 
-def comparison_conclusions(found: ModelComparison, looks: tuple[int, ...]) -> Report:
-    """What may be concluded from a comparison, in words.
+def comparison_conclusions(found: ModelComparison, looks: tuple[int, ...]) -> tuple[str, Report]:
+    """What may be concluded from a comparison: the answer in a sentence or two, and what supports it.
 
     Args:
         found: the comparison.
@@ -213,15 +216,37 @@ def comparison_conclusions(found: ModelComparison, looks: tuple[int, ...]) -> Re
     """
     ranked = found.ranking
     if looks and not found.look:
-        return [
-            f"Nothing is compared before the first look, at {looks[0]} seeds of each model: an earlier look was not "
-            "planned."
-        ]
+        early = "an earlier look was not planned."
+        return f"Nothing is compared before the first look, at {looks[0]} seeds of each model: {early}", []
     if ranked is None:
-        return ["No trial completed, so there is nothing to compare."]
+        return "No trial completed, so there is nothing to compare.", []
     if not found.is_conclusive:
-        return [*_one_seed(len(ranked.entries)), *_without_result(found)]
-    return [*_looks_taken(found, ranked), *_verdict(found, ranked), *_without_result(found)]
+        return _one_seed(len(ranked.entries)), _without_result(found)
+    answer, support = _verdict(found, ranked)
+    return answer, [*_looks_taken(found, ranked), *support, *_without_result(found)]
+
+
+def comparison_strip(found: ModelComparison) -> Strip | None:
+    """The compared metric of each model, with its interval and every seed; ``None`` if nothing is compared."""
+    if found.ranking is None:
+        return None
+    measured = metric(found.metric)
+    rows = []
+    for entry in found.ranking.entries:
+        summary = found.configurations[entry.name].summary(found.metric, 1 - found.ranking.alpha)
+        if summary is not None:
+            low, high = (
+                (summary.interval.low, summary.interval.high) if summary.has_interval else (None, None)
+            )
+            rows.append(StripRow(entry.name, summary.interval.estimate, low, high, summary.values))
+    title_ = f"{capitalized(words(found.metric))}{measured.sign}"
+    return Strip(title_, tuple(rows), measured.factor, measured.decimals, _STRIP_NOTE)
+
+
+_STRIP_NOTE = (
+    "·: a seed; ●: the mean, with its interval. Intervals that overlap do not show that there is no difference: models "
+    "are compared seed by seed."
+)
 
 
 def _without_result(found: ModelComparison) -> Report:
@@ -245,17 +270,15 @@ def _looks_taken(found: ModelComparison, ranked: Ranking) -> Report:
     ]
 
 
-def _one_seed(num_compared: int) -> Report:
+def _one_seed(num_compared: int) -> str:
     if num_compared < 2:
-        return []
-    return [
-        "A model with one seed has no interval, so no difference can be tested; train each model with several seeds."
-    ]
+        return ""
+    return "A model with one seed has no interval, so no difference can be tested; train each model with several seeds."
 
 
-def _verdict(found: ModelComparison, ranked: Ranking) -> Report:
-    """The significant differences, what they say of the best model, and the seeds that the others would need."""
-    pairs = ranked.comparisons
+def _verdict(found: ModelComparison, ranked: Ranking) -> tuple[str, Report]:
+    """The answer; the significant differences, and the seeds that the others would need."""
+    pairs, measured = ranked.comparisons, metric(found.metric)
     by = "seed and fold, corrected resampled t tests" if _folded(found) else "seed"
     paired = f"paired by {by}" + (" where seeds are shared" if any(map(is_unpaired, pairs)) else "")
     if any(pair.comparison.test in ("signed-rank", "rank-sum") for pair in pairs):
@@ -264,17 +287,25 @@ def _verdict(found: ModelComparison, ranked: Ranking) -> Report:
     chance = _at_chance(found)
     if not found.supported:
         lead = f"These models cannot be ordered: the data support no difference between any two of them ({method})."
-        return [lead, *chance, *_outlook(found)]
+        return lead, [*chance, *_outlook(found)]
+    by_size = sorted(found.supported, key=lambda pair: abs(pair.comparison.difference.estimate))
     differences = Points(
         f"Significant differences ({method}):",
-        tuple(_difference(pair, metric(found.metric)) for pair in found.supported),
+        tuple(f"{_difference(pair, measured)}, p = {pair.p_adjusted:.2g}" for pair in found.supported),
     )
     if found.winner:
-        return [differences, f"{found.winner} is significantly better than every other model.", *chance]
-    best = "No model is significantly better than every other one."
-    if found.not_worse:
-        best += f" Not significantly worse than any other: {listed(found.not_worse)}."
-    return [differences, best, *chance, *_outlook(found)]
+        least = next(pair for pair in by_size if found.winner in (pair.a, pair.b))
+        next_best = f" The least of its leads: {_difference(least, measured)}." if len(pairs) > 1 else ""
+        return f"{found.winner} is significantly better than every other model.{next_best}", [
+            differences,
+            *chance,
+        ]
+    best = f" Not significantly worse than any other: {listed(found.not_worse)}." if found.not_worse else ""
+    answer = (
+        f"{len(by_size)} of {count(len(pairs), 'difference')} {'is' if len(by_size) == 1 else 'are'} significant; the "
+        f"largest: {_difference(by_size[-1], measured)}. No model is significantly better than every other one.{best}"
+    )
+    return answer, [differences, *chance, *_outlook(found)]
 
 
 def _correction(ranked: Ranking) -> str:
@@ -302,7 +333,7 @@ def _difference(pair: PairwiseComparison, measured: Metric) -> str:
         low, high = -high, -low
     bounds = f" [{measured.text(low)}, {measured.text(high)}]" if has_interval(pair.comparison) else ""
     points = f"{measured.text(abs(difference.estimate))} {measured.unit}".rstrip() + bounds
-    return f"{better} is better than {worse} by {points}, p = {pair.p_adjusted:.2g}"
+    return f"{better} is better than {worse} by {points}"
 
 
 def _outlook(found: ModelComparison) -> Report:

@@ -4,33 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from dlbench.errors import printable
 from dlbench.report.environments import mixed_studies
-from dlbench.report.page import StudyPage
+from dlbench.report.page import Section, StudyPage
 from dlbench.report.tables import escaped, to_markdown
 from dlbench.report.verdicts import overview
 
 #: The end of the first comment in every generated file, in all versions of dlbench. Only such files are replaced.
 MARK = "from the studies' files: change those, not this -->"
 MARKER = f"<!-- written by dlbench {MARK}"
-
-
-@dataclass(frozen=True)
-class Section:
-    """A section of a document: a study, its notes, or both.
-
-    Attributes:
-        title: the heading.
-        notes: Markdown written by hand, included unchanged; may be empty.
-        page: the study; ``None`` if there are only notes.
-    """
-
-    title: str
-    notes: str
-    page: StudyPage | None
 
 
 def to_document(title: str, sections: Sequence[Section], folder: Path) -> str:

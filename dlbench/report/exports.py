@@ -33,17 +33,17 @@ from dlbench.analysis.protocols import compare_protocols, components_of, variati
 from dlbench.errors import ANOTHER_OUT, StoreError
 from dlbench.records import OUTCOME_FIELDS, Epoch, Outcome, TrialStatus
 from dlbench.report import figures, origin, records_table, study_report, trial_table
-from dlbench.report.document import Section, to_document
+from dlbench.report.document import to_document
 from dlbench.report.histories import history_table
-from dlbench.report.page import StudyPage, read_figures
+from dlbench.report.page import Section, StudyPage, read_figures
 from dlbench.report.protocols import components_report, protocol_report, variation_report
-from dlbench.report.studies import StudyReport
-from dlbench.report.tables import from_cell
+from dlbench.report.studies import StudyReport, study_title
+from dlbench.report.tables import capitalized, from_cell, listed
 from dlbench.report.verdicts import ClaimsReport
 from dlbench.spec.claims import Claim
 from dlbench.spec.config import read_claims, read_published
 from dlbench.spec.published import Published
-from dlbench.spec.study import StudySpec
+from dlbench.spec.study import KINDS, StudySpec
 from dlbench.spec.trial import Trial, TrialSpec
 from dlbench.storage.results import LinearModel, StudyRecord, TrialResult
 from dlbench.storage.store import Store
@@ -74,6 +74,11 @@ _TEXTS = (
 )
 
 
+#: The names that dlbench gives to folders, and those of fields as they stand in the names of folders.
+_GIVEN = re.compile(rf"(?:{'|'.join(KINDS.values())})(?:-[0-9a-f]{{10}})?")
+_FIELD = "|".join(sorted((name.replace("_", "-") for name in TrialSpec.model_fields), key=len, reverse=True))
+
+
 @dataclass(frozen=True)
 class Export:
     """An exported study.
@@ -97,14 +102,21 @@ class Export:
 
     @property
     def title(self) -> str:
-        """The folder's name as a heading: "Weight decay" for 02-weight-decay."""
-        words = re.sub(r"^\d+[-_]", "", self.folder.resolve().name).replace("-", " ").replace("_", " ")
-        return words[:1].upper() + words[1:]
+        """A heading: the folder's name, or what was studied where the folder has a name that dlbench gave it.
+
+        "Weight decay" for 02-weight-decay, "Learning rate and batch size" for 01-learning-rate-batch-size, and
+        "Architectures on mnist5k" for compare-archs-0123456789.
+        """
+        name = re.sub(r"^\d+[-_]", "", self.folder.resolve().name)
+        if self.result is not None and _GIVEN.fullmatch(name):
+            return study_title(self.result)
+        names = re.findall(_FIELD, name) if re.fullmatch(f"(?:{_FIELD})(?:-(?:{_FIELD}))*", name) else [name]
+        return capitalized(listed([each.replace("-", " ").replace("_", " ") for each in names]))
 
     def section(self) -> Section:
         """The study as a section of a document."""
         page = None if self.result is None else self._page(self.result)
-        return Section(self.title, self.notes, page)
+        return Section(self.title, self.notes, page, self.folder)
 
     def _page(self, result: StudyRecord) -> StudyPage:
         folder = self.folder / "figures"

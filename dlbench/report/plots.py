@@ -50,11 +50,13 @@ def plots_report(result: StudyRecord) -> list[Plot | Table | str]:
     """The learning curves of a study, one per configuration, and its heat maps; the history of a search."""
     if result.spec.design == "search" and result.trials:
         return [history_plot(search_findings(result))]
-    found = configurations(result.trials)
+    found = best_first(configurations(result.trials))
     groups = [group for group in found if any(trial.history for trial in group.trials)]
     if not groups:
         return ["No epoch is recorded, so there is nothing to draw."]
-    axes, shown = axes_of(result.trials), groups[:MAX_CURVES]
+    axes, shown = axes_of(result.trials), groups
+    if len(groups) > MAX_CURVES:
+        shown = [*groups[: MAX_CURVES - 1], groups[-1]]
     seeds = max(len(group.trials) for group in shown)
     caption = (
         f"Means over {replicate(shown)}s ({seeds} at most) at each epoch that was trained."
@@ -62,9 +64,7 @@ def plots_report(result: StudyRecord) -> list[Plot | Table | str]:
         else ""
     )
     if len(groups) > len(shown):
-        caption += (
-            f" The first {len(shown)} of {len(groups):,} configurations; filter or sort trials to see others."
-        )
+        caption += f" The best {len(shown) - 1} and the worst of {len(groups):,} configurations."
     chosen = selection_metric(trial.trial.spec for trial in result.trials)
     drawn: list[tuple[str, Callable[[Epoch], float], bool]] = [
         (
@@ -83,7 +83,7 @@ def plots_report(result: StudyRecord) -> list[Plot | Table | str]:
         )
         for title, value, percent in drawn
     ]
-    return [*plots, *heat_maps(best_first(found), axes)]
+    return [*plots, *heat_maps(found, axes)]
 
 
 def history_plot(found: SearchFindings) -> Plot:

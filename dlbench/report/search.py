@@ -68,12 +68,13 @@ def search_record(found: SearchFindings) -> dict[str, Any]:
     }
 
 
-def search_report(found: SearchFindings) -> Report:
-    """The best configurations, the winner on new seeds, and what smaller budgets would find."""
+def search_report(found: SearchFindings) -> tuple[str, Report]:
+    """The winner; the best configurations, the winner on new seeds, and what smaller budgets would find."""
     search = found.search
     if found.winner is None:
-        return ["No configuration has completed, so the search has no winner."]
-    return [_table(found), *_winner(found, found.winner), *_expected(found), _course(search)]
+        return "No configuration has completed, so the search has no winner.", []
+    lead, *confirmed = _winner(found, found.winner)
+    return lead, [_table(found), *confirmed, *_expected(found), _course(search)]
 
 
 def tuning_report(found: Sequence[SearchFindings]) -> Report:
@@ -170,7 +171,7 @@ def _setting(path: str) -> Any:
     return str if "." in path else lambda value: setting(path, value)
 
 
-def _winner(found: SearchFindings, winner: Candidate) -> Report:
+def _winner(found: SearchFindings, winner: Candidate) -> list[str]:
     search = found.search
     value = f"{words(search.metric)} {value_text(search, winner.value)}"
     lead = f"Winner: {_text(search, winner)}, with {value} in the search."

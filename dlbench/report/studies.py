@@ -33,6 +33,7 @@ from dlbench.report.baselines import baseline_records, baseline_table
 from dlbench.report.comparison import (
     comparison_conclusions,
     comparison_record,
+    comparison_strip,
     comparison_table,
     same_images_report,
 )
@@ -47,7 +48,9 @@ from dlbench.report.tables import (
     TIMES_NOTE,
     Column,
     Made,
+    Points,
     Report,
+    Strip,
     Table,
     capitalized,
     count,
@@ -89,6 +92,8 @@ class StudyReport:
     """The report of a study, part by part.
 
     Attributes:
+        answer: the answer to the study's question, in a sentence or two; "" where it has none.
+        picture: the answer as a chart for a terminal; ``None`` where there is none.
         claims: the claims that the study tests, and their verdicts; ``None`` if it tests none.
         trials: one row per trial; ``None`` where the findings show the trials in groups.
         findings: the tables and sentences that answer the study's question.
@@ -99,6 +104,8 @@ class StudyReport:
         origin: where the results are, or what they were computed on.
     """
 
+    answer: str = ""
+    picture: Strip | None = None
     claims: ClaimsReport | None = None
     trials: Table | None = None
     findings: Report
@@ -110,17 +117,32 @@ class StudyReport:
 
     @property
     def parts(self) -> Report:
-        """All parts, in the order in which they are shown."""
+        """All parts but the picture, in the order in which they are shown: the answer first."""
+        return [*([self.answer] if self.answer else []), *self.support]
+
+    @property
+    def shown(self) -> list[Table | Strip | Points | str]:
+        """All parts as a terminal shows them: the answer, its picture, and what supports it."""
+        return [
+            *([self.answer] if self.answer else []),
+            *([self.picture] if self.picture else []),
+            *self.support,
+        ]
+
+    @property
+    def support(self) -> Report:
+        """The parts after the answer and its picture."""
         return [
             *(self.claims.parts if self.claims else []),
             *([self.trials] if self.trials else []),
             *self.findings,
-            *self.same_images,
-            *self.variation,
-            *self.protocols,
-            *self.times,
-            *self.origin,
+            *self.later,
         ]
+
+    @property
+    def later(self) -> Report:
+        """The parts after the findings."""
+        return [*self.same_images, *self.variation, *self.protocols, *self.times, *self.origin]
 
 
 def study_report(
@@ -138,26 +160,30 @@ def study_report(
     """
     if not result.trials:
         return StudyReport(findings=["No trials."])
-    trials, same_images = None, []
+    trials, same_images, picture, answer = None, [], None, ""
     is_comparison = result.spec.design == "comparison"
     if is_comparison:
-        comparison, looks = compare_models(result, others=others), result.spec.looks
+        comparison = compare_models(result, others=others)
+        answer, support = comparison_conclusions(comparison, result.spec.looks)
+        picture = comparison_strip(comparison)
         findings = [
             comparison_table(comparison, baselines(result), answers),
-            *comparison_conclusions(comparison, looks),
+            *support,
             *(tuning_report(searches(result)) if result.spec.search else []),
             *over_datasets_report(over_datasets(comparison.trials)),
         ]
         same_images = same_images_report(compare_on_same_images(comparison, answers or {}))
     elif result.spec.design == "ablation":
-        findings = ablation_report(ablation(result))
+        answer, findings = ablation_report(ablation(result))
     elif result.spec.design == "search":
-        findings = search_report(search_findings(result))
+        answer, findings = search_report(search_findings(result))
     elif len(result.trials) == 1:
         findings = _single(result.trials[0])
     else:
-        trials, findings = _grid(result.trials, others)
+        answer, trials, findings = _grid(result.trials, others)
     return StudyReport(
+        answer=answer,
+        picture=picture,
         trials=trials,
         findings=[
             *findings,
@@ -172,6 +198,19 @@ def study_report(
         times=times_report(result),
         origin=[_where(result)],
     )
+
+
+def study_title(result: StudyRecord) -> str:
+    """What was studied, as a heading: "Architectures on mnist5k", "Lr and batch size on mnist5k"."""
+    varied = [field_title(name) for name in axes_of(result.trials)]
+    words = {
+        "comparison": "architectures",
+        "ablation": f"ablation of {result.trials[0].model}",
+        "search": "search",
+        "single": str(result.trials[0].model),
+    }.get(result.spec.design, listed(varied) or "trials")
+    datasets = dict.fromkeys(trial.dataset.partition("@")[0] for trial in result.trials)
+    return f"{capitalized(words)} on {listed([*datasets])}"
 
 
 def study_record(result: StudyRecord, chosen: bool = False) -> dict[str, Any]:
@@ -325,15 +364,17 @@ def _four(value: float) -> str:
     return f"{value:.4f}"
 
 
-def _grid(trials: Sequence[TrialResult], others: Sequence[float]) -> tuple[Table | None, Report]:
-    """The table of single trials, unless they are shown by configuration; and what was found."""
+def _grid(trials: Sequence[TrialResult], others: Sequence[float]) -> tuple[str, Table | None, Report]:
+    """The answer, the table of single trials, unless they are shown by configuration; and what was found."""
     groups = best_first(configurations(trials))
     varied = axes_of(trials, without=())
     axes = [name for name in varied if name not in REPLICATES]
-    said = [*heat_maps(groups, axes), *selection_report(select(groups, others=others), axes)]
+    answer, *support = selection_report(select(groups, others=others), axes)
+    said = [*heat_maps(groups, axes), *support]
     if all(len(group.trials) == 1 for group in groups):
-        return trial_table([group.trials[0] for group in groups], f"Trials by {_chosen_by(groups)}"), said
-    return None, [_configuration_table(groups, axes, common(trials, varied)), *said]
+        table = trial_table([group.trials[0] for group in groups], f"Trials by {_chosen_by(groups)}")
+        return str(answer), table, said
+    return str(answer), None, [_configuration_table(groups, axes, common(trials, varied)), *said]
 
 
 def _chosen_by(groups: Sequence[Configuration]) -> str:

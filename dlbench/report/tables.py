@@ -151,6 +151,36 @@ class Points:
         return "\n".join([escaped(self.lead), *(f"- {escaped(point)}" for point in self.points)])
 
 
+@dataclass(frozen=True)
+class StripRow:
+    """A row of a :class:`Strip`: its name, mean, bounds (``None`` without an interval), and the value of each seed."""
+
+    name: str
+    estimate: float
+    low: float | None
+    high: float | None
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A chart for a terminal: one row per configuration, with a point per seed, the mean and its interval.
+
+    Attributes:
+        title: what is measured, with its unit.
+        rows: the rows, in order.
+        factor: multiplies a value to convert it to that unit.
+        decimals: the decimals of a mean in that unit.
+        caption: shown below the chart.
+    """
+
+    title: str
+    rows: tuple[StripRow, ...]
+    factor: float
+    decimals: int
+    caption: str = ""
+
+
 #: Tables, sentences and lists, in the order in which they are shown.
 Report = list[Table | Points | str]
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from dlbench.analysis.claims import Judgement, StudyClaims, Verdict, judged_together
 from dlbench.analysis.looks import ALPHA
-from dlbench.analysis.outlook import has_interval
 from dlbench.report.outlook import count_in_words
 from dlbench.report.tables import Column, Points, Report, Table, count, level, listed
 from dlbench.spec.metrics import Metric
@@ -145,27 +144,29 @@ def overview(studies: Sequence[tuple[str, ClaimsReport | None]]) -> Report:
         for title, each in judgements
     )
     caption = "The tables of the studies below have effect sizes and trials."
-    return [
-        _tally([each for _, each in judgements]),
-        _together([claims.found for _, claims in found]),
-        Table("", columns, rows, caption),
-    ]
+    return [*summary([claims for _, claims in found]), Table("", columns, rows, caption)]
 
 
-def _together(studies: Sequence[StudyClaims]) -> str:
+def summary(found: Sequence[ClaimsReport]) -> list[str | Points]:
+    """How many claims have each verdict; of several studies, also what one correction over all would change."""
+    together = [_together([claims.found for claims in found])] if len(found) > 1 else []
+    return [_tally([each for claims in found for each in claims.judgements]), *together]
+
+
+def _together(studies: Sequence[StudyClaims]) -> str | Points:
     """The verdicts that would change if all tests of a report shared one error rate."""
     pairs = zip(studies, judged_together(studies), strict=True)
-    changed = [
+    changed = tuple(
         f"{_quoted(each)} would be {verdict} instead of {each.verdict}"
         for study, verdicts in pairs
         for each, verdict in zip(study.judgements, verdicts, strict=True)
         if verdict is not each.verdict
-    ]
+    )
     tests = sum(len(study.ranked) + len(study.others) for study in studies)
     lead = f"Each study is a family of its own. With one correction over all {count(tests, 'test')} of these studies, "
     if not changed:
         return f"{lead}no verdict would change."
-    return f"{lead}{count(len(changed), 'verdict')} would change: {'; '.join(changed)}."
+    return Points(f"{lead}{count(len(changed), 'verdict')} would change:", changed)
 
 
 def _tally(judgements: Sequence[Judgement]) -> str:
@@ -224,16 +225,27 @@ def _claimed(judged: Judgement) -> tuple[float, Metric] | None:
 
 
 def _measured(judged: Judgement) -> tuple[float, float, float, Metric] | None:
-    """The difference and its bounds in the unit of the metric; the bounds are ``nan`` if there are too few seeds."""
-    found, metric = judged.comparison, judged.claim.metric
-    if found is None:
-        return None
-    low, high = (found.difference.low, found.difference.high) if has_interval(found) else (math.nan, math.nan)
-    return (
-        metric.factor * found.difference.estimate,
-        metric.factor * low,
-        metric.factor * high,
-        metric,
+    return None if judged.measured is None else (*judged.measured, judged.claim.metric)
+
+
+@dataclass(frozen=True)
+class ClaimTexts:
+    """The numbers of a claim as tables show them; "-" for a missing one."""
+
+    claimed: str
+    difference: str
+    seeds: str
+    p: str
+
+
+def claim_texts(judged: Judgement) -> ClaimTexts:
+    """The numbers of a claim as tables show them."""
+    claimed, measured, p = _claimed(judged), _measured(judged), _p_value(judged)
+    return ClaimTexts(
+        _amount(claimed) if claimed else "-",
+        _difference(measured) if measured else "-",
+        _counts(judged) or "-",
+        "-" if p is None else f"{p:.2g}",
     )
 
 

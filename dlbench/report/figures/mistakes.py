@@ -11,6 +11,7 @@ from dlbench.analysis.configurations import Configuration
 from dlbench.data import cache
 from dlbench.errors import DataError, InputError, StoreError
 from dlbench.report.figures.canvas import WIDE, Drawing, View, canvas
+from dlbench.report.figures.vector import OVER_DARK, OVER_LIGHT
 from dlbench.report.page import Figure
 from dlbench.report.tables import count, replicate
 from dlbench.storage.results import TrialResult
@@ -67,7 +68,7 @@ def _confusion(chosen: str, group: Configuration, names: tuple[str, ...] | None)
     bar.set_label("share of the true class (%)")
     if classes <= MAX_WRITTEN:
         for row, column in np.argwhere(total):
-            colour = "white" if share[row, column] > 45 else "black"
+            colour = OVER_DARK if share[row, column] > 45 else OVER_LIGHT
             text = f"{total[row, column]:,}"
             axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
     every = slice(None, None, -(-classes // MAX_WRITTEN))  # names of more would overlap

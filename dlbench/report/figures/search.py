@@ -35,6 +35,12 @@ def history(view: View) -> list[Drawing]:
         where="post",
         label="best so far",
     )
+    failed = [number for number, value in zip(numbers, values, strict=True) if math.isnan(value)]
+    if failed:
+        edge = axes.get_xaxis_transform()
+        axes.plot(
+            failed, [0.02] * len(failed), "x", color=point, markersize=3.6, transform=edge, label="no result"
+        )
     axes.set_xlabel("configuration, in the order of proposal")
     axes.set_ylabel(view.axis_title(name))
     axes.legend(loc="upper right" if known.lower_is_better else "lower right")
