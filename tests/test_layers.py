@@ -118,6 +118,8 @@ NEED_JAX = (
     "dlbench.training.optimizers",
     "dlbench.training.state",
     "dlbench.storage.checkpoints",
+    "dlbench.execution.compiling",
+    "dlbench.execution.images",
     "dlbench.execution.programs",
     "dlbench.execution.saved_states",
     "dlbench.execution.worker",
