@@ -22,7 +22,7 @@ from dlbench.errors import (
     StoreError,
     StudyInterrupted,
 )
-from dlbench.execution import cluster, engine, messages
+from dlbench.execution import cluster, costs, engine, messages
 from dlbench.execution.crew import Crew
 from dlbench.execution.place import Place
 from dlbench.execution.plan import Plan
@@ -167,6 +167,8 @@ def run_planned(planned: Plan, options: RunOptions, crew: Crew | None = None) ->
                     start,
                     options.keep_state,
                 )
+            if place.cores == 1:
+                _learn(store, todo)
             left = [trial for trial in todo if not store.statuses()[trial.id].has_ended]
             if stopping.is_set() and left:
                 raise StudyInterrupted(stopping.number)
@@ -182,6 +184,18 @@ def run_planned(planned: Plan, options: RunOptions, crew: Crew | None = None) ->
     result = StudyResult(study, trials, folder, took, times, environments, superseded, published, load=load)
     return (
         replace(result, linear=_linear(result, planned.data_dir)) if study.design == "comparison" else result
+    )
+
+
+def _learn(store: Store, trained: Sequence[Trial]) -> None:
+    """Let estimates go by how long trials took that were trained here, one at a time."""
+    costs.learn(
+        (each.trial, each.train_time_s)
+        for each in store.results([trial.id for trial in trained])
+        if each.status is TrialStatus.COMPLETE
+        and each.train_time_s is not None
+        and each.trial.lanes == 1
+        and each.origin is None
     )
 
 
