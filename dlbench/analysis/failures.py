@@ -21,26 +21,6 @@ class _Measured(Protocol):
     def by_seed(self, metric: str) -> dict[Key, float]: ...
 
 
-def chance_of(trial: TrialResult) -> float | None:
-    """The test accuracy of always predicting the most frequent class; ``None`` without a confusion matrix."""
-    if trial.confusion_matrix is None:
-        return None
-    counts = [sum(row) for row in trial.confusion_matrix]
-    return max(counts) / sum(counts)
-
-
-def has_failed(trial: TrialResult) -> bool:
-    """Whether a trial diverged or collapsed.
-
-    A trial has collapsed if the lower bound of its test accuracy, over its test images, is not above that of always
-    predicting the most frequent class. A trial that was not trained to its end for any other reason has not failed.
-    """
-    if trial.status is TrialStatus.DIVERGED:
-        return True
-    chance, low = chance_of(trial), trial.test_accuracy_low
-    return trial.status is TrialStatus.COMPLETE and chance is not None and low is not None and low <= chance
-
-
 def measured(groups: Mapping[str, _Measured], metric: str) -> dict[str, dict[Key, float]]:
     """The values of a metric by group and replicate, with diverged trials at the worst value.
 

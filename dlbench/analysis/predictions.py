@@ -68,11 +68,8 @@ def validation_of(trial: TrialResult, dataset: data.Dataset) -> tuple[NDArray[np
     """
     import numpy as np
 
-    spec = trial.trial.spec
-    assert spec.val_size is not None
-    assert spec.split_seed is not None
-    split = data.make_split(np.asarray(dataset.train_labels), spec.train_size, spec.val_size, spec.split_seed)
-    labels = np.asarray(dataset.train_labels)[split.val_indices]
+    split = data.split_of(dataset, trial.trial.spec)
+    labels = np.asarray(split.half(dataset)[1])[split.val_indices]
     return read_logits(trial, "val", (len(labels), dataset.num_classes)), labels
 
 

@@ -14,7 +14,7 @@ from dlbench.data.sources import (
     load,
     register,
 )
-from dlbench.data.splits import Split, make_folds, make_split, split_of
+from dlbench.data.splits import Halves, Split, make_folds, make_split, split_of
 from dlbench.files import CACHE_DIR_VARIABLE, cache_root
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Available",
     "Dataset",
     "DatasetInfo",
+    "Halves",
     "Split",
     "available",
     "cache_root",

@@ -157,9 +157,8 @@ def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
     dataset = data.load(spec.dataset, asked["data_dir"])
     made = written(kind, loaded, dataset.image_shape)
     if asked["int8"]:
-        labels = np.asarray(dataset.train_labels)
-        split = data.make_split(labels, spec.train_size, spec.val_size or 1, spec.split_seed or 0)
-        chosen = dataset.train_images[split.val_indices[:CALIBRATION_IMAGES]]
+        split = data.split_of(dataset, spec)
+        chosen = split.half(dataset)[0][split.val_indices[:CALIBRATION_IMAGES]]
         made = quantized(made, scaled(chosen))
     out = Path(asked["out"])
     try:

@@ -12,7 +12,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
 from dlbench.data import Dataset
 from dlbench.errors import InputError
@@ -57,14 +56,14 @@ class DeviceData:
         train_images: uint8 [N, H, W, C].
         train_labels: int32 [N].
         test_images: uint8 [M, H, W, C].
-        test_labels: int32 [M], on the host.
+        test_labels: int32 [M].
         num_classes: number of classes.
     """
 
     train_images: jax.Array
     train_labels: jax.Array
     test_images: jax.Array
-    test_labels: NDArray[Any]
+    test_labels: jax.Array
     num_classes: int
 
     @classmethod
@@ -74,13 +73,18 @@ class DeviceData:
             jnp.asarray(dataset.train_images),
             jnp.asarray(dataset.train_labels),
             jnp.asarray(dataset.test_images),
-            np.asarray(dataset.test_labels),
+            jnp.asarray(dataset.test_labels),
             dataset.num_classes,
         )
 
 
-#: Under vmap, trials share images and labels; each has a split and class weights of its own.
-LANES_OF_DATA = Data(None, None, None, None, 0, 0, 0)  # type: ignore[arg-type]
+#: Under vmap, trials share images and labels; each has a split, class weights and a key of its own.
+LANES_OF_DATA = Data(None, None, None, None, 0, 0, 0, 0)  # type: ignore[arg-type]
+
+
+#: The fields of the static part that validation alone depends on, and the parts and numbers that it uses.
+_OF_VALIDATION = ("val_transform", "val_transform_args")
+_VALIDATED = ("model", "criterion", "ema_decay", "val_transform")
 
 
 def compile_program(
@@ -141,15 +145,19 @@ def compile_program(
         optimizer_args=static.optimizer_args,
         decay_on=static.decay_on,
     )
-    by_criterion = replace(by_model, criterion=static.criterion, criterion_args=static.criterion_args)
-    by_everything = replace(
-        static, metric=by_model.metric, metric_args=()
-    )  # but the metric, which the epoch does not see
+    by_criterion = replace(
+        by_model,
+        criterion=static.criterion,
+        criterion_args=static.criterion_args,
+        **{name: getattr(static, name) for name in _OF_VALIDATION},
+    )
+    unseen = {name: getattr(by_model, name) for name in ("metric", "metric_args", *_OF_VALIDATION)}
+    by_everything = replace(static, **unseen)  # but what the epoch does not see
     if score := metrics.scorer(trial.spec):
         by_optimizer = replace(by_optimizer, metric=static.metric)
     init = build(loop.init, by_optimizer, (LANES_OF_DATA, 0, 0), data, keys, hyper, **fast)
     state = init.out_info
-    validated = hyper.only("model", "criterion", "ema_decay")
+    validated = hyper.only(*_VALIDATED)
     without_optimizer = state._replace(opt_state=None)
     validation_axes = (0, LANES_OF_DATA, 0)
     if score is None:
@@ -165,7 +173,7 @@ def compile_program(
         choice = build(_choose, by_model, (0,) * 5, without_optimizer, validated, loss, loss, loss)
 
     def validate(state: TrainState, data: Data, hyper: Hyper) -> Any:
-        used, given = hyper.only("model", "criterion", "ema_decay"), state._replace(opt_state=None)
+        used, given = hyper.only(*_VALIDATED), state._replace(opt_state=None)
         if score is None:
             new, loss, accuracy = validation(given, data, used)
             return new._replace(opt_state=state.opt_state), loss, accuracy, None
@@ -211,7 +219,7 @@ def check_metric(trial: Trial, dataset: DeviceData) -> None:
         InputError: it does not return one number, or raises an error.
     """
     if score := metrics.scorer(trial.spec):
-        labels = dataset.test_labels[:2]
+        labels = np.asarray(dataset.test_labels)[:2]
         logits = np.random.default_rng(0).normal(size=(len(labels), dataset.num_classes)).astype(np.float32)
         try:
             score(logits, labels)
