@@ -10,7 +10,7 @@ MAJORITY = "majority class"
 
 
 def baselines(result: StudyRecord) -> tuple[Published, ...]:
-    """The majority class of each data set, then the published results that the study names.
+    """The majority class of each data set, then the published baselines that the study names.
 
     The majority class is the accuracy of always predicting the most frequent class of the test images.
     """
@@ -22,4 +22,4 @@ def baselines(result: StudyRecord) -> tuple[Published, ...]:
         if chance is not None:
             name = MAJORITY if len(datasets) == 1 else f"{MAJORITY} of {dataset}"
             found.append(Published(name, "the labels of the test images", {"test_accuracy": chance}))
-    return (*found, *result.published)
+    return (*found, *(each for each in result.published if each.of is None))

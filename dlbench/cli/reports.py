@@ -61,7 +61,8 @@ class ReportOptions:
 def report(options: ReportOptions) -> None:
     """Report studies with tables, claims and figures, as Markdown and as one HTML page.
 
-    Studies are exported as text and figures, small enough for git. Exported studies can be reported again without the
+    Studies are exported as text and figures, small enough for git. The Markdown file about several studies is an
+    overview that leads to a page of each, DIR/NAME/report.md. Exported studies can be reported again without the
     original study, and give exactly the same report. With --to, the trials become runs of MLflow or Weights & Biases;
     sending a study again adds only what is new.
     """
@@ -91,12 +92,12 @@ def report(options: ReportOptions) -> None:
 
 
 def _write_both(exported: Sequence[Export], markdown: Path, page: Path, reload_s: int | None) -> None:
-    """Write the Markdown document and the page.
+    """Write the Markdown document and the page; of several studies, also the page of each.
 
     Raises:
         InputError: none of the studies has trials.
     """
-    from dlbench.report.document import to_document
+    from dlbench.report.document import to_overview, to_page
     from dlbench.report.page import to_html
 
     sections = [each.section() for each in exported]
@@ -104,7 +105,12 @@ def _write_both(exported: Sequence[Export], markdown: Path, page: Path, reload_s
     if not pages:
         names = ", ".join(str(each.folder) for each in exported)
         raise InputError(f"{names}: there are only notes; name a study with trials")
-    _write(markdown, to_document(_title(markdown), sections, markdown.parent))
+    if len(sections) == 1:
+        _write(markdown, to_page(sections[0], markdown.parent, _title(markdown)))
+    else:
+        for section in (each for each in sections if each.page is not None):
+            _write(section.place, to_page(section, section.place.parent))
+        _write(markdown, to_overview(_title(markdown), sections, markdown.parent))
     _write(page, _marked(to_html(_title(page), pages, reload_s)))
 
 

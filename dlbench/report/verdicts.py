@@ -26,7 +26,8 @@ _CAPTION = (
     "Refuted: p ≤ {level:.2g} against the claim, or p refuting ≤ {level:.2g}, the test that the difference is below "
     "the claimed size less the smallest of interest, and below that, with Holm's correction over the claims. Open: "
     "none of these. Power: the probability that these seeds find the claimed difference, or else the smallest of "
-    "interest. Every trial named here can be trained again by its id."
+    "interest. Fragile: a repetition with as many new seeds would reach another verdict with a probability of a third "
+    "or more. Every trial named here can be trained again by its id."
 )
 _TIMES = (
     " Claims about times stay open: the trials of a study share the machine. Trials that are trained alone, as the "
@@ -50,8 +51,28 @@ class ClaimsReport:
         return self.found.judgements
 
     @property
-    def table(self) -> Table:
-        """One row per claim."""
+    def has_sources(self) -> bool:
+        """Whether some claims are those of others."""
+        return any(each.claim.source for each in self.judgements)
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """One row per claim, the claims of each source in a table of their own; the last one has the caption."""
+        sources = tuple(dict.fromkeys(each.claim.source for each in self.judgements))
+        titles = [_claims_of(source) if self.has_sources else "Claims" for source in sources]
+        whole = self._table
+        return tuple(
+            Table(
+                title,
+                whole.columns,
+                tuple(_row(each) for each in self.judgements if each.claim.source == source),
+                whole.caption if source == sources[-1] else "",
+            )
+            for title, source in zip(titles, sources, strict=True)
+        )
+
+    @property
+    def _table(self) -> Table:
         columns = (
             Column("claim", "claim", left=True),
             Column("verdict", "verdict", left=True),
@@ -75,12 +96,12 @@ class ClaimsReport:
         if any(each.claim.metric.is_timing for each in self.judgements):
             caption += _TIMES
         caption += _unconverged(self.judgements)
-        return Table("Claims", columns, tuple(map(_row, self.judgements)), caption)
+        return Table("Claims", columns, (), caption)
 
     @property
     def parts(self) -> Report:
-        """The table, the number of claims by verdict, and the seeds that open claims need."""
-        return [self.table, _tally(self.judgements), *self._seeds]
+        """The tables, the number of claims by verdict, and the seeds that open claims need."""
+        return [*self.tables, *_tallies(self.judgements), *self._seeds]
 
     @property
     def _confidence(self) -> str:
@@ -132,23 +153,94 @@ def overview(studies: Sequence[tuple[str, ClaimsReport | None]]) -> Report:
         Column("p_adjusted", "p", lambda value: f"{value:.2g}"),
     )
     judgements = [(title, each) for title, claims in found for each in claims.judgements]
+    sources = tuple(dict.fromkeys(each.claim.source for _, each in judgements))
+    tables = [
+        Table(
+            "" if sources == ("",) else _claims_of(source),
+            columns,
+            tuple(
+                (
+                    title,
+                    _quoted(each),
+                    _verdict(each),
+                    _claimed(each),
+                    _measured(each),
+                    _counts(each),
+                    _p_value(each),
+                )
+                for title, each in judgements
+                if each.claim.source == source
+            ),
+            "The tables of the studies have effect sizes and trials." if source == sources[-1] else "",
+        )
+        for source in sources
+    ]
+    return [
+        *_tallies([each for _, each in judgements]),
+        _together([claims.found for _, claims in found]),
+        *tables,
+    ]
+
+
+def in_short(claims: ClaimsReport) -> Report:
+    """The claims of a study with their verdicts and differences alone."""
+    columns = (
+        Column("claim", "claim", left=True),
+        Column("verdict", "verdict", left=True),
+        Column("difference", "difference [95 %]", _difference),
+    )
+    return [
+        Table(
+            table.title if claims.has_sources else "",
+            columns,
+            tuple((row[0], row[1], row[4]) for row in table.rows),
+        )
+        for table in claims.tables
+    ]
+
+
+def counts_table(studies: Sequence[tuple[str, ClaimsReport | None]]) -> Table:
+    """The number of claims by verdict, a row per study and source."""
+    columns = (
+        Column("study", "study", left=True),
+        Column("source", "claims of", left=True),
+        Column("claims", "claims"),
+        *(Column(verdict.name, str(verdict)) for verdict in Verdict),
+        Column("fragile", "fragile"),
+    )
     rows = tuple(
         (
             title,
-            _quoted(each),
-            str(each.verdict),
-            _claimed(each),
-            _measured(each),
-            _counts(each),
-            _p_value(each),
+            source or "our own",
+            len(own),
+            *(sum(each.verdict is verdict for each in own) for verdict in Verdict),
+            sum(each.is_fragile for each in own),
         )
-        for title, each in judgements
+        for title, claims in studies
+        if claims is not None
+        for source in dict.fromkeys(each.claim.source for each in claims.judgements)
+        for own in [[each for each in claims.judgements if each.claim.source == source]]
     )
-    caption = "The tables of the studies below have effect sizes and trials."
+    return Table("", columns, rows)
+
+
+def _claims_of(source: str) -> str:
+    return f"Claims of {source}" if source else "Our own claims"
+
+
+def _verdict(judged: Judgement) -> str:
+    return f"{judged.verdict}, fragile" if judged.is_fragile else str(judged.verdict)
+
+
+def _tallies(judgements: Sequence[Judgement]) -> list[str]:
+    """The number of claims by verdict, source by source."""
+    sources = tuple(dict.fromkeys(each.claim.source for each in judgements))
+    by_source = [[each for each in judgements if each.claim.source == source] for source in sources]
+    if len(sources) == 1:
+        return [_tally(judgements)]
     return [
-        _tally([each for _, each in judgements]),
-        _together([claims.found for _, claims in found]),
-        Table("", columns, rows, caption),
+        _tally(own, f" of {source}" if source else " of our own")
+        for source, own in zip(sources, by_source, strict=True)
     ]
 
 
@@ -168,14 +260,16 @@ def _together(studies: Sequence[StudyClaims]) -> str:
     return f"{lead}{count(len(changed), 'verdict')} would change: {'; '.join(changed)}."
 
 
-def _tally(judgements: Sequence[Judgement]) -> str:
+def _tally(judgements: Sequence[Judgement], whose: str = "") -> str:
     numbers = [(verdict, sum(each.verdict is verdict for each in judgements)) for verdict in Verdict]
     words = [
         _WORDS[verdict].format(number, "s" if number == 1 else "", "is" if number == 1 else "are")
         for verdict, number in numbers
         if number
     ]
-    return f"Of {count(len(judgements), 'claim')}, {listed(words)}."
+    fragile = sum(each.is_fragile for each in judgements)
+    more = f" {count(fragile, 'verdict')} {'is' if fragile == 1 else 'are'} fragile." if fragile else ""
+    return f"Of {count(len(judgements), 'claim')}{whose}, {listed(words)}.{more}"
 
 
 _WORDS = {
@@ -202,7 +296,7 @@ def _row(judged: Judgement) -> tuple[Any, ...]:
     ids = [" ".join(side[:_NAMED]) for side in judged.trial_ids if side]
     return (
         _quoted(judged),
-        str(judged.verdict),
+        _verdict(judged),
         _claimed(judged),
         (judged.claim.margin, judged.claim.metric) if judged.claim.margin else None,
         _measured(judged),
