@@ -269,7 +269,7 @@ def test_the_checked_in_report_is_made_from_the_checked_in_studies(cli: Cli) -> 
     assert found.code == 0, found.err
     for name in ("benchmarks.md", "experiments/benchmarks.html"):
         assert Path(name).read_bytes() == (ROOT / name).read_bytes(), (
-            f"{name} is not what 'dlbench report experiments/0* --markdown benchmarks.md --html "
+            f"{name} is not what 'dlbench report experiments/[01]* --markdown benchmarks.md --html "
             "experiments/benchmarks.html' writes"
         )
     after = {name: content for name, content in contents(Path("experiments")).items() if "/" in name}
