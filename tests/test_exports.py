@@ -182,10 +182,13 @@ def test_the_command_regenerates_from_text_alone(cli: Cli, small_result: StudyRe
 
 def test_notes_alone_are_a_section(cli: Cli, own: Path) -> None:  # noqa: F811
     Path("00-speed").mkdir()
-    Path("00-speed/notes.md").write_text("# Speed\n\nFast.\n\n| a |\n|---|\n| 1 |\n")
+    Path("00-speed/notes.md").write_text("# Speed\n\nFast, [see](x/y.md#z).\n\n| a |\n|---|\n| 1 |\n")
     assert cli("report", "00-speed", "small", "--markdown", "all.md", "--html", "page/all.html").code == 0
     text = Path("all.md").read_text()
-    assert "# All\n\n## Speed\n\nFast.\n\n[All of it](00-speed/notes.md)\n\n## Small\n" in text
+    assert (
+        "# All\n\n## Speed\n\nFast, [see](00-speed/x/y.md#z).\n\n[All of it](00-speed/notes.md)\n\n## Small\n"
+        in text
+    )
     assert "](small/figures/seeds.svg)" in text
     assert "[All tables, figures and trials](small/report.md)" in text
     assert "trials.csv" not in text, "that is on the page of the study"

@@ -75,7 +75,7 @@ def to_overview(title: str, sections: Sequence[Section], folder: Path) -> str:
         page = section.page
         if page is not None and page.description:
             parts.append(escaped(printable(page.description, "\n")))
-        parts += _first_paragraph(section.notes)
+        parts += _first_paragraph(section, folder)
         if page is not None:
             parts += [to_markdown(in_short(page.report.claims))] if page.report.claims else []
             parts += [_image(figure, page.figures_dir, folder) for figure in page.figures[:1]]
@@ -85,10 +85,15 @@ def to_overview(title: str, sections: Sequence[Section], folder: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _first_paragraph(notes: str) -> list[str]:
-    """The first paragraph of notes that is neither a heading nor a table; none if there is none."""
-    paragraphs = (each.strip() for each in re.split(r"\n\s*\n", notes))
-    return [each for each in paragraphs if each and each[0] not in "#|`"][:1]
+def _first_paragraph(section: Section, folder: Path) -> list[str]:
+    """The first paragraph of the notes that is neither a heading nor a table, with its links from another folder."""
+
+    def moved(found: re.Match[str]) -> str:
+        return f"]({_link(section.place.parent / found[1], folder)}{found[2] or ''})"
+
+    paragraphs = (each.strip() for each in re.split(r"\n\s*\n", section.notes))
+    first = next((each for each in paragraphs if each and each[0] not in "#|`"), "")
+    return [re.sub(r"\]\((?![a-z]+:|[#/<])([^)#\s]+)(#[^)\s]*)?\)", moved, first)] if first else []
 
 
 def _found(page: StudyPage, folder: Path) -> list[str]:

@@ -201,9 +201,10 @@ def in_short(claims: ClaimsReport) -> Report:
 
 def counts_table(studies: Sequence[tuple[str, ClaimsReport | None]]) -> Table:
     """The number of claims by verdict, a row per study and source."""
+    has_sources = any(claims.has_sources for _, claims in studies if claims is not None)
     columns = (
         Column("study", "study", left=True),
-        Column("source", "claims of", left=True),
+        *([Column("source", "claims of", left=True)] if has_sources else []),
         Column("claims", "claims"),
         *(Column(verdict.name, str(verdict)) for verdict in Verdict),
         Column("fragile", "fragile"),
@@ -211,7 +212,7 @@ def counts_table(studies: Sequence[tuple[str, ClaimsReport | None]]) -> Table:
     rows = tuple(
         (
             title,
-            source or "our own",
+            *([source or "our own"] if has_sources else []),
             len(own),
             *(sum(each.verdict is verdict for each in own) for verdict in Verdict),
             sum(each.is_fragile for each in own),
