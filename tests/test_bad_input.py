@@ -27,7 +27,7 @@ import dlbench
 from dlbench.cli import main, studies
 from dlbench.cli.options import DEFAULTS, FLAGS
 from dlbench.records import TrialStatus
-from dlbench.spec.trial import MAX_SEED, PARTS, TrialSpec
+from dlbench.spec.trial import MAX_SEED, PARTS, SEEDS, TrialSpec
 
 TINY = {FLAGS[name]: str(value) for name, value in SMALL.items()}
 #: How many inputs were tried, by what became of them.
@@ -107,10 +107,9 @@ BAD: dict[str, list[str]] = {
     "train_size": [*NO_WHOLE, "0", "4000", "15", "1e9"],
     "val_size": [*NO_WHOLE, "0", "4000", "3929"],
     "test_size": [*NO_WHOLE, "0", "1001"],
-    "split_seed": [*NO_WHOLE, str(MAX_SEED + 1)],
+    **{name: [*NO_WHOLE, str(MAX_SEED + 1)] for name in SEEDS},
     "folds": [*NO_WHOLE, "0", "1", "1001"],
     "fold": [*NO_WHOLE, "1", "1000"],
-    "seed": [*NO_WHOLE, str(MAX_SEED + 1)],
     **dict.fromkeys(
         (
             *("model", "dataset", "optimizer", "schedule", "decay_mode", "decay_on", "selection_metric"),
@@ -261,7 +260,7 @@ def bad_values(name: str) -> st.SearchStrategy[Any]:
         values += [1, 1.5, {"a": 1}, [], [["baseline"]], True, "", None]
     else:
         values += [*ODD, []] + (
-            [] if name in ("dropout", "train_size", "val_size", "split_seed", "folds") else [None]
+            [] if name in ("dropout", "train_size", "val_size", *SEEDS[1:], "folds") else [None]
         )
     return st.sampled_from([value for value in values if value not in ("4000", "15", "73", "3929", "1")])
 

@@ -6,15 +6,22 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from conftest import SMALL
 
 import dlbench
 from dlbench import report
 from dlbench.analysis.baselines import baselines
 from dlbench.errors import ConfigError
-from dlbench.report import exports
+from dlbench.report import exports, to_markdown
+from dlbench.report.baselines import baseline_table
 from dlbench.spec import config
 from dlbench.spec.published import Published
+from dlbench.stats.linear import least_squares, linear_scores, logistic_regression
+from dlbench.storage.results import split_key
+from dlbench.storage.store import Store
+from dlbench.studies.baselines import linear_models
 
 TEXT = """
 lr: [1e-3, 1e-2]
@@ -74,6 +81,59 @@ def test_the_majority_class_is_that_of_the_labels(compared: dlbench.StudyResult)
     assert others == list(compared.published)
 
 
+def test_linear_models_are_those_of_scikit_learn() -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(120, 5))
+    numbers = features @ rng.normal(size=5) + rng.normal(size=120) + 3
+    labels = np.digitize(numbers, [2, 3, 4])
+    ours = logistic_regression(features, labels, 4, max_iter=1000)
+    theirs = linear_model.LogisticRegression(max_iter=1000, tol=1e-8).fit(features, labels)
+    ours = ours - ours.mean(axis=1, keepdims=True)  # the penalty leaves the mean of the biases open
+    expected = np.vstack([theirs.coef_.T, theirs.intercept_])
+    np.testing.assert_allclose(ours, expected - expected.mean(axis=1, keepdims=True), atol=2e-3)
+    ridge = linear_model.Ridge().fit(features, numbers)
+    np.testing.assert_allclose(least_squares(features, numbers)[:, 0], [*ridge.coef_, ridge.intercept_])
+    np.testing.assert_allclose(
+        linear_scores(features, least_squares(features, numbers))[:, 0], ridge.predict(features)
+    )
+
+
+def test_a_linear_model_is_fitted_once_per_split(compared: dlbench.StudyResult, tmp_path: Path) -> None:
+    trials = [trial.trial for trial in compared]
+    fitted = linear_models(trials, {}, None)
+    assert [*fitted] == [split_key(trials[0]), split_key(trials[1])], "two rates, two seeds"
+    assert linear_models(trials, fitted, None) == {}
+    folder = Path(shutil.copytree(compared.folder, tmp_path / "s"))
+    with Store(folder, write=True) as store:
+        store.add_linear({key: fitted[key] for key in [*fitted][:1]})
+        store.add_linear({key: fitted[key] for key in [*fitted][1:]})
+    assert dlbench.open_study(folder).linear == fitted
+    exported = exports.export(folder, tmp_path / "export")
+    assert exported.result is not None
+    assert exported.result.linear == fitted
+    _, linear, *_ = baselines(dataclasses.replace(compared, linear=fitted))
+    accuracies = [each.values["test_accuracy"] for each in fitted.values()]
+    assert all(0.4 < value < 0.95 for value in accuracies)
+    assert linear.values["test_accuracy"] == pytest.approx(sum(accuracies) / 2)
+    assert linear.values["num_params"] == 7850
+    assert 0.4 < linear.values["best_val_accuracy"] <= 1
+    text = report.to_markdown(report.study_report(dataclasses.replace(compared, linear=fitted)).parts)
+    assert "Linear model: logistic regression on the pixels, mean over 2 splits. Published:" in text
+
+
+@pytest.mark.slow
+def test_a_comparison_has_a_linear_model(tmp_path: Path) -> None:
+    study = dlbench.compare(model=["baseline", "lenet-5"], seeds=2, **SMALL)
+    found = dlbench.run(study, out=tmp_path / "s")
+    assert len(found.linear) == 2
+    assert (
+        dlbench.open_study(tmp_path / "s").linear
+        == found.linear
+        == dlbench.run(study, out=tmp_path / "s").linear
+    )
+
+
 def test_baselines_are_rows_of_a_comparison(compared: dlbench.StudyResult) -> None:
     table = report.study_report(compared).findings[0]
     assert isinstance(table, report.Table)
@@ -119,3 +179,11 @@ def test_a_study_remembers_what_its_file_names(
     assert exported.result.published == result.published
     assert "LeNet-5 (published)" in (Path("report") / "s" / "report.md").read_text()
     assert not report.study_record(small_result).keys() & {"baselines"}
+
+
+def test_metrics_of_regressions_are_shown_too() -> None:
+    text = to_markdown(
+        [baseline_table([Published("Mean", "a book", {"test_rmse": 12.5, "num_params": 1.0})])]
+    )
+    assert "| baseline | parameters | test RMSE | source |" in text
+    assert "| Mean (published) | 1 | 12.5000 | a book |" in text

@@ -380,6 +380,25 @@ def test_without_pytorch_it_says_what_to_install() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not HAS_TORCH, reason="needs PyTorch")
+def test_a_search_is_compared_with_the_loop_of_optuna() -> None:
+    pytest.importorskip("optuna", reason="searches need optuna")
+    work = commands.search(1, 6)
+    work.axes.update(train_size=64, val_size=32)
+    record = measure_command(work, ["torch"], 1, print)
+    assert record["num_trials"] == 6
+    loops = [each for each in record["contenders"] if each["name"].startswith("Optuna around PyTorch")]
+    assert loops
+    for contender in record["contenders"]:
+        (trials,) = contender["trials"]
+        assert len(trials) == 6
+        assert all(1e-4 <= one["learning_rate"] <= 0.1 for one in trials)
+        assert {one["batch_size"] for one in trials} <= {8, 16, 32}
+        assert {one["optimizer"] for one in trials} == {"adam"}
+    assert set(loops[0]["ratios"]) == {commands.COLD, commands.WARM}
+
+
+@pytest.mark.slow
 def test_whole_commands_run(tmp_path: Path) -> None:
     sizes = {"dataset": "mnist5k", "train_size": 64, "val_size": 32, "batch_size": [16]}
     work = commands.Work("grid", commands.grid(2).axes | sizes)

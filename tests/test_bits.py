@@ -204,14 +204,15 @@ def test_vary_changes_one_source_of_chance_and_no_other(bench: Bench, purpose: s
 
     from dlbench.execution.programs import inputs_of
 
-    def keys(seed: int, vary: str) -> dict[str, list[int]]:
-        spec = TrialSpec(seed=seed, vary=vary)
+    def keys(seed: int, vary: str, **own: int) -> dict[str, list[int]]:
+        spec = TrialSpec(seed=seed, vary=vary, **own)
         found = inputs_of(Trial(spec=spec, data_digest=""))[0]
         return {name: jax.random.key_data(key).tolist() for name, key in found._asdict().items()}
 
     fixed, varied, everything = keys(0, "all"), keys(7, purpose), keys(7, "all")
     assert {name for name in fixed if fixed[name] != varied[name]} == {purpose}
     assert varied[purpose] == everything[purpose]
+    assert keys(0, "all", **{f"{purpose}_seed": 7}) == varied, "a seed of its own"
     assert len({json.dumps(key) for key in everything.values()}) == 4, "a key for each purpose"
 
     # What a model does not use changes none of its bits; what it uses does.
@@ -232,7 +233,7 @@ def test_the_split_follows_the_seed_unless_it_is_fixed() -> None:
 
 
 def test_seeds_and_splits_share_one_program() -> None:
-    study = dlbench.grid(seed=range(3), split_seed=range(2), **SMALL)
+    study = dlbench.grid(seed=range(3), split_seed=range(2), init_seed=range(2), **SMALL)
     assert len(planning.plan(study).programs) == 1
 
 

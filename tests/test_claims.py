@@ -22,9 +22,10 @@ from dlbench.analysis.protocols import compare_protocols, variation_by_source
 from dlbench.errors import ConfigError, UnknownNameError
 from dlbench.records import OUTCOME_FIELDS, Outcome, TrialStatus
 from dlbench.report.protocols import protocol_report, variation_report
-from dlbench.report.verdicts import ClaimsReport, overview
+from dlbench.report.verdicts import ClaimsReport, counts_table, in_short, summary
 from dlbench.spec import config
 from dlbench.spec.claims import Claim, Selection, check
+from dlbench.spec.designs import expand
 from dlbench.spec.metrics import KNOWN_METRICS, metric, metric_key
 from dlbench.spec.trial import TrialSpec
 from dlbench.storage.results import TrialResult
@@ -203,11 +204,12 @@ def test_what_one_correction_over_a_report_would_change() -> None:
     many = claims_report(
         [better("Modernist", "Baseline")] + [better("SimpleCNN", "Baseline")] * 20, found.trials
     )
-    _, together, _ = overview([("One", one), ("Many", many)])
-    assert str(together).endswith(
-        "With one correction over all 22 tests of these studies, 1 verdict would change: “Modernist is better” would "
-        "be open instead of holds."
+    _, together = summary([one, many])
+    assert isinstance(together, report.Points)
+    assert together.lead.endswith(
+        "With one correction over all 22 tests of these studies, 1 verdict would change:"
     )
+    assert together.points == ("“Modernist is better” would be open instead of holds",)
 
 
 def test_the_power_of_the_study_is_for_the_claimed_difference() -> None:
@@ -313,10 +315,10 @@ def test_several_configurations_are_averaged_seed_by_seed_and_gaps_left_out() ->
 
     found = study(accuracy, learning_rate=[0.1, 0.2], seed=[0, 1, 2])
     values = claims.side_values(side(model="baseline"), found.trials)
-    assert values == {
-        (0, 0, 0): pytest.approx(0.64),
-        (1, 0, 0): pytest.approx(0.65),
-        (2, 0, 0): pytest.approx((0.61 + 0) / 2),
+    assert {seed: value for (seed, *_), value in values.items()} == {
+        0: pytest.approx(0.64),
+        1: pytest.approx(0.65),
+        2: pytest.approx((0.61 + 0) / 2),
     }, "a trial that diverged has an accuracy of 0"
     waiting = [t for t in found.trials if (t.learning_rate, t.seed) != (0.1, 2)]
     assert {*claims.side_values(side(model="baseline"), waiting)} == {(0, 0, 0), (1, 0, 0)}
@@ -380,19 +382,17 @@ def test_the_verdicts_of_several_studies_stand_together() -> None:
         claims_report(made, FOUND.trials)
         for made in ([better("Stabilized", "Baseline")], [better("Baseline", "Stabilized")])
     )
-    said, together, table = overview([("First", first), ("Second", second), ("Third", None)])
+    said, together = summary([first, second])
     assert said == "Of 2 claims, 1 holds and 1 is refuted."
     assert together == (
         "Each study is a family of its own. With one correction over all 2 tests of these studies, no verdict would "
         "change."
     )
-    assert isinstance(table, report.Table)
-    assert [row[:2] for row in table.texts()] == [
-        ["First", "“Stabilized is better”"],
-        ["Second", "“Baseline is better”"],
-    ]
-    assert [row[-1] for row in table.rows] == [each.tables[0].rows[0][7] for each in (first, second)]
-    assert overview([("First", first), ("Third", None)]) == []
+    counts = counts_table([("First", first), ("Second", second), ("Third", None)])
+    assert [row[:4] for row in counts.texts()] == [["First", "1", "1", "0"], ["Second", "1", "0", "0"]]
+    (short,) = in_short(first)
+    assert isinstance(short, report.Table)
+    assert short.texts() == [[first.tables[0].texts()[0][place] for place in (0, 1, 4)]]
 
 
 def test_what_a_study_ran_on_is_said() -> None:
@@ -571,9 +571,61 @@ def test_sides_that_select_nothing_or_the_same_are_refused(tmp_path: Path) -> No
         check([claim], trials)
 
 
+def test_a_side_names_a_sum_of_transforms_with_its_arguments() -> None:
+    (spec,) = expand({"transform": ["flip+crop(padding=2)"]}).trials
+    sides = [side(transform=f"flip+crop(padding={padding})") for padding in (2, 4)]
+    assert [each.selects(spec) for each in sides] == [True, False]
+
+
 def test_diverged_trials_are_no_evidence() -> None:
     trial = result(TrialSpec(train_size=100, val_size=50), None)
     assert trial.status is TrialStatus.DIVERGED
     (judged,) = judge([better("Baseline", "Baseline")], [trial])
     assert judged.verdict is Verdict.OPEN
     assert math.isfinite(judged.p_adjusted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gain", [0.0, 0.004])
+def test_verdicts_err_in_one_study_of_twenty_at_most(gain: float) -> None:
+    """Three models, of which none, or one, is better; no claim says anything false of the size of its difference."""
+    draw, num_studies = random.Random(7), 600
+    means = {"Baseline": 0.95 + gain, "Stabilized": 0.95, "Modernist": 0.95}
+    made = [
+        better("Baseline", "Stabilized", points=100 * gain or None, smallest_effect=0.1),
+        better("Stabilized", "Modernist"),
+        Claim(
+            "both",
+            side(model="Baseline"),
+            Selection((("model", ("Stabilized", "Modernist")),), "test_accuracy"),
+        ),
+    ]
+    false_directions = refuted = found = 0
+    for _ in range(num_studies):
+        values = {
+            (model, seed): draw.gauss(mean, 0.004) for model, mean in means.items() for seed in range(6)
+        }
+        trials = study(
+            lambda spec, values=values: values[spec.model, spec.seed],
+            "compare-archs",
+            model=[*means],
+            seed=range(6),
+        )
+        judged = claims.judge_study(made, trials)
+        verdicts = [each.verdict for each in judged.judgements]
+        by_size = [each.p_refuted <= 0.05 for each in judged.judgements]
+        ranked = compare_models(trials, others=judged.others)
+        true = [0, 2] if gain else []  # the claims whose direction is the true one
+        false_directions += any(
+            (verdict in (Verdict.HOLDS, Verdict.DIRECTION) and number not in true)
+            or (verdict is Verdict.REFUTED and not by_size[number])
+            for number, verdict in enumerate(verdicts)
+        )
+        refuted += bool(gain) and (by_size[0] or by_size[2])
+        found += verdicts[0] in (Verdict.HOLDS, Verdict.DIRECTION)
+        pairs = [{pair.a, pair.b} for pair in ranked.supported]
+        assert (verdicts[1] is not Verdict.OPEN and not by_size[1]) <= ({"Stabilized", "Modernist"} in pairs)
+    most = 0.05 + 3 * math.sqrt(0.05 * 0.95 / num_studies)
+    assert false_directions / num_studies <= most
+    assert refuted / num_studies <= most
+    assert found / num_studies > 0.1 if gain else True, "the claims could be found"

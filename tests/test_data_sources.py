@@ -246,7 +246,8 @@ def test_progress_is_told_to_whoever_listens(tmp_path: Path, monkeypatch: pytest
     said: list[str] = []
     with progress.listening(said.append):
         data.load("folder:x")
-    assert said == ["decoding the pictures of x: 4 of 6", "decoding the pictures of x: 6 of 6"]
+    bars = "━" * 16 + "┄" * 8, "━" * 24
+    assert said == [f"decoding the pictures of x {bar} {n} of 6" for bar, n in zip(bars, (4, 6), strict=True)]
 
 
 @pytest.mark.slow
@@ -327,6 +328,8 @@ def test_npz_files_of_floats_and_channels_first(tmp_path: Path) -> None:
         ({"x": X, "y": np.array(["a", 1] * 6, object)}, r"a.npz: cannot be read.*y.astype\(str\)"),
         ({"x": X, "y": Y[1:]}, "12 images and 11 labels"),
         ({"x": X[:1], "y": Y[:1]}, "class '0' has one image"),
+        ({"x": X.reshape(12, 16), "y": Y}, r"found shape \(9, 16\).*x.reshape\(-1, height, width\)"),
+        ({"x": np.full((12, 4, 4), np.nan), "y": Y}, r"train_images are not numbers \(nan\); np.nan_to_num"),
     ],
 )
 def test_npz_files_that_do_not_say_what_they_hold(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
@@ -342,6 +345,9 @@ def test_damaged_npz_files_are_named(tmp_path: Path, content: bytes) -> None:
         data.load("npz:a.npz")
     with pytest.raises(DataError, match=r"there is no file b.npz"):
         data.load("npz:b.npz")
+    np.save(tmp_path / "c.npy", X)
+    with pytest.raises(DataError, match=r"c.npy: cannot be read \(it is not an .npz file\); .*np.savez"):
+        data.load("npz:c.npy")
 
 
 def encode(array: np.ndarray[Any, Any]) -> bytes:
@@ -484,6 +490,9 @@ def test_a_trial_does_not_depend_on_where_its_pictures_lie(tmp_path: Path) -> No
         ("mnist(data_dir='x')", InputError, "data_dir of the dataset mnist is given by dlbench"),
         ("folders:x", InputError, "there is no module 'folders'"),
         ("mnits", UnknownNameError, "Did you mean 'mnist'"),
+        ("x", UnknownNameError, "pictures in a folder are named as in folder:x"),
+        ("x/a/1.png", UnknownNameError, "arrays in a file are named as in npz:x/a/1.png"),
+        ("folder:one", InputError, "dataset one@.* has one class, so there is nothing to tell apart"),
     ],
 )
 def test_wrong_names_are_refused_before_anything_is_trained(
@@ -492,6 +501,7 @@ def test_wrong_names_are_refused_before_anything_is_trained(
     pictures(tmp_path / "x", "1", "2")
     pictures(tmp_path / "h" / "train", "1", "2")
     pictures(tmp_path / "h" / "test", "1", "2")
+    pictures(tmp_path / "one", "1", "2", "3", classes="a")
     with pytest.raises(error, match=words):
         planning.plan(expand({"dataset": text, "val_size": 1, "batch_size": 1}))
 

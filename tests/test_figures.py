@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import random
+import re
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -18,10 +21,11 @@ import pytest
 import dlbench
 from dlbench import data
 from dlbench.analysis.configurations import best_first, configurations
+from dlbench.analysis.cost import pareto_front
 from dlbench.errors import StoreError
 from dlbench.records import Epoch, Outcome, TrialStatus
 from dlbench.report import figures
-from dlbench.report.figures import accuracies, canvas, curves
+from dlbench.report.figures import accuracies, canvas, curves, vector
 from dlbench.report.page import Figure, read_figures
 from dlbench.spec import designs
 from dlbench.spec.study import DESIGNS
@@ -138,28 +142,74 @@ def test_a_curve_is_a_mean_with_students_interval() -> None:
 
 
 def test_the_pareto_front_is_what_nothing_beats_in_both() -> None:
-    def known(values: dict[str, float]) -> dict[str, Any]:
-        return {name: dlbench.stats.mean_interval([value]) for name, value in values.items()}
-
-    costs = known({"cheap": 1.0, "as cheap, worse": 1.0, "dear, worse": 2.0, "best": 3.0, "dearest": 4.0})
-    accuracy = known(
-        {"cheap": 0.9, "as cheap, worse": 0.8, "dear, worse": 0.85, "best": 0.95, "dearest": 0.95}
-    )
-    assert accuracies.front(costs, accuracy) == ["cheap", "best"]
+    costs = {"cheap": 1.0, "as cheap, worse": 1.0, "dear, worse": 2.0, "best": 3.0, "dearest": 4.0}
+    accuracy = {"cheap": 0.9, "as cheap, worse": 0.8, "dear, worse": 0.85, "best": 0.95, "dearest": 0.95}
+    assert pareto_front(costs, accuracy) == ("cheap", "best")
 
 
 def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     result = made_up(learning_rate=[round(0.001 + 0.001 * i, 4) for i in range(22)], seed=[0, 1])
     found = drawn(result, tmp_path)
-    assert "The first 20 of 22." in found["seeds"].caption
+    assert "The best 19 and the worst of 22." in found["seeds"].caption
     for name in ("learning-curves-losses", "learning-curves-accuracies"):
-        assert "The 12 configurations of the highest validation accuracy, of 22" in found[name].caption
+        assert (
+            "The 11 configurations of the highest validation accuracy and the worst, of 22"
+            in found[name].caption
+        )
+        worst = best_first(configurations(result.trials))[-1].spec.learning_rate
+        assert found[name].alt.count(" ends at ") == 12
+        assert f"lr {worst:g} ends" in found[name].alt
     poor = result.trials[0]
     low = replace(poor, outcome=Outcome.from_record({**poor.outcome, "best_val_accuracy": 0.2}))
     also = replace(result, trials=(low, replace(result.trials[1], outcome=low.outcome), *result.trials[2:]))
     with canvas.style():
         (drawing,) = accuracies.seeds(canvas.View(also))
-    assert "Left out: 1 more than 10 points below the best." in drawing.about.caption
+    assert "Arrows: more than 10 points below the best." in drawing.about.caption
+    axes = drawing.canvas.axes[0]
+    assert [text.get_text() for text in axes.texts] == ["20.00 %, to the left of this chart"]
+    assert axes.get_xlim()[0] > 50
+
+
+def test_configurations_that_failed_stay_in_the_charts(tmp_path: Path) -> None:
+    result = made_up(learning_rate=[1e-3, 1e-2, 1], batch_size=[8, 16], seed=[0, 1])
+    with canvas.style():
+        (drawing,) = accuracies.seeds(canvas.View(result))
+    rows = [label.get_text() for label in drawing.canvas.axes[0].get_yticklabels()]
+    assert rows[-2:] == ["lr 1, batch size 8", "lr 1, batch size 16"]
+    assert "lr 1, batch size 8: all 2 trials diverged." in drawing.about.alt
+
+
+def test_drawings_are_small_and_have_colours_for_both_backgrounds(tmp_path: Path) -> None:
+    result = made_up("compare-archs", model=list(SECONDS), seed=range(4))
+    with canvas.style():
+        (drawing,) = accuracies.seeds(canvas.View(result))
+        image = io.BytesIO()
+        drawing.canvas.savefig(image, format="svg")
+    original = image.getvalue().decode()
+    small = vector.compact(original)
+    assert len(small) < len(original) / 2
+    assert vector.compact(small) == small
+    light, _, dark = small.partition("@media(prefers-color-scheme:dark)")
+    assert vector.DARK["#ffffff"] in dark.partition("</style>")[0]
+    assert vector.DARK["#ffffff"] not in light
+    root = ElementTree.fromstring(small)
+    ids = [each.get("id") for each in root.iter() if each.get("id")]
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="|url\()#(\w+)', small)) == set(ids)
+
+
+@pytest.mark.parametrize(
+    ("path", "drawn"),
+    [
+        ("M 0 0 \nL 10.04 0 \nL 10.04 -0.5 \nz", "m0 0h10.04v-.5z"),
+        ("M 100.04 20 \nL 110.06 30.5", "m100 20l10.1 10.5"),
+        ("M 1 2 \nQ 1.5 2.5 2 2 \nC 3 3 4 4 5.5 5.25", "m1 2q.5.5 1 0c1 1 2 2 3.5 3.25"),
+        ("M 0 0 A 1 1 0 0 0 2 2", "M 0 0 A 1 1 0 0 0 2 2"),
+    ],
+)
+def test_paths_are_written_as_steps(path: str, drawn: str) -> None:
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg"><metadata/><path d="{path}"/></svg>'
+    assert f'd="{drawn}"' in vector.compact(svg)
 
 
 def test_trials_that_collapsed_are_crosses_beside_the_others(tmp_path: Path) -> None:
@@ -196,8 +246,11 @@ def test_captions_and_alternative_texts_say_what_is_seen(tmp_path: Path) -> None
         "lr 0.01, batch size 8, chosen on validation images, summed over 3 seeds"
         in found["confusion"].caption
     )
-    assert "405 of 450 answers are right" in found["confusion"].alt
-    assert "Most often confused: 0 taken for 1, 24 times; 2 taken for 1, 15 times" in found["confusion"].alt
+    assert "405 of 450 predictions are correct" in found["confusion"].alt
+    assert (
+        "Most often confused: 0 predicted as 1, 24 times; 2 predicted as 1, 15 times"
+        in found["confusion"].alt
+    )
     assert found["seeds"].title == "Validation accuracy seed by seed", "a grid is there to choose from"
     compared = drawn(made_up("compare-archs", model=["baseline", "simplecnn"], seed=[0, 1]), tmp_path)
     assert compared["seeds"].title == "Test accuracy seed by seed"
@@ -246,14 +299,14 @@ def test_misclassified_images_are_those_most_seeds_get_wrong(
     groups = best_first(configurations(small_result.trials))
     logits = [np.load(trial.folder / "test_logits.npy") for trial in groups[0].trials]
     wrong = np.stack([answer.argmax(axis=1) != labels for answer in logits])
-    assert f"24 of {wrong.any(axis=0).sum():,}, those that most seeds misclassify first" in found.caption
+    assert f"24 of {wrong.any(axis=0).sum():,}, those that most networks misclassify first" in found.caption
     assert ("lr 0.01" if groups[0].spec.learning_rate == 1e-2 else "lr 0.001") in found.caption
     surest = max(
         np.flatnonzero(wrong.all(axis=0)),
         key=lambda i: sum(float(answer[i].max() - answer[i, labels[i]]) for answer in logits),
     )
-    assert f"{labels[surest]} taken for " in found.alt.partition(";")[0]
-    assert "by 2 of 2 seeds" in found.alt.partition(";")[0]
+    assert f"{labels[surest]} predicted as " in found.alt.partition(";")[0]
+    assert "by 2 of 2 networks" in found.alt.partition(";")[0]
 
 
 @pytest.mark.parametrize("spoil", ["missing", "shape", "pickle", "other data"])

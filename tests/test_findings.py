@@ -12,7 +12,7 @@ import pytest
 from test_claims import claims_report, side
 from test_cli import TINY, Cli, cli  # noqa: F401
 from test_figures import made_up
-from test_page import page_of
+from test_page import page_of, to_html
 from test_report import Accuracy, study, tables, words
 
 from dlbench import report, stats
@@ -31,7 +31,6 @@ from dlbench.errors import UnknownNameError
 from dlbench.records import Epoch, Outcome, convergence_epoch, plateau_epoch
 from dlbench.report import Column, StudyReport, Table, shades
 from dlbench.report.figures import accuracies, canvas
-from dlbench.report.page import to_html
 from dlbench.spec.claims import Claim
 from dlbench.studies.result import StudyResult
 
@@ -338,7 +337,7 @@ def test_a_report_is_read_by_its_parts() -> None:
     found = study(lambda spec: 0.5 + spec.learning_rate, learning_rate=[0.1, 0.2])
     parts = report.study_report(found)
     assert parts.trials is not None
-    assert parts.parts[0] is parts.trials
+    assert parts.parts[:2] == [parts.answer, parts.trials]
     assert not tables(dataclasses.replace(parts, trials=None).parts)
     assert (
         parts.parts[-1:]

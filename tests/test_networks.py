@@ -130,7 +130,7 @@ def test_any_sensible_image_gives_one_logit_per_class(name: str, image: tuple[in
 
 def check(model: nn.Module, name: str, side: int) -> None:
     images, labels = np.zeros((2, side, side, 3), np.uint8), np.zeros(2, np.int32)
-    dataset = programs.DeviceData(images, labels, images, labels, 10)
+    dataset = programs.DeviceData(images, images, labels, labels, 10)
     programs.check_model(model, dataset, Trial(spec=TrialSpec(model=name), data_digest=""))
 
 

@@ -311,7 +311,8 @@ def test_studies_of_different_processors_are_said_to_be_so_when_they_are_compare
 
     for text in reported("one", "two"):
         assert "These studies were trained in different environments" in text
-        assert f"One: processor {processor}; Two: processor x86_64/Another/1/2." in text
+        assert f"One: processor {processor}" in text
+        assert "Two: processor x86_64/Another/1/2" in text
     for names in (["one", "old"], ["one"]):
         for text in reported(*names):
             assert "different environments" not in text

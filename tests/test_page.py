@@ -17,9 +17,14 @@ import pytest
 from test_figures import SECONDS, made_up
 
 from dlbench import report
+from dlbench.analysis.claims import judge_study
 from dlbench.errors import StoreError
-from dlbench.report import Column, Points, StudyReport, Table, figures
-from dlbench.report.page import Figure, StudyPage, read_figures, to_html
+from dlbench.report import Column, Points, StudyReport, Table, figures, notes
+from dlbench.report.forest import ICONS, forest
+from dlbench.report.page import Figure, Section, StudyPage, read_figures
+from dlbench.report.page import to_html as sections_to_html
+from dlbench.report.verdicts import ClaimsReport
+from dlbench.spec.claims import Claim, Selection
 from dlbench.studies.result import StudyResult
 
 COMMANDS = ("dlbench compare-archs --seeds 4", "dlbench replay 'a study' 0123456789abcdef")
@@ -30,6 +35,18 @@ MANIFEST = {
     "git": None,
     "long": "x" * 300,
 }
+NOTES = """Other work shared the machine; see [speed](#speed) and [the samples](samples/speed.json).
+
+```sh
+dlbench bench --against torch
+```
+
+### In detail
+
+| model | images/s |
+| :-- | --: |
+| Baseline | 59,501 |
+"""
 EVIL = "<script>alert(1)</script> \"' & \x1b[31m"
 
 
@@ -49,12 +66,33 @@ def page_of(result: StudyResult, folder: Path, **changes: Any) -> StudyPage:
     return replace(page, **changes)
 
 
+def to_html(title: str, pages: list[StudyPage]) -> str:
+    """The page of studies without notes."""
+    return sections_to_html(title, [Section(page.title, "", page) for page in pages])
+
+
+def claimed(result: StudyResult) -> ClaimsReport:
+    """Claims about the models of a study, and their verdicts."""
+    sides = [Selection((("model", (model,)),), "test_accuracy") for model in ("Stabilized", "Baseline")]
+    claims = [
+        Claim("Stabilized is much better", *sides, points=20.0),
+        Claim("Baseline is better", *reversed(sides)),
+        Claim("SimpleCNN varies less", *sides, spread=True),
+    ]
+    return ClaimsReport(judge_study(claims, result))
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> list[StudyPage]:
-    """A comparison of five models, and a grid in which some trials diverge."""
+    """A comparison of five models with claims, and a grid in which some trials diverge."""
     folder = tmp_path_factory.mktemp("pages")
+    compared = made_up("compare-archs", model=list(SECONDS), seed=range(4))
     return [
-        page_of(made_up("compare-archs", model=list(SECONDS), seed=range(4)), folder / "architectures"),
+        page_of(
+            compared,
+            folder / "architectures",
+            report=replace(report.study_report(compared), claims=claimed(compared)),
+        ),
         page_of(made_up(learning_rate=[1e-3, 1e-2, 1], batch_size=[8, 16], seed=[0, 1]), folder / "grid"),
     ]
 
@@ -62,7 +100,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> list[StudyPage]:
 @pytest.fixture(scope="module")
 def file(pages: list[StudyPage], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(to_html("Small CNNs", pages), encoding="utf-8")
+    sections = [Section(page.title, NOTES, page, path.parent) for page in pages]
+    text = sections_to_html(
+        "Small CNNs", [*sections, Section("Speed", NOTES, None, path.parent)], None, path.parent
+    )
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -81,20 +123,27 @@ class Reader(HTMLParser):
         return [attributes for tag, attributes in self.tags if tag == name]
 
 
+def undrawn(text: str) -> str:
+    """A page without its pictures."""
+    return re.sub('src="data:[^"]*"', "", text)
+
+
 # As bytes.
 
 
 def test_equal_input_gives_equal_bytes_and_names_no_address(pages: list[StudyPage], file: Path) -> None:
     text = file.read_text(encoding="utf-8")
-    assert to_html("Small CNNs", pages) == text
+    assert to_html("Small CNNs", pages) == to_html("Small CNNs", pages)
     read = Reader(text)
     addresses = [
         value for _, attributes in read.tags for key in ("src", "href") if (value := attributes.get(key))
     ]
     assert addresses
-    assert all(address.startswith(("data:", "#")) for address in addresses)
-    assert "url(" not in text
-    assert "@import" not in text
+    assert {address for address in addresses if not address.startswith(("data:", "#"))} == {
+        "samples/speed.json"
+    }
+    assert "url(" not in undrawn(text)
+    assert "@import" not in undrawn(text)
     assert read.all("html") == [{"lang": "en"}]
 
 
@@ -106,7 +155,7 @@ def test_ids_are_unique_and_everything_pointed_to_is_there(file: Path) -> None:
         str(attributes[key]).removeprefix("#")
         for _, attributes in read.tags
         for key in ("href", "for", "aria-labelledby", "aria-controls")
-        if key in attributes and not str(attributes[key]).startswith("data:")
+        if key in attributes and not str(attributes[key]).startswith(("data:", "samples/"))
     ]
     assert len(pointers) > 20
     assert set(pointers) <= set(ids)
@@ -120,6 +169,7 @@ def test_headings_are_in_order_and_images_have_words(pages: list[StudyPage], fil
         assert levels.count(1) == 1
         assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
         assert all(len(str(image["alt"])) > 20 for image in read.all("img"))
+        assert all(str(image["src"]).startswith("data:image/") for image in read.all("img"))
     assert len(read.all("img")) == len(pages[0].figures)
 
 
@@ -145,7 +195,7 @@ def test_what_a_study_says_is_text_and_never_markup(pages: list[StudyPage], tmp_
 
 
 def test_only_the_pages_own_script_and_style_may_run(file: Path) -> None:
-    text = file.read_text(encoding="utf-8")
+    text = undrawn(file.read_text(encoding="utf-8"))
     policy = next(meta["content"] for meta in Reader(text).all("meta") if "http-equiv" in meta)
     for tag in ("script", "style"):
         (content,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
@@ -165,11 +215,74 @@ def test_the_page_is_made_of_the_reports_tables_and_sentences(pages: list[StudyP
             else str(part).split("\n")
         )
         assert all(word.strip() in text for word in words)
-    assert 'data-value="1199882.0">1,199,882<' in text or ">1,199,882<" in text
-    assert ">packages.jax</th>" in text
-    assert ">0.10.2</td>" in text
-    assert ">dlbench 'a b'</td>" in text
-    assert text.index("Summary</h2>") < text.index("Results</h2>") < text.index("Trials</h2>")
+    assert ">1,199,882<" in text
+    for cell in (">packages.jax", ">0.10.2", ">dlbench 'a b'"):
+        assert f"{cell}<" in text
+    shown = text[text.index("<article") :]
+    places = [shown.index(each) for each in ('class="answer"', "<img", "<table", "Trials, one by one")]
+    assert places == sorted(places)
+
+
+def test_the_first_screen_is_the_answer_and_a_row_for_each_claim(pages: list[StudyPage], file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    plot = text[text.index('<section class="verdicts"') : text.index("The verdicts in numbers")]
+    assert re.findall(r'class="answer">([^<]*)', plot) == ["Of 3 claims, 1 is refuted and 2 are open."]
+    rows = re.findall(r'<th scope="row">([^<]*)</th>(.*?)</tr>', plot)
+    assert pages[0].report.claims is not None
+    for (says, row), judged in zip(rows, pages[0].report.claims.judgements, strict=True):
+        assert says == judged.claim.says
+        assert f"</span> {judged.verdict}</span>" in row
+        assert f">{ICONS[judged.verdict]}</span>" in row
+        assert ('class="claimed"' in row) == (judged.claim.points is not None)
+        assert 'class="bar"' in row
+    assert "Stabilized" in plot[plot.index("<tbody>") :], (
+        "the answer of the study, as a heading of its claims"
+    )
+
+
+def test_the_marks_of_a_forest_plot_stand_where_their_values_are() -> None:
+    result = made_up("compare-archs", model=list(SECONDS), seed=range(4))
+    plot = forest([None, claimed(result)])
+    assert plot is not None
+    ((place, (first, second, _)),) = plot.groups
+    assert place == 1
+    assert first.claimed is not None
+    assert first.estimate is not None
+    assert first.bounds is not None
+    assert first.bounds[0] < first.estimate < first.bounds[1] < first.claimed < 100
+    assert second.estimate is not None
+    assert (first.estimate - plot.zero) * (second.estimate - plot.zero) < 0, (
+        "the same pair, the other way round"
+    )
+    ticks = [place for place, _, _ in plot.ticks]
+    assert all(abs(a - b) >= 9 for a, b in itertools.combinations(ticks, 2))
+    assert [tick for tick in plot.ticks if tick[1] == "0"] == [(plot.zero, "0", True)]
+    values = sorted((float(label), place) for place, label, _ in plot.ticks)
+    assert [place for _, place in values] == sorted(ticks)
+    assert forest([None]) is None
+
+
+def test_notes_are_html_with_code_and_sections_folded(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert 'see <a href="#study-3">speed</a> and <a href="samples/speed.json">the samples</a>' in text
+    assert "<summary>Code</summary><pre><code" in text
+    assert "<summary>In detail</summary>" in text
+    assert ">59,501</td>" in text
+
+
+def test_notes_take_in_pictures_of_their_own_folder_alone(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "notes", tmp_path / "other"
+    for folder in (inside, outside):
+        folder.mkdir()
+        (folder / "a.svg").write_text("<svg title='100 % #1'/>")
+    text = "![one](a.svg) ![two](../other/a.svg) ![three](none.png) <b>bold</b> [x](javascript:alert(1))"
+    links = notes.Links({}, tmp_path)
+    (part,) = notes.to_html(text, inside, links)
+    assert part.html.count("<img") == 1
+    assert 'src="data:image/svg+xml,&lt;svg title=\'100 %25 %231\'/&gt;" alt="one"' in part.html
+    assert "two three" in part.html
+    assert "&lt;b&gt;bold&lt;/b&gt;" in part.html
+    assert "<a" not in part.html
 
 
 def test_the_trials_of_a_grid_are_not_shown_twice(tmp_path: Path) -> None:
@@ -177,7 +290,6 @@ def test_the_trials_of_a_grid_are_not_shown_twice(tmp_path: Path) -> None:
     assert sum(isinstance(part, Table) for part in page.report.parts) == 1
     text = to_html("One", [page])
     assert text.count("<table") == 2, "trials and manifest"
-    assert "Results</h2>" not in text
 
 
 def test_one_failure_does_not_hide_the_shades_of_the_rest(tmp_path: Path) -> None:
@@ -221,7 +333,7 @@ def open_page(file: Path) -> Iterator[Open]:
         driver.chromium.launch(executable_path=chromium, args=FLAGS) as browser,
     ):
 
-        def opened(width: int = 1280, **options: Any) -> Any:
+        def opened(width: int = 1280, unfold: bool = True, **options: Any) -> Any:
             context = browser.new_context(viewport={"width": width, "height": 800}, **options)
             page = context.new_page()
             page.on("console", lambda message: complaints.append(message.text))
@@ -235,6 +347,8 @@ def open_page(file: Path) -> Iterator[Open]:
                 ),
             )
             page.goto(file.as_uri())
+            if unfold:
+                page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
             return page
 
         yield opened
@@ -340,17 +454,20 @@ def test_everything_works_by_keyboard(open_page: Open) -> None:
     assert page.locator("#study-1-trials-table th[aria-sort=descending]").text_content() == "model"
     page.locator("summary").first.focus()
     page.keyboard.press("Enter")
-    assert page.locator("details").first.evaluate("(details) => details.open")
+    assert not page.locator("details").first.evaluate("(details) => details.open")
     page.context.close()
 
 
 def test_without_scripts_everything_is_there_and_nothing_is_idle(open_page: Open) -> None:
-    page = open_page(java_script_enabled=False)
+    page = open_page(unfold=False, java_script_enabled=False)
+    page.locator("summary", has_text="Trials").first.click()
     assert page.locator("#study-1-trials-table tbody tr:visible").count() == 20
+    for more in page.locator("summary", has_text="more figure").all():
+        more.click()
     assert page.locator("img:visible").count() == len(page.locator("img").all()) > 5
     assert page.locator("button").count() == 0
     assert page.locator("input:visible").count() == 0
-    page.locator("summary").first.click()
+    page.locator("summary", has_text="environment").first.click()
     assert page.get_by_text("packages.jax").first.is_visible()
     page.context.close()
 
@@ -358,7 +475,6 @@ def test_without_scripts_everything_is_there_and_nothing_is_idle(open_page: Open
 @pytest.mark.parametrize("width", [320, 375, 1280])
 def test_no_width_scrolls_sideways(width: int, open_page: Open) -> None:
     page = open_page(width)
-    page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     past = page.evaluate("""() => [...document.querySelectorAll('main *, header, nav, footer')]
         .filter((node) => node.getBoundingClientRect().right > innerWidth)
@@ -392,20 +508,18 @@ CONTRASTS = """() => {
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_has_contrast(scheme: str, open_page: Open) -> None:
     page = open_page(color_scheme=scheme)
-    page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
     found = page.evaluate(CONTRASTS)
     assert len(found) > 200
     assert [entry for entry in found if entry[0] < 4.5] == []
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (max(map(int, re.findall(r"\d+", ground))) < 60) == (scheme == "dark")
-    assert page.locator(".card").first.evaluate("(card) => getComputedStyle(card).backgroundColor") == (
-        "rgb(255, 255, 255)"
-    ), "figures are drawn for white paper"
+    card = page.locator(".card").first.evaluate("(card) => getComputedStyle(card).backgroundColor")
+    assert card == {"light": "rgb(255, 255, 255)", "dark": "rgb(26, 30, 36)"}[scheme], "as in figures.vector"
     page.context.close()
 
 
 def test_print_shows_everything_and_no_controls(open_page: Open) -> None:
-    page = open_page(color_scheme="dark")
+    page = open_page(unfold=False, color_scheme="dark")
     page.emulate_media(media="print")
     for control in ("nav", ".filter", ".skip", ".command button"):
         assert page.locator(control).first.is_hidden()
@@ -418,5 +532,17 @@ def test_print_shows_everything_and_no_controls(open_page: Open) -> None:
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.locator("details:not([open])").count() == 0
     page.evaluate("dispatchEvent(new Event('afterprint'))")
-    assert page.locator("details[open]").count() == 0
+    assert page.locator("details[open]:not([data-wide])").count() == 0
     page.context.close()
+
+
+def test_on_a_phone_what_can_wait_is_folded_and_a_link_unfolds_it(open_page: Open) -> None:
+    page = open_page(375, unfold=False)
+    assert page.locator("details[open]").count() == 0
+    assert page.locator(".forest .verdict").count() == 3
+    page.evaluate("location.hash = 'study-1-filter'")
+    page.wait_for_function("document.querySelector('details.trials').open")
+    page.context.close()
+    wide = open_page(unfold=False)
+    assert wide.locator("details[open]").count() == wide.locator("details[data-wide]").count() == 4
+    wide.context.close()

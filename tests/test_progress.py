@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,9 @@ def test_every_event_says_what_it_changes(lines, small_study: dlbench.StudySpec,
     with StudyProgress() as show:
         show(planned)
         header, line = lines()
-        assert header.startswith("4 trials to train, about ")
+        assert header.startswith(
+            "4 trials to train (lr x 2, seed x 2, Baseline, 72 images, mnist5k, 2 epochs), about "
+        )
         assert line.startswith("0/4 trials, 0/8 epochs, ")
         show(messages.Started(worker=0, trial_ids=(first,)))
         show(messages.Compiling(worker=0, trial_id=first))
@@ -41,11 +44,11 @@ def test_every_event_says_what_it_changes(lines, small_study: dlbench.StudySpec,
         show(messages.EpochEnded(trial_id=first, number=1, values=(1, 0.5, 1, 0.5, None)))
         assert lines()[-1].startswith("0/4 trials, 1/8 epochs, ")
         show(finished(first, 0.5))
-        assert lines()[-1].startswith("1/4 trials, 2/8 epochs, best val acc 50.00 % (Baseline), ")
+        assert lines()[-1].startswith("1/4 trials, 2/8 epochs, best val acc 50.00 % (lr 0.001), ")
         show(finished(second, 0.25))  # the other seed
-        assert ", best val acc 50.00, 25.00 % (Baseline), " in lines()[-1]
+        assert ", best val acc 50.00, 25.00 % (lr 0.001), " in lines()[-1]
         show(finished(third, 0.75))  # the other rate
-        assert ", best val acc 75.00 % (Baseline), " in lines()[-1]
+        assert ", best val acc 75.00 % (lr 0.01), " in lines()[-1]
 
 
 def test_what_is_done_already_counts(lines, small_result: dlbench.StudyResult) -> None:
@@ -53,7 +56,13 @@ def test_what_is_done_already_counts(lines, small_result: dlbench.StudyResult) -
     planned = dlbench.plan(more, out=small_result.folder)
     with StudyProgress() as show:
         show(planned)
-    assert lines()[0].startswith("4 done, 2 trials to train, about ")
+        header, line = lines()
+        assert header.startswith("4 done, 2 trials to train (lr x 2, seed x 3, ")
+        assert line.startswith("4/6 trials, 8/12 epochs, best val acc "), (
+            "the trials that are done are among them"
+        )
+        show(finished(planned.missing[0].id, 0.0))
+        assert lines()[-1].startswith("5/6 trials, 10/12 epochs, best val acc ")
 
 
 def test_quiet_says_nothing(lines, small_study: dlbench.StudySpec, tmp_path: Path) -> None:
@@ -62,3 +71,26 @@ def test_quiet_says_nothing(lines, small_study: dlbench.StudySpec, tmp_path: Pat
         show(planned)
         show(finished(planned.trials[0].id, 0.5))
     assert lines() == []
+
+
+def test_a_cluster_shows_its_nodes_workers_and_rate(
+    lines, small_study: dlbench.StudySpec, tmp_path: Path
+) -> None:
+    planned = dlbench.plan(small_study, out=tmp_path / "s")
+    ready = [messages.Ready(worker=n, environment={}, node=node) for n, node in enumerate(("a", "a", "b"))]
+    with StudyProgress() as show:
+        for event in (planned, *ready, finished(planned.trials[0].id, 0.5)):
+            show(event)
+        assert re.search(r", 2 nodes, 3 workers, [1-9][0-9,]* trials/min, ", lines()[-1])
+        show(messages.Left(worker=2))
+        show(finished(planned.trials[1].id, 0.5))
+        assert ", 1 node, 2 workers, " in lines()[-1]
+
+
+def test_the_estimate_begins_with_the_plans_and_settles_within_the_first_tenth() -> None:
+    assert progress.expected_s(0.0, 0.0, 30.0) == 30.0
+    for truth in (15.0, 30.0, 60.0):  # whatever the plan thought
+        expected = [progress.expected_s(share * truth, share, 30.0) for share in (0.1, 0.3, 0.5, 1.0)]
+        assert all(abs(each - truth) <= 0.2 * truth for each in expected)
+        errors = [abs(each - truth) for each in expected]
+        assert errors == sorted(errors, reverse=True)

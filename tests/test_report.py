@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import random
 import re
 from collections.abc import Callable
@@ -14,8 +15,9 @@ import pytest
 
 from dlbench import report, stats
 from dlbench.analysis.configurations import configurations
+from dlbench.analysis.protocols import components_of
 from dlbench.records import Epoch, Outcome, TrialStatus
-from dlbench.report import Column, Table
+from dlbench.report import Column, Table, terminal, terminal_plots
 from dlbench.report.tables import duration, listed
 from dlbench.spec import designs
 from dlbench.spec.naming import setting
@@ -393,7 +395,8 @@ def test_records_hold_every_figure() -> None:
 def test_markdown_of_a_report_has_its_tables_and_sentences(kind: Any) -> None:
     found = study(lambda spec: 0.9, kind, model=["baseline", "stabilized"], seed=[0, 1])
     text = report.to_markdown(report.study_report(found).parts)
-    assert text.startswith("**")
+    assert text.startswith(report.study_report(found).answer)
+    assert "\n\n**" in text
     assert "| Baseline |" in text
     assert text.endswith("runs/made-up")
 
@@ -401,9 +404,10 @@ def test_markdown_of_a_report_has_its_tables_and_sentences(kind: Any) -> None:
 def test_of_a_long_table_the_first_rows_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     from dlbench.report import terminal
 
-    table = Table("Long", (Column("n", "n"),), tuple((n,) for n in range(1000)))
+    table = Table("Long", (Column("n", "n [seeds and images]"),), tuple((n,) for n in range(1000)))
     terminal.show([table])
     said = capsys.readouterr().out
+    assert "n [seeds and images]\n" in said, "brackets are no markup"
     assert "199\n" in said
     assert "200\n" not in said
     assert "The first 200 of 1,000 rows" in said
@@ -452,3 +456,66 @@ def test_cells_are_drawn_as_rich_draws_text(width: int, monkeypatch: pytest.Monk
         drawn.append(console.file.getvalue())  # type: ignore[attr-defined]
     assert drawn[0] == drawn[1]
     assert "several" in drawn[0] or width < 24
+
+
+def test_crossed_seeds_have_their_components() -> None:
+    draw = random.Random(0)
+    noise = {key: draw.gauss(0, 0.001) for key in itertools.product(range(4), range(3), range(2))}
+
+    def accuracy(spec: TrialSpec) -> float:
+        assert spec.init_seed is not None
+        assert spec.order_seed is not None
+        assert spec.split_seed is not None
+        effects = (0.01, -0.01, 0.02, 0.0)[spec.init_seed] + (0.002, 0.0, -0.002)[spec.order_seed]
+        return 0.9 + effects + noise[spec.init_seed, spec.order_seed, spec.split_seed]
+
+    found = study(accuracy, init_seed=range(4), order_seed=range(3), split_seed=range(2))
+    (crossed,) = components_of(found.trials)
+    assert crossed.levels == {"split_seed": 2, "init_seed": 4, "order_seed": 3}
+    values = {(t.split_seed, t.init_seed, t.order_seed): t.test_accuracy or 0.0 for t in found.trials}
+    expected = stats.variance_components(values, [*crossed.levels])
+    assert crossed.components == expected
+    numbers = (*crossed.levels.values(), 24)
+    error = sum(part.variance / number for part, number in zip(expected, numbers, strict=True)) ** 0.5
+    assert crossed.std_error == pytest.approx(error)
+    spread = (2 * sum(part.variance for part in expected)) ** 0.5
+    assert crossed.detectable[10] == pytest.approx(stats.smallest_difference(10, spread))
+    (table,) = [
+        part for part in tables(report.study_report(found).parts) if part.title == "Variance by source"
+    ]
+    assert [row[0] for row in table.texts()] == ["split", "initialisation", "order", "residual"]
+    assert "seeds of everything can show" in words(report.study_report(found).parts)
+    missing = study(lambda spec: None if spec.init_seed else 0.9, init_seed=range(4), order_seed=range(3))
+    assert components_of(missing.trials) == ()
+    assert components_of(study(accuracy, init_seed=range(4), order_seed=[0], split_seed=[0]).trials) == ()
+
+
+def test_a_comparison_is_answered_first_and_drawn_in_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    found = study(
+        lambda spec: {"Baseline": 0.95, "Stabilized": 0.98}[spec.model] * (1 + spec.seed / 1000),
+        kind="compare-archs",
+        model=["baseline", "stabilized"],
+        seed=range(4),
+    )
+    parts = report.study_report(found)
+    assert parts.answer == "Stabilized is significantly better than every other model."
+    assert parts.parts[0] == parts.answer
+    assert [type(part) for part in parts.shown[:3]] == [str, report.Strip, Table]
+    terminal.show(parts.shown)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == parts.answer
+    first, second, scale = lines[3:6]
+    assert first.startswith("Stabilized  ")
+    assert first.endswith("97.15")
+    assert second.endswith("94.14")
+    assert second.index("●") < first.index("·") < first.index("●"), (
+        "to scale: a better value is further right"
+    )
+    for row in (first, second):
+        assert row.count("·") + row.count("●") + row.count("├") + row.count("┤") >= 4
+        assert row.index("├") < row.index("●") < row.index("┤")
+    numbers = [float(text) for text in scale.split()]
+    assert numbers == sorted(numbers)
+    assert min(numbers) < 94.1 < 97.2 < max(numbers)
+    assert parts.picture is not None
+    assert max(map(len, terminal_plots.strip(parts.picture, 50, colours=False).splitlines())) <= 50

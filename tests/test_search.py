@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 import dlbench
 from dlbench import report, stats
-from dlbench.analysis.search import search_findings
+from dlbench.analysis.comparison import compare_models
+from dlbench.analysis.search import search_findings, searches
 from dlbench.cli import main
 from dlbench.errors import ConfigError, InputError, SpecError, UnknownNameError
 from dlbench.execution import messages
@@ -99,6 +100,13 @@ def test_what_is_no_distribution(text: str) -> None:
         ({"space": SPACE, "confirm": -1}, "confirm must be"),
         ({"space": SPACE, "search_seed": 1.5}, "search_seed must be"),
         ({"space": SPACE, "reduction_factor": 3}, "needs as many seeds"),
+        ({"space": SPACE, "hyperband": True, "resource": "epochs", "epochs": 2}, "needs as many epochs"),
+        ({"space": SPACE, "resource": "epochs"}, "resource epochs has no effect without reduction_factor"),
+        ({"space": SPACE, "hyperband": 3}, "hyperband must be true or false"),
+        (
+            {"space": {"epochs": "int(3, 9)"}, "reduction_factor": 3, "resource": "epochs"},
+            "varies num_epochs, which grow",
+        ),
         ({"space": {"optimizer": [1, 2]}}, "optimizer must be"),
         ({"space": SPACE, "epochs": [1, 2]}, "num_epochs has several values"),
     ],
@@ -213,6 +221,130 @@ def test_rungs_and_the_largest_number_of_trials() -> None:
     assert spec_of().model_validate_json(plain.model_dump_json()) == plain
 
 
+def test_epochs_as_rungs_and_brackets() -> None:
+    epochs = {"resource": "epochs", "num_epochs": 9, "sampler": "random"}
+    halved = spec_of(trials=9, reduction_factor=3, **epochs)
+    assert halved.rungs == (1, 3, 9)
+    assert halved.brackets("abcdefghi") == [((1, 3, 9), "abcdefghi")]
+    assert halved.most_trials == (9 + 3 + 1) * 2 + 5
+    assert halved.most_work == pytest.approx((9 * 1 + 3 * 2 + 1 * 6) * 2 / 9 + 5)
+    pair = halved.base
+    assert [(spec.seed, spec.num_epochs) for spec in halved.at_rung(pair, 3)] == [(0, 3), (1, 3)]
+    assert tuple(map(halved.at_end, halved.at_rung(pair, 3))) == pair
+    # Li et al., table 1, with factor 3 and at most 9: brackets of 9, 5 and 3 configurations.
+    brackets = spec_of(trials=17, hyperband=True, **epochs).brackets(range(17))
+    assert [(rungs, len(share)) for rungs, share in brackets] == [((1, 3, 9), 9), ((3, 9), 5), ((9,), 3)]
+    assert [number for _, share in brackets for number in share] == list(range(17))
+    assert len(spec_of(trials=1, hyperband=True, **epochs).brackets(range(1))) == 1
+
+
+def test_what_stops_early_is_told_as_pruned() -> None:
+    """TPE ranks it behind what went on, however good its value was."""
+    search = spec_of(trials=24, generation=12, hyperband=True, resource="epochs", num_epochs=9)
+    proposals = Proposals(search)
+    asked = [each[0] for each in proposals.ask(12)]
+    is_high = [spec.learning_rate > 3e-3 for spec in asked]
+    assert 0 < sum(is_high) < 12
+    proposals.tell(
+        [0.5 if high else 0.9 for high in is_high],
+        [spec.learning_rate.hex() for spec in asked],
+        [9 if high else 1 for high in is_high],
+    )
+    following = [each[0].learning_rate > 3e-3 for each in proposals.ask(12)]
+    assert sum(following) > 6
+
+
+TUNED = {"model": ["baseline", "stabilized"], "tune": 4, "sampler": "quasi", "seeds": 3, **SIZES}
+
+
+def test_flags_files_and_python_tune_alike(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.yaml").write_text(
+        "design: comparison\nmodel: [Baseline, Stabilized]\ntune: 4\nsampler: quasi\nspace: {lr: 'log(1e-4, 1e-1)'}\n"
+        "seeds: 3\ntrain_size: 72\nval_size: 32\nepochs: 1\nclaims:\n"
+        "- {says: Norms help, better: {model: Stabilized}, than: {model: Baseline}}\n"
+    )
+    sizes = "--train-size 72 --val-size 32 --epochs 1 --dry-run"
+    flags = f"--model baseline stabilized --tune 4 --sampler quasi --seeds 3 {sizes}"
+    found = []
+    for command in (["plan", "a.yaml"], ["compare-archs", *flags.split()]):
+        with pytest.raises(SystemExit) as caught:
+            main([*command, "--json"])
+        assert caught.value.code == 0
+        record = json.loads(capsys.readouterr().out)
+        found.append((record["study"]["name"], sorted(trial["id"] for trial in record["trials"])))
+    planned = dlbench.plan(dlbench.compare(**TUNED))
+    assert found[0] == found[1] == (planned.folder.name, sorted(trial.id for trial in planned.trials))
+    assert len(planned.trials) == 2 * 4
+    assert {trial.spec.seed for trial in planned.trials} == {3}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"tune": None, "space": SPACE}, "space has no effect without tune"),
+        ({"tune": None, "hyperband": True}, "hyperband has no effect without tune"),
+        ({"tune": 0}, "tune must be a whole number from 1"),
+        ({"tune_seeds": 0}, "tune_seeds must be"),
+        ({"lr": 0.1}, "varies lr, which is also given a value"),
+        ({"batch_size": [8, 16]}, "batch_size has several values"),
+        ({"model": "baseline"}, "two models or more"),
+    ],
+)
+def test_what_cannot_be_tuned(options: dict[str, Any], words: str) -> None:
+    given = {name: value for name, value in {**TUNED, **options}.items() if value is not None}
+    if options.get("tune", 1) is None:
+        given.pop("sampler")
+    with pytest.raises(InputError, match=words):
+        dlbench.compare(**given)
+
+
+def test_looks_at_tuned_models_are_refused() -> None:
+    with pytest.raises(SpecError, match="max_seeds and tune cannot be combined"):
+        dlbench.run_until_separated(dlbench.compare(**TUNED), 9)
+
+
+def tuned(accuracy: Any) -> dlbench.StudyResult:
+    """A comparison of two tuned models with made-up accuracies; low rates are the best."""
+    study = dlbench.compare(**{**TUNED, "seeds": 6})
+    assert study.search
+    trials: list[dlbench.TrialSpec] = []
+    for part in study.search.parts:
+        asked = [each[0] for each in Proposals(part).ask(4)]
+        best = min(asked, key=lambda spec: spec.learning_rate)
+        new = [best.model_copy(update={"seed": seed}) for seed in study.search.new_seeds]
+        trials += [*asked, *new]
+    return made_up(study.model_copy(update={"trials": tuple(trials)}), accuracy)
+
+
+def test_tuned_models_are_compared_on_seeds_that_did_not_choose_them() -> None:
+    def accuracy(spec: dlbench.TrialSpec) -> float:
+        gain = 0.02 if spec.model == "Stabilized" and spec.seed < 6 else 0.0
+        return 0.9 - spec.learning_rate + gain + 0.001 * (spec.seed % 3) + 0.05 * (spec.seed == 6)
+
+    found = tuned(accuracy)
+    comparison = compare_models(found)
+    assert comparison.winner == "Stabilized"
+    assert {trial.seed for trial in comparison.trials} == {0, 1, 2, 3, 4, 5}
+    searched = searches(found)
+    assert [each.name for each in searched] == ["Baseline", "Stabilized"]
+    assert [len(each.candidates) for each in searched] == [4, 4]
+    for each in searched:
+        assert each.winner
+        assert each.confirmation
+        assert len(each.confirmation.trials) == 6
+        rates = [one.configuration.spec.learning_rate for one in each.candidates]
+        assert each.winner.configuration.spec.learning_rate == min(rates)
+    text = report.to_markdown(report.study_report(found).parts)
+    assert "Stabilized is significantly better than every other model" in text
+    assert "Tuned settings" in text
+    assert "Each model has the same budget." in text
+    record = report.study_record(found)
+    assert [each["model"] for each in record["tuning"]] == ["Baseline", "Stabilized"]
+
+
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=5))
 def test_expected_best_is_the_mean_over_all_draws(values: list[int]) -> None:
     found = stats.expected_best(values, 3)
@@ -241,10 +373,10 @@ def test_folds_have_no_interval_of_independent_values() -> None:
     found = ended(lambda spec: 0.9 - spec.learning_rate + spec.fold / 100, folds=3, val_size=None)
     result = search_findings(found)
     assert result.confirmation
-    assert result.flattery
+    assert result.selection_bias
     assert len(result.confirmation.complete) == 5 * 3
-    assert result.flattery.difference.estimate == pytest.approx(0)
-    assert math.isnan(result.flattery.difference.low)
+    assert result.selection_bias.difference.estimate == pytest.approx(0)
+    assert math.isnan(result.selection_bias.difference.low)
     text = report.to_markdown(report.study_report(found).parts)
     assert "Welch" not in text
     assert "Means over folds and seeds" in text
@@ -260,7 +392,7 @@ def test_the_winner_is_confirmed_on_new_seeds() -> None:
     result = search_findings(found)
     assert result.winner
     assert result.confirmation
-    assert result.flattery
+    assert result.selection_bias
     rates = [each.configuration.spec.learning_rate for each in result.candidates]
     assert len(rates) == 8
     assert result.winner.configuration.spec.learning_rate == min(rates)
@@ -268,14 +400,14 @@ def test_the_winner_is_confirmed_on_new_seeds() -> None:
     assert sorted(trial.seed for trial in result.confirmation.trials) == [3, 4, 5, 6, 7]
     before = [0.9 - min(rates) + seed / 1000 for seed in range(3)]
     after = [0.85 - min(rates) + seed / 1000 for seed in range(3, 8)]
-    assert result.flattery.difference.estimate == pytest.approx(sum(before) / 3 - sum(after) / 5)
+    assert result.selection_bias.difference.estimate == pytest.approx(sum(before) / 3 - sum(after) / 5)
     assert result.expected == stats.expected_best([each.value for each in result.candidates])
     assert list(result.best_so_far) == sorted(result.best_so_far)
     text = report.to_markdown(report.study_report(found).parts)
     for words in (
         "The best 8 of 8 configurations by validation accuracy",
         "On 5 new seeds (5 trials): validation accuracy",
-        "What being chosen flattered it by: +4.60 [",
+        "Selection bias: +4.60 [",
         "Expected best by budget",
         "quasi-random search (Sobol) (Optuna ",
     ):
@@ -382,3 +514,59 @@ def test_halving_trains_fewer_seeds_of_most_configurations(tmp_path: Path) -> No
     assert result.winner
     assert len(result.winner.configuration.trials) == 4
     assert "5 configurations stopped by halving" in report.to_markdown(report.study_report(found).parts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1])
+def test_workers_outlive_a_generation(tmp_path: Path, workers: int) -> None:
+    """All configurations share a program, which is compiled once; times add up over generations."""
+    seen: list[object] = []
+    study = dlbench.search({"lr": "log(1e-4, 1e-1)"}, trials=6, generation=2, confirm=2, **SIZES)
+    found = dlbench.run_search(study, out=tmp_path / "s", workers=workers, on_event=seen.append)
+    assert len([each for each in seen if isinstance(each, messages.Finished)]) == 8
+    assert len([each for each in seen if isinstance(each, messages.Compiling)]) == 1
+    assert sum(found.times.values()) <= found.wall_time_s
+    assert found.times["train"] >= sum(trial.train_time_s or 0 for trial in found.trials) * 0.99
+
+
+@pytest.mark.slow
+def test_epochs_as_rungs_continue_with_the_same_bits(tmp_path: Path) -> None:
+    options = {**RUN, "trials": 6, "generation": 6, "sampler": "random", "num_epochs": 4}
+    study = dlbench.search(**options, reduction_factor=2, resource="epochs")
+    whole = dlbench.run_search(study, out=tmp_path / "whole", workers=2)
+    lengths = sorted(trial.num_epochs for trial in whole.trials)
+    assert lengths == sorted([1] * 12 + [2] * 6 + [4] * 2 + [4] * 2)
+    result = search_findings(whole)
+    assert sorted(each.configuration.spec.num_epochs for each in result.candidates) == [1, 1, 1, 2, 2, 4]
+    assert result.winner
+    assert not list((tmp_path / "whole").glob("trials/*/kept")), "states are removed when nothing needs them"
+    alone = dlbench.StudySpec(trials=[t.trial.spec for t in result.winner.configuration.trials])
+    again = dlbench.run(alone, out=tmp_path / "alone", workers=2, reuse=False)
+    assert [t.params_sha256 for t in again] == [t.params_sha256 for t in result.winner.configuration.trials]
+    assert [t.history for t in again] == [t.history for t in result.winner.configuration.trials]
+    for stop in (5, 14, 19):
+        ends = itertools.count(1)
+
+        def interrupt(event: object, ends: Any = ends, stop: int = stop) -> None:
+            if isinstance(event, messages.Finished) and next(ends) == stop:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        with pytest.raises(KeyboardInterrupt):
+            dlbench.run_search(study, out=tmp_path / "cut", workers=1, on_event=interrupt)
+        dlbench.run_search(study, out=tmp_path / "cut", workers=2)
+        assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
+        shutil.rmtree(tmp_path / "cut")
+
+
+@pytest.mark.slow
+def test_models_are_tuned_and_then_compared(tmp_path: Path) -> None:
+    hyperband = {"sampler": "tpe", "generation": 3, "hyperband": True, "resource": "epochs", "num_epochs": 3}
+    study = dlbench.compare(**{**TUNED, **hyperband, "tune": 6})
+    found = dlbench.run_search(study, out=tmp_path / "tuned", workers=2)
+    opened = dlbench.open_study(tmp_path / "tuned")
+    assert opened.spec.search == study.search
+    assert len(compare_models(opened).trials) == 2 * 3
+    assert [len(each.confirmation.trials) for each in searches(found) if each.confirmation] == [3, 3]
+    assert digests(tmp_path / "tuned") == [
+        (trial.id, trial.params_sha256) for trial in dlbench.run_search(opened.spec, out=tmp_path / "tuned")
+    ]

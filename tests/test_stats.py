@@ -895,6 +895,17 @@ class TestNull:
         ranks = stats.paired_comparison(SLEEP_1, SLEEP_2, test="wilcoxon", null=-1.5)
         assert ranks.p_value == pytest.approx(scipy.stats.wilcoxon(shifted).pvalue)
 
+    def test_the_signed_rank_test_is_exact_with_ties_and_zeros_too(self) -> None:
+        few = [3, -1, 1, 0, 2, 2, -2, 4, 1, 1]
+        found = stats.signed_rank_comparison(few, [0] * 10).p_value
+        assert found == pytest.approx(scipy.stats.wilcoxon(few).pvalue), "scipy enumerates the signs"
+        many = [3, -1, 1, 2, 2, -2, 4, 1, 1, -3, 2, 5, -1, 2, 1]
+        ranks = scipy.stats.rankdata(np.abs(many))
+        signs = 2 * (np.arange(2**15)[:, None] >> np.arange(15) & 1) - 1
+        distances = np.abs(signs @ ranks)
+        expected = np.mean(distances >= abs(np.sign(many) @ ranks))
+        assert stats.signed_rank_comparison(many, [0] * 15).p_value == pytest.approx(expected, rel=1e-12)
+
 
 class TestSequentialLevels:
     @pytest.mark.parametrize(
@@ -1033,9 +1044,56 @@ def test_rank_ranges_hold_simultaneously() -> None:
     assert 0 < wrong / num_studies <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / num_studies)
 
 
+@given(st.lists(st.lists(VALUES, min_size=1, max_size=6), min_size=2, max_size=2))
+def test_improvement_within_a_task_is_the_u_statistic(pair: list[list[float]]) -> None:
+    a, b = pair
+    found = stats.probability_of_improvement({"a": {"x": a}, "b": {"x": b}}, "a", "b")
+    assert found.estimate == pytest.approx(scipy.stats.mannwhitneyu(a, b).statistic / (len(a) * len(b)))
+
+
+@given(st.lists(VALUES, min_size=1, max_size=20))
+def test_the_interquartile_mean_is_the_trimmed_mean_of_scipy(values: list[float]) -> None:
+    assert stats.interquartile_mean(values) == pytest.approx(scipy.stats.trim_mean(values, 0.25), abs=1e-9)
+
+
+@given(P_VALUES.filter(bool), st.floats(0.3, 2), st.integers(3, 40))
+def test_statsmodels_agrees(p_values: list[float], effect: float, n: int) -> None:
+    statsmodels = pytest.importorskip("statsmodels.stats.api", reason="the oracle is not installed")
+    assert stats.holm(p_values) == pytest.approx(statsmodels.multipletests(p_values, method="holm")[1])
+    assert stats.power_of(n, effect, 1) == pytest.approx(
+        statsmodels.TTestPower().power(effect, n, 0.05), abs=1e-6
+    )
+    interval = stats.wilson_interval(n // 3, n)
+    expected = statsmodels.proportion_confint(n // 3, n, method="wilson")
+    assert (interval.low, interval.high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("by_ranks", [False, True])
+def test_groups_are_paired_where_they_share_keys(by_ranks: bool) -> None:
+    a, b = dict(enumerate(SLEEP_1)), dict(enumerate(SLEEP_2))
+    paired = stats.compare_groups(a, {**b, 99: 3.0}, by_ranks=by_ranks)
+    test = stats.signed_rank_comparison if by_ranks else stats.paired_comparison
+    assert paired == test(SLEEP_1, SLEEP_2)
+    others = {key + 100: value for key, value in b.items()}
+    apart = stats.compare_groups(a, others, by_ranks=by_ranks)
+    assert apart == (stats.rank_sum_comparison if by_ranks else stats.welch_comparison)(SLEEP_1, SLEEP_2)
+
+
 def test_importing_is_free() -> None:
     code = "import sys, dlbench.stats; print([m for m in ('numpy', 'scipy', 'jax') if m in sys.modules])"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         == "[]\n"
     )
+
+
+def test_values_of_folds_without_pairs_are_not_tested() -> None:
+    a, b = (
+        {(seed, 0): value for seed, value in enumerate(values)} for values in ([0.9, 0.8, 0.85], [0.5, 0.6])
+    )
+    b = {(9, *key): value for key, value in b.items()}
+    found = stats.compare_groups(a, b, overlap=0.25)
+    assert found.difference.estimate == pytest.approx(0.3)
+    assert math.isnan(found.p_value)
+    assert math.isnan(found.difference.low)
+    assert stats.compare_groups(a, b).p_value < 0.05

@@ -13,7 +13,7 @@ from dlbench.analysis.configurations import best_first, configurations, overlap_
 from dlbench.analysis.convergence import censored_epoch
 from dlbench.analysis.failures import measured
 from dlbench.analysis.looks import ALPHA, study_alpha
-from dlbench.analysis.outlook import SeedCount, power_to_find, seeds_to_find
+from dlbench.analysis.outlook import SeedCount, has_interval, power_to_find, seeds_to_find
 from dlbench.analysis.selection import select
 from dlbench.records import TrialStatus
 from dlbench.spec.claims import Claim, Key, Selection
@@ -28,6 +28,7 @@ from dlbench.stats import (
     spread_comparison,
     welch_comparison,
 )
+from dlbench.stats.resampling import without_test
 from dlbench.storage.results import StudyRecord, TrialResult
 
 #: A verdict is fragile if a repetition with as many new seeds would reach it with a lower probability than this.
@@ -89,6 +90,15 @@ class Judgement:
     def is_paired(self) -> bool:
         """Whether the sides were compared seed by seed."""
         return self.comparison is not None and self.comparison.is_paired
+
+    @property
+    def measured(self) -> tuple[float, float, float] | None:
+        """The difference and its bounds in the unit of the metric; bounds are ``nan`` if there are too few seeds."""
+        if self.comparison is None:
+            return None
+        found, factor = self.comparison.difference, self.claim.metric.factor
+        low, high = (found.low, found.high) if has_interval(self.comparison) else (math.nan, math.nan)
+        return factor * found.estimate, factor * low, factor * high
 
     @property
     def is_tested(self) -> bool:
@@ -193,8 +203,8 @@ def judge(
 
     Means are compared seed by seed if the sides share two seeds or more, else as independent samples; by ranks, if some
     trials of a configuration failed and others did not; epochs of convergence, which trials may end before, by the
-    log-rank test. Variation is compared by
-    :func:`dlbench.stats.spread_comparison`. A claim that cannot be tested counts as p = 1. The times of
+    log-rank test. Variation is compared by :func:`dlbench.stats.spread_comparison`. Of folds, which are not
+    independent, only means are tested, and only in pairs. A claim that cannot be tested counts as p = 1. The times of
     a study are never tested, because its trials share the machine.
 
     Two kinds of error are held at ``alpha`` each: any direction that does not exist, and any claim that is refuted
@@ -333,19 +343,19 @@ def _compare(
 ) -> Comparison | None:
     if not first.values or not second.values:
         return None
+    overlap = max(overlap_of(trial.trial.spec) for trial in (*first.trials, *second.trials))
     if claim.spread:
-        return spread_comparison(first.values.values(), second.values.values(), confidence, null)
+        found = spread_comparison(first.values.values(), second.values.values(), confidence, null)
+        return without_test(found) if overlap else found
     sign = -1.0 if claim.metric.lower_is_better else 1.0
     a, b = ({key: sign * value for key, value in side.values.items()} for side in (first, second))
     if claim.metric.is_censored and first.trials and second.trials:
-        return _compare_censored(
-            first, second, welch_comparison(a.values(), b.values(), confidence, null), null
-        )
-    overlap = max(overlap_of(trial.trial.spec) for trial in (*first.trials, *second.trials))
+        means = welch_comparison(a.values(), b.values(), confidence, null)
+        return without_test(means) if overlap else _compare_censored(first, second, means, null)
     return compare_groups(a, b, confidence, null, overlap, by_ranks=first.is_mixture or second.is_mixture)
 
 
-def _compare_censored(first: _Side, second: _Side, means: Comparison, null: float) -> Comparison | None:
+def _compare_censored(first: _Side, second: _Side, means: Comparison, null: float) -> Comparison:
     """The comparison of restricted means, in which trials that end before the event count with their last epoch.
 
     The hypothesis of no difference is tested by the log-rank test.

@@ -11,9 +11,9 @@ from itertools import repeat
 from operator import attrgetter, ne
 from typing import Any
 
-from dlbench.analysis.failures import measured
+from dlbench.analysis.failures import measured, place_of
 from dlbench.records import TrialStatus
-from dlbench.spec.claims import Key, key_of
+from dlbench.spec.claims import Key
 from dlbench.spec.metrics import metric as metric_named
 from dlbench.spec.metrics import metric_of, selection_metric
 from dlbench.spec.naming import model_names, phrase
@@ -134,8 +134,8 @@ class Configuration:
 
     def by_seed(self, metric: str) -> dict[Key, float]:
         """The values of a metric by seed, split seed and fold, without the trials that lack one."""
-        specs = ((trial.value(metric), trial.trial.spec) for trial in self.complete)
-        return {key_of(spec): value for value, spec in specs if value is not None}
+        found = ((place_of(trial), trial.value(metric)) for trial in self.complete)
+        return {place: value for place, value in found if value is not None}
 
     def sort_key(self, metric: str | None = None) -> tuple[float, float]:
         """A key that sorts the best configuration first: by the mean of a metric, then by validation loss.
@@ -207,17 +207,20 @@ def labelled(groups: Iterable[Configuration], axes: Sequence[str]) -> dict[str, 
 
 def axes_of(trials: Sequence[TrialResult], without: Sequence[str] = REPLICATES) -> list[str]:
     """The fields that take more than one value among the trials."""
-    specs = [trial.trial.spec for trial in trials]
+    return axes_of_specs([trial.trial.spec for trial in trials], without)
+
+
+def axes_of_specs(specs: Sequence[TrialSpec], without: Sequence[str] = REPLICATES) -> list[str]:
+    """The fields that take more than one value among specifications."""
     columns = {name: map(attrgetter(name), specs) for name in TrialSpec.model_fields if name not in without}
     varied = [name for name, values in columns.items() if any(map(ne, values, repeat(next(values, None))))]
-    if "split_seed" in varied and _split_follows_seed(trials):
+    if "split_seed" in varied and _split_follows_seed(specs):
         varied.remove("split_seed")
     return varied
 
 
-def _split_follows_seed(trials: Sequence[TrialResult]) -> bool:
+def _split_follows_seed(specs: Iterable[TrialSpec]) -> bool:
     """Whether every trial has the split seed that it has by default, which the seed determines."""
-    specs = (trial.trial.spec for trial in trials)
     return all(spec.split_seed in (None, spec.default_split_seed) for spec in specs)
 
 
@@ -229,7 +232,7 @@ def common(trials: Sequence[TrialResult], axes: Sequence[str] | None = None) -> 
         axes: the fields in which they differ, seeds included, if the caller has computed them already.
     """
     varied = [*(axes_of(trials, ()) if axes is None else axes)]
-    if _split_follows_seed(trials):
+    if _split_follows_seed(trial.trial.spec for trial in trials):
         varied.append("split_seed")
     spec, default = trials[0].trial.spec, TrialSpec()
     fixed = [(name, getattr(spec, name)) for name in TrialSpec.model_fields if name not in varied]

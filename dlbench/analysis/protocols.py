@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Configuration, Summary, axes_of, configurations
+from dlbench.errors import InputError
 from dlbench.spec.metrics import report_metric, selection_metric
-from dlbench.stats import Interval, corrected_comparison, corrected_interval, std_interval
+from dlbench.spec.trial import SEEDS, TrialSpec
+from dlbench.stats import (
+    Component,
+    Interval,
+    corrected_comparison,
+    corrected_interval,
+    smallest_difference,
+    std_interval,
+    variance_components,
+)
 from dlbench.storage.results import TrialResult
 
 
@@ -125,3 +135,58 @@ def variation_by_source(
         )
         for group in configurations(trials)
     )
+
+
+@dataclass(frozen=True)
+class CrossedSources:
+    """A configuration whose seeds are crossed: every seed of one source of randomness with every seed of the others.
+
+    Attributes:
+        configuration: the configuration.
+        metric: the metric.
+        levels: the number of seeds of each source, by field.
+        components: the variance that each source adds, and the residual.
+        std_error: standard error of the mean of these trials, in which trials that share a seed are not independent.
+        detectable: the smallest difference that a paired comparison of two such configurations finds with a power of
+            80 %, by number of seeds that vary every source.
+    """
+
+    configuration: Configuration
+    metric: str
+    levels: Mapping[str, int]
+    components: tuple[Component, ...]
+    std_error: float
+    detectable: Mapping[int, float]
+
+
+#: Numbers of seeds for which the smallest detectable difference is given.
+_NUM_SEEDS = (5, 10, 20)
+
+
+def components_of(trials: Sequence[TrialResult], metric: str | None = None) -> tuple[CrossedSources, ...]:
+    """The variance by source of randomness of every configuration whose trials cross two sources or more."""
+    if len(axes_of(trials, [name for name in TrialSpec.model_fields if name not in SEEDS])) < 2:
+        return ()
+    metric = metric or report_metric(trial.trial.spec for trial in trials)
+    found = (_crossed(group, metric) for group in configurations(trials))
+    return tuple(each for each in found if each is not None)
+
+
+def _crossed(group: Configuration, metric: str) -> CrossedSources | None:
+    fields = axes_of(group.trials, [name for name in TrialSpec.model_fields if name not in SEEDS])
+    values = {
+        tuple(getattr(trial, name) for name in fields): trial.value(metric)
+        for trial in group.trials
+        if not trial.collapsed
+    }
+    if len(fields) < 2 or len(values) < len(group.trials) or None in values.values():
+        return None  # folds, or trials that collapsed or are missing
+    levels = {name: len({getattr(trial, name) for trial in group.trials}) for name in fields}
+    try:
+        components = variance_components(values, fields)
+    except InputError:  # not every combination
+        return None
+    parts = [each.variance / levels.get(each.source, len(values)) for each in components]
+    std = math.sqrt(2 * math.fsum(each.variance for each in components))
+    detectable = {number: smallest_difference(number, std) for number in _NUM_SEEDS}
+    return CrossedSources(group, metric, levels, components, math.sqrt(math.fsum(parts)), detectable)

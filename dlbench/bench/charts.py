@@ -11,6 +11,7 @@ from dlbench.bench.rounds import quartiles
 from dlbench.bench.steps import COMPARED
 from dlbench.errors import Field, InputError
 from dlbench.report import count
+from dlbench.report.figures.vector import compact
 
 _SUFFIXES = (".svg", ".png", ".pdf")
 _AXES = {"trials": "trials", "batch_size": "batch size", "images": "images", "parameters": "parameters"}
@@ -46,6 +47,8 @@ def draw(what: str, record: dict[str, Any], path: Path) -> None:
     drawers.get(what, _commands)(figure, record)
     try:
         figure.savefig(path, dpi=150)
+        if path.suffix.lower() == ".svg":
+            path.write_text(compact(path.read_text(encoding="utf-8")), encoding="utf-8")
     except OSError as error:
         raise InputError(
             *(Field("chart"), f" {path} cannot be written: {error.strerror}"), remedy="choose another name"

@@ -1,5 +1,7 @@
 """Benchmark whole commands, from process start to the final table, against PyTorch training the same trials.
 
+A search is compared with Optuna's own loop, with the same sampler, around a function that trains with PyTorch.
+
 Commands take turns. dlbench is run with an empty compilation cache, and then with the cache filled by that run. The
 PyTorch loop with tensors in memory runs as one process with all threads, and as one single-threaded process per core;
 its fastest variant for each model and batch size is chosen beforehand and not timed. The original pipeline runs
@@ -30,7 +32,7 @@ from dlbench.bench.steps import MODELS, MODULES, Notify
 from dlbench.errors import WorkerError
 from dlbench.execution import devices
 from dlbench.ops import native
-from dlbench.spec import designs
+from dlbench.spec import designs, layouts
 from dlbench.spec.study import Design
 from dlbench.studies import planning
 
@@ -46,10 +48,17 @@ class Work:
     Args:
         design: the design of the study.
         axes: its values, by field of :class:`~dlbench.spec.trial.TrialSpec`; fields that vary have lists.
+        options: what the design needs besides (:data:`dlbench.spec.layouts.OPTIONS`).
     """
 
     design: Design
     axes: dict[str, Any]
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_trials(self) -> int:
+        """The number of trials."""
+        return int(self.options.get("trials", 0)) or len(self.trials)
 
     @property
     def trials(self) -> list[dict[str, Any]]:
@@ -84,6 +93,17 @@ def trial(model: str, num_epochs: int) -> Work:
     """One trial of that comparison."""
     return Work("single", _DIGITS | {"model": model, "num_epochs": num_epochs})
 
+
+def search(num_epochs: int, num_trials: int = 100) -> Work:
+    """A search over learning rates and batch sizes of Baseline, on the digits that are installed with dlbench."""
+    axes = {"model": "Baseline", "optimizer": "adam", "num_epochs": num_epochs, "dataset": "mnist5k"}
+    space = [f"{name}={text}" for name, text in _SPACE.items()]
+    options = {"space": space, "trials": num_trials, "confirm": 0}
+    return Work("search", {**axes, "train_size": 3200, "val_size": 800}, options)
+
+
+_RATES, _SIZES = (1e-4, 1e-1), (8, 16, 32)
+_SPACE = {"lr": f"log({_RATES[0]:g},{_RATES[1]:g})", "batch_size": f"choice({','.join(map(str, _SIZES))})"}
 
 _DIGITS: dict[str, Any] = {
     "optimizer": "sgd",
@@ -159,7 +179,7 @@ def run(
                     _time_ours(contender, command, place)
     return {
         "cores": cores,
-        "num_trials": len(work.trials),
+        "num_trials": work.num_trials,
         "contenders": [
             {**vars(contender), "ratios": compare(contenders, name)} for name, contender in contenders.items()
         ],
@@ -205,9 +225,11 @@ def _with_own_cache(folder: Path) -> dict[str, str]:
 def _time_torch(contender: Contender, todo: dict[str, Any], place: Path) -> None:
     file = place / "study.json"
     file.write_text(json.dumps(todo))
-    command = [sys.executable, "-P", "-m", "dlbench.bench.torch_trials", str(file)]
+    loop = "torch_trials" if "trials" in todo else "torch_search"
+    command = [sys.executable, "-P", "-m", f"dlbench.bench.{loop}", str(file)]
     wall_s, found = _time(contender.name, command, environment(todo["threads"], place))
-    pairs = zip(todo["trials"], found["trials"], strict=True)
+    trials = todo.get("trials", found["trials"])
+    pairs = zip(trials, found["trials"], strict=True)
     contender.add(wall_s, [{name: one[name] for name in _NAMES} | result for one, result in pairs])
 
 
@@ -229,6 +251,21 @@ def _torch_studies(
     shared = {name: work.axes[name] for name in ("dataset", "train_size", "val_size", "num_epochs")}
     shared |= {"data_dir": None, "threads": cores, "processes": 1}
     studies: dict[str, dict[str, Any]] = {}
+    if "torch" in against and work.design == "search":
+        trial = {"model": work.axes["model"], "optimizer": work.axes["optimizer"], "weight_decay": 0.0}
+        shared |= {"pipeline": "tuned", "trial": trial, "num_trials": work.num_trials}
+        shared |= {"learning_rates": _RATES, "batch_sizes": _SIZES}
+        for jobs, threads in sorted({(1, cores), (cores, 1)}):
+            notify(f"choosing PyTorch's variants for {threads} thread{'s' * (threads > 1)}")
+            tuned = _with_variants([trial | {"batch_size": size} for size in _SIZES], threads, folder)
+            settings = {
+                "jobs": jobs,
+                "threads": threads,
+                "variants": {one["batch_size"]: one["variant"] for one in tuned},
+            }
+            how = f"{jobs} job{'s' * (jobs > 1)}, {threads} thread{'s' * (threads > 1)} each"
+            studies[f"Optuna around PyTorch, tuned loop, {how}"] = shared | settings
+        return studies
     if "torch" in against:
         for processes, threads in sorted({(1, cores), (min(cores, len(work.trials)), 1)}):
             notify(f"choosing PyTorch's variants for {threads} thread{'s' * (threads > 1)}")
@@ -255,5 +292,6 @@ def _with_variants(trials: list[dict[str, Any]], threads: int, folder: Path) -> 
 
 def estimate_s(work: Work, against: Sequence[str], repeats: int) -> float:
     """Estimated seconds: the estimate of dlbench's plan, and a multiple of it for each reference."""
-    planned = planning.plan(designs.expand(work.axes), workers=devices.count("cpu"), device="cpu").estimate_s
+    study = layouts.lay_out(work.design, work.axes, work.options)
+    planned = planning.plan(study, workers=devices.count("cpu"), device="cpu").estimate_s
     return repeats * planned * (2 + 3 * ("torch" in against) + 4 * ("original" in against))

@@ -16,7 +16,7 @@ import numpy as np
 from dlbench import data, models, ops
 from dlbench.bench.serving import serve
 from dlbench.execution import devices, environment
-from dlbench.execution.programs import LANES_OF_DATA, DeviceData
+from dlbench.execution.images import LANES_OF_DATA, DeviceData
 from dlbench.spec.trial import Trial, TrialSpec
 from dlbench.training import loop
 from dlbench.training.state import Data, Hyper, Keys, Static, TrainState, static_part

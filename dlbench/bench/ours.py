@@ -12,7 +12,8 @@ import numpy as np
 
 from dlbench import data, models, ops
 from dlbench.bench.serving import peak_bytes, serve
-from dlbench.execution.programs import DeviceData, compile_program, inputs_of
+from dlbench.execution.images import DeviceData
+from dlbench.execution.programs import compile_program, inputs_of
 from dlbench.models.network import Variables, network_of
 from dlbench.ops import native
 from dlbench.spec.trial import Trial, TrialSpec
@@ -39,7 +40,7 @@ class Network:
         dataset = data.load("mnist5k")
         split = data.make_split(dataset.train_labels, train_size, val_size, 0)
         on_device = DeviceData.of(dataset)
-        arrays = Data.from_split(on_device, split)
+        arrays = on_device.split(split)
         spec = TrialSpec(batch_size=batch_size, optimizer=optimizer)
         trial = Trial(spec=spec, data_digest=dataset.digest)
         static = static_part(self._make(model), trial)
@@ -100,9 +101,9 @@ class Network:
 def _compile_one(model: Any, state: TrainState, arrays: Data) -> Any:
     network = network_of(model)
 
+    @ops.accelerate
     def logits(variables: Variables, image: jax.Array) -> Any:
-        with ops.accelerated():
-            return network.apply(variables, evaluation.normalize_images(image), {})[0]
+        return network.apply(variables, evaluation.normalize_images(image), {})[0]
 
     variables = Variables(state.params, state.batch_stats)
     return jax.jit(logits).lower(variables, arrays.val_images[:1]).compile()

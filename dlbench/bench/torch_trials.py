@@ -70,16 +70,21 @@ def _original(
     return original_epochs(net, tx, *halves, trial["batch_size"], study["num_epochs"])
 
 
-def main() -> None:
-    """Train the study in the file named on the command line."""
-    study = json.loads(Path(sys.argv[1]).read_text())
+def arrays_of(study: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
+    """Images and labels of the training and of the validation half."""
     dataset = data.load(study["dataset"], study["data_dir"])
     split = data.make_split(dataset.train_labels, study["train_size"], study["val_size"], 0)
-    arrays = [
+    return [
         np.array(half[indices])
         for indices in (split.train_indices, split.val_indices)
         for half in (dataset.train_images, dataset.train_labels)
     ]
+
+
+def main() -> None:
+    """Train the study in the file named on the command line."""
+    study = json.loads(Path(sys.argv[1]).read_text())
+    arrays = arrays_of(study)
     if study["processes"] == 1:
         begin(study, arrays)
         results = list(map(run_trial, study["trials"]))

@@ -26,12 +26,13 @@ _FLAGS = {
     "grid": ("epochs",),
     "archs": ("epochs",),
     "trial": ("model", "epochs"),
+    "search": ("epochs",),
     "scaling": (),
 }
-_AGAINST = {"steps": ("torch", "flax"), "lanes": ("torch",), "scaling": ()}
+_AGAINST = {"steps": ("torch", "flax"), "lanes": ("torch",), "search": ("torch",), "scaling": ()}
 _PIPELINES = ("torch", "original")
-_REPEATS = {"steps": 5, "lanes": 3, "grid": 3, "archs": 1, "trial": 3, "scaling": 2}
-_EPOCHS = {"grid": 20, "archs": 50, "trial": 10}
+_REPEATS = {"steps": 5, "lanes": 3, "grid": 3, "archs": 1, "trial": 3, "search": 3, "scaling": 2}
+_EPOCHS = {"grid": 20, "archs": 50, "trial": 10, "search": 5}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +40,11 @@ class BenchOptions:
     """The flags of ``bench``."""
 
     what: Annotated[
-        Literal["steps", "lanes", "grid", "archs", "trial", "scaling"],
+        Literal["steps", "lanes", "grid", "archs", "trial", "search", "scaling"],
         typer.Argument(
             metavar="BENCHMARK",
-            help="steps: training step by step; lanes: many trials at once on one device; grid, archs, trial: whole "
-            "commands; scaling: cost by size.",
+            help="steps: training step by step; lanes: many trials at once on one device; grid, archs, trial, search: "
+            "whole commands; scaling: cost by size.",
         ),
     ] = "steps"
     model: Annotated[
@@ -81,7 +82,7 @@ class BenchOptions:
     ] = None
     epochs: Annotated[
         str | None,
-        typer.Option("--epochs", metavar="N", help="Epochs [grid 20, archs 50, trial 10]."),
+        typer.Option("--epochs", metavar="N", help="Epochs [grid 20, archs 50, trial 10, search 5]."),
     ] = None
     against: Annotated[
         Values,
@@ -89,13 +90,15 @@ class BenchOptions:
             "--against",
             metavar="NAME...",
             help="steps: torch, flax; lanes: torch; grid, archs, trial: torch (tensors in memory), original (image by "
-            "image).",
+            "image); search: torch, in Optuna's loop.",
         ),
     ] = None
     repeats: Annotated[
         str | None,
         typer.Option(
-            "--repeats", metavar="N", help="Rounds [steps 5, lanes, grid and trial 3, archs 1, scaling 2]."
+            "--repeats",
+            metavar="N",
+            help="Rounds [steps 5, lanes, grid, trial and search 3, archs 1, scaling 2].",
         ),
     ] = None
     chart: Annotated[
@@ -155,7 +158,8 @@ def _measure(options: BenchOptions, against: Sequence[str], repeats: int, notify
             raise InputError(f"bench trial takes one --model; got {', '.join(models)}")
         work = commands.trial(models[0], epochs)
     else:
-        work = {"grid": commands.grid, "archs": commands.archs}[options.what](epochs)
+        works = {"grid": commands.grid, "archs": commands.archs, "search": commands.search}
+        work = works[options.what](epochs)
     notify(tables.announcement(options.what, commands.estimate_s(work, against, repeats)))
     return measure_command(work, against, repeats, notify)
 
@@ -191,7 +195,7 @@ def measure_command(work: Work, against: Sequence[str], repeats: int, notify: No
     from dlbench.spec.study import KINDS
 
     words = [KINDS[work.design], "--device", "cpu"]
-    for name, value in work.axes.items():
+    for name, value in {**work.axes, **work.options}.items():
         words += [FLAGS[name], *map(str, values_of(value))]
 
     def process(out: Path) -> list[str]:

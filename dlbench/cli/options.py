@@ -62,6 +62,10 @@ DEFAULTS = {
     "fold": "every one",
     "seed": "0",
     "vary": "all",
+    "init_seed": "follows the seed",
+    "order_seed": "follows the seed",
+    "dropout_seed": "follows the seed",
+    "augment_seed": "follows the seed",
 }
 #: The fields that name a part, whose arguments have flags by their path; a test compares them with TrialSpec's.
 PART_FIELDS = (
@@ -82,6 +86,14 @@ _ARGUMENT = "--PART.ARG"
 FLAGS: dict[str, str] = {}
 
 Values = list[str] | None
+
+#: Parameters that several commands have.
+Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or its name in runs/.")]
+TrialId = Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's id, or the beginning of it.")]
+DataDir = Annotated[
+    str | None, typer.Option("--data-dir", metavar="DIR", help="Folder of original data files.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def _values(flag: str, panel: str, metavar: str, text: str, *aliases: str) -> Any:
@@ -246,18 +258,28 @@ class StudyOptions:
             "--folds",
             DATA,
             "K",
-            "Folds of cross-validation, in which --train-size images take turns to validate.",
+            "Number of folds of cross-validation, into which --train-size images are divided.",
         ),
     ] = None
     fold: Annotated[Values, _values("--fold", DATA, "N...", "Folds that validate, counted from 0.")] = None
     seed: Annotated[
-        Values, _values("--seed", DATA, "SEED...", "Seeds of everything else; random draws one.")
+        Values, _values("--seed", DATA, "SEED...", "Seeds of everything else; 'random' draws one.")
     ] = None
     vary: Annotated[
         Values,
         _values(
             "--vary", DATA, "NAME...", "What follows the seed: all, init, order, dropout, augment, split."
         ),
+    ] = None
+    init_seed: Annotated[
+        Values, _values("--init-seed", DATA, "SEED...", "Seeds of the first parameters, to be crossed.")
+    ] = None
+    order_seed: Annotated[
+        Values, _values("--order-seed", DATA, "SEED...", "Seeds of the order of the images.")
+    ] = None
+    dropout_seed: Annotated[Values, _values("--dropout-seed", DATA, "SEED...", "Seeds of dropout.")] = None
+    augment_seed: Annotated[
+        Values, _values("--augment-seed", DATA, "SEED...", "Seeds of the transform and of mixup.")
     ] = None
     seeds: Annotated[str | None, _option("--seeds", DATA, "Short for --seed 0 1 ... N-1.", metavar="N")] = (
         None
@@ -276,6 +298,20 @@ class StudyOptions:
         str | None,
         _option("--workers", HOW, "Worker processes, 0 for none [one per core or accelerator].", metavar="N"),
     ] = None
+    cluster: Annotated[
+        str | None,
+        _option(
+            "--cluster", HOW, "Train on the nodes of a Ray cluster [none].", metavar="auto|local|HOST:PORT"
+        ),
+    ] = None
+    mixed: Annotated[
+        bool,
+        _option(
+            "--mixed",
+            HOW,
+            "Use nodes and keep results of several environments, between which bits can differ.",
+        ),
+    ] = False
     lanes: Annotated[
         str,
         _option(
@@ -294,6 +330,15 @@ class StudyOptions:
             "--keep-state", HOW, "Keep the state of each trial at its end, to continue with more epochs."
         ),
     ] = False
+    data_memory: Annotated[
+        str | None,
+        _option(
+            "--data-memory",
+            HOW,
+            "Memory for a data set in each process; larger ones are streamed [2GiB].",
+            metavar="SIZE",
+        ),
+    ] = None
     retry_failed: Annotated[
         bool, _option("--retry-failed", HOW, "Train failed trials of this study again.")
     ] = False
@@ -378,6 +423,8 @@ class StudyOptions:
         out = self.out or (self.name and f"runs/{self.name}")
         given = {name: getattr(self, name) for name in ("workers", "lanes", "checkpoint_every")}
         numbers: dict[str, Any] = {name: _whole(text) for name, text in given.items() if text is not None}
+        if self.data_memory is not None:
+            numbers["data_memory"] = self.data_memory
         return RunOptions(
             out=Path(out) if out else None,
             device=self.device,
@@ -385,6 +432,8 @@ class StudyOptions:
             retry_failed=self.retry_failed,
             reuse=self.reuse,
             keep_state=self.keep_state,
+            cluster=self.cluster,
+            mixed=self.mixed,
             **numbers,
         )
 
@@ -407,8 +456,8 @@ def _whole(text: str) -> int | str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareOptions(StudyOptions):
-    """The flags of ``compare-archs``, which can also add seeds."""
+class GrowingOptions(StudyOptions):
+    """The flags of commands that can also add seeds."""
 
     until_separated: Annotated[
         bool,
@@ -459,12 +508,10 @@ class AblateOptions(StudyOptions):
     ] = None
     without: Annotated[
         Values,
-        _values(
-            "--without", CHANGES, "NAME...", "What to turn off: arguments of the model, or other settings."
-        ),
+        _values("--without", CHANGES, "NAME...", "Arguments of the model, or other settings, to turn off."),
     ] = None
     change: Annotated[
-        Values, _values("--change", CHANGES, "NAME=VALUE...", "What to set to another value.")
+        Values, _values("--change", CHANGES, "NAME=VALUE...", "Settings to change, with their new values.")
     ] = None
     factorial: Annotated[
         bool, _option("--factorial", CHANGES, "Combine the changes in every way, to find interactions.")
@@ -492,8 +539,8 @@ class AblateOptions(StudyOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchOptions(StudyOptions):
-    """The flags of ``search``."""
+class SpaceOptions(StudyOptions):
+    """The flags of a space and of how it is searched."""
 
     space: Annotated[
         Values,
@@ -501,14 +548,12 @@ class SearchOptions(StudyOptions):
             "--space",
             SEARCH,
             "NAME=DIST...",
-            "What varies: uniform(a,b), log(a,b), int(a,b), logint(a,b) or choice(a,b,c).",
+            "Settings and their distributions: uniform(a,b), log(a,b), int(a,b), logint(a,b), choice(a,b,c).",
         ),
     ] = None
-    trials: Annotated[
-        str | None, _option("--trials", SEARCH, "Configurations that are proposed [50].", metavar="N")
-    ] = None
     sampler: Annotated[
-        Literal["random", "quasi", "tpe"] | None, _option("--sampler", SEARCH, "How they are proposed [tpe].")
+        Literal["random", "quasi", "tpe"] | None,
+        _option("--sampler", SEARCH, "How configurations are proposed [tpe]."),
     ] = None
     generation: Annotated[
         str | None,
@@ -527,23 +572,61 @@ class SearchOptions(StudyOptions):
         _option(
             "--reduction-factor",
             SEARCH,
-            "Successive halving: one in N goes on, to N times as many seeds [none].",
+            "Successive halving: one in N goes on, to N times as many seeds or epochs [none].",
             metavar="N",
         ),
     ] = None
-    confirm: Annotated[
-        str | None, _option("--confirm", SEARCH, "New seeds that confirm the winner [5].", metavar="N")
+    resource: Annotated[
+        Literal["seeds", "epochs"] | None,
+        _option("--resource", SEARCH, "What those that go on get more of [seeds]."),
     ] = None
+    hyperband: Annotated[
+        bool, _option("--hyperband", SEARCH, "Halving in brackets that begin with more and more of it.")
+    ] = False
 
     def design_options(self) -> dict[str, Any]:
         """The space and how it is searched, where they are given."""
         from dlbench.spec.layouts import OPTIONS
 
-        return {name: value for name in OPTIONS["search"] if (value := getattr(self, name)) is not None}
+        own = {name: getattr(self, name, None) for names in OPTIONS.values() for name in names}
+        return {name: value for name, value in own.items() if value not in (None, False)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class TargetOptions(CompareOptions):
+class SearchOptions(SpaceOptions):
+    """The flags of ``search``."""
+
+    trials: Annotated[
+        str | None, _option("--trials", SEARCH, "Configurations that are proposed [50].", metavar="N")
+    ] = None
+    confirm: Annotated[
+        str | None, _option("--confirm", SEARCH, "New seeds that confirm the winner [5].", metavar="N")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(SpaceOptions, GrowingOptions):
+    """The flags of ``compare-archs``, which can tune each model first."""
+
+    tune: Annotated[
+        str | None,
+        _option(
+            "--tune",
+            SEARCH,
+            "First tune each model by a search of N configurations; compare the best of each [none].",
+            metavar="N",
+        ),
+    ] = None
+    tune_seeds: Annotated[
+        str | None,
+        _option(
+            "--tune-seeds", SEARCH, "With --tune: seeds of the search, not those compared [1].", metavar="N"
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetOptions(GrowingOptions):
     """The flags of ``run`` and ``plan``, which also accept a file or a folder."""
 
     target: Annotated[

@@ -97,21 +97,20 @@ def _write_both(exported: Sequence[Export], markdown: Path, page: Path, reload_s
     Raises:
         InputError: none of the studies has trials.
     """
-    from dlbench.report.document import to_overview, to_page
+    from dlbench.report.document import place_of, to_overview, to_page
     from dlbench.report.page import to_html
 
     sections = [each.section() for each in exported]
-    pages = [section.page for section in sections if section.page is not None]
-    if not pages:
+    if not any(section.page for section in sections):
         names = ", ".join(str(each.folder) for each in exported)
         raise InputError(f"{names}: there are only notes; name a study with trials")
     if len(sections) == 1:
         _write(markdown, to_page(sections[0], markdown.parent, _title(markdown)))
     else:
         for section in (each for each in sections if each.page is not None):
-            _write(section.place, to_page(section, section.place.parent))
+            _write(place_of(section), to_page(section, section.folder))
         _write(markdown, to_overview(_title(markdown), sections, markdown.parent))
-    _write(page, _marked(to_html(_title(page), pages, reload_s)))
+    _write(page, _marked(to_html(_title(page), sections, reload_s, page.parent)))
 
 
 def _send(names: list[str], target: str) -> None:

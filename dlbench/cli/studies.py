@@ -20,6 +20,7 @@ from dlbench.cli.options import (
     FLAGS,
     AblateOptions,
     CompareOptions,
+    GrowingOptions,
     SearchOptions,
     StudyOptions,
     TargetOptions,
@@ -78,17 +79,17 @@ def grid(options: StudyOptions) -> int:
 def compare_archs(options: CompareOptions) -> int:
     """Compare models over several seeds and show which differences the data support.
 
-    All models are trained in the same way. With --until-separated, seeds are added until the best model is separated
-    from all others.
+    All models are trained in the same way; with --tune, each with the best settings of a search of its own. With
+    --until-separated, seeds are added until the best model is separated from all others.
     """
     return _perform(*_study(options, "comparison"), options, options.run_options())
 
 
 @takes(AblateOptions, DEFAULTS)
 def ablate(options: AblateOptions) -> int:
-    """Change one thing of a base at a time, or in every combination, and show what each change does.
+    """Change one setting of a base at a time, or several in every combination, and show the effect of each change.
 
-    Give several --seeds, without which effects cannot be tested.
+    Give several --seeds: effects cannot be tested without repetitions.
     """
     return _perform(*_study(options, "ablation"), options, options.run_options())
 
@@ -186,13 +187,18 @@ def _expand(read: Config | None, design: Design, options: StudyOptions) -> Study
     """Merge the command's defaults, the file and the flags; flags override the file, which overrides the defaults."""
     from dlbench.spec import claims
     from dlbench.spec.designs import check_comparison, union
-    from dlbench.spec.layouts import OPTIONS, lay_out
+    from dlbench.spec.layouts import lay_out
+    from dlbench.spec.search import TUNED, varied
     from dlbench.studies import growing
 
     flags = options.fields_given()
     defaults = dict(COMPARE_DEFAULTS) if design == "comparison" else {}
     if "folds" in flags or any("folds" in part for part in (read.grids if read else ())):
         defaults.pop("val_size", None)  # the folds validate
+    own_options = dict(read.options) if read else {}
+    all_options = {**own_options, **options.design_options()}
+    if "tune" in all_options:
+        defaults = {k: v for k, v in defaults.items() if k not in varied(all_options.get("space", TUNED))}
     axes = [{**defaults, **part, **flags} for part in (read.grids if read else [{}])]
     if design == "single":
         if read and len(axes) > 1:
@@ -200,19 +206,21 @@ def _expand(read: Config | None, design: Design, options: StudyOptions) -> Study
                 f"{read.path} has {len(axes)} grids, but train trains a single trial; use 'dlbench grid'"
             )
         axes = [_first(axes[0])]
-    own_options = dict(read.options) if read else {}
-    if read and len(axes) > 1 and design in OPTIONS:
-        raise InputError(f"{read.path} has {len(axes)} grids, but the design {design} takes one")
-    parts = [lay_out(design, part, {**own_options, **options.design_options()}) for part in axes]
+    if read and len(axes) > 1 and (all_options or design in ("ablation", "search")):
+        raise InputError(
+            f"{read.path} has {len(axes)} grids, but {next(iter(all_options), f'the design {design}')} takes one"
+        )
+    parts = [lay_out(design, part, all_options) for part in axes]
     study = union(parts)
     if read and (
         read.claims or read.published
     ):  # these are about the trials of the file, regardless of the flags
         own = union([lay_out(design, {**defaults, **part}, own_options) for part in read.grids])
-        claims.check(read.claims, own.trials)
+        trials = own.search.base if own.search else own.trials
+        claims.check(read.claims, trials)
         for each in read.published:
             if each.of is not None:
-                claims.selected(each.of, own.trials)
+                claims.selected(each.of, trials)
     repeated = sum(len(part.trials) for part in parts) - len(study.trials)
     if repeated:
         from dlbench.report import count, terminal
@@ -222,7 +230,7 @@ def _expand(read: Config | None, design: Design, options: StudyOptions) -> Study
         )
     if design == "comparison":
         check_comparison(study)
-    budget = options.budget() if isinstance(options, CompareOptions) else None
+    budget = options.budget() if isinstance(options, GrowingOptions) else None
     return study if budget is None else growing.grown(study, budget)
 
 
@@ -271,6 +279,13 @@ def _perform(study: StudySpec, read: Config | None, options: StudyOptions, how: 
     Returns:
         The exit code: 1 if a trial failed.
     """
+    from dlbench.execution import cluster
+
+    with cluster.opened(how.cluster, how.device) as site:
+        return _perform_on(study, read, options, dataclasses.replace(how, cluster=site))
+
+
+def _perform_on(study: StudySpec, read: Config | None, options: StudyOptions, how: RunOptions) -> int:
     from dlbench import report
     from dlbench.report import terminal
     from dlbench.report.progress import StudyProgress
@@ -297,7 +312,7 @@ def _perform(study: StudySpec, read: Config | None, options: StudyOptions, how: 
     if options.as_json:
         print_json(report.study_record(result))
     else:
-        terminal.show(report.study_report(result).parts, WHOLE_TABLE)
+        terminal.show(report.study_report(result).shown, WHOLE_TABLE)
     show_failures(result)
     return 1 if result.failed else 0
 

@@ -13,6 +13,7 @@ from dlbench.data.sources import (
     info,
     load,
     register,
+    shape_of,
 )
 from dlbench.data.splits import Halves, Split, make_folds, make_split, split_of
 from dlbench.files import CACHE_DIR_VARIABLE, cache_root
@@ -37,5 +38,6 @@ __all__ = [
     "make_folds",
     "make_split",
     "register",
+    "shape_of",
     "split_of",
 ]

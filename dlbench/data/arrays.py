@@ -1,4 +1,4 @@
-"""The data set: four arrays in memory, checked once and identified by their digest."""
+"""The data set: four arrays, checked once and identified by their digest."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dlbench.data.labels import as_labels, class_numbers
+from dlbench.data.mapped import blocks, mapping
 from dlbench.errors import DataError, InputError
 from dlbench.spec.ranges import bounds
 
@@ -74,6 +75,11 @@ class Dataset:
         _, height, width, channels = self.train_images.shape
         return height, width, channels
 
+    @property
+    def images_bytes(self) -> int:
+        """Bytes of all images."""
+        return self.train_images.nbytes + self.test_images.nbytes
+
 
 def from_arrays(
     name: str,
@@ -88,7 +94,7 @@ def from_arrays(
     channels_first: bool = False,
     source: str = "arrays",
 ) -> Dataset:
-    """Check four arrays and make a data set from copies of them.
+    """Check four arrays and make a data set from copies of them; images that are mapped read-only are not copied.
 
     Args:
         name: 1 to 64 letters, digits, ``.``, ``_`` or ``-``; the first must be a letter or a digit.
@@ -164,9 +170,10 @@ def digest_of(arrays: dict[str, NDArray[Any]], num_classes: int) -> str:
     state = hashlib.sha256(f"dlbench data set, version 1\nnum_classes {num_classes}\n".encode())
     for key in ARRAY_FIELDS:
         array = arrays[key]
-        little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-        state.update(f"{key} {little.dtype.str} {_times(array.shape)}\n".encode())
-        state.update(little.data.cast("B"))
+        little = array.dtype.newbyteorder("<")
+        state.update(f"{key} {little.str} {_times(array.shape)}\n".encode())
+        for block in blocks(array):
+            state.update(np.ascontiguousarray(block, little).data.cast("B"))
     return state.hexdigest()
 
 
@@ -180,7 +187,13 @@ def check_name(name: str) -> None:
 
 
 def _images(name: str, key: str, value: ArrayLike, value_range: str, channels_first: bool) -> Images:
-    array = np.array(as_array(name, key, value), order="C")
+    array = as_array(name, key, value)
+    array = np.ascontiguousarray(array) if mapping(array) else np.array(array, order="C")
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        raise DataError(
+            f"data set {name!r}: some values of {key} are not numbers (nan)",
+            remedy="np.nan_to_num(x) makes zeros of them",
+        )
     if value_range:
         array = _scaled(name, key, array, value_range)
     if array.dtype != np.uint8:
@@ -200,7 +213,9 @@ def _images(name: str, key: str, value: ArrayLike, value_range: str, channels_fi
         raise DataError(
             f"data set {name!r}: {key} must be [N, H, W, C] or [N, H, W] without empty axes; "
             f"found shape {array.shape}",
-            remedy="x[np.newaxis] makes one image a set of images" if array.ndim == 2 else None,
+            remedy="x[np.newaxis] makes one image a set of images; x.reshape(-1, height, width) makes images of rows"
+            if array.ndim == 2
+            else None,
         )
     return array
 
@@ -235,7 +250,7 @@ def _scaled(name: str, key: str, array: NDArray[Any], value_range: str) -> NDArr
     if array.dtype.kind not in "biuf" or not array.size:
         return array
     low, high = float(array.min()), float(array.max())
-    if not (least <= low and high <= most):  # neither holds for nan
+    if not (least <= low and high <= most):
         raise DataError(
             f"data set {name!r}: {key} must lie in {value_range}; found values from {low:g} to {high:g}",
             remedy="state the range that they have",

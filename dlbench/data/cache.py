@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from dlbench import files
 from dlbench.data.arrays import ARRAY_FIELDS, DIGEST_PREFIX, Dataset, digest_of
+from dlbench.data.mapped import blocks
 from dlbench.errors import StoreError
 from dlbench.files import cache_root
 
@@ -166,7 +167,10 @@ def _write(folder: Path, dataset: Dataset, origin: str) -> None:
     folder.chmod(0o755)
     for key, array in arrays.items():
         with open(folder / f"{key}.npy", "wb") as file:
-            np.save(file, array, allow_pickle=False)
+            about = {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape}
+            np.lib.format.write_array_header_1_0(file, about)
+            for block in blocks(array):
+                file.write(np.ascontiguousarray(block).data)
             os.fsync(file.fileno())
     with open(folder / "meta.json", "w", encoding="utf-8") as text:
         json.dump(asdict(meta), text, indent=1)

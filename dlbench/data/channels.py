@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlbench.data.arrays import Images
+from dlbench.data.mapped import take
 
 #: Number of values that are looked at together, so that the memory needed does not grow with the number of images.
 CHUNK_VALUES = 1 << 20
@@ -32,12 +33,11 @@ def channel_statistics(
         harmless, as in scikit-learn's ``StandardScaler``.
     """
     channels = images.shape[-1]
-    count = len(images) if indices is None else len(indices)
+    rows = np.arange(len(images)) if indices is None else indices
     size = max(1, CHUNK_VALUES // math.prod(images.shape[1:]))
     occurrences = np.zeros((channels, 256), np.int64)
-    for start in range(0, count, size):
-        chosen = slice(start, start + size)
-        chunk = images[chosen if indices is None else indices[chosen]]
+    for start in range(0, len(rows), size):
+        chunk = take(images, rows[start : start + size])
         for channel in range(channels):
             occurrences[channel] += np.bincount(chunk[..., channel].ravel(), minlength=256)
     means, deviations = zip(*map(_mean_and_deviation, occurrences.tolist()), strict=True)

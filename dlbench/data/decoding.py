@@ -1,10 +1,12 @@
-"""Picture files as one array, decoded by several threads: Pillow lets other threads run while it decodes."""
+"""Picture files as one array in a file, decoded by several threads: Pillow lets others run while it decodes."""
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from dlbench.data import progress
+from dlbench.data.mapped import BLOCK_BYTES, blocks, in_file
 from dlbench.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
@@ -39,16 +42,17 @@ def decode(paths: Sequence[Path], resize: int, colour: str, words: str) -> NDArr
         words: what is done, for the report of progress.
 
     Returns:
-        uint8 [N, H, W, C].
+        uint8 [N, H, W, C], mapped from a temporary file.
 
     Raises:
+        OSError: the cache folder cannot be written.
         DataError: a file cannot be decoded, or pictures are of different sizes and ``resize`` is 0.
     """
     first = _decoded(paths[0], resize, colour)
-    images = np.empty((len(paths), *first.shape), np.uint8)
+    size = max(1, min(_PER_TASK, BLOCK_BYTES // first.nbytes))
 
     def block(start: int) -> NDArray[np.uint8]:
-        chosen = paths[start : start + _PER_TASK]
+        chosen = paths[start : start + size]
         pictures = [_decoded(path, resize, colour) for path in chosen]
         for path, picture in zip(chosen, pictures, strict=True):
             if picture.shape[:2] != first.shape[:2]:
@@ -60,21 +64,38 @@ def decode(paths: Sequence[Path], resize: int, colour: str, words: str) -> NDArr
         channels = max(picture.shape[2] for picture in pictures)
         return np.stack([_widened(picture, channels) for picture in pictures])
 
+    def as_rich_as_those_before() -> Iterator[NDArray[np.uint8]]:
+        channels, done = 1, 0
+        for part in _in_order(block, range(0, len(paths), size)):
+            channels, done = max(channels, part.shape[3]), done + len(part)
+            yield _widened(part, channels)
+            tell(done, len(paths))
+
+    images: NDArray[np.uint8] | None = None
+    with progress.reported(words) as tell:
+        for channels, parts in itertools.groupby(as_rich_as_those_before(), lambda part: part.shape[3]):
+            before = () if images is None else (_widened(each, channels) for each in blocks(images))
+            images = in_file(itertools.chain(before, parts))
+    assert images is not None
+    return images
+
+
+def _in_order(work: Callable[[int], NDArray[np.uint8]], items: Iterable[int]) -> Iterator[NDArray[np.uint8]]:
+    """What a function returns for each item, in order; threads are a few items ahead of whoever takes the results."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(min(cores, 16)) as pool, progress.reported(words) as tell:
-        starts = range(0, len(paths), _PER_TASK)
-        waiting = [pool.submit(block, start) for start in starts]
+    threads = min(cores, 16)
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[NDArray[np.uint8]]] = deque()
         try:
-            for start in starts:
-                found = waiting.pop(0).result()
-                channels = max(images.shape[3], found.shape[3])
-                images = _widened(images, channels)
-                images[start : start + _PER_TASK] = _widened(found, channels)
-                tell(min(start + _PER_TASK, len(paths)), len(paths))
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
         finally:
             for task in waiting:
                 task.cancel()
-    return images
 
 
 def _decoded(path: Path, resize: int, colour: str) -> NDArray[np.uint8]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dlbench.data.arrays import Dataset
+from dlbench.data.arrays import Dataset, from_arrays
 from dlbench.data.decoding import SUFFIXES, decode
-from dlbench.data.halves import dataset_of, half_of
+from dlbench.data.halves import Key, half_of, halves_of
 from dlbench.data.originals import Original, name_for, state_of
 from dlbench.errors import DataError
 from dlbench.spec.registry import DATASETS
@@ -42,19 +45,17 @@ def folder(path: str, resize: int = 0, colour: str = "auto", test_fraction: floa
 
     def read() -> Dataset:
         name = name_for(place, resize)
-        images = decode(listed, resize, colour, f"decoding the pictures of {name}")
-        arrays, files, start = {}, {}, 0
+        given: dict[Key, NDArray[Any]] = {}
         for half, classes in pictures.items():
-            files[half] = [file for found in classes.values() for file in found]
-            arrays[half, "images"] = images[start : start + len(files[half])]
-            arrays[half, "labels"] = np.repeat([*classes], [len(found) for found in classes.values()])
-            start += len(files[half])
-        return dataset_of(
+            given[half, "images"] = np.array([*itertools.chain(*classes.values())], object)
+            given[half, "labels"] = np.repeat([*classes], [len(found) for found in classes.values()])
+        (train, train_labels), (test, test_labels), said = halves_of(name, given, test_fraction)
+        images = decode([*train, *test], resize, colour, f"decoding the pictures of {name}")
+        return from_arrays(
             name,
-            arrays,
-            f"pictures in {place}",
-            test_fraction=test_fraction,
-            files=lambda half, index: str(files[half][index]),
+            *(images[: len(train)], train_labels),
+            *(images[len(train) :], test_labels),
+            source="; ".join([f"pictures in {place}", *said]),
         )
 
     return Original(name_for(place, resize), read, lambda: f"folder {state_of(listed, arguments)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,12 @@ _ROLES = {
 _DRAW_SEED = 2000
 TEST_FRACTION = 0.2
 """The fraction of a class that becomes the test half where there is none."""
+
+Half = tuple[NDArray[Any], NDArray[Any]]
+"""The images of a half, and their labels."""
+
+Halves = tuple[Half, Half, list[str]]
+"""The training half, the test half, and how they came about, in words."""
 
 Key = tuple[str, str]
 """Half ("train", "val", "test", or "" for all images) and role ("images" or "labels") of an array."""
@@ -80,29 +86,53 @@ def dataset_of(
     test_fraction: float = TEST_FRACTION,
     value_range: str = "",
     channels_first: bool = False,
-    files: Callable[[str, int], str] = lambda half, index: f"image {index}",
 ) -> Dataset:
     """Make a data set from arrays by half and role.
+
+    Args:
+        name: of the data set.
+        arrays: the arrays by half and role, as `by_half` has them.
+        source: where they come from, in words.
+        test_fraction: see `halves_of`.
+        value_range: see `from_arrays`.
+        channels_first: see `from_arrays`.
+
+    Raises:
+        DataError: an array breaks a rule, or no test half can be drawn.
+        SpecError: ``test_fraction`` is given and nothing is drawn.
+    """
+    train, test, said = halves_of(name, arrays, test_fraction)
+    return from_arrays(
+        name,
+        *train,
+        *test,
+        value_range=value_range,
+        channels_first=channels_first,
+        source="; ".join([source, *said]),
+    )
+
+
+def halves_of(name: str, arrays: Mapping[Key, ArrayLike], test_fraction: float = TEST_FRACTION) -> Halves:
+    """The training and the test half of arrays by half and role.
 
     Validation images join the training half, from which every study draws its own. Without a test half, one is drawn,
     stratified by class; it depends on the labels alone.
 
     Args:
         name: of the data set.
-        arrays: the arrays by half and role, as `by_half` has them.
-        source: where they come from, in words.
+        arrays: the arrays by half and role, as `by_half` has them; in place of images, anything that stands for them.
         test_fraction: the fraction of the images that the test half gets where one is drawn.
-        value_range: see `from_arrays`.
-        channels_first: see `from_arrays`.
-        files: the place of an image, by half and index, for errors.
+
+    Returns:
+        Images and labels of the training half, those of the test half, and what was done, in words.
 
     Raises:
-        DataError: an array breaks a rule, or a class has one image only, so that no test half can be drawn.
+        DataError: rows have different shapes, or a class has one image only, so that no test half can be drawn.
         SpecError: ``test_fraction`` is given and nothing is drawn.
     """
     given = {key: as_array(name, " ".join(filter(None, key)), each) for key, each in arrays.items()}
     found = {half: (given[half, "images"], given[half, "labels"]) for half, _ in given}
-    train, test, said = found.get("train") or found[""], found.get("test"), [source]
+    train, test, said = found.get("train") or found[""], found.get("test"), []
     if "val" in found and test is None:
         test = found["val"]
         said.append("the validation images are the test half")
@@ -117,23 +147,13 @@ def dataset_of(
             remedy="leave it out",
         )
     if test is None:
-        train, test = _drawn(
-            name, *train, test_fraction, lambda index: files("train" if "train" in found else "", index)
-        )
-        said.append(f"{len(test[1]):,} images are drawn as the test half")
-    return from_arrays(
-        name,
-        *train,
-        *test,
-        value_range=value_range,
-        channels_first=channels_first,
-        source="; ".join(said),
-    )
+        train, test = _drawn(name, *train, test_fraction)
+        count = len(test[1])
+        said.append(f"{count:,} {'image is' if count == 1 else 'images are'} drawn as the test half")
+    return train, test, said
 
 
-def _drawn(
-    name: str, images: NDArray[Any], labels: NDArray[Any], test_fraction: float, place: Callable[[int], str]
-) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+def _drawn(name: str, images: NDArray[Any], labels: NDArray[Any], test_fraction: float) -> tuple[Half, Half]:
     """The training and the test half of one set: of each class, the share of images with the lowest random ranks."""
     classes = as_labels(name, "labels", labels)
     if len(classes) != len(images):
@@ -148,8 +168,10 @@ def _drawn(
     for value in np.unique(classes):
         members = np.flatnonzero(classes == value)
         if len(members) < 2:
+            (only,) = members
+            place = f"image {only}" if images.ndim > 1 else str(images[only])
             raise DataError(
-                f"data set {name!r}: the class {str(value)!r} has one image, {place(int(members[0]))}, which cannot be "
+                f"data set {name!r}: the class {str(value)!r} has one image, {place}, which cannot be "
                 "in the training and in the test half",
                 remedy="add images of this class, leave it out, or make two halves, train and test, yourself",
             )

@@ -37,9 +37,9 @@ def npz(
 
     def read() -> Dataset:
         try:
+            if not zipfile.is_zipfile(place):
+                raise ValueError("it is not an .npz file")
             with np.load(place, allow_pickle=False) as file:
-                if not isinstance(file, np.lib.npyio.NpzFile):
-                    raise ValueError("it is not an .npz file")
                 arrays = {key: file[name] for key, name in by_half(file.files, str(place)).items()}
         except (OSError, ValueError, EOFError, KeyError, zlib.error, zipfile.BadZipFile) as error:
             remedy = (

@@ -1,4 +1,4 @@
-"""How far a long preparation is: told to whoever listens, else shown as one line of standard error."""
+"""How far a long preparation is, as a bar in words: told to whoever listens, else a line of standard error."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
+#: Characters of a bar.
+_WIDTH = 24
 Listener = Callable[[str], object]
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
@@ -36,7 +38,8 @@ def reported(words: str) -> Iterator[Callable[[int, int], None]]:
 
     def tell(done: int, total: int) -> None:
         if shown is not None:
-            shown(f"{words}: {done:,} of {total:,}")
+            filled = _WIDTH * done // max(total, 1)
+            shown(f"{words} {'━' * filled}{'┄' * (_WIDTH - filled)} {done:,} of {total:,}")
 
     try:
         yield tell

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from dlbench import files
 from dlbench.data.arrays import Dataset, Images
+from dlbench.data.cache import class_counts
+from dlbench.data.mapped import blocks
 
 #: Sides of the small grey picture whose distances define near-duplicates.
 _SIDE = 8
@@ -36,11 +38,11 @@ class Group:
 
     Attributes:
         places: where they are, in order.
-        labels: their labels, in the same order.
+        labels: their labels, in the same order; numbers where targets are numbers.
     """
 
     places: tuple[Place, ...]
-    labels: tuple[int, ...]
+    labels: tuple[float, ...]
 
     @property
     def crosses(self) -> bool:
@@ -63,10 +65,11 @@ class Quality:
         num_train: number of training images.
         num_test: number of test images.
         image_shape: height, width, channels.
-        class_names: one name per class.
+        class_names: one name per class; none where targets are numbers.
         train_counts: training images of each class.
         test_counts: test images of each class.
-        imbalance: images of the most frequent class over those of the rarest, in the training half.
+        imbalance: images of the most frequent class over those of the rarest, in the training half; ``nan`` where
+            targets are numbers.
         value_range: the least and the largest pixel value.
         constant: images whose pixels are all equal.
         duplicates: groups of images that are equal in every pixel.
@@ -122,8 +125,8 @@ def check_quality(dataset: Dataset) -> Quality:
     """
     halves = (("train", dataset.train_images), ("test", dataset.test_images))
     labels = {"train": dataset.train_labels, "test": dataset.test_labels}
-    names = dataset.class_names or tuple(map(str, range(dataset.num_classes)))
-    train, test = (np.bincount(labels[half], minlength=dataset.num_classes) for half in ("train", "test"))
+    counts = class_counts(dataset)
+    train = counts["train"]
     duplicates = duplicate_groups(dataset)
     pictures = {half: small(images) for half, images in halves}
     near, compared = _near_duplicates(pictures, labels, duplicates)
@@ -134,13 +137,13 @@ def check_quality(dataset: Dataset) -> Quality:
         num_train=len(dataset.train_labels),
         num_test=len(dataset.test_labels),
         image_shape=dataset.image_shape,
-        class_names=names,
-        train_counts=tuple(map(int, train)),
-        test_counts=tuple(map(int, test)),
-        imbalance=float(train.max() / max(train.min(), 1)),
+        class_names=dataset.class_names or tuple(map(str, range(len(train)))),
+        train_counts=tuple(train),
+        test_counts=tuple(counts["test"]),
+        imbalance=max(train) / max(min(train), 1) if train else float("nan"),
         value_range=(
-            min(int(images.min()) for _, images in halves),
-            max(int(images.max()) for _, images in halves),
+            min(int(block.min()) for _, images in halves for block in blocks(images)),
+            max(int(block.max()) for _, images in halves for block in blocks(images)),
         ),
         constant=tuple((half, int(n)) for half, images in halves for n in _constant(images)),
         duplicates=duplicates,
@@ -153,13 +156,13 @@ def check_quality(dataset: Dataset) -> Quality:
 
 def duplicate_groups(dataset: Dataset) -> tuple[Group, ...]:
     """The groups of images that are equal in every pixel, in the order of their first image."""
-    places: dict[bytes, list[tuple[Place, int]]] = {}
+    places: dict[bytes, list[tuple[Place, float]]] = {}
     for half, images, labels in (
         ("train", dataset.train_images, dataset.train_labels),
         ("test", dataset.test_images, dataset.test_labels),
     ):
         for number, digest in enumerate(_digests(images)):
-            places.setdefault(digest, []).append(((half, number), int(labels[number])))
+            places.setdefault(digest, []).append(((half, number), labels[number].item()))
     return tuple(
         Group(tuple(place for place, _ in found), tuple(label for _, label in found))
         for found in places.values()
@@ -182,29 +185,29 @@ def num_shared(dataset: Dataset) -> int:
 
 def _digests(images: Images) -> Iterator[bytes]:
     """A digest of each image."""
-    for image in images:
+    for image in itertools.chain.from_iterable(blocks(images)):
         yield hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 
 
 def _constant(images: Images) -> NDArray[np.intp]:
-    flat = images.reshape(len(images), -1)
-    return np.flatnonzero(flat.min(axis=1) == flat.max(axis=1))
+    flat = (block.reshape(len(block), -1) for block in blocks(images))
+    return np.flatnonzero(np.concatenate([each.min(axis=1) == each.max(axis=1) for each in flat]))
 
 
 def small(images: Images) -> NDArray[np.float32]:
     """Grey pictures of 8x8 or fewer pixels, each the mean of a block: float32 [N, pixels], 0 to 255."""
     rows = np.linspace(0, images.shape[1], min(_SIDE, images.shape[1]) + 1).astype(int)
     columns = np.linspace(0, images.shape[2], min(_SIDE, images.shape[2]) + 1).astype(int)
-    found = np.empty((len(images), (len(rows) - 1) * (len(columns) - 1)), np.float32)
-    for start in range(0, len(images), _CHUNK):
-        grey = images[start : start + _CHUNK].mean(axis=3, dtype=np.float32)
-        blocks = [
+    found = []
+    for block in blocks(images):
+        grey = block.mean(axis=3, dtype=np.float32)
+        pixels = [
             grey[:, top:bottom, left:right].mean(axis=(1, 2))
             for top, bottom in itertools.pairwise(rows)
             for left, right in itertools.pairwise(columns)
         ]
-        found[start : start + _CHUNK] = np.stack(blocks, axis=1)
-    return found
+        found.append(np.stack(pixels, axis=1))
+    return np.concatenate(found)
 
 
 #: The largest mean absolute difference of near-duplicates, of 255.
@@ -235,7 +238,7 @@ def _near_duplicates(
                 continue
             pair = (places[chosen[first]], places[chosen[second]])
             if pair[0] not in same or same[pair[0]] != same.get(pair[1]):
-                found.append(Group(pair, tuple(int(labels[half][n]) for half, n in pair)))
+                found.append(Group(pair, tuple(labels[half][n].item() for half, n in pair)))
     return tuple(found), len(chosen)
 
 

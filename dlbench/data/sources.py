@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from dlbench.data.arrays import DIGEST_PREFIX, Dataset, check_name
 from dlbench.data.originals import Original
 from dlbench.data.public import DATA_DIR_VARIABLE
 from dlbench.data.splits import test_indices
-from dlbench.errors import DataError, InputError, SpecError, UnknownNameError
+from dlbench.errors import DataError, InputError, SpecError
 from dlbench.spec.declarations import Default
 from dlbench.spec.parts import Arguments
 from dlbench.spec.registry import DATASETS, label, name_key
@@ -122,7 +124,7 @@ def _load(name: str, data_dir: str | os.PathLike[str] | None, verify: bool) -> t
         return _by_reference(called, base, digest, _data_folder(data_dir), verify), name
     reference = DATASETS.find(called)
     if reference is None:
-        raise UnknownNameError("dataset", called, DATASETS.names())
+        raise DATASETS.unknown(called)
     arguments = DATASETS.arguments(reference, arguments)
     _check_complete(reference, arguments)
     given: dict[str, object] = dict(arguments)
@@ -189,6 +191,16 @@ def images_of(name: str) -> tuple[tuple[int, int, int], int] | None:
     return public.images_of(DATASETS.find(name.partition("@")[0]) or name)
 
 
+def shape_of(name: str) -> tuple[tuple[int, int, int], int] | None:
+    """As `images_of`, also of any other data set that is in the cache, by its reference; ``None`` if it is not."""
+    digest = name.partition("@")[2]
+    for _, meta in cache.entries() if digest else ():
+        if meta.digest.startswith(digest):
+            _, height, width, channels = meta.shapes["train_images"]
+            return (height, width, channels), meta.num_classes
+    return images_of(name)
+
+
 def available(data_dir: str | os.PathLike[str] | None = None) -> list[Available]:
     """List the public data sets by name, then those of the user that are in the cache, by reference."""
     folder = _data_folder(data_dir)
@@ -235,16 +247,18 @@ def register(dataset: Dataset) -> str:
         return dataset.reference
     if DATASETS.find(dataset.name) in DATASETS.built_in:
         raise InputError(f"the name {dataset.name!r} is that of a built-in data set; choose another name.")
-    _store(dataset, _REGISTERED_ORIGIN)
+    with _writing(dataset.name):
+        cache.store(dataset, _REGISTERED_ORIGIN)
     return dataset.reference
 
 
-def _store(dataset: Dataset, origin: str) -> None:
+@contextlib.contextmanager
+def _writing(name: str) -> Iterator[None]:
     try:
-        cache.store(dataset, origin)
+        yield
     except OSError as error:
         raise DataError(
-            f"data set {dataset.name!r} cannot be written to the cache {files.cache_root()} ({error}), so that "
+            f"data set {name!r} cannot be written to the cache {files.cache_root()} ({error}), so that "
             f"other processes cannot read it. Set {files.CACHE_DIR_VARIABLE} to a folder that you can write to."
         ) from error
 
@@ -262,10 +276,11 @@ def _cached(original: Original, verify: bool) -> Dataset | None:
 
 
 def _keep(original: Original) -> Dataset:
-    dataset = original.read()
     if not original.is_public:
-        _store(dataset, original.origin())
-        return cache.open_entry(cache.entry_path(dataset.name, dataset.digest)) or dataset
+        with _writing(original.name):
+            dataset = original.read()
+            return cache.open_entry(cache.store(dataset, original.origin())) or dataset
+    dataset = original.read()
     try:
         path = cache.store(dataset, original.origin())
     except OSError as error:

@@ -147,14 +147,16 @@ def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         DlbenchError: the trial cannot be exported.
-        WorkerError: the exported network answers otherwise than the trained one.
+        WorkerError: the exported network predicts other classes than the trained one.
     """
     sys.path.extend(path for path in asked["path"] if path not in sys.path)
     if asked["model"]:
         MODELS.resolve(asked["model"])
     loaded = load(Path(asked["folder"]))
     spec, kind = loaded.trial.spec, asked["to"]
-    dataset = data.load(spec.dataset, asked["data_dir"])
+    dataset = data.load(spec.dataset, asked["data_dir"], test_size=spec.test_size)
+    if dataset.targets == "numbers":
+        raise InputError(f"the targets of {dataset.name} are numbers; only classifiers can be exported")
     made = written(kind, loaded, dataset.image_shape)
     if asked["int8"]:
         split = data.split_of(dataset, spec)
@@ -176,8 +178,8 @@ def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
     if not asked["int8"] and (wrong := differ & ~unsure).any():
         out.unlink(missing_ok=True)
         raise WorkerError(
-            f"the exported network answers {int(wrong.sum())} of {len(truth)} test images otherwise than the trained "
-            f"one: its logits differ by up to {float(np.abs(got - expected).max()):.3g}"
+            f"the exported network and the trained one predict different classes for {int(wrong.sum())} of "
+            f"{len(truth)} test images: their logits differ by up to {float(np.abs(got - expected).max()):.3g}"
         )
     return {
         "size_bytes": len(made),

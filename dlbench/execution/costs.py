@@ -71,5 +71,5 @@ def estimate_s(trials: Sequence[Trial], workers: int) -> float:
 @functools.lru_cache(maxsize=1024)  # trials by the ten thousand share a few models
 def _counts(model: str, model_args: Arguments, dataset: str) -> Counts | None:
     """What is known of a model without counting it now."""
-    images = data.images_of(dataset)
+    images = data.shape_of(dataset)
     return images and at_hand(Request(model, model_args, *images))

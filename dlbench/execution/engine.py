@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import queue
 import sys
 import threading
@@ -16,31 +15,28 @@ from typing import Any, TextIO, cast
 
 from dlbench import files
 from dlbench.execution import messages, stderr
+from dlbench.execution.crew import Crew
 from dlbench.execution.environment import (
+    CACHE_BYTES,
     COMPILED,
+    backend_is_up,
     check_settings,
     computing_in_float32,
     configured,
-    describe,
 )
-from dlbench.execution.environment_probe import worker_environment
 from dlbench.execution.jobs import Job, JobQueue
 from dlbench.execution.place import Place
 from dlbench.execution.pool import Pool
-from dlbench.execution.processes import Endpoint, ProcessEndpoint, Receive
+from dlbench.execution.site import import_path
 from dlbench.execution.stopping import NOTICE, pauses
 from dlbench.ops import native
-from dlbench.spec import registry
 from dlbench.spec.programs import Program
-from dlbench.spec.trial import PARTS
 from dlbench.storage import artifacts
 
 #: The name of the thread that trains in this process.
 TRAINING = "dlbench-training"
 #: Seconds between checks for an interruption.
 _POLL_S = 0.1
-#: When a study starts, the cache of compiled programs is trimmed to this size, least recently used files first.
-CACHE_BYTES = 2**30
 
 
 def run(
@@ -49,6 +45,7 @@ def run(
     stopping: threading.Event,
     study_dir: Path | None = None,
     shorter: Mapping[str, Path] | None = None,
+    crew: Crew | None = None,
 ) -> Generator[messages.AnyEvent]:
     """Train every trial and yield events as they occur. Nothing is written except to caches.
 
@@ -60,6 +57,7 @@ def run(
             trials start from the beginning.
         shorter: by trial id, the folder of the same trial with fewer epochs, which continues from the state kept there
             unless it has one of its own.
+        crew: keeps the workers alive when all trials have ended.
 
     Raises:
         WorkerError: workers cannot be started.
@@ -77,29 +75,18 @@ def run(
         }
 
     if place.workers == 0:
-        yield from _in_process(jobs, place, states, stopping)
+        yield from _in_process(jobs, place, states, stopping, crew)
         return
-    environ, lock = dict(os.environ), threading.Lock()
-
-    def kernels() -> str | None:
-        """Choose the compiled kernels, compiling them once if necessary, while the workers start."""
-        with lock:
-            if place.device == "cpu":
-                native.choose(environ)
-            return environ.get(native.VARIABLE)
-
-    specs = [trial.spec for program in programs for trial in program.trials]
-    path = registry.import_path({getattr(spec, field) for spec in specs for field in PARTS})
-
-    def start(number: int, receive: Receive) -> Endpoint:
-        return ProcessEndpoint(number, place, kernels, path, receive)
-
+    trials = [trial for program in programs for trial in program.trials]
+    start = place.site.starter(place, trials)
+    if crew:
+        start = crew.starting(start, place, import_path(trials))
     said = place.device != "cpu"
     for event in Pool(jobs, place.workers, start, states, stopping).run():
         yield event
         if not said and isinstance(event, messages.Ready):
             said = True
-            _warn_without_kernels(environ)
+            _warn_without_kernels(event.environment)
 
 
 def _states_of(trial_id: str, study_dir: Path, shorter: Mapping[str, Path]) -> Mapping[str, bytes]:
@@ -107,26 +94,11 @@ def _states_of(trial_id: str, study_dir: Path, shorter: Mapping[str, Path]) -> M
     return own or (artifacts.read_states(shorter[trial_id], artifacts.KEPT) if trial_id in shorter else {})
 
 
-def environment(device: str, workers: int) -> Mapping[str, Any]:
-    """Describe the environment in which trials would be trained.
-
-    Args:
-        device: "cpu", "gpu", "tpu" or "metal".
-        workers: number of worker processes; 0 trains in this process.
-
-    Raises:
-        WorkerError: jax cannot start.
-    """
-    if workers or not _backend_is_up():
-        return worker_environment(device)
-    with configured(device, starting=False):
-        return describe()
-
-
-def _warn_without_kernels(environ: Mapping[str, str]) -> None:
-    if not environ.get(native.VARIABLE):
+def _warn_without_kernels(described: Mapping[str, Any]) -> None:
+    if not described["kernels"]:
+        reason = native.reason() or "see the messages of the worker"
         warnings.warn(
-            f"there are no compiled kernels ({native.reason()}): XLA computes everything, slower, and with other bits "
+            f"there are no compiled kernels ({reason}): XLA computes everything, slower, and with other bits "
             "than with them",
             RuntimeWarning,
             stacklevel=2,
@@ -134,10 +106,14 @@ def _warn_without_kernels(environ: Mapping[str, str]) -> None:
 
 
 def _in_process(
-    jobs: JobQueue, place: Place, states: Callable[[Job], Mapping[str, bytes]], stopping: threading.Event
+    jobs: JobQueue,
+    place: Place,
+    states: Callable[[Job], Mapping[str, bytes]],
+    stopping: threading.Event,
+    crew: Crew | None,
 ) -> Generator[messages.AnyEvent]:
     started = time.monotonic()
-    with configured(place.device, starting=not _backend_is_up()), computing_in_float32():
+    with configured(place.device, starting=not backend_is_up()), computing_in_float32():
         from dlbench.execution.worker import Worker
 
         check_settings(
@@ -145,7 +121,6 @@ def _in_process(
         )
         if place.device == "cpu":
             native.use_cores(place.cores)
-            _warn_without_kernels(os.environ)
 
         events: queue.SimpleQueue[messages.AnyEvent | BaseException | None] = queue.SimpleQueue()
         abandoned = threading.Event()
@@ -155,8 +130,19 @@ def _in_process(
                 raise SystemExit  # ends the thread
             events.put(event)
 
-        worker = Worker(0, place.data_dir, place.checkpoint_every, emit, started, place.keep_state)
-        worker.stopping = stopping
+        def make() -> Worker:
+            return Worker(
+                0,
+                place.data_dir,
+                place.checkpoint_every,
+                emit,
+                started,
+                place.keep_state,
+                place.memory_bytes,
+            )
+
+        worker = crew.local(make, place) if crew else make()
+        worker.attach(emit, started, stopping)
 
         def train() -> None:
             try:
@@ -169,6 +155,8 @@ def _in_process(
         # This thread stays free, so that it can answer signals during an epoch.
         thread = threading.Thread(target=train, name=TRAINING)
         yield messages.Ready(worker=0, environment=worker.environment)
+        if place.device == "cpu":
+            _warn_without_kernels(worker.environment)
         try:
             with _output_of(thread):
                 thread.start()
@@ -220,12 +208,3 @@ class _Output:
 
 def _output_of(thread: threading.Thread) -> contextlib.AbstractContextManager[object]:
     return contextlib.redirect_stdout(cast(TextIO, _Output(thread)))
-
-
-def _backend_is_up() -> bool:
-    """Whether jax has already started a backend in this process, so that its threads and platform are fixed.
-
-    jax has no public way to ask this without starting a backend; this attribute is only read.
-    """
-    bridge = sys.modules.get("jax._src.xla_bridge")
-    return bridge is not None and bool(bridge.backends_are_initialized())

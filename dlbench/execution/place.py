@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from dlbench.execution.site import Here, Site
+
+#: The memory that the images of a data set may take in each process, unless it is given.
+MEMORY_BYTES = 2**31
 
 
 @dataclass(frozen=True)
@@ -16,6 +21,10 @@ class Place:
         checkpoint_every: epochs between saved states of a trial; by default a state is saved once a minute.
         cores: number of cores that train one trial, on a CPU.
         keep_state: whether to keep the state that each trial ends with.
+        memory_bytes: the memory that the images of a data set may take in each process; those of a larger set are
+            streamed.
+        site: the machines.
+        environment: the digest of the environment that workers must have; ``None`` if it may be any.
     """
 
     device: str
@@ -24,3 +33,6 @@ class Place:
     checkpoint_every: int | None = None
     cores: int = 1
     keep_state: bool = False
+    memory_bytes: int = MEMORY_BYTES
+    site: Site = field(default_factory=Here)
+    environment: str | None = None

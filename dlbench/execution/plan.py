@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -41,6 +42,7 @@ class Plan:
             having fewer epochs and their state was kept, by trial id.
         num_length_bound: trials that could continue another one, but for a schedule that depends on the number of
             epochs.
+        machines: what to say of the machines, a sentence each.
     """
 
     study: StudySpec
@@ -56,6 +58,7 @@ class Plan:
     unreadable: tuple[str, ...] = ()
     shorter: Mapping[str, Kept] = field(default_factory=dict)
     num_length_bound: int = 0
+    machines: tuple[str, ...] = ()
 
     @functools.cached_property
     def done(self) -> frozenset[str]:
@@ -151,7 +154,7 @@ class Plan:
     def estimate_s(self) -> float:
         """Estimated seconds for training the missing trials; for a search, those that it will propose too."""
         search = self.study.search
-        scale = 1.0 if search is None else search.most_trials / len(self.trials)
+        scale = search.most_work / math.fsum(search.work(t.spec) for t in self.trials) if search else 1.0
         left = [
             trial.of_length(max(trial.spec.num_epochs - self.shorter[trial.id].epoch, 1))
             if trial.id in self.shorter

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,9 +11,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
-from dlbench.data import Dataset
 from dlbench.errors import InputError
+from dlbench.execution.compiling import Build, Executable
+from dlbench.execution.images import LANES_OF_DATA, DeviceData, Rows, images_of
 from dlbench.models.counts import too_small
 from dlbench.models.mode import initial_mode, layers_with_modes, mode
 from dlbench.models.sizes import has_empty_arrays, least_side, traced
@@ -30,56 +31,15 @@ class CompiledProgram:
     """The compiled functions that the trials of one program share, and the seconds that compiling them took.
 
     ``validate`` returns the new state, loss, accuracy, and the trials' own metric for each lane: ``None`` where it is
-    one of the two.
+    one of the two. ``predict`` takes images and the rows of them that count (``None`` for all), and returns logits on
+    the host.
     """
 
     init: Callable[..., Any]
     train_epoch: Callable[..., Any]
     validate: Callable[..., Any]
-    predict: Callable[..., Any]
+    predict: Callable[..., NDArray[Any]]
     compile_s: float
-
-
-@dataclass(frozen=True)
-class Executable:
-    """A compiled function, and the seconds that it took to trace and compile."""
-
-    call: Any
-    seconds: float
-
-
-@dataclass(frozen=True)
-class DeviceData:
-    """A data set on the device.
-
-    Attributes:
-        train_images: uint8 [N, H, W, C].
-        train_labels: int32 [N].
-        test_images: uint8 [M, H, W, C].
-        test_labels: int32 [M].
-        num_classes: number of classes.
-    """
-
-    train_images: jax.Array
-    train_labels: jax.Array
-    test_images: jax.Array
-    test_labels: jax.Array
-    num_classes: int
-
-    @classmethod
-    def of(cls, dataset: Dataset) -> DeviceData:
-        """Put a data set on the default device."""
-        return cls(
-            jnp.asarray(dataset.train_images),
-            jnp.asarray(dataset.train_labels),
-            jnp.asarray(dataset.test_images),
-            jnp.asarray(dataset.test_labels),
-            dataset.num_classes,
-        )
-
-
-#: Under vmap, trials share images and labels; each has a split, class weights and a key of its own.
-LANES_OF_DATA = Data(None, None, None, None, 0, 0, 0, 0)  # type: ignore[arg-type]
 
 
 #: The fields of the static part that validation alone depends on, and the parts and numbers that it uses.
@@ -115,27 +75,8 @@ def compile_program(
         InputError: the model cannot be trained.
     """
     sign = -1 if metric(metric_of(trial.spec, "val")).lower_is_better else 1
-    shapes = tuple((array.shape, array.dtype) for array in (*jax.tree.leaves(data), dataset.test_images))
-    used: list[Executable] = []
-
-    def build(
-        function: Callable[..., Any],
-        part: Static,
-        axes: Sequence[Any],
-        *arguments: Any,
-        **options: Any,
-    ) -> Any:
-        structure = jax.tree.structure(arguments)
-        key = (function, part, trial.model_digest, trial.part_digests, trial.lanes, shapes, structure)
-        if key not in done:
-            start = time.monotonic()
-            bound = functools.wraps(function)(functools.partial(function, part))
-            mapped = jax.vmap(bound, in_axes=tuple(axes)) if trial.lanes > 1 else bound
-            call = jax.jit(mapped).lower(*arguments).compile(compiler_options=options or None)
-            done[key] = Executable(call, time.monotonic() - start)
-        used.append(done[key])
-        return done[key].call
-
+    build = Build(trial, done)
+    images = images_of(build, dataset)
     fast = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
     by_model = Static(static.model, pixels=static.pixels)
     by_optimizer = replace(
@@ -155,29 +96,28 @@ def compile_program(
     by_everything = replace(static, **unseen)  # but what the epoch does not see
     if score := metrics.scorer(trial.spec):
         by_optimizer = replace(by_optimizer, metric=static.metric)
-    init = build(loop.init, by_optimizer, (LANES_OF_DATA, 0, 0), data, keys, hyper, **fast)
-    state = init.out_info
+    first = build(loop.init, by_optimizer, (LANES_OF_DATA, 0, 0), images.example(data), keys, hyper, **fast)
+    state = first.out_info
     validated = hyper.only(*_VALIDATED)
     without_optimizer = state._replace(opt_state=None)
-    validation_axes = (0, LANES_OF_DATA, 0)
     if score is None:
         by_metric = replace(by_criterion, metric=static.metric)
-        validation = build(
-            evaluation.validate, by_metric, validation_axes, without_optimizer, data, validated
-        )
+        validation = images.validate(by_metric, without_optimizer, data, validated)
     else:
-        prediction_of_validation = build(
-            evaluation.predict_validation, by_criterion, validation_axes, without_optimizer, data, validated
-        )
-        loss = prediction_of_validation.out_info[2]
-        choice = build(_choose, by_model, (0,) * 5, without_optimizer, validated, loss, loss, loss)
+        prediction = images.predict_validation(by_criterion, without_optimizer, data, validated)
+        loss = state.best_val_loss
+        choice = build(evaluation.choose, None, (0,) * 5, without_optimizer, validated, loss, loss, loss)
+
+    def init(data: Data, keys: Keys, hyper: Hyper) -> TrainState:
+        started: TrainState = first(images.example(data), keys, hyper)
+        return started
 
     def validate(state: TrainState, data: Data, hyper: Hyper) -> Any:
         used, given = hyper.only(*_VALIDATED), state._replace(opt_state=None)
         if score is None:
             new, loss, accuracy = validation(given, data, used)
             return new._replace(opt_state=state.opt_state), loss, accuracy, None
-        *outputs, loss, accuracy = prediction_of_validation(given, data, used)
+        *outputs, loss, accuracy = prediction(given, data, used)
         logits, labels = map(np.asarray, outputs)
         lanes = range(trial.lanes)
         values = [score(lane_of(logits, n, trial.lanes), lane_of(labels, n, trial.lanes)) for n in lanes]
@@ -185,31 +125,19 @@ def compile_program(
         new = choice(given, used, signed, loss, accuracy)
         return new._replace(opt_state=state.opt_state), loss, accuracy, values
 
-    prediction = build(
-        evaluation.predict,
-        by_model,
-        (0, 0, None, 0),
-        state.best_params,
-        state.best_batch_stats,
-        dataset.test_images,
-        hyper.only("model"),
-    )
+    predicted = images.predict(by_model, state, hyper.only("model"))
 
-    def predict(params: Any, batch_stats: Any, images: jax.Array, hyper: Hyper) -> Any:
-        return prediction(params, batch_stats, images, hyper.only("model"))
+    def predict(params: Any, batch_stats: Any, images: Any, rows: Rows, hyper: Hyper) -> NDArray[Any]:
+        logits: NDArray[Any] = predicted(params, batch_stats, images, rows, hyper.only("model"))
+        return logits
 
-    epoch_axes = (0, LANES_OF_DATA, 0, 0)
     return CompiledProgram(
         init=init,
-        train_epoch=build(loop.train_epoch, by_everything, epoch_axes, state, data, keys, hyper),
+        train_epoch=images.train_epoch(by_everything, state, data, keys, hyper),
         validate=validate,
         predict=predict,
-        compile_s=sum(executable.seconds for executable in used),
+        compile_s=build.seconds,
     )
-
-
-def _choose(_: Static, *arguments: Any) -> TrainState:
-    return evaluation.choose(*arguments)
 
 
 def check_metric(trial: Trial, dataset: DeviceData) -> None:
@@ -293,16 +221,12 @@ def _check_module(model: nn.Module, images: Any, name: str, trial: Trial) -> Non
 
 
 def inputs_of(trial: Trial) -> tuple[Keys, Hyper]:
-    """Keys and hyper-parameters of a trial; purposes that do not follow the seed use seed 0."""
+    """Keys and hyper-parameters of a trial; purposes that do not follow the seed use their own, or seed 0."""
     spec = trial.spec
-    varied = _purpose_keys(spec.seed)
-    fixed = varied if spec.vary == "all" else _purpose_keys(0)
-    keys = Keys(
-        *(
-            ours if spec.vary in ("all", purpose) else theirs
-            for purpose, ours, theirs in zip(Keys._fields, varied, fixed, strict=True)
-        )
-    )
+    seeds = {purpose: spec.seed if spec.vary in ("all", purpose) else 0 for purpose in Keys._fields}
+    seeds |= {purpose: own for purpose in seeds if (own := getattr(spec, f"{purpose}_seed")) is not None}
+    made = {seed: _purpose_keys(seed) for seed in dict.fromkeys(seeds.values())}
+    keys = Keys(*(getattr(made[seed], purpose) for purpose, seed in seeds.items()))
     others = {name: Coefficient.of(value) for name, value in spec.dynamic().items()}
     return keys, Hyper(jnp.float32(spec.learning_rate), jnp.float32(spec.weight_decay), others)
 

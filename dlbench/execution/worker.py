@@ -20,7 +20,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -30,12 +30,13 @@ from clu import parameter_overview
 from dlbench import data
 from dlbench.errors import InputError
 from dlbench.execution import environment, messages, saved_states, stopping
+from dlbench.execution.compiling import Executable
+from dlbench.execution.images import DeviceData
 from dlbench.execution.imported import check_sources
+from dlbench.execution.place import MEMORY_BYTES
 from dlbench.execution.processes import LEFT_TO_PARENT
 from dlbench.execution.programs import (
     CompiledProgram,
-    DeviceData,
-    Executable,
     check_metric,
     check_model,
     compile_program,
@@ -67,7 +68,7 @@ from dlbench.storage.database import disk_problem
 from dlbench.training.augmentation import transform_images
 from dlbench.training.losses import mean_loss, weights_of_classes
 from dlbench.training.metrics import IN_PROGRAM, hits, measure
-from dlbench.training.state import Data, Hyper, Keys, Pixels, Static, TrainState, static_part
+from dlbench.training.state import Data, Hyper, Keys, Params, Pixels, Static, TrainState, static_part
 from dlbench.training.stopping import is_ended, is_stopped
 
 #: Seed of the transform of test images, the same for every trial.
@@ -109,6 +110,7 @@ class Worker:
         emit: called with each event.
         started: when (``time.monotonic``) the worker was started; by default now.
         keep_state: whether to save the state that each trial ends with.
+        memory_bytes: the memory that the images of a data set may take; those of a larger set are streamed.
     """
 
     def __init__(
@@ -119,9 +121,11 @@ class Worker:
         emit: Emit,
         started: float | None = None,
         keep_state: bool = False,
+        memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         self._clock = Clock(time.monotonic() if started is None else started)
         self.number, self.data_dir, self.emit = number, data_dir, emit
+        self.memory_bytes = memory_bytes
         self.checkpoint_every, self.keep_state = checkpoint_every, keep_state
         self.environment = environment.describe()
         #: Once set, the current trial is saved after its epoch and interrupted.
@@ -137,6 +141,10 @@ class Worker:
         self._saving = threading.Lock()
         self._latest: _Latest | None = None
         self._saved_number = 0
+
+    def attach(self, emit: Emit, started: float, stopping: threading.Event) -> None:
+        """Work for another run: call ``emit`` with its events, and count time from its start."""
+        self.emit, self.stopping, self._clock = emit, stopping, Clock(started)
 
     def run(self, trials: Sequence[Trial], states: Files | None = None) -> None:
         """Train trials that share a program and a number of epochs, one per lane.
@@ -219,9 +227,8 @@ class Worker:
         program = self._program(trials[0], dataset, *inputs)
         clock.lap("compile")
         state, histories = self._epochs(trials, program, inputs, states, clock)
-        logits = _storable(
-            program.predict(state.best_params, state.best_batch_stats, dataset.test_images, inputs[2])
-        )
+        best, hyper = (state.best_params, state.best_batch_stats), inputs[2]
+        logits = _storable(program.predict(*best, dataset.test_images, dataset.test_rows, hyper))
         if _are_probabilities(logits):
             self.emit(
                 messages.Notice(
@@ -229,8 +236,8 @@ class Worker:
                     "probabilities, but the loss expects logits; remove the softmax, with which it trains worse"
                 )
             )
-        validated = _on_validation_images(program, state, dataset, splits, inputs[2], lanes)
-        transformed = self._transformed_accuracies(trials, program, state, dataset, inputs[2])
+        validated = _on_validation_images(program, best, dataset, splits, hyper, lanes)
+        transformed = self._transformed_accuracies(trials, program, best, dataset, hyper)
         clock.lap("eval")
         finished = []
         whole = jax.device_get(
@@ -241,9 +248,9 @@ class Worker:
             outcome = self._outcome(trial, split, histories[lane], own)
             made: dict[str, bytes] = {}
             if histories[lane][-1].is_finite:
-                best = outcome["best_params_sha256"]
+                sha256 = outcome["best_params_sha256"]
                 tested, made = self._test(
-                    trial, dataset, own, lane_of(logits, lane, lanes), best, weights[lane]
+                    trial, dataset, own, lane_of(logits, lane, lanes), sha256, weights[lane]
                 )
                 outcome |= tested
                 made |= {"val_logits.npy": _array_bytes(validated[lane])}
@@ -439,7 +446,7 @@ class Worker:
         self,
         trials: Sequence[Trial],
         program: CompiledProgram,
-        state: TrainState,
+        best: tuple[Params, Params],
         dataset: DeviceData,
         hyper: Hyper,
     ) -> list[float | None]:
@@ -450,9 +457,9 @@ class Worker:
         for transform in dict.fromkeys(each for each in wanted if each is not None):
             name, arguments = transform
             images = jax.jit(lambda images, key: transform_images(name, dict(arguments), images, key))(  # noqa: B023
-                dataset.test_images, jax.random.key(TRANSFORMED_TEST_SEED)
+                dataset.tested(), jax.random.key(TRANSFORMED_TEST_SEED)
             )
-            logits = np.asarray(program.predict(state.best_params, state.best_batch_stats, images, hyper))
+            logits = program.predict(*best, images, None, hyper)
             for lane, trial in enumerate(trials):
                 if wanted[lane] == transform:
                     correct = hits(lane_of(logits, lane, trial.lanes), labels)
@@ -462,14 +469,10 @@ class Worker:
     def _dataset(self, trial: Trial) -> DeviceData:
         spec, key = trial.spec, (trial.data_digest, trial.spec.test_size)
         if key not in self._data:
-            found = data.load(spec.dataset, self.data_dir, verify=True, test_size=spec.test_size)
-            if found.digest != trial.data_digest:
-                raise InputError(
-                    f"data set {spec.dataset!r} has changed since the trial was planned: its digest is "
-                    f"{found.digest[:12]}, expected {trial.data_digest[:12]}"
-                )
+            reference = f"{spec.dataset.partition('@')[0]}@{trial.data_digest}"
+            found = data.load(reference, self.data_dir, verify=True)
             self._data.clear()  # only one data set is kept in memory, because they can be large
-            self._data[key] = DeviceData.of(found)
+            self._data[key] = DeviceData.of(found, spec.test_size, self.memory_bytes)
         return self._data[key]
 
     def _pixels(self, trial: Trial, dataset: DeviceData) -> Pixels | None:
@@ -515,7 +518,11 @@ class Worker:
     ) -> CompiledProgram:
         check_sources(trial)
         static = static_part(network_for(trial, dataset.num_classes), trial, self._pixels(trial, dataset))
-        shapes = tuple(array.shape for array in (*jax.tree.leaves(arrays), dataset.test_images))
+        shapes = (
+            *(array.shape for array in jax.tree.leaves(arrays)),
+            len(dataset.test_labels),
+            dataset.part_bytes,
+        )
         key = (static, trial.model_digest, trial.part_digests, trial.lanes, shapes, jax.tree.structure(hyper))
         if key not in self._programs:
             self.emit(messages.Compiling(worker=self.number, trial_id=trial.id))
@@ -533,8 +540,7 @@ def _inputs(
     keys, hyper = inputs_of(trial)
     transforms = trial.spec.val_transform != "standard"
     val_key = jax.random.fold_in(keys.augment, VALIDATION) if transforms else None
-    found = Data.from_split(dataset, split)
-    return found._replace(class_weights=weights, val_key=val_key), keys, hyper
+    return dataset.split(split)._replace(class_weights=weights, val_key=val_key), keys, hyper
 
 
 def _weights(trial: Trial, split: data.Split, dataset: DeviceData) -> jax.Array | None:
@@ -559,7 +565,7 @@ def _array_bytes(array: np.ndarray[Any, Any]) -> bytes:
 
 def _on_validation_images(
     program: CompiledProgram,
-    state: TrainState,
+    best: tuple[Params, Params],
     dataset: DeviceData,
     splits: Sequence[data.Split],
     hyper: Hyper,
@@ -567,24 +573,12 @@ def _on_validation_images(
 ) -> list[np.ndarray[Any, Any]]:
     """The logits of each trial's best epoch for its own validation images, in ascending order of their indices.
 
-    The function that is compiled for the test images computes them, so nothing is compiled for this: the images are
-    taken in batches as large as the test half, the last one padded. Lanes share images, so each different split is
-    computed for all lanes.
+    Lanes share images here, so each different split is computed for all lanes.
     """
-    size = len(dataset.test_images)
-    by_split: dict[str, np.ndarray[Any, Any]] = {}
-    for split in splits:
-        if split.digest in by_split:
-            continue
-        images, count = split.half(dataset)[0], len(split.val_indices)
-        indices = np.resize(split.val_indices, -(-count // size) * size)
-        made = [
-            _storable(
-                program.predict(state.best_params, state.best_batch_stats, images[jnp.asarray(part)], hyper)
-            )
-            for part in np.split(indices, len(indices) // size)
-        ]
-        by_split[split.digest] = np.concatenate(made, axis=-2)[..., :count, :]
+    by_split = {
+        split.digest: _storable(program.predict(*best, split.half(dataset)[0], split.val_indices, hyper))
+        for split in {split.digest: split for split in splits}.values()
+    }
     return [lane_of(by_split[split.digest], lane, lanes) for lane, split in enumerate(splits)]
 
 
@@ -644,34 +638,64 @@ class Clock:
         return spent
 
 
-def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
-    """Execute the parent's commands until it closes the pipe, then exit at once, even in the middle of a trial."""
-    received: queue.SimpleQueue[messages.Train] = queue.SimpleQueue()
+class Server:
+    """A worker that executes its parent's commands, whatever carries them.
 
-    def listen() -> None:
+    Args:
+        setup: the parent's first message.
+        emit: called with each event, from any thread.
+        end: called after the last event of a worker that has stopped.
+
+    Raises:
+        InputError: the parent is of another version.
+    """
+
+    def __init__(self, setup: messages.AnyCommand, emit: Emit, end: Callable[[], object]) -> None:
+        if not isinstance(setup, messages.Setup) or setup.version != messages.PROTOCOL_VERSION:
+            raise InputError(
+                "the parent uses another version of the protocol; use one version of dlbench throughout"
+            )
+        sys.path.extend(path for path in setup.sys_path if path not in sys.path)
+        if setup.kernels is not None:
+            os.environ[native.VARIABLE] = setup.kernels
+            native.use_cores(setup.cores)
+        self._worker = Worker(
+            setup.worker,
+            setup.data_dir,
+            setup.checkpoint_every,
+            emit,
+            setup.started,
+            setup.keep_state,
+            setup.memory_bytes,
+        )
+        self._jobs: queue.SimpleQueue[messages.Train] = queue.SimpleQueue()
+        self._end = end
+        emit(messages.Ready(worker=setup.worker, environment=self._worker.environment, node=setup.node))
+
+    def receive(self, command: messages.AnyCommand) -> None:
+        """Take a command; returns at once. Any thread may call this."""
+        if isinstance(command, messages.Stop):
+            self._worker.stopping.set()
+            threading.Thread(target=self._stop, daemon=True).start()
+        if isinstance(command, messages.Train):
+            self._jobs.put(command)
+
+    def run(self) -> NoReturn:
+        """Train the jobs as they come."""
         while True:
-            try:
-                command = messages.read_command(commands)
-            except (
-                ValueError
-            ) as error:  # a message of another version; the parent notices that this worker exits
-                print(f"this worker does not understand its parent: {error}", file=sys.stderr, flush=True)
-                os._exit(1)
-            if command is None:
-                os._exit(0)
-            if isinstance(command, messages.Stop):
-                worker.stopping.set()
-                threading.Thread(target=stop, daemon=True).start()
-            if isinstance(command, messages.Train):
-                received.put(command)
+            command = self._jobs.get()
+            self._worker.run(command.trials, command.files)
 
-    def stop() -> None:
-        """Save what is complete, and end this process if the epoch takes too long."""
+    def _stop(self) -> None:
+        """Save what is complete, and end, even if the epoch takes too long."""
         for seconds in stopping.pauses():
             time.sleep(seconds)
-            worker.save()
-        os._exit(0)
+            self._worker.save()
+        self._end()
 
+
+def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
+    """Execute the parent's commands until it closes the pipe, then exit at once, even in the middle of a trial."""
     lock = threading.Lock()
 
     def emit(event: messages.AnyEvent) -> None:
@@ -682,25 +706,23 @@ def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
             except BrokenPipeError:
                 os._exit(0)
 
+    def listen() -> None:
+        while True:
+            try:
+                command = messages.read_command(commands)
+            except ValueError as error:  # another version; the parent notices that this worker exits
+                print(f"this worker does not understand its parent: {error}", file=sys.stderr, flush=True)
+                os._exit(1)
+            if command is None:
+                os._exit(0)
+            server.receive(command)
+
     setup = messages.read_command(commands)
     if setup is None:
         return  # the parent is gone already
-    if not isinstance(setup, messages.Setup) or setup.version != messages.PROTOCOL_VERSION:
-        raise InputError(
-            "the parent uses another version of the protocol; use one version of dlbench throughout"
-        )
-    sys.path.extend(path for path in setup.sys_path if path not in sys.path)
-    if setup.kernels is not None:
-        os.environ[native.VARIABLE] = setup.kernels
-        native.use_cores(setup.cores)
-    worker = Worker(
-        setup.worker, setup.data_dir, setup.checkpoint_every, emit, setup.started, setup.keep_state
-    )
+    server = Server(setup, emit, lambda: os._exit(0))
     threading.Thread(target=listen, daemon=True).start()
-    emit(messages.Ready(worker=setup.worker, environment=worker.environment))
-    while True:
-        command = received.get()
-        worker.run(command.trials, command.files)
+    server.run()
 
 
 def main() -> None:

@@ -25,6 +25,8 @@ where they are shown; "±" is half the width of a 95 % interval. Nothing is conc
 | `shades` | the shades of heat maps |
 | `terminal`, `terminal_plots`, `progress` | what a terminal shows |
 | `page`, `document` | HTML and Markdown |
+| `forest` | claims as a forest plot on the page |
+| `notes` | notes in Markdown on the page |
 | `trackers` | studies as runs of MLflow and Weights & Biases |
 | `notebook` | what a notebook shows |
 | `watching` | when to write a report anew while a study is trained |
@@ -48,13 +50,14 @@ from dlbench.report.listings import (
 from dlbench.report.plots import Plot, plots_report
 from dlbench.report.search import progress_of_search
 from dlbench.report.studies import StudyReport, study_record, study_report, trial_table, trials_of_studies
-from dlbench.report.tables import Column, Points, Report, Table, count, duration, percent, to_markdown
+from dlbench.report.tables import Column, Points, Report, Strip, Table, count, duration, percent, to_markdown
 
 __all__ = [
     "Column",
     "Plot",
     "Points",
     "Report",
+    "Strip",
     "StudyReport",
     "Table",
     "count",

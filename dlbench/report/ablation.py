@@ -16,7 +16,9 @@ from dlbench.report.tables import (
     count,
     means_note,
     plus_minus,
+    replicate,
     signed,
+    signed_interval,
 )
 from dlbench.spec.metrics import Metric, metric, metric_key, noun, words
 
@@ -47,8 +49,8 @@ def _record(effect: Effect) -> dict[str, Any]:
     }
 
 
-def ablation_report(found: Ablation) -> Report:
-    """The configurations, the effects, and which of them the data support."""
+def ablation_report(found: Ablation) -> tuple[str, Report]:
+    """Which effects the data support; the configurations, and all effects."""
     effects = {} if found.is_factorial else {change_text(each.changes): each for each in found.effects}
     summaries = {change_text(changes): group.summary(found.metric) for changes, group in found.configurations}
     base, measured = found.configurations[0][1], metric(found.metric)
@@ -60,7 +62,7 @@ def ablation_report(found: Ablation) -> Report:
             partial(plus_minus, measured=measured),
         ),
         *(_effect_columns(found) if effects else ()),
-        Column("seeds", "trials" if base.overlap else "seeds"),
+        Column("seeds", f"{replicate([base])}s"),
     )
     rows = tuple(
         (
@@ -74,7 +76,8 @@ def ablation_report(found: Ablation) -> Report:
     shared = common(base.trials)
     caption = f"base: {shared}. {means_note([*summaries.values()])} {_effects_note(found) if effects else ''}"
     table = Table(f"Changes of {base.label(['model'])} by {_title(found)}", columns, rows, caption.strip())
-    return [table, *(_factorial(found) if found.is_factorial else ()), *_conclusions(found)]
+    answer, support = _conclusions(found)
+    return answer, [table, *(_factorial(found) if found.is_factorial else ()), *support]
 
 
 def _title(found: Ablation) -> str:
@@ -83,14 +86,10 @@ def _title(found: Ablation) -> str:
     return words(found.metric)
 
 
-def _unit(found: Ablation) -> str:
-    unit = metric(found.metric).unit
-    return f", {unit}" if unit else ""
-
-
 def _effect_columns(found: Ablation) -> tuple[Column, ...]:
+    measured = metric(found.metric)
     return (
-        Column("effect", f"effect{_unit(found)} [95 %]", partial(signed, measured=metric(found.metric))),
+        Column("effect", f"effect{measured.in_heading} [95 %]", partial(signed, measured=measured)),
         Column("p_adjusted", "p (Holm)", lambda p: f"{p:.2g}"),
     )
 
@@ -139,28 +138,36 @@ def _names(effect: Effect) -> list[str]:
     return [change_text({path: value}) for path, value in effect.changes.items()]
 
 
-def _conclusions(found: Ablation) -> Report:
+def _conclusions(found: Ablation) -> tuple[str, Report]:
+    """The answer, and the significant effects."""
     if all(effect.comparison is None for effect in found.effects):
-        return ["An effect cannot be tested with one seed; train each configuration with several."]
-    said: Report = []
+        return "An effect cannot be tested with one seed; train each configuration with several.", []
+    said: list[str] = []
+    lists: Report = []
     for family, word in ((found.effects, "effect"), (found.interactions, "interaction")):
         if not family:
             continue
         method = f"{count(len(family), word)}, {_pairing(found)}, Holm's correction, 5 %"
+        supported = sorted((effect for effect in family if effect.supported), key=_size, reverse=True)
+        if not supported:
+            said.append(f"The data support no {word} ({method}).")
+            continue
         points = tuple(_sentence(effect, metric(found.metric)) for effect in family if effect.supported)
+        lists.append(Points(f"Significant {word}s ({method}):", points))
+        be = "is" if len(supported) == 1 else "are"
         said.append(
-            Points(f"Significant {word}s ({method}):", points)
-            if points
-            else f"The data support no {word} ({method})."
+            f"{len(supported)} of {count(len(family), word)} {be} significant; the largest is that of "
+            f"{_sentence(supported[0], metric(found.metric))}."
         )
-    return said
+    return " ".join(said), lists
+
+
+def _size(effect: Effect) -> float:
+    assert effect.comparison
+    return abs(effect.comparison.difference.estimate)
 
 
 def _sentence(effect: Effect, measured: Metric) -> str:
     assert effect.comparison
-    difference = effect.comparison.difference
-    return (
-        f"{' with '.join(_names(effect))}: {measured.factor * difference.estimate:+.{measured.decimals}f} "
-        f"{measured.unit}{' ' if measured.unit else ''}[{measured.text(difference.low)}, "
-        f"{measured.text(difference.high)}], p = {effect.p_adjusted:.2g}"
-    )
+    size = f"{signed_interval(effect.comparison.difference, measured)} {measured.unit}".rstrip()
+    return f"{' with '.join(_names(effect))}: {size}, p = {effect.p_adjusted:.2g}"

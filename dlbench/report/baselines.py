@@ -1,15 +1,15 @@
-"""The majority class and published results beside one's own, in tables."""
+"""The majority class, a linear model and published results beside one's own, in tables."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dlbench.analysis.baselines import MAJORITY
+from dlbench.analysis.baselines import LINEAR
 from dlbench.analysis.configurations import Summary
 from dlbench.analysis.convergence import Convergence
-from dlbench.report.tables import Column, Table, percent, thousands
-from dlbench.spec.metrics import KNOWN_METRICS
+from dlbench.report.tables import Column, Table, capitalized, thousands
+from dlbench.spec.metrics import KNOWN_METRICS, metric, title
 from dlbench.spec.published import Published
 from dlbench.stats import mean_interval
 
@@ -47,16 +47,23 @@ def baseline_rows(found: Sequence[Published], columns: Sequence[Column]) -> tupl
 
 def sources_note(found: Sequence[Published]) -> str:
     """Where published results come from, in a sentence; empty if there are none."""
-    named = [f"{each.name}: {each.source}" for each in found if not _is_majority(each)]
-    return f"Published: {'; '.join(named)}." if named else ""
+    named = [f"{each.name}: {each.source}" for each in found if each.is_published]
+    fitted = [f"{capitalized(each.name)}: {each.source}." for each in found if each.name.startswith(LINEAR)]
+    return " ".join([*fitted, *([f"Published: {'; '.join(named)}."] if named else [])])
 
 
 def baseline_table(found: Sequence[Published]) -> Table:
     """One row per baseline, with all its values and its source."""
-    keys = [key for key in ("num_params", *KNOWN_METRICS) if any(key in each.values for each in found)]
+    given = {key for each in found for key in each.values}
+    keys = sorted(given, key=["num_params", *KNOWN_METRICS, *sorted(given)].index)
     columns = (
         Column("model", "baseline", left=True),
-        *(Column(key, _heading(key), _text(key)) for key in keys),
+        *(
+            Column(key, "parameters", lambda value: thousands(int(value)))
+            if key == "num_params"
+            else Column(key, title(key), metric(key).text)
+            for key in keys
+        ),
         Column("source", "source", left=True),
     )
     rows = tuple((_title(each), *(each.values.get(key) for key in keys), each.source) for each in found)
@@ -68,23 +75,5 @@ def baseline_records(found: Sequence[Published]) -> list[dict[str, Any]]:
     return [{"name": each.name, "source": each.source, **each.values} for each in found]
 
 
-def _is_majority(each: Published) -> bool:
-    return each.name.startswith(MAJORITY)
-
-
 def _title(each: Published) -> str:
-    return each.name if _is_majority(each) else f"{each.name} (published)"
-
-
-def _heading(key: str) -> str:
-    words = key.removesuffix("_s").replace("_", " ")
-    unit = KNOWN_METRICS[key].unit if key in KNOWN_METRICS else ""
-    return (
-        f"{words} {'%' if unit == 'points' else unit}".strip() if unit in ("points", "s", "nats") else words
-    )
-
-
-def _text(key: str) -> Callable[[Any], str]:
-    if key == "num_params":
-        return lambda value: thousands(int(value))
-    return percent if KNOWN_METRICS[key].unit == "points" else lambda value: f"{value:g}"
+    return f"{each.name} (published)" if each.is_published else each.name

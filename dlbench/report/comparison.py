@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dlbench.analysis.comparison import ModelComparison
+from dlbench.analysis.comparison import ModelComparison, pair_record
 from dlbench.analysis.configurations import MIN_FOR_INTERVAL, common, tally
 from dlbench.analysis.convergence import censored_epoch, convergence
 from dlbench.analysis.looks import ALPHA
@@ -21,8 +21,12 @@ from dlbench.report.tables import (
     Column,
     Points,
     Report,
+    Strip,
+    StripRow,
     Table,
     amount,
+    bounded,
+    capitalized,
     converged,
     count,
     failure_columns,
@@ -31,13 +35,13 @@ from dlbench.report.tables import (
     means_note,
     percent,
     plus_minus,
+    replicate,
     spread,
     thousands,
-    within,
 )
 from dlbench.spec.metrics import Metric, metric, metric_key, noun, selection_metric, title, words
 from dlbench.spec.published import Published
-from dlbench.stats import Interval, PairwiseComparison, Ranking, RankingEntry, Survival, kaplan_meier
+from dlbench.stats import PairwiseComparison, Ranking, RankingEntry, Survival, kaplan_meier
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,18 +78,7 @@ def comparison_record(found: ModelComparison, looks: tuple[int, ...]) -> dict[st
             }
             for entry in (ranked.entries if ranked else ())
         ],
-        "differences": [
-            {
-                "a": pair.a,
-                "b": pair.b,
-                "difference": pair.comparison.difference.estimate,
-                "low": pair.comparison.difference.low,
-                "high": pair.comparison.difference.high,
-                "p_adjusted": pair.p_adjusted,
-                "supported": pair.supported,
-            }
-            for pair in (ranked.comparisons if ranked else ())
-        ],
+        "differences": list(map(pair_record, ranked.comparisons if ranked else ())),
     }
 
 
@@ -130,14 +123,14 @@ def comparison_table(
         *([Column("place", "place", _place)] if found.supported else []),
         Column("model", "model", left=True),
         first,
-        *([Column("two_way", "test acc % [seeds and images]", _two_way)] if two_way else []),
+        *([Column("two_way", "test acc % [seeds and images]", bounded)] if two_way else []),
         second,
         *(column for column, _ in failed),
         Column("num_params", "parameters", thousands),
         Column("train_time_s", "time s", spread),
         Column("convergence_epoch", "convergence epoch", converged),
         *([Column("plateau_epoch", "plateau epoch", _median)] if plateaus else []),
-        Column("seeds", "trials" if _folded(found) else "seeds"),
+        Column("seeds", f"{replicate(groups.values())}s"),
     )
     rows = tuple(
         (
@@ -199,10 +192,6 @@ _TWO_WAY_NOTE = (
 )
 
 
-def _two_way(value: Interval) -> str:
-    return within((value.estimate, value.low, value.high))
-
-
 def _median(value: Survival) -> str:
     """30 [28, 33]; "not reached" if it is not reached by half of the trials."""
     if math.isinf(value.median):
@@ -218,8 +207,8 @@ def _place(entry: RankingEntry) -> str:
     return str(best) if best == worst else f"{best}–{worst}"
 
 
-def comparison_conclusions(found: ModelComparison, looks: tuple[int, ...]) -> Report:
-    """What may be concluded from a comparison, in words.
+def comparison_conclusions(found: ModelComparison, looks: tuple[int, ...]) -> tuple[str, Report]:
+    """What may be concluded from a comparison: the answer in a sentence or two, and what supports it.
 
     Args:
         found: the comparison.
@@ -227,15 +216,37 @@ def comparison_conclusions(found: ModelComparison, looks: tuple[int, ...]) -> Re
     """
     ranked = found.ranking
     if looks and not found.look:
-        return [
-            f"Nothing is compared before the first look, at {looks[0]} seeds of each model: an earlier look was not "
-            "planned."
-        ]
+        early = "an earlier look was not planned."
+        return f"Nothing is compared before the first look, at {looks[0]} seeds of each model: {early}", []
     if ranked is None:
-        return ["No trial completed, so there is nothing to compare."]
+        return "No trial completed, so there is nothing to compare.", []
     if not found.is_conclusive:
-        return [*_one_seed(len(ranked.entries)), *_without_result(found)]
-    return [*_looks_taken(found, ranked), *_verdict(found, ranked), *_without_result(found)]
+        return _one_seed(len(ranked.entries)), _without_result(found)
+    answer, support = _verdict(found, ranked)
+    return answer, [*_looks_taken(found, ranked), *support, *_without_result(found)]
+
+
+def comparison_strip(found: ModelComparison) -> Strip | None:
+    """The compared metric of each model, with its interval and every seed; ``None`` if nothing is compared."""
+    if found.ranking is None:
+        return None
+    measured = metric(found.metric)
+    rows = []
+    for entry in found.ranking.entries:
+        summary = found.configurations[entry.name].summary(found.metric, 1 - found.ranking.alpha)
+        if summary is not None:
+            low, high = (
+                (summary.interval.low, summary.interval.high) if summary.has_interval else (None, None)
+            )
+            rows.append(StripRow(entry.name, summary.interval.estimate, low, high, summary.values))
+    title_ = f"{capitalized(words(found.metric))}{measured.sign}"
+    return Strip(title_, tuple(rows), measured.factor, measured.decimals, _STRIP_NOTE)
+
+
+_STRIP_NOTE = (
+    "·: a seed; ●: the mean, with its interval. Intervals that overlap do not show that there is no difference: models "
+    "are compared seed by seed."
+)
 
 
 def _without_result(found: ModelComparison) -> Report:
@@ -259,17 +270,15 @@ def _looks_taken(found: ModelComparison, ranked: Ranking) -> Report:
     ]
 
 
-def _one_seed(num_compared: int) -> Report:
+def _one_seed(num_compared: int) -> str:
     if num_compared < 2:
-        return []
-    return [
-        "A model with one seed has no interval, so no difference can be tested; train each model with several seeds."
-    ]
+        return ""
+    return "A model with one seed has no interval, so no difference can be tested; train each model with several seeds."
 
 
-def _verdict(found: ModelComparison, ranked: Ranking) -> Report:
-    """The significant differences, what they say of the best model, and the seeds that the others would need."""
-    pairs = ranked.comparisons
+def _verdict(found: ModelComparison, ranked: Ranking) -> tuple[str, Report]:
+    """The answer; the significant differences, and the seeds that the others would need."""
+    pairs, measured = ranked.comparisons, metric(found.metric)
     by = "seed and fold, corrected resampled t tests" if _folded(found) else "seed"
     paired = f"paired by {by}" + (" where seeds are shared" if any(map(is_unpaired, pairs)) else "")
     if any(pair.comparison.test in ("signed-rank", "rank-sum") for pair in pairs):
@@ -278,17 +287,25 @@ def _verdict(found: ModelComparison, ranked: Ranking) -> Report:
     chance = _at_chance(found)
     if not found.supported:
         lead = f"These models cannot be ordered: the data support no difference between any two of them ({method})."
-        return [lead, *chance, *_outlook(found)]
+        return lead, [*chance, *_outlook(found)]
+    by_size = sorted(found.supported, key=lambda pair: abs(pair.comparison.difference.estimate))
     differences = Points(
         f"Significant differences ({method}):",
-        tuple(_difference(pair, metric(found.metric)) for pair in found.supported),
+        tuple(f"{_difference(pair, measured)}, p = {pair.p_adjusted:.2g}" for pair in found.supported),
     )
     if found.winner:
-        return [differences, f"{found.winner} is significantly better than every other model.", *chance]
-    best = "No model is significantly better than every other one."
-    if found.not_worse:
-        best += f" Not significantly worse than any other: {listed(found.not_worse)}."
-    return [differences, best, *chance, *_outlook(found)]
+        least = next(pair for pair in by_size if found.winner in (pair.a, pair.b))
+        next_best = f" The least of its leads: {_difference(least, measured)}." if len(pairs) > 1 else ""
+        return f"{found.winner} is significantly better than every other model.{next_best}", [
+            differences,
+            *chance,
+        ]
+    best = f" Not significantly worse than any other: {listed(found.not_worse)}." if found.not_worse else ""
+    answer = (
+        f"{len(by_size)} of {count(len(pairs), 'difference')} {'is' if len(by_size) == 1 else 'are'} significant; the "
+        f"largest: {_difference(by_size[-1], measured)}. No model is significantly better than every other one.{best}"
+    )
+    return answer, [differences, *chance, *_outlook(found)]
 
 
 def _correction(ranked: Ranking) -> str:
@@ -316,7 +333,7 @@ def _difference(pair: PairwiseComparison, measured: Metric) -> str:
         low, high = -high, -low
     bounds = f" [{measured.text(low)}, {measured.text(high)}]" if has_interval(pair.comparison) else ""
     points = f"{measured.text(abs(difference.estimate))} {measured.unit}".rstrip() + bounds
-    return f"{better} is better than {worse} by {points}, p = {pair.p_adjusted:.2g}"
+    return f"{better} is better than {worse} by {points}"
 
 
 def _outlook(found: ModelComparison) -> Report:
@@ -335,7 +352,7 @@ def same_images_report(found: tuple[SameImages, ...]) -> Report:
         "each, without correction; they are about these networks, not about the models):"
     )
     points = (
-        f"{each.first} against {each.other}: fewer errors in {each.num_fewer} of {each.num_seeds} seeds, "
+        f"{each.first} against {each.other}: fewer errors in {each.num_fewer} of {each.num_seeds} pairs, "
         f"more in {each.num_more}"
         for each in found
     )

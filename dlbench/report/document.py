@@ -5,35 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from dlbench.errors import printable
 from dlbench.report.environments import mixed_studies
-from dlbench.report.page import Figure, StudyPage
+from dlbench.report.page import Figure, Section, StudyPage
 from dlbench.report.tables import escaped, to_markdown
-from dlbench.report.verdicts import counts_table, in_short, overview
+from dlbench.report.verdicts import counts_table, in_short, summary
 
 #: The end of the first comment in every generated file, in all versions of dlbench. Only such files are replaced.
 MARK = "from the studies' files: change those, not this -->"
 MARKER = f"<!-- written by dlbench {MARK}"
-
-
-@dataclass(frozen=True)
-class Section:
-    """A section of a document: a study, its notes, or both.
-
-    Attributes:
-        title: the heading.
-        notes: Markdown written by hand; may be empty. An overview has its first paragraph, the study's page all of it.
-        page: the study; ``None`` if there are only notes.
-        place: the file that an overview leads to: the study's page, or the notes.
-    """
-
-    title: str
-    notes: str
-    page: StudyPage | None
-    place: Path
 
 
 def to_page(section: Section, folder: Path, title: str = "") -> str:
@@ -67,9 +49,8 @@ def to_overview(title: str, sections: Sequence[Section], folder: Path) -> str:
     found = [(page.title, page.report.claims) for page in pages]
     mixed = mixed_studies([(page.title, page.manifest) for page in pages])
     parts = [MARKER, f"# {title}"]
-    if verdicts := overview(found):
-        said = [each for each in verdicts if isinstance(each, str)]
-        parts += ["## Verdicts", to_markdown([*said, counts_table(found)])]
+    if claims := [each for _, each in found if each is not None]:
+        parts += ["## Verdicts", to_markdown([*summary(claims), counts_table(found)])]
     for section in sections:
         parts.append(f"## {escaped(printable(section.title))}")
         page = section.page
@@ -79,17 +60,22 @@ def to_overview(title: str, sections: Sequence[Section], folder: Path) -> str:
         if page is not None:
             parts += [to_markdown(in_short(page.report.claims))] if page.report.claims else []
             parts += [_image(figure, page.figures_dir, folder) for figure in page.figures[:1]]
-        link = _link(section.place, folder)
+        link = _link(place_of(section), folder)
         parts.append(f"[{'All tables, figures and trials' if page is not None else 'All of it'}]({link})")
     parts += [to_markdown(mixed)] if mixed else []
     return "\n\n".join(parts) + "\n"
+
+
+def place_of(section: Section) -> Path:
+    """The file that an overview leads to: the page of a study, or notes that stand alone."""
+    return section.folder / ("notes.md" if section.page is None else "report.md")
 
 
 def _first_paragraph(section: Section, folder: Path) -> list[str]:
     """The first paragraph of the notes that is neither a heading nor a table, with its links from another folder."""
 
     def moved(found: re.Match[str]) -> str:
-        return f"]({_link(section.place.parent / found[1], folder)}{found[2] or ''})"
+        return f"]({_link(section.folder / found[1], folder)}{found[2] or ''})"
 
     paragraphs = (each.strip() for each in re.split(r"\n\s*\n", section.notes))
     first = next((each for each in paragraphs if each and each[0] not in "#|`"), "")

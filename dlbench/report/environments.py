@@ -8,7 +8,7 @@ from typing import Any
 
 from dlbench.execution import environment
 from dlbench.records import canonical_json
-from dlbench.report.tables import Report, count, listed
+from dlbench.report.tables import Points, Report, count, listed
 from dlbench.storage.results import StudyRecord, TrialResult
 
 
@@ -21,9 +21,8 @@ def mixed_trials(result: StudyRecord) -> Report:
         (count(number, "trial"), result.environments.get(digest or "", {"digest": digest}))
         for digest, number in found.items()
     ]
-    return [
-        f"These trials come from {len(found)} environments, between which bits can differ: {_differing(sources)}."
-    ]
+    lead = f"These trials come from {len(found)} environments, between which bits can differ:"
+    return [Points(lead, tuple(_differing(sources)))]
 
 
 def superseded_trials(result: StudyRecord) -> Report:
@@ -54,13 +53,14 @@ def mixed_studies(manifests: Sequence[tuple[str, Mapping[str, Any]]]) -> Report:
         manifests: the title of each study, and its recorded environment.
     """
     sources = [(title, _described(manifest)) for title, manifest in manifests]
-    differing = _differing(sources) if sources else ""
+    differing = _differing(sources) if sources else []
     if not differing:
         return []
-    return [
+    lead = (
         "These studies were trained in different environments, so equal trials can have different bits, and small "
-        f"differences between studies may come from there: {differing}."
-    ]
+        "differences between studies may come from there:"
+    )
+    return [Points(lead, tuple(differing))]
 
 
 def _described(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,8 +72,8 @@ def _described(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return early | dict(manifest.get("device") or {})
 
 
-def _differing(sources: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
-    """The parts in which environments differ, with their values and the names of the sources; "" if there are none.
+def _differing(sources: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """The parts in which environments differ, with their values and the names of the sources; empty if there are none.
 
     Parts that are not recorded everywhere are left out. If no other part differs, the digests are compared.
     """
@@ -87,5 +87,5 @@ def _differing(sources: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
             source
         )
     if len(groups) < 2:
-        return ""
-    return "; ".join(f"{listed(names)}: {words}" for words, names in groups.items())
+        return []
+    return [f"{listed(names)}: {words}" for words, names in groups.items()]

@@ -24,34 +24,33 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from dlbench import files
 from dlbench.analysis.claims import judge_study
 from dlbench.analysis.collapse import collapse_by_rate
 from dlbench.analysis.configurations import configurations
-from dlbench.analysis.crossed import crossed_variance
 from dlbench.analysis.few_seeds import few_seeds
-from dlbench.analysis.protocols import compare_protocols, variation_by_source
+from dlbench.analysis.protocols import compare_protocols, components_of, variation_by_source
 from dlbench.errors import ANOTHER_OUT, StoreError
 from dlbench.records import OUTCOME_FIELDS, Epoch, Outcome, TrialStatus
 from dlbench.report import figures, origin, records_table, study_report, trial_table
 from dlbench.report.collapse import collapse_report
-from dlbench.report.document import Section, to_page
+from dlbench.report.document import to_page
 from dlbench.report.few_seeds import few_seeds_report
 from dlbench.report.histories import history_table
-from dlbench.report.page import StudyPage, read_figures
-from dlbench.report.protocols import protocol_report, variation_report
-from dlbench.report.studies import StudyReport
-from dlbench.report.tables import from_cell
+from dlbench.report.page import Section, StudyPage, read_figures
+from dlbench.report.protocols import components_report, protocol_report, variation_report
+from dlbench.report.studies import StudyReport, study_title
+from dlbench.report.tables import capitalized, from_cell, listed
 from dlbench.report.verdicts import ClaimsReport
 from dlbench.spec.claims import Claim
 from dlbench.spec.config import read_claims, read_published
 from dlbench.spec.metrics import point
 from dlbench.spec.published import Published
-from dlbench.spec.study import StudySpec
+from dlbench.spec.study import KINDS, StudySpec
 from dlbench.spec.trial import Trial, TrialSpec
-from dlbench.storage.results import StudyRecord, TrialResult
+from dlbench.storage.results import LinearModel, StudyRecord, TrialResult
 from dlbench.storage.store import Store
 from dlbench.storage.studies import read_study
 
@@ -80,6 +79,11 @@ _TEXTS = (
 )
 
 
+#: The names that dlbench gives to folders, and those of fields as they stand in the names of folders.
+_GIVEN = re.compile(rf"(?:{'|'.join(KINDS.values())})(?:-[0-9a-f]{{10}})?")
+_FIELD = "|".join(sorted((name.replace("_", "-") for name in TrialSpec.model_fields), key=len, reverse=True))
+
+
 @dataclass(frozen=True)
 class Export:
     """An exported study.
@@ -103,18 +107,29 @@ class Export:
 
     @property
     def title(self) -> str:
-        """The folder's name as a heading: "Weight decay" for 02-weight-decay."""
-        words = re.sub(r"^\d+[-_]", "", self.folder.resolve().name).replace("-", " ").replace("_", " ")
-        return words[:1].upper() + words[1:]
+        """A heading: the folder's name, or what was studied where the folder has a name that dlbench gave it.
+
+        "Weight decay" for 02-weight-decay, "Learning rate and batch size" for 01-learning-rate-batch-size, and
+        "Architectures on mnist5k" for compare-archs-0123456789.
+        """
+        name = re.sub(r"^\d+[-_]", "", self.folder.resolve().name)
+        if self.result is not None and _GIVEN.fullmatch(name):
+            return study_title(self.result)
+        names = re.findall(_FIELD, name) if re.fullmatch(f"(?:{_FIELD})(?:-(?:{_FIELD}))*", name) else [name]
+        return capitalized(listed([each.replace("-", " ").replace("_", " ") for each in names]))
 
     def section(self) -> Section:
         """The study as a section of a document."""
         page = None if self.result is None else self._page(self.result)
-        return Section(self.title, self.notes, page, self.folder / (NOTES if page is None else REPORT))
+        return Section(self.title, self.notes, page, self.folder)
 
     def _page(self, result: StudyRecord) -> StudyPage:
         folder = self.folder / "figures"
-        shown = {key: value for key, value in self.manifest.items() if key not in ("trial_ids", "command")}
+        shown = {
+            key: value
+            for key, value in self.manifest.items()
+            if key not in ("trial_ids", "command", "linear")
+        }
         commands = (shlex.join(map(str, self.manifest.get("command") or ())),)
         return StudyPage(
             name=self.folder.resolve().name,
@@ -135,9 +150,8 @@ class Export:
             study_report(result, others=judged.others if judged.ranked else ()),
             claims=ClaimsReport(judged) if judged.judgements else None,
             variation=[
-                *variation_report(
-                    variation_by_source(result.trials), result.trials, crossed_variance(result.trials)
-                ),
+                *variation_report(variation_by_source(result.trials), result.trials),
+                *components_report(components_of(result.trials), result.trials),
                 *few_seeds_report(few_seeds(result.trials)),
                 *collapse_report(collapse_by_rate(result.trials), result.trials),
             ],
@@ -169,6 +183,10 @@ def export(study: Path, folder: Path) -> Export:
     _refuse_foreign(folder, {trial.id for trial in result.trials})
     config = str(manifest.pop("config", ""))
     manifest |= {"kind": result.spec.kind, "looks": list(result.spec.looks), "times": dict(result.times)}
+    if result.linear:
+        manifest["linear"] = {key: vars(each) for key, each in result.linear.items()}
+    if result.load is not None:
+        manifest["load"] = result.load
     if len({trial.environment for trial in result.trials}) > 1:
         manifest["environments"] = {name: {**each} for name, each in result.environments.items()}
     for described in (manifest.get("device", {}), *manifest.get("environments", {}).values()):
@@ -272,12 +290,27 @@ def _result(folder: Path, manifest: Mapping[str, Any], published: tuple[Publishe
     }
     try:
         spec = StudySpec.model_validate({**known, "trials": [trial.trial.spec for trial in trials]})
+        linear = _LINEAR.validate_python(manifest.get("linear", {}))
+        load = _LOAD.validate_python(manifest.get("load"))
     except ValidationError:
         raise StoreError(f"{folder / MANIFEST} is not a manifest as dlbench wrote it") from None
     times = {kind: float(seconds) for kind, seconds in manifest.get("times", {}).items()}
     histories = tuple(_with_histories(trials, folder / HISTORY))
     environments = _environments(manifest)
-    return StudyRecord(spec, histories, folder, times=times, environments=environments, published=published)
+    return StudyRecord(
+        spec,
+        histories,
+        folder,
+        times=times,
+        environments=environments,
+        published=published,
+        linear=linear,
+        load=load,
+    )
+
+
+_LINEAR = TypeAdapter(dict[str, LinearModel])
+_LOAD = TypeAdapter(float | None)
 
 
 def _environments(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -76,18 +76,13 @@ class NotebookBar:
         self._html = ipython.HTML
         self._start = self._shown_at = time.monotonic()
         self._said: list[str] = []
-        self._total = self._completed = 0.0
+        self._share = self._left_s = 0.0
         self._words = "starting"
         self._handle: Any = ipython.display(self._display(), display_id=True)
 
-    def begin(self, total: float) -> None:
-        """Start from nothing, with this much to do."""
-        self._start, self._total, self._completed = time.monotonic(), total, 0.0
-        self._show()
-
-    def update(self, words: str, completed: float) -> None:
-        """Show that this much is done; updates in quick succession are left out."""
-        self._words, self._completed = words, completed
+    def update(self, words: str, share: float, left_s: float) -> None:
+        """Show that this share of the work is done; updates in quick succession are left out."""
+        self._words, self._share, self._left_s = words, share, left_s
         if time.monotonic() - self._shown_at > _EVERY_S:
             self._show()
 
@@ -105,9 +100,7 @@ class NotebookBar:
         self._handle.update(self._display(end))
 
     def _display(self, end: str = "") -> Any:
-        share = min(1.0, self._completed / self._total) if self._total else 0.0
-        took = time.monotonic() - self._start
-        left = f", about {duration(took * (1 / share - 1))} left" if share else ""
-        bar = f'<progress max="1" value="{share:.3f}"></progress> {share:.0%} {_escaped(self._words)}{left}'
+        left = f", about {duration(self._left_s)} left" if self._left_s else ""
+        bar = f'<progress max="1" value="{self._share:.3f}"></progress> {self._share:.0%} {_escaped(self._words)}{left}'
         said = "".join(f"<div>{_escaped(text)}</div>" for text in self._said)
         return self._html(f"{said}<div>{_escaped(end) if end else bar}</div>")

@@ -5,15 +5,22 @@
 // Sorting: each heading becomes a button. Rows without a value stay last, equal rows keep their order.
 const words = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 
+const number = /^[-+]?[\d,]*\.?\d+(e[-+]?\d+)?(?=,? |$)/;
+
+// The number of a cell, of an estimate with bounds the estimate; null for a missing one, NaN for words.
+function numberOf(cell) {
+  if (cell.dataset.value !== undefined) return Number(cell.dataset.value);
+  if (cell.textContent === "-") return null;
+  const found = cell.textContent.match(number);
+  return found ? Number(found[0].replaceAll(",", "")) : NaN;
+}
+
 function sortBy(table, heading, index) {
   const down = heading.getAttribute("aria-sort") === "ascending";
-  const byNumber = heading.hasAttribute("data-number");
-  const value = (row) => {
-    const cell = row.cells[index];
-    if (byNumber) return cell.hasAttribute("data-value") ? Number(cell.dataset.value) : null;
-    return cell.textContent === "-" ? null : cell.textContent;
-  };
-  const rows = [...table.tBodies[0].rows].map((row) => [row, value(row)]);
+  const cells = [...table.tBodies[0].rows].map((row) => row.cells[index]);
+  const byNumber = !cells.some((cell) => Number.isNaN(numberOf(cell)));
+  const text = (cell) => (cell.textContent === "-" ? null : cell.textContent);
+  const rows = cells.map((cell) => [cell.parentElement, byNumber ? numberOf(cell) : text(cell)]);
   rows.sort(([, a], [, b]) => {
     if (a === null || b === null) return (a === null) - (b === null);
     const order = byNumber ? a - b : words.compare(a, b);
@@ -75,6 +82,20 @@ for (const command of document.querySelectorAll(".command")) {
   });
   command.append(button);
 }
+
+// On a narrow screen, what can wait is folded away.
+if (matchMedia("(max-width: 48rem)").matches) {
+  for (const details of document.querySelectorAll("details[data-wide]")) details.open = false;
+}
+
+// A link to something that is folded away unfolds it.
+function unfold() {
+  const target = location.hash && document.getElementById(location.hash.slice(1));
+  for (let node = target; node; node = node.parentElement) if (node.tagName === "DETAILS") node.open = true;
+  if (target) target.scrollIntoView();
+}
+addEventListener("hashchange", unfold);
+unfold();
 
 // Printing shows what is folded away.
 const opened = [];

@@ -11,7 +11,7 @@ from dlbench.analysis.configurations import axes_of, best_first, configurations
 from dlbench.analysis.search import SearchFindings, search_findings
 from dlbench.records import Epoch
 from dlbench.report.studies import heat_maps
-from dlbench.report.tables import Table, capitalized
+from dlbench.report.tables import Table, capitalized, replicate
 from dlbench.spec.metrics import metric, selection_metric, words
 from dlbench.storage.results import StudyRecord, TrialResult
 
@@ -50,17 +50,21 @@ def plots_report(result: StudyRecord) -> list[Plot | Table | str]:
     """The learning curves of a study, one per configuration, and its heat maps; the history of a search."""
     if result.spec.design == "search" and result.trials:
         return [history_plot(search_findings(result))]
-    found = configurations(result.trials)
+    found = best_first(configurations(result.trials))
     groups = [group for group in found if any(trial.history for trial in group.trials)]
     if not groups:
         return ["No epoch is recorded, so there is nothing to draw."]
-    axes, shown = axes_of(result.trials), groups[:MAX_CURVES]
+    axes, shown = axes_of(result.trials), groups
+    if len(groups) > MAX_CURVES:
+        shown = [*groups[: MAX_CURVES - 1], groups[-1]]
     seeds = max(len(group.trials) for group in shown)
-    caption = f"Means over seeds ({seeds} at most) at each epoch that was trained." if seeds > 1 else ""
+    caption = (
+        f"Means over {replicate(shown)}s ({seeds} at most) at each epoch that was trained."
+        if seeds > 1
+        else ""
+    )
     if len(groups) > len(shown):
-        caption += (
-            f" The first {len(shown)} of {len(groups):,} configurations; filter or sort trials to see others."
-        )
+        caption += f" The best {len(shown) - 1} and the worst of {len(groups):,} configurations."
     chosen = selection_metric(trial.trial.spec for trial in result.trials)
     drawn: list[tuple[str, Callable[[Epoch], float], bool]] = [
         (
@@ -79,7 +83,7 @@ def plots_report(result: StudyRecord) -> list[Plot | Table | str]:
         )
         for title, value, percent in drawn
     ]
-    return [*plots, *heat_maps(best_first(found), axes)]
+    return [*plots, *heat_maps(found, axes)]
 
 
 def history_plot(found: SearchFindings) -> Plot:

@@ -13,14 +13,18 @@ from dlbench.analysis.configurations import Summary
 from dlbench.execution import messages
 from dlbench.execution.costs import COMPILE_S, cost_s
 from dlbench.execution.plan import Plan
+from dlbench.records import Outcome
 from dlbench.report import count, duration
 from dlbench.report.tables import plus_minus
 from dlbench.report.terminal import _console, _stderr
 from dlbench.spec.metrics import metric, selection_metric, title
+from dlbench.spec.naming import field_title, phrase
 from dlbench.spec.programs import programs
 from dlbench.spec.registry import label
 from dlbench.spec.trial import REPLICATES, TrialSpec
 from dlbench.stats import mean_interval
+from dlbench.storage.store import Store
+from dlbench.storage.studies import holds_study
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,11 +38,8 @@ _REFRESH_S = 0.25
 class Bar(Protocol):
     """What shows progress: a bar of a terminal or of a notebook."""
 
-    def begin(self, total: float) -> None:
-        """Start from nothing, with this much to do."""
-
-    def update(self, words: str, completed: float) -> None:
-        """Show that this much is done."""
+    def update(self, words: str, share: float, left_s: float) -> None:
+        """Show that this share of the work is done, and that the rest will take about so many seconds."""
 
     def say(self, text: str) -> None:
         """Show a message above the bar."""
@@ -55,31 +56,33 @@ class TerminalBar:
     """
 
     def __init__(self, console: Console) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+
+        class Left(ProgressColumn):
+            """The time until the expected end, which goes on between updates."""
+
+            def render(self, task: Task) -> Text:
+                left_s = max(0.0, task.fields["end"] - time.monotonic())
+                return Text(f"about {duration(left_s) if left_s >= 60 else f'{left_s:.0f} s'} left")
 
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            Left(),
             console=console,
             transient=True,
             refresh_per_second=1 / _REFRESH_S,
             expand=True,
-            speed_estimate_period=600,
         )
         self._progress.start()
-        self._task = self._progress.add_task("starting", total=None)
+        self._task = self._progress.add_task("starting", total=1.0, end=time.monotonic())
 
-    def begin(self, total: float) -> None:
-        """Start from nothing, with this much to do."""
-        self._progress.reset(self._task, total=total)
-
-    def update(self, words: str, completed: float) -> None:
-        """Show that this much is done."""
-        self._progress.update(self._task, description=words, completed=completed)
+    def update(self, words: str, share: float, left_s: float) -> None:
+        """Show that this share of the work is done, and that the rest will take about so many seconds."""
+        end = time.monotonic() + left_s
+        self._progress.update(self._task, description=words, completed=share, end=end)
 
     def say(self, text: str) -> None:
         """Show a message above the bar."""
@@ -122,7 +125,13 @@ class StudyProgress:
     def __call__(self, event: Plan | messages.AnyEvent) -> None:
         """Update the display with an event."""
         match event:
-            case messages.Ready() | messages.Idle() | messages.StateSaved() | messages.Copied():
+            case (
+                messages.Ready()
+                | messages.Left()
+                | messages.Idle()
+                | messages.StateSaved()
+                | messages.Copied()
+            ):
                 return
             case messages.Notice():
                 if event.urgent or not self._quiet:
@@ -138,9 +147,7 @@ class StudyProgress:
                 self._compiled(event.trial_id)
             case messages.Finished():
                 self._end(event.trial_id)
-                if (value := event.outcome.metrics.get(self._metric)) is not None:
-                    spec = self._trials[event.trial_id].spec.model_copy(update=dict.fromkeys(REPLICATES))
-                    self._values.setdefault(spec, []).append(value)
+                self._add(event.trial_id, event.outcome)
             case messages.Failed():
                 self._end(event.trial_id)
             case plan:
@@ -155,18 +162,27 @@ class StudyProgress:
         self._epochs = {trial_id: self._trials[trial_id].spec.num_epochs for trial_id in plan.done}
         self._workers: dict[str, int] = {}
         self._compiling: dict[int, str] = {}
+        self._nodes: dict[int, str] = {}
+        self._first: tuple[float, int] | None = None  # when a worker was ready, and the trials done by then
         self._values: dict[TrialSpec, list[float]] = {}
+        self._axes = [name for name in plan.study.axes if name not in REPLICATES] or ["model"]
+        if plan.done and plan.missing and holds_study(plan.folder):
+            with Store(plan.folder) as store:
+                for result in store.results(history=False):
+                    if result.id in plan.done:
+                        self._add(result.id, result.outcome)
         self.finished, self.total = len(plan.done), len(plan.trials)
         self._programs = len(programs(plan.missing))  # still to be compiled
-        for text in (*plan.trained_again, *([] if self._quiet else plan.copied)):
+        for text in (*plan.trained_again, *([] if self._quiet else [*plan.copied, *plan.machines])):
             self._say(text)
-        if self._bar is not None:
-            self._total_s = sum(map(cost_s, plan.missing)) + COMPILE_S * self._programs
-            self._bar.begin(self._total_s)
+        self._begun = time.monotonic()
+        self._estimate_s = plan.estimate_s
+        self._total_s = sum(map(cost_s, plan.missing)) + COMPILE_S * self._programs
         if not self._quiet and plan.missing:
             done = f"{len(plan.done):,} done, " if plan.done else ""
             self._say(
-                f"{done}{count(len(plan.missing), 'trial')} to train, about {duration(plan.estimate_s)}; {plan.folder}"
+                f"{done}{count(len(plan.missing), 'trial')} to train ({_in_words(plan)}), about "
+                f"{duration(plan.estimate_s)}; {plan.folder}"
             )
 
     def _say(self, text: str) -> None:
@@ -178,6 +194,12 @@ class StudyProgress:
     def _compiled(self, trial_id: str) -> None:
         if self._compiling.pop(self._workers.get(trial_id, -1), None):
             self._programs -= 1
+
+    def _add(self, trial_id: str, outcome: Outcome) -> None:
+        """Count the validation metric of a trial that has ended."""
+        if (value := outcome.metrics.get(self._metric)) is not None:
+            spec = self._trials[trial_id].spec.model_copy(update=dict.fromkeys(REPLICATES))
+            self._values.setdefault(spec, []).append(value)
 
     def _end(self, trial_id: str) -> None:
         self.finished += 1
@@ -192,15 +214,25 @@ class StudyProgress:
         )
         if self._compiling:
             words += f", compiling {', '.join(sorted(set(self._compiling.values())))}"
+        if self._first and (machines := {*self._nodes.values()} - {""}):
+            since, before = self._first
+            rate = 60 * (self.finished - before) / (now - since)
+            words += f", {count(len(machines), 'node')}, {count(len(self._nodes), 'worker')}, {rate:.0f} trials/min"
+        share = self._share_done()
+        left_s = expected_s(now - self._begun, share, self._estimate_s) - (now - self._begun)
         if self._bar is not None:
-            left = sum(
-                cost_s(trial) * (1 - self._epochs.get(trial_id, 0) / trial.spec.num_epochs)
-                for trial_id, trial in self._trials.items()
-            )
-            left_s = left + COMPILE_S * max(self._programs, 0)
-            self._bar.update(words, self._total_s - left_s)
+            self._bar.update(words, share, max(left_s, 0.0))
         else:
-            self._say(f"{words}, {duration(now - self._start)}")
+            self._say(f"{words}, {duration(now - self._start)}, about {duration(max(left_s, 0.0))} left")
+
+    def _share_done(self) -> float:
+        """The share of the work that is done, by estimated cost."""
+        left = sum(
+            cost_s(trial) * (1 - self._epochs.get(trial_id, 0) / trial.spec.num_epochs)
+            for trial_id, trial in self._trials.items()
+        )
+        left_s = left + COMPILE_S * max(self._programs, 0)
+        return min(1.0, max(0.0, 1 - left_s / self._total_s)) if self._total_s else 1.0
 
     def _best(self) -> str:
         """The best configuration of those trained so far, by the mean of its validation metric."""
@@ -211,4 +243,33 @@ class StudyProgress:
         best = choose(self._values, key=lambda spec: statistics.fmean(self._values[spec]))
         values = self._values[best]
         found = plus_minus(Summary(mean_interval(values), tuple(values)), known) + known.sign
-        return f", best {title(self._metric).removesuffix(' %')} {found} ({label(best.model)})"
+        where = ", ".join(phrase(name, getattr(best, name)) for name in self._axes)
+        return f", best {title(self._metric).removesuffix(' %')} {found} ({where})"
+
+
+#: The estimate of the plan weighs as much as this share of the work that is done.
+_PRIOR = 0.02
+
+
+def expected_s(elapsed_s: float, share: float, estimate_s: float) -> float:
+    """How long a study will have taken: as the plan estimates at first, and more and more by what was measured.
+
+    Args:
+        elapsed_s: seconds since its beginning.
+        share: the share of the work that is done.
+        estimate_s: the estimate of the plan.
+    """
+    return (elapsed_s + _PRIOR * estimate_s) / (share + _PRIOR)
+
+
+def _in_words(plan: Plan) -> str:
+    """What is trained: the fields that vary, with the number of their values, and what all trials share."""
+    axes, spec = plan.study.axes, plan.trials[0].spec
+    shared = {
+        "model": label(spec.model),
+        "train_size": f"{spec.train_size:,} images" if spec.train_size else "",
+        "dataset": spec.dataset.partition("@")[0],
+        "num_epochs": count(spec.num_epochs, "epoch"),
+    }
+    varied = [f"{field_title(name)} x {len(values)}" for name, values in axes.items()]
+    return ", ".join([*varied, *(text for name, text in shared.items() if name not in axes and text)])

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
 from dlbench.analysis.configurations import axes_of, common, tally
-from dlbench.analysis.crossed import CrossedVariance
-from dlbench.analysis.protocols import ProtocolFindings, SourceVariation
+from dlbench.analysis.protocols import CrossedSources, ProtocolFindings, SourceVariation
 from dlbench.report.tables import (
     Column,
     Report,
     Table,
+    amount,
+    bounded,
     capitalized,
+    count,
     field_columns,
     listed,
     means_note,
     plus_minus,
+    replicate,
     signed,
     within,
 )
 from dlbench.spec.metrics import Metric, metric, metric_key, title, words
-from dlbench.stats import Component, Interval, smallest_difference
 from dlbench.storage.results import TrialResult
 
 
@@ -31,14 +34,14 @@ def protocol_report(found: ProtocolFindings | None, trials: Sequence[TrialResult
         return []
     axes = axes_of(trials) or ["model"]
     measured = metric(found.selection)
-    in_unit, unit = partial(plus_minus, measured=measured), f", {measured.unit}" if measured.unit else ""
+    in_unit = partial(plus_minus, measured=measured)
     validation, test = words(found.selection), words(found.report)
     columns = (
         *field_columns(axes, trials),
         Column(metric_key(found.selection), f"{title(found.selection)} of the best epoch", in_unit),
         Column(metric_key(found.report), f"{title(found.report)} of this epoch", in_unit),
-        Column("difference", f"difference{unit} [95 %]", partial(signed, measured=measured)),
-        Column("seeds", "seeds"),
+        Column("difference", f"difference{measured.in_heading} [95 %]", partial(signed, measured=measured)),
+        Column("seeds", f"{replicate(each.configuration for each in found.differences)}s"),
     )
     rows = tuple(
         (
@@ -65,113 +68,97 @@ def protocol_report(found: ProtocolFindings | None, trials: Sequence[TrialResult
 def _overall(found: ProtocolFindings) -> Report:
     if found.overall is None:
         return []
-    measured = metric(found.selection)
+    measured, groups = metric(found.selection), [each.configuration for each in found.differences]
     difference = f"{signed(found.overall, measured)} {measured.unit}".rstrip()
     return [
         f"Over all {len(found.differences)} configurations, {words(found.selection)} less {words(found.report)} is "
-        f"{difference} on average ({len(found.overall.values)} seeds)."
+        f"{difference} on average ({count(len(found.overall.values), replicate(groups))})."
     ]
 
 
-def variation_report(
-    found: Sequence[SourceVariation],
-    trials: Sequence[TrialResult],
-    crossed: Sequence[CrossedVariance] = (),
-) -> Report:
-    """The standard deviation of the reported metric between seeds, and by source where splits and seeds are crossed.
-
-    Args:
-        found: the variation by the source that the seed changes, a row per configuration.
-        trials: the trials of the study.
-        crossed: the components of the variance, likewise.
-    """
-    return [*_by_source(found, trials), *_crossed(crossed, trials)]
-
-
-def _by_source(found: Sequence[SourceVariation], trials: Sequence[TrialResult]) -> Report:
+def variation_report(found: Sequence[SourceVariation], trials: Sequence[TrialResult]) -> Report:
+    """One row per configuration: the standard deviation of the reported metric between seeds."""
     if not found:
         return []
     measured, name = metric(found[0].metric), title(found[0].metric).removesuffix(" %")
-    unit = f", {measured.unit}" if measured.unit else ""
     axes = axes_of(trials)
     columns = (
         *field_columns(axes, trials),
-        Column("std", f"std of {name}{unit} [95 %]", partial(_bounds, measured=measured)),
+        Column("std", f"std of {name}{measured.in_heading} [95 %]", partial(bounded, measured=measured)),
         Column("mean", f"mean {title(found[0].metric)}", measured.text),
-        Column(
-            "shown", f"{listed([*map(str, _SEEDS)])} seeds show{unit}", partial(_amounts, measured=measured)
-        ),
-        Column("seeds", "seeds"),
+        Column("seeds", f"{replicate(each.configuration for each in found)}s"),
     )
     rows = tuple(
         (
             *(getattr(each.configuration.spec, name) for name in axes),
             each.std,
             each.mean,
-            None
-            if each.std is None
-            else tuple(smallest_difference(n, 2**0.5 * each.std.estimate) for n in _SEEDS),
             tally(each.configuration),
         )
         for each in found
     )
     caption = (
         "vary: the source of randomness that follows the seed while the others are fixed; all: every source. "
-        "Standard deviations over seeds with 95 % chi-square intervals, from three seeds on. Seeds show: the "
-        "differences between two such configurations that a comparison with so many seeds each finds with a power of "
-        "80 %."
+        "Standard deviations over seeds with 95 % chi-square intervals, from three seeds on."
     )
     return [Table("Variation between seeds, by source", columns, rows, caption)]
 
 
-def _crossed(found: Sequence[CrossedVariance], trials: Sequence[TrialResult]) -> Report:
+def components_report(found: Sequence[CrossedSources], trials: Sequence[TrialResult]) -> Report:
+    """One row per configuration and source of randomness: the standard deviation that it adds."""
     if not found:
         return []
-    measured = metric(found[0].metric)
-    unit = f", {measured.unit}" if measured.unit else ""
-    axes = axes_of([trial for each in found for trial in each.configuration.trials])
-    said = {"split": "split", "training": "training", "residual": "both together"}
+    measured, name = metric(found[0].metric), title(found[0].metric).removesuffix(" %")
+    unit = f" {measured.unit}".rstrip()
+    axes = axes_of(trials)
     columns = (
         *field_columns(axes, trials),
-        *(
-            Column(
-                each.source, f"{said[each.source]}: std{unit} [95 %]", partial(_component, measured=measured)
-            )
-            for each in found[0].components
-        ),
-        Column("test_std", f"test images: std{unit}", measured.text),
-        Column("counts", "splits x seeds", lambda counts: " x ".join(map(str, counts))),
+        Column("source", "source", left=True),
+        Column("levels", "seeds"),
+        Column("std", f"std of {name},{unit} [95 %]", partial(within, measured=measured)),
+        Column("share", "% of variance", lambda share: f"{100 * share:.0f}"),
     )
     rows = tuple(
         (
             *(getattr(each.configuration.spec, name) for name in axes),
-            *each.components,
-            each.test_std,
-            (each.num_splits, each.num_seeds),
+            _SOURCES[part.source],
+            each.levels.get(part.source),
+            tuple(math.sqrt(value) for value in (part.variance, part.low, part.high)),
+            part.share,
         )
         for each in found
+        for part in each.components
     )
     caption = (
-        "Every split is trained with every seed. Training: what the seed changes beside the split. Both together: "
-        "their interaction, which a single split or a single seed cannot show. Components of the variance, as standard "
-        "deviations, with 95 % intervals (Graybill and Wang), and their shares of the sum. Test images: what the "
-        "choice of the test images adds to an accuracy, from the binomial distribution; all trials share them here."
+        "What each source of randomness adds to the variation, where every seed of one meets every seed of the others "
+        "(method of moments, intervals of Graybill and Wang); residual: interactions and the rest."
     )
-    return [Table("Where the variance comes from", columns, rows, caption)]
+    return [
+        Table("Variance by source", columns, rows, caption),
+        *(_precision(each, measured) for each in found),
+    ]
 
 
-#: Numbers of seeds of which tables say what they show.
-_SEEDS = (5, 10, 30)
+#: What the sources of randomness are called, by the field of their seed.
+_SOURCES = {
+    "seed": "all other sources",
+    "split_seed": "split",
+    "init_seed": "initialisation",
+    "order_seed": "order",
+    "dropout_seed": "dropout",
+    "augment_seed": "augmentation",
+    "residual": "residual",
+}
 
 
-def _component(each: Component, measured: Metric) -> str:
-    low, high = (measured.text(max(0.0, bound) ** 0.5) for bound in (each.low, each.high))
-    return f"{measured.text(each.std)} [{low}, {high}], {100 * each.share:.0f} %"
-
-
-def _amounts(values: Sequence[float], measured: Metric) -> str:
-    return ", ".join(map(measured.text, values))
-
-
-def _bounds(interval: Interval, measured: Metric) -> str:
-    return within((interval.estimate, interval.low, interval.high), measured)
+def _precision(found: CrossedSources, measured: Metric) -> str:
+    numbers, differences = zip(*found.detectable.items(), strict=True)
+    label = found.configuration.label(("model",))
+    return (
+        f"{label}: the mean of these {len(found.configuration.trials)} trials has a standard error of "
+        f"{amount(found.std_error, measured)}, which counts each seed once; intervals of means take trials as "
+        f"independent. The smallest difference that "
+        f"{listed([str(number) for number in numbers])} seeds of everything can show (paired, power 80 %): "
+        f"{listed([measured.text(each) for each in differences])} {measured.unit}".rstrip()
+        + "."
+    )

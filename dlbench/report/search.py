@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Configuration, Summary, common, tally
-from dlbench.analysis.search import Candidate, SearchFindings, search_findings, sort_key
-from dlbench.report.tables import Column, Report, Table, count, listed, means_note, plus_minus, signed
+from dlbench.analysis.search import Candidate, SearchFindings, searches, sort_key
+from dlbench.report.tables import (
+    Column,
+    Report,
+    Table,
+    count,
+    listed,
+    means_note,
+    plus_minus,
+    replicate,
+    signed,
+    thousands,
+)
 from dlbench.spec.metrics import metric, metric_key, report_metric, title, words
 from dlbench.spec.naming import field_title, setting
 from dlbench.spec.spaces import SearchSpec
@@ -21,8 +33,9 @@ _SAMPLERS = {"random": "random search", "quasi": "quasi-random search (Sobol)", 
 
 def search_record(found: SearchFindings) -> dict[str, Any]:
     """A search as a record for JSON."""
-    search, flattery = found.search, found.flattery
+    search, selection_bias = found.search, found.selection_bias
     return {
+        **({"model": found.name} if found.name else {}),
         **search.model_dump(mode="json", exclude={"base"}),
         "space": dict(search.space),
         "metric": search.metric,
@@ -39,45 +52,84 @@ def search_record(found: SearchFindings) -> dict[str, Any]:
         "winner": found.winner and found.winner.number,
         "confirmation": found.confirmation
         and {
+            "value": found.confirmation.mean(search.metric),
+            "reported": found.confirmation.mean(report_metric(search.base)),
             "val_accuracy": found.confirmation.mean("val/accuracy"),
             "test_accuracy": found.confirmation.mean("test/accuracy"),
             "trial_ids": [trial.id for trial in found.confirmation.trials],
         },
-        "flattery": flattery
+        "selection_bias": selection_bias
         and {
-            "difference": flattery.difference.estimate,
-            "low": flattery.difference.low,
-            "high": flattery.difference.high,
+            "difference": selection_bias.difference.estimate,
+            "low": selection_bias.difference.low,
+            "high": selection_bias.difference.high,
         },
         "expected_best": list(found.expected),
     }
 
 
-def search_report(found: SearchFindings) -> Report:
-    """The best configurations, the winner on new seeds, and what smaller budgets would find."""
+def search_report(found: SearchFindings) -> tuple[str, Report]:
+    """The winner; the best configurations, the winner on new seeds, and what smaller budgets would find."""
     search = found.search
     if found.winner is None:
-        return ["No configuration has completed, so the search has no winner."]
-    return [_table(found), *_winner(found, found.winner), *_expected(found), _course(search)]
+        return "No configuration has completed, so the search has no winner.", []
+    lead, *confirmed = _winner(found, found.winner)
+    return lead, [_table(found), *confirmed, *_expected(found), _course(search)]
+
+
+def tuning_report(found: Sequence[SearchFindings]) -> Report:
+    """How the models of a comparison were tuned, each by a search of its own."""
+    search = found[0].search
+    paths = [path for path, _ in search.space]
+    measured = metric(search.metric)
+    columns = (
+        Column("model", "model", left=True),
+        *(Column(path, field_title(path.removeprefix("model.")), _setting(path)) for path in paths),
+        Column("value", f"{title(search.metric)} in the search", measured.text),
+        Column("confirmed", "on the seeds compared", measured.text),
+        Column("candidates", "configurations", thousands),
+    )
+    rows = tuple(
+        (
+            each.name,
+            *(each.winner.settings(each.search).values() if each.winner else [None] * len(paths)),
+            each.winner and each.winner.value,
+            each.confirmation and each.confirmation.mean(search.metric),
+            len(each.candidates),
+        )
+        for each in found
+    )
+    caption = (
+        "The settings with which each model is compared: the best of its search by the mean on validation images over "
+        f"{count(len(search.seeds), 'seed')}, which take no part in the comparison. {_course(search)} Each model has "
+        "the same budget."
+    )
+    return [Table("Tuned settings", columns, rows, caption)]
 
 
 def search_in_words(search: SearchSpec) -> str:
     """How far the plan of a search goes."""
-    return (
-        f"Generation 1 of {len(search.generations)}; the others are proposed from the results of earlier ones. The "
-        f"search has at most {count(search.most_trials, 'trial')}, those with new seeds included."
+    number = len(search.generations)
+    begins = (
+        f"Generation 1 of {number}; the others are proposed from the results of earlier ones."
+        if number > 1
+        else "All configurations are proposed at once; these are the trials that they begin with."
     )
+    return f"{begins} The search has at most {count(search.most_trials, 'trial')}, those with new seeds included."
 
 
 def progress_of_search(search: SearchSpec, number: int, result: StudyRecord) -> str:
     """A sentence on the search after a generation."""
-    winner = search_findings(result).winner
-    best = (
-        f"the best so far: {_text(search, winner)}, {value_text(search, winner.value)}"
-        if winner
-        else "no result"
-    )
-    return f"Generation {number} of {len(search.generations)}: {best}"
+    best = [
+        (f"{each.name}: " if each.name else "")
+        + (
+            f"{_text(search, each.winner)}, {value_text(search, each.winner.value)}"
+            if each.winner
+            else "no result"
+        )
+        for each in searches(result)
+    ]
+    return f"Generation {number} of {len(search.generations)}, the best so far: {'; '.join(best)}"
 
 
 def _table(found: SearchFindings) -> Table:
@@ -95,7 +147,7 @@ def _table(found: SearchFindings) -> Table:
             Column(metric_key(name), title(name), partial(plus_minus, measured=metric(name)))
             for name in names
         ),
-        Column("seeds", "trials" if ordered[0].configuration.overlap else "seeds"),
+        Column("seeds", f"{replicate([ordered[0].configuration])}s"),
     )
     rows = tuple(
         (
@@ -119,11 +171,11 @@ def _setting(path: str) -> Any:
     return str if "." in path else lambda value: setting(path, value)
 
 
-def _winner(found: SearchFindings, winner: Candidate) -> Report:
+def _winner(found: SearchFindings, winner: Candidate) -> list[str]:
     search = found.search
     value = f"{words(search.metric)} {value_text(search, winner.value)}"
     lead = f"Winner: {_text(search, winner)}, with {value} in the search."
-    biased = "It was chosen by this value, which is therefore flattered; the test images took no part in the choice."
+    biased = "It was selected by this value, which is therefore optimistic; the test images took no part in the choice."
     if found.confirmation is None:
         wanted = "The search has not confirmed it on new seeds yet." if search.confirm else ""
         return [" ".join(filter(None, (lead, biased, wanted)))]
@@ -132,22 +184,22 @@ def _winner(found: SearchFindings, winner: Candidate) -> Report:
     confirmed = (
         f"On {count(len(search.new_seeds), 'new seed')} ({count(len(new.complete), 'trial')}): {numbers}."
     )
-    return [f"{lead} {biased}", f"{confirmed}{_flattered(found)}"]
+    return [f"{lead} {biased}", f"{confirmed}{_bias_in_words(found)}"]
 
 
-def _flattered(found: SearchFindings) -> str:
-    if found.flattery is None or found.winner is None or found.confirmation is None:
+def _bias_in_words(found: SearchFindings) -> str:
+    if found.selection_bias is None or found.winner is None or found.confirmation is None:
         return ""
     name = found.search.metric
     known = metric(name)
-    difference = found.flattery.difference
+    difference = found.selection_bias.difference
     fewest = min(len(found.winner.configuration.complete), len(found.confirmation.complete))
     enough = fewest >= MIN_FOR_INTERVAL and not math.isnan(difference.low)
     text = signed(Summary(difference, (difference.estimate,) * (MIN_FOR_INTERVAL if enough else 1)), known)
     amount = f"{text} {known.unit}".rstrip()
     return (
-        f" What being chosen flattered it by: {amount} ({words(name)} in the search less that on new "
-        f"seeds{', with its 95 % Welch interval' if enough else ''})."
+        f" Selection bias: {amount} ({words(name)} in the search less that on new seeds"
+        f"{', with its 95 % Welch interval' if enough else ''})."
     )
 
 
@@ -169,7 +221,7 @@ def _expected(found: SearchFindings) -> Report:
     )
     caption = (
         "The expected best of so many configurations drawn from this space, estimated from those that were tried "
-        "(Dodge et al., 2019); flattered, as any best is."
+        "(Dodge et al., 2019); optimistic, because configurations are selected by it."
     )
     return [
         Table("Expected best by budget", columns, tuple((b, found.expected[b - 1]) for b in budgets), caption)
@@ -180,8 +232,9 @@ def _course(search: SearchSpec) -> str:
     generations = len(search.generations)
     several = f"in {generations} generations of {search.generation}" if generations > 1 else "at once"
     space = listed([f"{_title(path)}={text}" for path, text in search.space])
+    kind = "Hyperband with rungs at" if search.hyperband else "halving after"
     halving = (
-        f", halving after {listed([str(rung) for rung in search.rungs[:-1]])} seeds"
+        f", {kind} {listed([str(rung) for rung in search.rungs[:-1]])} {search.resource}"
         if search.reduction_factor
         else ""
     )

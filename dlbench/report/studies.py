@@ -23,9 +23,10 @@ from dlbench.analysis.configurations import (
 )
 from dlbench.analysis.convergence import censored_epoch, converged_epoch
 from dlbench.analysis.datasets import over_datasets
+from dlbench.analysis.protocols import components_of
 from dlbench.analysis.published import places
 from dlbench.analysis.same_images import compare_on_same_images
-from dlbench.analysis.search import search_findings
+from dlbench.analysis.search import concluded, search_findings, searches
 from dlbench.analysis.selection import select
 from dlbench.records import METRICS, TrialStatus
 from dlbench.report.ablation import ablation_record, ablation_report
@@ -33,13 +34,15 @@ from dlbench.report.baselines import baseline_records, baseline_table
 from dlbench.report.comparison import (
     comparison_conclusions,
     comparison_record,
+    comparison_strip,
     comparison_table,
     same_images_report,
 )
 from dlbench.report.datasets import over_datasets_report
 from dlbench.report.environments import copied_trials, mixed_trials, superseded_trials
+from dlbench.report.protocols import components_report
 from dlbench.report.published import published_report
-from dlbench.report.search import search_record, search_report
+from dlbench.report.search import search_record, search_report, tuning_report
 from dlbench.report.selection import selection_report
 from dlbench.report.tables import (
     FAILURES_NOTE,
@@ -47,7 +50,9 @@ from dlbench.report.tables import (
     TIMES_NOTE,
     Column,
     Made,
+    Points,
     Report,
+    Strip,
     Table,
     capitalized,
     count,
@@ -58,6 +63,7 @@ from dlbench.report.tables import (
     means_note,
     percent,
     plus_minus,
+    replicate,
     spread,
     tenth,
     thousands,
@@ -88,6 +94,8 @@ class StudyReport:
     """The report of a study, part by part.
 
     Attributes:
+        answer: the answer to the study's question, in a sentence or two; "" where it has none.
+        picture: the answer as a chart for a terminal; ``None`` where there is none.
         claims: the claims that the study tests, and their verdicts; ``None`` if it tests none.
         trials: one row per trial; ``None`` where the findings show the trials in groups.
         findings: the tables and sentences that answer the study's question.
@@ -99,6 +107,8 @@ class StudyReport:
         origin: where the results are, or what they were computed on.
     """
 
+    answer: str = ""
+    picture: Strip | None = None
     claims: ClaimsReport | None = None
     trials: Table | None = None
     findings: Report
@@ -111,18 +121,33 @@ class StudyReport:
 
     @property
     def parts(self) -> Report:
-        """All parts, in the order in which they are shown."""
+        """All parts but the picture, in the order in which they are shown: the answer first."""
+        return [*([self.answer] if self.answer else []), *self.support]
+
+    @property
+    def shown(self) -> list[Table | Strip | Points | str]:
+        """All parts as a terminal shows them: the answer, its picture, and what supports it."""
+        return [
+            *([self.answer] if self.answer else []),
+            *([self.picture] if self.picture else []),
+            *self.support,
+        ]
+
+    @property
+    def support(self) -> Report:
+        """The parts after the answer and its picture."""
         return [
             *(self.claims.parts if self.claims else []),
             *self.published,
             *([self.trials] if self.trials else []),
             *self.findings,
-            *self.same_images,
-            *self.variation,
-            *self.protocols,
-            *self.times,
-            *self.origin,
+            *self.later,
         ]
+
+    @property
+    def later(self) -> Report:
+        """The parts after the findings."""
+        return [*self.same_images, *self.variation, *self.protocols, *self.times, *self.origin]
 
 
 def study_report(
@@ -140,39 +165,58 @@ def study_report(
     """
     if not result.trials:
         return StudyReport(findings=["No trials."])
-    trials, same_images = None, []
+    trials, same_images, picture, answer = None, [], None, ""
     is_comparison = result.spec.design == "comparison"
     if is_comparison:
-        comparison, looks = compare_models(result, others=others), result.spec.looks
+        comparison = compare_models(result, others=others)
+        answer, support = comparison_conclusions(comparison, result.spec.looks)
+        picture = comparison_strip(comparison)
         findings = [
             comparison_table(comparison, baselines(result), answers),
-            *comparison_conclusions(comparison, looks),
+            *support,
+            *(tuning_report(searches(result)) if result.spec.search else []),
             *over_datasets_report(over_datasets(comparison.trials)),
         ]
         same_images = same_images_report(compare_on_same_images(comparison, answers or {}))
     elif result.spec.design == "ablation":
-        findings = ablation_report(ablation(result))
+        answer, findings = ablation_report(ablation(result))
     elif result.spec.design == "search":
-        findings = search_report(search_findings(result))
+        answer, findings = search_report(search_findings(result))
     elif len(result.trials) == 1:
         findings = _single(result.trials[0])
     else:
-        trials, findings = _grid(result.trials, others)
+        answer, trials, findings = _grid(result.trials, others)
     return StudyReport(
+        answer=answer,
+        picture=picture,
         trials=trials,
         findings=[
             *findings,
             *_baselines(result),
-            *_left_out(result.trials),
+            *_left_out(result),
             *mixed_trials(result),
             *superseded_trials(result),
             *copied_trials(result.trials),
         ],
         same_images=same_images,
+        variation=components_report(components_of(concluded(result)), result.trials),
         published=published_report(places(result)),
         times=times_report(result),
         origin=[_where(result)],
     )
+
+
+def study_title(result: StudyRecord) -> str:
+    """What was studied, as a heading: "Architectures on mnist5k", "Lr and batch size on mnist5k"."""
+    varied = [field_title(name) for name in axes_of(result.trials)]
+    words = {
+        "comparison": "architectures",
+        "ablation": f"ablation of {result.trials[0].model}",
+        "search": "search",
+        "single": str(result.trials[0].model),
+    }.get(result.spec.design, listed(varied) or "trials")
+    datasets = dict.fromkeys(trial.dataset.partition("@")[0] for trial in result.trials)
+    return f"{capitalized(words)} on {listed([*datasets])}"
 
 
 def study_record(result: StudyRecord, chosen: bool = False) -> dict[str, Any]:
@@ -186,6 +230,8 @@ def study_record(result: StudyRecord, chosen: bool = False) -> dict[str, Any]:
     conclusions: dict[str, Any] = {}
     if not chosen and result.spec.design == "comparison":
         conclusions["comparison"] = comparison_record(compare_models(result), result.spec.looks)
+    if result.trials and not chosen and result.spec.design == "comparison" and result.spec.search:
+        conclusions["tuning"] = list(map(search_record, searches(result)))
     if result.trials and not chosen and result.spec.design == "ablation":
         conclusions["ablation"] = ablation_record(ablation(result))
     if result.trials and not chosen and result.spec.design == "search":
@@ -330,15 +376,17 @@ def _four(value: float) -> str:
     return f"{value:.4f}"
 
 
-def _grid(trials: Sequence[TrialResult], others: Sequence[float]) -> tuple[Table | None, Report]:
-    """The table of single trials, unless they are shown by configuration; and what was found."""
+def _grid(trials: Sequence[TrialResult], others: Sequence[float]) -> tuple[str, Table | None, Report]:
+    """The answer, the table of single trials, unless they are shown by configuration; and what was found."""
     groups = best_first(configurations(trials))
     varied = axes_of(trials, without=())
     axes = [name for name in varied if name not in REPLICATES]
-    said = [*heat_maps(groups, axes), *selection_report(select(groups, others=others), axes)]
+    answer, *support = selection_report(select(groups, others=others), axes)
+    said = [*heat_maps(groups, axes), *support]
     if all(len(group.trials) == 1 for group in groups):
-        return trial_table([group.trials[0] for group in groups], f"Trials by {_chosen_by(groups)}"), said
-    return None, [_configuration_table(groups, axes, common(trials, varied)), *said]
+        table = trial_table([group.trials[0] for group in groups], f"Trials by {_chosen_by(groups)}")
+        return str(answer), table, said
+    return str(answer), None, [_configuration_table(groups, axes, common(trials, varied)), *said]
 
 
 def _chosen_by(groups: Sequence[Configuration]) -> str:
@@ -356,7 +404,7 @@ def _configuration_table(groups: Sequence[Configuration], axes: Sequence[str], s
         *(column for column, _ in failed),
         Column("best_epoch", "best epoch", tenth),
         Column("train_time_s", "time s", spread),
-        Column("seeds", "trials" if any(group.overlap for group in groups) else "seeds"),
+        Column("seeds", f"{replicate(groups)}s"),
     )
     validated, tested = ([group.summary(name) for group in groups] for name in names)
     rows = tuple(
@@ -398,8 +446,9 @@ def _heat_map(plane: Plane, name: str) -> Table:
     return Table(said, tuple(columns), rows, heat=True, span=SPAN if measured.factor == 100 else math.inf)
 
 
-def _left_out(trials: Sequence[TrialResult]) -> Report:
+def _left_out(result: StudyRecord) -> Report:
     """How many trials did not complete, by status."""
+    trials = result.trials
     numbers = {
         status: sum(trial.status is status for trial in trials)
         for status in TrialStatus
@@ -409,12 +458,14 @@ def _left_out(trials: Sequence[TrialResult]) -> Report:
     if not words:
         return []
     diverged = numbers[TrialStatus.DIVERGED]
-    if not diverged:
+    if not diverged or result.spec.design == "ablation":
         return [f"Of {count(len(trials), 'trial')}, {listed(words)}: left out of means and comparisons."]
     rest = " The others are left out of both." if len(words) > 1 else ""
+    worst = metric(report_metric(trial.trial.spec for trial in trials)).worst
+    value = "an accuracy of 0" if worst == 0 else "the worst value of any trial"
     return [
         f"Of {count(len(trials), 'trial')}, {listed(words)}. Diverged trials are left out of means, and count as "
-        f"failures in comparisons, with an accuracy of 0.{rest}"
+        f"failures in comparisons, with {value}.{rest}"
     ]
 
 
@@ -424,7 +475,8 @@ def times_report(result: StudyRecord) -> Report:
     if not total:
         return []
     shares = ", ".join(f"{result.times.get(kind, 0.0) / total:.0%} {name}" for kind, name in _WORDS.items())
-    return [f"Workers' time, {duration(total)}: {shares.replace('%', ' %')}."]
+    load = "" if result.load is None else f" The machine's load before training was {result.load:.1f}."
+    return [f"Workers' time, {duration(total)}: {shares.replace('%', ' %')}.{load}"]
 
 
 #: The kinds of time in words.

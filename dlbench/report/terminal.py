@@ -25,6 +25,7 @@ from dlbench.errors import printable
 from dlbench.execution import stderr
 from dlbench.report import Plot, Points, Table, terminal_plots
 from dlbench.report.shades import table_shades
+from dlbench.report.tables import Strip
 
 #: The width without a terminal: nothing is wrapped.
 _WIDE = 10_000
@@ -44,7 +45,7 @@ _SHADES = (
 )
 
 
-def show(report: Sequence[Table | Plot | Points | str], whole: str = "") -> None:
+def show(report: Sequence[Table | Plot | Strip | Points | str], whole: str = "") -> None:
     """Print a report to standard output.
 
     Args:
@@ -55,7 +56,7 @@ def show(report: Sequence[Table | Plot | Points | str], whole: str = "") -> None
     for number, part in enumerate(report):
         if number:
             console.print()
-        if isinstance(part, Plot):
+        if isinstance(part, Plot | Strip):
             _show_plot(console, part)
         elif isinstance(part, Table):
             if part.title:
@@ -70,10 +71,11 @@ def show(report: Sequence[Table | Plot | Points | str], whole: str = "") -> None
             console.print(Text(printable(str(part), "\n")))
 
 
-def _show_plot(console: Console, plot: Plot) -> None:
+def _show_plot(console: Console, plot: Plot | Strip) -> None:
     console.print(Text(plot.title, style="bold"))
-    width = min(console.width, _PLOT_WIDTH)
-    console.print(Text.from_ansi(terminal_plots.draw(plot, width, colours=bool(console.color_system))))
+    width, colours = min(console.width, _PLOT_WIDTH), bool(console.color_system)
+    draw = terminal_plots.strip if isinstance(plot, Strip) else terminal_plots.draw
+    console.print(Text.from_ansi(draw(plot, width, colours)))  # type: ignore[operator]
     if plot.caption:
         console.print(Text(plot.caption, style="dim"))
 
@@ -122,7 +124,7 @@ def _table(table: Table) -> RichTable:
     )
     for column in table.columns:
         justify: JustifyMethod = "left" if column.left else "right"
-        drawn.add_column(column.title, justify=justify, overflow="fold", no_wrap=column.whole)
+        drawn.add_column(Text(column.title), justify=justify, overflow="fold", no_wrap=column.whole)
     for cells, shades in zip(table.texts(), table_shades(table), strict=True):
         styles = ("" if shade is None else _SHADES[shade] for shade in shades)
         drawn.add_row(*map(_Cell, cells, styles))

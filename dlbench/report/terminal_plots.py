@@ -1,15 +1,18 @@
-"""Plots as text: lines in braille dots, with a letter on the points of each line.
+"""Plots as text: lines in braille dots, with a letter on the points of each line; strip charts in lines.
 
 The letters distinguish the lines where there is no colour.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import string
+from collections.abc import Callable
 
 from dlbench.errors import printable
 from dlbench.report import Plot
+from dlbench.report.tables import Strip, StripRow
 
 HEIGHT = 14
 #: Characters beside the plot for the axes, without the title of the horizontal one.
@@ -59,6 +62,62 @@ def draw(plot: Plot, width: int, colours: bool) -> str:
     return f"{drawn}\n{_legend(plot, lines, colours, digits)}"
 
 
+def strip(chart: Strip, width: int, colours: bool) -> str:
+    """A strip chart and its scale: "·" for a seed, "●" for the mean, and a line from end to end of its interval.
+
+    Args:
+        chart: the chart.
+        width: the maximum number of characters per line.
+        colours: whether to use colours (ANSI escapes).
+    """
+    bounds = [
+        each
+        for row in chart.rows
+        for each in (*row.values, row.low, row.high, row.estimate)
+        if each is not None
+    ]
+    low, high = chart.factor * min(bounds), chart.factor * max(bounds)
+    names = [printable(row.name) for row in chart.rows]
+    margin = min(max(map(len, names)), width // 3)
+    room = max(16, width - margin - 12)
+    span = (high - low) or 1.0
+    digits = min(chart.decimals, max(0, 1 - math.floor(math.log10(span))))
+
+    def place(value: float) -> int:
+        return round((chart.factor * value - low) / span * (room - 1))
+
+    lines = []
+    for name, row, colour in zip(names, chart.rows, itertools.cycle(_COLOURS)):
+        drawn = _strip_row(row, place, room)
+        mean = f"{chart.factor * row.estimate:.{chart.decimals}f}"
+        lines.append(f"{name[:margin]:<{margin}}  {_coloured(drawn, colour, colours)}  {mean:>8}")
+    marks = [low + span * share for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    scale = [" "] * (room + 8)
+    for number, value in enumerate(marks):
+        text = f"{value:.{digits}f}"
+        start = max(0, round((room - 1) * number / 4) - len(text) // 2)
+        scale[start : start + len(text)] = text
+    return "\n".join([*lines, f"{'':<{margin}}  {''.join(scale).rstrip()}"])
+
+
+def _strip_row(row: StripRow, place: Callable[[float], int], room: int) -> str:
+    cells = [" "] * room
+    for value in row.values:
+        cells[place(value)] = "·"
+    if row.low is not None and row.high is not None:
+        first, last = place(row.low), place(row.high)
+        cells[first : last + 1] = ["·" if cell == "·" else "─" for cell in cells[first : last + 1]]
+        cells[first], cells[last] = "├", "┤"
+    cells[place(row.estimate)] = "●"
+    return "".join(cells)
+
+
+def _coloured(text: str, colour: str, colours: bool) -> str:
+    import plotille
+
+    return plotille.color(text, fg=colour, mode="names") if colours else text
+
+
 def _runs(line: list[float]) -> list[tuple[int, list[float]]]:
     """Runs of consecutive finite values, each with its first epoch."""
     runs: list[tuple[int, list[float]]] = []
@@ -74,13 +133,11 @@ def _runs(line: list[float]) -> list[tuple[int, list[float]]]:
 
 def _legend(plot: Plot, lines: list[list[float]], colours: bool, digits: int) -> str:
     """One row per line: its letter, its name, and its last value."""
-    import plotille
-
     rows = []
     for letter, curve, line, colour in zip(
         string.ascii_lowercase, plot.curves, lines, _COLOURS, strict=False
     ):
         last = f"{line[-1]:.{max(digits, 2)}f}" if line and math.isfinite(line[-1]) else "not finite"
-        mark = plotille.color(letter, fg=colour, mode="names") if colours else letter
+        mark = _coloured(letter, colour, colours)
         rows.append(f"  {mark}  {printable(curve.name)}: {last} after {len(line)} {plot.unit}s")
     return "\n".join(rows)

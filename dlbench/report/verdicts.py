@@ -9,7 +9,6 @@ from typing import Any
 
 from dlbench.analysis.claims import Judgement, StudyClaims, Verdict, judged_together
 from dlbench.analysis.looks import ALPHA
-from dlbench.analysis.outlook import has_interval
 from dlbench.report.outlook import count_in_words
 from dlbench.report.tables import Column, Points, Report, Table, count, level, listed
 from dlbench.spec.metrics import Metric
@@ -134,54 +133,6 @@ def _is_by_ranks(judged: Judgement) -> bool:
     return judged.comparison is not None and judged.comparison.test in ("signed-rank", "rank-sum")
 
 
-def overview(studies: Sequence[tuple[str, ClaimsReport | None]]) -> Report:
-    """The claims of several studies in one table; empty if fewer than two made any.
-
-    Args:
-        studies: title of each study, and its claims; ``None`` if it made none.
-    """
-    found = [(title, claims) for title, claims in studies if claims is not None]
-    if len(found) < 2:
-        return []
-    columns = (
-        Column("study", "study", left=True),
-        Column("claim", "claim", left=True),
-        Column("verdict", "verdict", left=True),
-        Column("claimed", "claimed", _amount),
-        Column("difference", "difference [95 %]", _difference),
-        Column("counts", "seeds"),
-        Column("p_adjusted", "p", lambda value: f"{value:.2g}"),
-    )
-    judgements = [(title, each) for title, claims in found for each in claims.judgements]
-    sources = tuple(dict.fromkeys(each.claim.source for _, each in judgements))
-    tables = [
-        Table(
-            "" if sources == ("",) else _claims_of(source),
-            columns,
-            tuple(
-                (
-                    title,
-                    _quoted(each),
-                    _verdict(each),
-                    _claimed(each),
-                    _measured(each),
-                    _counts(each),
-                    _p_value(each),
-                )
-                for title, each in judgements
-                if each.claim.source == source
-            ),
-            "The tables of the studies have effect sizes and trials." if source == sources[-1] else "",
-        )
-        for source in sources
-    ]
-    return [
-        *_tallies([each for _, each in judgements]),
-        _together([claims.found for _, claims in found]),
-        *tables,
-    ]
-
-
 def in_short(claims: ClaimsReport) -> Report:
     """The claims of a study with their verdicts and differences alone."""
     columns = (
@@ -245,20 +196,26 @@ def _tallies(judgements: Sequence[Judgement]) -> list[str]:
     ]
 
 
-def _together(studies: Sequence[StudyClaims]) -> str:
+def summary(found: Sequence[ClaimsReport]) -> list[str | Points]:
+    """How many claims have each verdict; of several studies, also what one correction over all would change."""
+    together = [_together([claims.found for claims in found])] if len(found) > 1 else []
+    return [*_tallies([each for claims in found for each in claims.judgements]), *together]
+
+
+def _together(studies: Sequence[StudyClaims]) -> str | Points:
     """The verdicts that would change if all tests of a report shared one error rate."""
     pairs = zip(studies, judged_together(studies), strict=True)
-    changed = [
+    changed = tuple(
         f"{_quoted(each)} would be {verdict} instead of {each.verdict}"
         for study, verdicts in pairs
         for each, verdict in zip(study.judgements, verdicts, strict=True)
         if verdict is not each.verdict
-    ]
+    )
     tests = sum(len(study.ranked) + len(study.others) for study in studies)
     lead = f"Each study is a family of its own. With one correction over all {count(tests, 'test')} of these studies, "
     if not changed:
         return f"{lead}no verdict would change."
-    return f"{lead}{count(len(changed), 'verdict')} would change: {'; '.join(changed)}."
+    return Points(f"{lead}{count(len(changed), 'verdict')} would change:", changed)
 
 
 def _tally(judgements: Sequence[Judgement], whose: str = "") -> str:
@@ -319,16 +276,27 @@ def _claimed(judged: Judgement) -> tuple[float, Metric] | None:
 
 
 def _measured(judged: Judgement) -> tuple[float, float, float, Metric] | None:
-    """The difference and its bounds in the unit of the metric; the bounds are ``nan`` if there are too few seeds."""
-    found, metric = judged.comparison, judged.claim.metric
-    if found is None:
-        return None
-    low, high = (found.difference.low, found.difference.high) if has_interval(found) else (math.nan, math.nan)
-    return (
-        metric.factor * found.difference.estimate,
-        metric.factor * low,
-        metric.factor * high,
-        metric,
+    return None if judged.measured is None else (*judged.measured, judged.claim.metric)
+
+
+@dataclass(frozen=True)
+class ClaimTexts:
+    """The numbers of a claim as tables show them; "-" for a missing one."""
+
+    claimed: str
+    difference: str
+    seeds: str
+    p: str
+
+
+def claim_texts(judged: Judgement) -> ClaimTexts:
+    """The numbers of a claim as tables show them."""
+    claimed, measured, p = _claimed(judged), _measured(judged), _p_value(judged)
+    return ClaimTexts(
+        _amount(claimed) if claimed else "-",
+        _difference(measured) if measured else "-",
+        _counts(judged) or "-",
+        "-" if p is None else f"{p:.2g}",
     )
 
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dlbench.errors import ConfigError
-from dlbench.spec import parts
 from dlbench.spec.metrics import Metric, metric
 from dlbench.spec.registry import label, name_key
-from dlbench.spec.trial import PARTS, TrialSpec
+from dlbench.spec.trial import PARTS, REPLICATES, TrialSpec
 
-#: A trial's place in a study: seed, seed of the split, and fold.
-Key = tuple[int, int, int]
+#: A trial's place in a study: its seeds, and its fold.
+Key = tuple[int, ...]
 
 
 def key_of(spec: TrialSpec) -> Key:
     """The place of a trial in its study, which pairs it with a trial of another configuration."""
-    return spec.seed, spec.split_seed or 0, spec.fold
+    return tuple(-1 if value is None else value for value in _PLACE(spec))
+
+
+_PLACE: Callable[[TrialSpec], tuple[int | None, ...]] = operator.attrgetter(*REPLICATES)
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,10 @@ def _same(spec: TrialSpec, name: str, wanted: Any) -> bool:
     """Whether a trial has a value in a field; a part that is named without arguments may have any."""
     if name not in PARTS:
         return bool(value_of(spec, name) == wanted)
-    part = parts.parse(wanted)
+    named, arguments = PARTS[name].parse(wanted) or (wanted, ())
     value = getattr(spec, name)
-    alike = value == part.name if ":" in part.name else name_key(label(value)) == name_key(part.name)
-    return alike and all(value_of(spec, f"{name}.{key}") == given for key, given in part.arguments)
+    alike = value == named if ":" in named else name_key(label(value)) == name_key(named)
+    return alike and all(value_of(spec, f"{name}.{key}") == given for key, given in arguments)
 
 
 def value_of(spec: TrialSpec, name: str) -> Any:

@@ -75,7 +75,8 @@ def check_comparison(study: StudySpec) -> StudySpec:
     Raises:
         SpecError: fewer than two models.
     """
-    models = dict.fromkeys((trial.model, trial.model_args) for trial in study.trials)
+    trials = study.search.base if study.search else study.trials
+    models = dict.fromkeys((trial.model, trial.model_args) for trial in trials)
     if len(models) < 2:
         named = (" ", *(registry.label(model) for model, _ in models)) if models else ()
         raise SpecError(

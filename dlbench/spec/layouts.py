@@ -12,9 +12,14 @@ from dlbench.spec.study import Design, StudySpec
 #: What designs need beside fields of trials, by design: the keys of YAML files and the arguments of their functions.
 OPTIONS: Mapping[Design, tuple[str, ...]] = {
     "ablation": ("without", "change", "factorial"),
-    "search": ("space", "trials", "sampler", "generation", "search_seed", "reduction_factor", "confirm"),
+    "search": ("space", "trials", *search.HOW, "confirm"),
+    "comparison": ("tune", "tune_seeds", "space", *search.HOW),
 }
-_LAYOUTS: Mapping[Design, Callable[..., StudySpec]] = {"ablation": ablation.ablate, "search": search.search}
+_LAYOUTS: Mapping[Design, Callable[..., StudySpec]] = {
+    "ablation": ablation.ablate,
+    "search": search.search,
+    "comparison": search.compare,
+}
 
 
 def lay_out(

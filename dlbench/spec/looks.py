@@ -80,8 +80,8 @@ def with_looks(study: StudySpec, max_seeds: int) -> StudySpec:
         max_seeds: largest number of seeds per configuration.
 
     Raises:
-        SpecError: the study is not a comparison, its configurations have different seeds, or ``max_seeds`` is too
-            small or too large.
+        SpecError: the study is not a comparison, or tunes its models; its configurations have different seeds; or
+            ``max_seeds`` is too small or too large.
     """
     if study.design != "comparison":
         raise SpecError(
@@ -90,6 +90,18 @@ def with_looks(study: StudySpec, max_seeds: int) -> StudySpec:
                 f" applies only to comparisons of models; the design of this study is {study.design!r}",
             ),
             value=max_seeds,
+        )
+    if study.search:
+        raise SpecError(
+            *(
+                Field("max_seeds"),
+                " and ",
+                Field("tune"),
+                " cannot be combined: the looks of tuned models are not ",
+            ),
+            "planned",
+            value=max_seeds,
+            remedy="leave one of them out",
         )
     configurations = dict.fromkeys(spec.model_copy(update={"seed": 0}) for spec in study.trials)
     seeds = sorted({spec.seed for spec in study.trials})

@@ -12,7 +12,7 @@ from dlbench.spec.metrics import metric, metric_key
 
 @dataclass(frozen=True)
 class Published:
-    """A published result.
+    """A published result, or another one that is shown in its way.
 
     It is a baseline, or the result of one run of a configuration that the study trains too.
 
@@ -21,12 +21,14 @@ class Published:
         source: where it was published.
         values: metrics by their key in a flat record, and ``num_params``: accuracies in [0, 1], losses in nats, times
             in seconds.
+        is_published: False for what was computed here.
         of: the trials of the study that repeat it, each with a seed of its own; ``None`` for a baseline.
     """
 
     name: str
     source: str
     values: Mapping[str, float]
+    is_published: bool = True
     of: Selection | None = None
 
 

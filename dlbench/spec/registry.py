@@ -229,10 +229,17 @@ class Registry:
             return found_one
         if ":" in name:
             raise InputError.must_be(field, "a known name, or of the form package.module:Attribute", name)
+        raise self.unknown(name, field)
+
+    def unknown(self, name: str, field: str | None = None) -> UnknownNameError:
+        """The error of a name that is not known: with the known names, the nearest, and what may have been meant."""
+        return UnknownNameError(self.kind, name, self.names(), field=field, remedy=self._meant(name))
+
+    def _meant(self, name: str) -> str | None:
         module, dot, attribute = name.rpartition(".")
-        own = dot and module.replace(".", "").isidentifier() and attribute.isidentifier()
-        remedy = f"one of your own is named by module and attribute: '{module}:{attribute}'" if own else None
-        raise UnknownNameError(self.kind, name, self.names(), field=field, remedy=remedy)
+        if not (dot and module.replace(".", "").isidentifier() and attribute.isidentifier()):
+            return None
+        return f"one of your own is named by module and attribute: '{module}:{attribute}'"
 
     def is_trusted(self, reference: str) -> bool:
         """Whether its code may be run: it is built in, or this process has named it."""
@@ -420,7 +427,9 @@ class Registry:
         if len(pieces := self.pieces(reference)) > 1:
             found = [self.source(piece) for piece in pieces]
             return Source(
-                digest([each.digest for each in found]), tuple(f for each in found for f in each.files)
+                digest([each.digest for each in found]),
+                tuple(path for each in found for path in each.files),
+                tuple(name for each in found for name in each.names),
             )
         module_name = reference.partition(":")[0]
         if module_name == live_code.HELD:
@@ -535,6 +544,12 @@ class DatasetRegistry(Registry):
     def find(self, name: str) -> str | None:
         """See :meth:`Registry.find`; a reference to arrays stands for itself."""
         return name if "@" in name else super().find(name)
+
+    def _meant(self, name: str) -> str | None:
+        place = Path(name).expanduser()
+        if place.is_dir():
+            return f"pictures in a folder are named as in folder:{name}, IDX files as in idx:{name}"
+        return f"arrays in a file are named as in npz:{name}" if place.is_file() else super()._meant(name)
 
     def _is_own(self, reference: str) -> bool:
         return "@" in reference or super()._is_own(reference)

@@ -9,7 +9,7 @@ from typing import Any
 #: In place of a seed: draw one.
 RANDOM = "random"
 #: The fields of a trial whose values may be drawn.
-FIELDS = ("seed", "split_seed")
+FIELDS = ("seed", "split_seed", "init_seed", "order_seed", "dropout_seed", "augment_seed")
 _LARGEST = 2**32
 
 

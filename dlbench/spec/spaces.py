@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,8 +18,12 @@ from dlbench.spec.metrics import metric_of
 from dlbench.spec.parts import Scalar
 from dlbench.spec.trial import TrialSpec
 
+T = TypeVar("T")
+
 #: How values are proposed: independently; evenly (a Sobol sequence); or near what worked (tree-structured Parzen).
 Sampler = Literal["random", "quasi", "tpe"]
+#: What the configurations that go on get more of.
+Resource = Literal["seeds", "epochs"]
 #: The forms of a distribution, as errors show them.
 FORMS = "uniform(low, high), log(low, high), int(low, high), logint(low, high) or choice(a, b, ...)"
 _CALL = re.compile(r"\s*(uniform|log|int|logint|choice)\s*\((.*)\)\s*", re.DOTALL)
@@ -87,15 +92,20 @@ class SearchSpec(BaseModel):
     """How a search proposes configurations. Everything here is fixed before the first trial.
 
     Attributes:
-        base: what all configurations share: a trial for each seed and fold.
+        base: what all configurations share: a trial for each seed and fold. In a tuned comparison, those of each model,
+            which has a search of its own.
         space: the settings that vary, by path, with their distributions as text.
         sampler: how values are proposed.
-        num_configurations: how many are proposed.
+        num_configurations: how many are proposed, for each model.
         generation: how many are proposed at once, from the results of all earlier generations.
         search_seed: the seed of the sampler.
-        reduction_factor: with successive halving, the factor by which seeds grow from rung to rung, and the share of
-            the configurations that go on; ``None`` without.
+        reduction_factor: with successive halving, the factor by which the resource grows from rung to rung, and the
+            share of the configurations that go on; ``None`` without.
+        resource: what grows from rung to rung: the number of seeds, or of epochs.
+        hyperband: whether the configurations of a generation are divided into brackets, each of which begins at
+            another rung (Li et al., "Hyperband", JMLR 18, 2018).
         confirm: number of new seeds on which the winner is trained.
+        confirm_seeds: these seeds, where they are not those that follow the seeds of the search.
         optuna: the version of Optuna.
     """
 
@@ -108,7 +118,10 @@ class SearchSpec(BaseModel):
     generation: int
     search_seed: int = 0
     reduction_factor: int | None = None
+    resource: Resource = "seeds"
+    hyperband: bool = False
     confirm: int = 5
+    confirm_seeds: tuple[int, ...] = ()
     optuna: str
 
     @property
@@ -124,15 +137,60 @@ class SearchSpec(BaseModel):
     @property
     def new_seeds(self) -> tuple[int, ...]:
         """The seeds on which the winner is confirmed."""
-        return tuple(range(self.seeds[-1] + 1, self.seeds[-1] + 1 + self.confirm))
+        return self.confirm_seeds or tuple(range(self.seeds[-1] + 1, self.seeds[-1] + 1 + self.confirm))
+
+    @functools.cached_property
+    def parts(self) -> tuple[SearchSpec, ...]:
+        """The search of each model of a tuned comparison; of any other search, itself."""
+        found: dict[object, list[TrialSpec]] = {}
+        for spec in self.base:
+            found.setdefault(self.subject(spec), []).append(spec)
+        return tuple(self.model_copy(update={"base": tuple(each)}) for each in found.values())
+
+    def subject(self, spec: TrialSpec) -> object:
+        """What the trials of one part have in common: the model, but for what the search varies of it."""
+        varied = [path for path, _ in self.space]
+        if "model" in varied:
+            return None
+        return spec.model, tuple(each for each in spec.model_args if f"model.{each[0]}" not in varied)
 
     @property
     def rungs(self) -> tuple[int, ...]:
-        """The number of seeds at each rung of successive halving; all of them at once without."""
-        rungs = [len(self.seeds)]
+        """The number of seeds or epochs at each rung of successive halving; all of them at once without."""
+        rungs = [len(self.seeds) if self.resource == "seeds" else self.base[0].num_epochs]
         while self.reduction_factor and rungs[0] >= self.reduction_factor:
             rungs.insert(0, rungs[0] // self.reduction_factor)
         return tuple(rungs)
+
+    def at_rung(self, replicates: Sequence[TrialSpec], rung: int) -> tuple[TrialSpec, ...]:
+        """The trials of a configuration at a rung.
+
+        Args:
+            replicates: its trials with all seeds and epochs.
+            rung: the number of seeds or epochs.
+        """
+        if self.resource == "epochs":
+            return tuple(spec.model_copy(update={"num_epochs": rung}) for spec in replicates)
+        return tuple(spec for spec in replicates if spec.seed in self.seeds[:rung])
+
+    def at_end(self, spec: TrialSpec) -> TrialSpec:
+        """A trial of some rung as it is at the last one."""
+        if self.resource == "epochs":
+            return spec.model_copy(update={"num_epochs": self.base[0].num_epochs})
+        return spec
+
+    def brackets(self, asked: Sequence[T]) -> list[tuple[tuple[int, ...], Sequence[T]]]:
+        """The configurations of a generation by bracket, with the rungs of each bracket; one without Hyperband.
+
+        A bracket with s + 1 rungs has a share of the configurations in proportion to factor^s / (s + 1), so that
+        all brackets cost about the same.
+        """
+        rungs = [self.rungs[start:] for start in range(len(self.rungs) if self.hyperband else 1)]
+        factor = self.reduction_factor or 1
+        sums = [0.0, *itertools.accumulate(factor ** (len(own) - 1) / len(own) for own in rungs)]
+        ends = [round(len(asked) * each / sums[-1]) for each in sums]
+        shares = (asked[start:end] for start, end in itertools.pairwise(ends))
+        return [(own, share) for own, share in zip(rungs, shares, strict=True) if share]
 
     @property
     def generations(self) -> tuple[int, ...]:
@@ -148,13 +206,31 @@ class SearchSpec(BaseModel):
     @property
     def most_trials(self) -> int:
         """The largest number of trials, those of the confirmation included."""
-        per_seed, found = len(self.base) // len(self.seeds), 0
+        return sum(number for number, _ in self._trials())
+
+    @property
+    def most_work(self) -> float:
+        """The largest number of trials, those of fewer epochs counted in part (:meth:`work`)."""
+        return math.fsum(number * work for number, work in self._trials())
+
+    def work(self, spec: TrialSpec) -> float:
+        """How much of a trial of all epochs one at a rung is."""
+        return spec.num_epochs / self.base[0].num_epochs if self.resource == "epochs" else 1.0
+
+    def _trials(self) -> Iterator[tuple[int, float]]:
+        """Numbers of trials, with the share of all epochs that each trains."""
+        replicates = len(self.base) // len(self.seeds)
         for size in self.generations:
-            for number, rung in enumerate(self.rungs):
-                before = self.rungs[number - 1] if number else 0
-                found += size * (rung - before) * per_seed
-                size = self.survivors(size)
-        return found + self.confirm * per_seed
+            for rungs, configurations in self.brackets(range(size)):
+                left = len(configurations)
+                for before, rung in zip((0, *rungs), rungs, strict=False):
+                    more = rung - before
+                    if self.resource == "epochs":
+                        yield left * len(self.base), more / self.rungs[-1]
+                    else:
+                        yield left * more * replicates, 1.0
+                    left = self.survivors(left)
+        yield len(self.new_seeds) * replicates, 1.0
 
     def survivors(self, number: int) -> int:
         """How many of the configurations of a rung go on to the next."""

@@ -35,8 +35,8 @@ class StudySpec(BaseModel):
         trials: the trials, without duplicates, in the order in which they are shown.
         looks: numbers of seeds, fixed in advance, after which the data are looked at (see
             :mod:`dlbench.spec.looks`); empty for a study of a fixed size.
-        search: how a search proposes its trials, of which ``trials`` are those proposed so far; ``None`` for other
-            designs.
+        search: how a search, or a comparison of tuned models, proposes its trials, of which ``trials`` are those
+            proposed so far; ``None`` for other studies.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

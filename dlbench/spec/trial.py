@@ -221,6 +221,8 @@ class TrialSpec(BaseModel):
             standard deviation 1.
         vary: the one source of randomness that follows ``seed`` while the others keep seed 0 ("all": every one
             follows it; "split": which images train and validate).
+        init_seed: the seed of the first parameters, ``order_seed`` of the order of the images, ``dropout_seed`` of
+            dropout, ``augment_seed`` of the transform and mixup; ``None`` for what ``seed`` and ``vary`` say.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -270,6 +272,10 @@ class TrialSpec(BaseModel):
     min_delta: Annotated[Finite, Field(ge=0, le=1e6)] = 0.0
     seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] = 0
     vary: Literal["all", "init", "order", "dropout", "augment", "split"] = "all"
+    init_seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] | None = None
+    order_seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] | None = None
+    dropout_seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] | None = None
+    augment_seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] | None = None
 
     def model_post_init(self, context: object, /) -> None:
         """Share the set of the fields that were given, which nobody asks for: studies have up to 100,000 trials."""
@@ -350,12 +356,13 @@ def _parts(*fields: Any) -> tuple[tuple[object, ...], Mapping[str, float]]:
 _TRAINED = tuple(name for name in PARTS if name not in ("dataset", "test_transform"))
 #: Numbers that are arrays in the program where they are on, and that make another program where they are off.
 _SWITCHES = ("clip_norm", "ema_decay", "mixup")
+#: The seeds of a trial: that of everything, and those of single sources of randomness.
+SEEDS = ("seed", "split_seed", "init_seed", "order_seed", "dropout_seed", "augment_seed")
 #: An array inside the program: trials that differ in these alone share it. The loop over epochs is outside.
 DYNAMIC_FIELDS = (
     "learning_rate",
     "weight_decay",
-    "seed",
-    "split_seed",
+    *SEEDS,
     "sampling",
     "folds",
     "fold",
@@ -395,7 +402,7 @@ FIRST_FIELDS = frozenset(
     )
 )
 #: Fields that distinguish the trials of one configuration.
-REPLICATES = ("seed", "split_seed", "fold")
+REPLICATES = (*SEEDS, "fold")
 _LATER_FIELDS = {n: field.default for n, field in TrialSpec.model_fields.items() if n not in FIRST_FIELDS}
 
 

@@ -362,12 +362,24 @@ def student_p(t: float, df: float) -> float:
     return float(2 * scipy.special.stdtr(df, -abs(t)))
 
 
+#: Up to so many pairs, the signed-rank test is exact, with ties too.
+_EXACT = 50
+
+
 def _signed_rank_p(differences: list[float]) -> float:
     import scipy.stats
 
-    if min(differences) > 0 or max(differences) < 0:  # exact; with ties, scipy approximates from 14 pairs on
+    if min(differences) > 0 or max(differences) < 0:
         return 2.0 ** (1 - len(differences))
-    return float(scipy.stats.wilcoxon(differences).pvalue)
+    signed = [difference for difference in differences if difference]
+    if not signed or len(signed) > _EXACT:
+        return float(scipy.stats.wilcoxon(differences).pvalue)
+    twice = [round(2 * rank) for rank in scipy.stats.rankdata([abs(each) for each in signed])]
+    ways = [1, *[0] * sum(twice)]  # of signs by which the ranks above 0 have a sum
+    for rank in twice:
+        ways = [way + (ways[total - rank] if total >= rank else 0) for total, way in enumerate(ways)]
+    above = sum(rank for rank, each in zip(twice, signed, strict=True) if each > 0)
+    return min(1.0, sum(ways[: min(above, sum(twice) - above) + 1]) / 2 ** (len(signed) - 1))
 
 
 def _hedges(mean: float, std: float, df: float) -> float:

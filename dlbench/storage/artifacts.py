@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
 from dlbench import files
@@ -140,6 +140,15 @@ def keep_state(folder: Path) -> None:
         files.remove(folder / KEPT)
         (folder / KEPT).mkdir()
         newest.rename(folder / KEPT / newest.name)
+
+
+def remove_kept(study: Path, needed: Collection[str]) -> None:
+    """Remove the states that trials have ended with, except for those of the trials with these ids."""
+    for place in study.glob(f"trials/*/{KEPT}"):
+        folder = trial_folder(study, place.parent.name)
+        files.refuse_links(folder, place)
+        if folder.name not in needed:
+            files.remove(place)
 
 
 def files_digest(made: Files) -> str:

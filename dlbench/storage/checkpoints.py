@@ -22,6 +22,7 @@ import orbax.checkpoint as ocp
 from numpy.typing import NDArray
 
 from dlbench import files
+from dlbench.data.mapped import blocks
 from dlbench.errors import InputError, StoreError
 from dlbench.models.creation import create_for
 from dlbench.spec import registry
@@ -90,7 +91,8 @@ class LoadedModel:
         spec = self.trial.spec
         registry.DATASETS.check_trusted(spec.dataset, "dataset")
         dataset = data.load(spec.dataset, data_dir, verify=True, test_size=spec.test_size)
-        return float(hits(self.predict(dataset.test_images), dataset.test_labels).mean())
+        parts = blocks(dataset.test_images, evaluation.EVAL_CHUNK)
+        return float(hits(np.concatenate([*map(self.predict, parts)]), dataset.test_labels).mean())
 
 
 def best_files(

@@ -67,6 +67,7 @@ def describe(
         "lanes": sorted({trial.lanes for trial in trials}),
         "data_digests": {trial.spec.dataset: trial.data_digest for trial in trials},
         "workers": workers,
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "config": config,
         **environment(),
     }

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from dlbench.errors import UnknownNameError
-from dlbench.records import METRICS, OUTCOME_FIELDS, TIME_KINDS, Epoch, Outcome, TrialStatus, json_number
+from dlbench.records import (
+    METRICS,
+    OUTCOME_FIELDS,
+    TIME_KINDS,
+    Epoch,
+    Outcome,
+    TrialStatus,
+    digest,
+    json_number,
+)
 from dlbench.spec.metrics import is_metric, metric_key, metric_of, point
 from dlbench.spec.parts import Arguments
 from dlbench.spec.published import Published
@@ -48,7 +57,7 @@ class TrialResult:
     """A trial and its results.
 
     Every field of its specification and of its outcome is an attribute: ``result.learning_rate``,
-    ``result.test_accuracy``. Accuracies are in [0, 1], losses in nats, times in seconds.
+    ``result.test_accuracy``. Accuracies are in [0, 1], times in seconds.
 
     Attributes:
         trial: the trial.
@@ -109,6 +118,10 @@ class TrialResult:
     min_delta = _OfSpec[float]()
     seed = _OfSpec[int]()
     vary = _OfSpec[str]()
+    init_seed = _OfSpec["int | None"]()
+    order_seed = _OfSpec["int | None"]()
+    dropout_seed = _OfSpec["int | None"]()
+    augment_seed = _OfSpec["int | None"]()
 
     num_params = _OfOutcome[int]()
     best_val_accuracy = _OfOutcome[float]()
@@ -272,6 +285,29 @@ TRIAL_FIELDS = ("id", "status", "error", "collapsed", *TrialSpec.model_fields, *
 
 
 @dataclass(frozen=True)
+class LinearModel:
+    """What a linear model reaches on a split, beside which networks are shown.
+
+    Attributes:
+        method: how it was fitted, in words.
+        values: its metrics and ``num_params``, by key.
+    """
+
+    method: str
+    values: Mapping[str, float]
+
+
+def split_key(trial: Trial) -> str:
+    """What tells the images that a trial trains, validates and tests on, and its metric, from those of others."""
+    spec = trial.spec
+    sizes = spec.train_size, spec.val_size, spec.test_size, spec.split_seed, spec.folds, spec.fold
+    drawn = [each for each in (spec.sampling, spec.val_from) if each not in ("stratified", "train")]
+    return digest(
+        [*drawn, trial.data_digest, *sizes, spec.selection_metric, list(spec.selection_metric_args)]
+    )[:16]
+
+
+@dataclass(frozen=True)
 class StudyRecord:
     """The record of a study: its trials in the order requested, and its folder.
 
@@ -286,6 +322,8 @@ class StudyRecord:
         environments: descriptions of the environments in which it was trained, by digest.
         superseded: the earlier results of trials that were trained again in another environment.
         published: results that others have published, which the study's file names.
+        linear: linear models of a comparison's splits, by :func:`split_key`.
+        load: the load of the machine (its average over a minute) before training; ``None`` if it is not recorded.
     """
 
     spec: StudySpec
@@ -296,6 +334,8 @@ class StudyRecord:
     environments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     superseded: tuple[TrialResult, ...] = ()
     published: tuple[Published, ...] = ()
+    linear: Mapping[str, LinearModel] = field(default_factory=dict)
+    load: float | None = None
 
     def __iter__(self) -> Iterator[TrialResult]:
         return iter(self.trials)

@@ -46,7 +46,7 @@ from dlbench.storage.database import (
     locked,
     use_wal,
 )
-from dlbench.storage.results import TrialResult
+from dlbench.storage.results import LinearModel, TrialResult
 
 FILE_NAME = "study.sqlite"
 SCHEMA_VERSION = 4
@@ -273,6 +273,23 @@ class Store:
         texts = [str(manifest.get("config") or "") for manifest in self.manifests()]
         text = next(filter(None, reversed(texts)), "")
         return decoded(self.folder, lambda text: read_published(text, self.path), text)
+
+    def add_linear(self, found: Mapping[str, LinearModel]) -> None:
+        """Record linear models of splits, by :func:`~dlbench.storage.results.split_key`."""
+        every = {key: vars(each) for key, each in {**self.linear(), **found}.items()}
+        with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('linear', ?)", (canonical_json(every),))
+
+    def linear(self) -> dict[str, LinearModel]:
+        """The linear models of splits; empty if none is recorded."""
+        with explained(self.folder):
+            row = self._db.execute("SELECT value FROM meta WHERE key = 'linear'").fetchone()
+            return decoded(self.folder, _LINEAR, row[0]) if row else {}
+
+    def load(self) -> float | None:
+        """The highest load of the machine, in processes that wanted to run, when commands began to train the study."""
+        loads = [manifest.get("load") for manifest in self.manifests()]
+        return max((load for load in loads if isinstance(load, int | float)), default=None)
 
     def described_environments(self) -> dict[str, Mapping[str, Any]]:
         """Descriptions of the environments in which the study was trained, by digest."""
@@ -613,6 +630,7 @@ def _share_compilation(trials: Iterable[tuple[Trial, dict[str, Any]]]) -> None:
 
 _LOOKS = TypeAdapter(tuple[int, ...]).validate_json
 _TIMES = TypeAdapter(dict[str, float]).validate_json
+_LINEAR = TypeAdapter(dict[str, LinearModel]).validate_json
 _RECORD = TypeAdapter(dict[str, Any]).validate_json
 _EPOCHS = TypeAdapter(
     list[Annotated[list[float | None], Field(min_length=4, max_length=len(Epoch._fields))]]

@@ -77,6 +77,8 @@ def read_study(folder: Path, history: bool = True) -> StudyRecord:
             environments=described,
             superseded=superseded,
             published=store.published(),
+            linear=store.linear(),
+            load=store.load(),
         )
 
 

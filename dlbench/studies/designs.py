@@ -29,15 +29,20 @@ def grid(**axes: Any) -> StudySpec:
 def compare(**axes: Any) -> StudySpec:
     """A comparison of models that are trained in the same way, to find which differences the data support.
 
-    Give several ``seeds``: differences cannot be tested without repetitions.
+    Give several ``seeds``: differences cannot be tested without repetitions. With ``tune=N``, each model is first
+    tuned by a search of N configurations, and then compared with its best one: run it with :func:`dlbench.run_search`.
 
     Args:
-        axes: as for :func:`grid`, with at least two models.
+        axes: as for :func:`grid`, with at least two models. With ``tune``, as for :func:`search`: ``space`` (by default
+            learning rates from 1e-4 to 1e-1), ``sampler``, ``generation``, ``search_seed``, ``reduction_factor``,
+            ``resource`` and ``hyperband``; and ``tune_seeds``, the number of seeds of the search (1), which take no
+            part in the comparison.
 
     Raises:
-        InputError: as for :func:`grid`, or there are fewer than two models.
+        InputError: as for :func:`grid`, or there are fewer than two models; with ``tune``, as for :func:`search`.
     """
-    return designs.check_comparison(designs.expand(_by_name(axes), "comparison"))
+    options = {name: axes.pop(name) for name in layouts.OPTIONS["comparison"] if name in axes}
+    return designs.check_comparison(layouts.lay_out("comparison", _by_name(axes), options))
 
 
 def ablate(
@@ -74,6 +79,8 @@ def search(
     generation: int | None = None,
     search_seed: int = 0,
     reduction_factor: int | None = None,
+    resource: str = "seeds",
+    hyperband: bool = False,
     confirm: int = 5,
     **axes: Any,
 ) -> StudySpec:
@@ -87,8 +94,11 @@ def search(
         generation: number of configurations that are proposed at once; by default all for samplers that do not learn,
             else a tenth, at least ten.
         search_seed: seed of the sampler.
-        reduction_factor: with successive halving, the factor by which seeds grow from rung to rung, and the share of
-            the configurations that go on.
+        reduction_factor: with successive halving, the factor by which seeds or epochs grow from rung to rung; one
+            configuration in so many goes on.
+        resource: what grows, "seeds" or "epochs"; configurations that go on to more epochs continue where they stopped.
+        hyperband: whether to divide the configurations of a generation into brackets that begin at different rungs
+            (Li et al., 2018), with the factor 3 unless another is given.
         confirm: number of new seeds on which the winner is trained.
         axes: other fields, as for :func:`grid`: one value each, and any number of seeds or folds.
 
@@ -102,6 +112,8 @@ def search(
         "generation": generation,
         "search_seed": search_seed,
         "reduction_factor": reduction_factor,
+        "resource": resource,
+        "hyperband": hyperband,
         "confirm": confirm,
     }
     return layouts.lay_out("search", _by_name(axes), options)

@@ -14,6 +14,7 @@ from typing import Unpack
 from dlbench.analysis.comparison import winner
 from dlbench.errors import Field, SpecError
 from dlbench.execution import messages
+from dlbench.execution.crew import Crew
 from dlbench.report import schedule_in_words
 from dlbench.spec.looks import Look, seeds_at, with_looks
 from dlbench.spec.study import StudySpec
@@ -32,7 +33,7 @@ def run_until_separated(
     """Train a comparison with more and more seeds until its models are separated or ``max_seeds`` is reached.
 
     After an interruption, the same call continues where it stopped, with the same looks and the same result. The name
-    of the folder is that of the study with ``max_seeds`` seeds. Workers are restarted after each look.
+    of the folder is that of the study with ``max_seeds`` seeds.
 
     Args:
         study: a comparison with at least two seeds to start with, as :func:`dlbench.compare` makes it; or a study that
@@ -50,20 +51,20 @@ def run_until_separated(
     start = time.perf_counter()
     given = merged(options, **settings)
     study = grown(study, max_seeds)
-    with observed(given) as how:
-        result = _grow(study, how)
+    with observed(given) as how, Crew() as crew:
+        result = _grow(study, how, crew)
     warn_of_failures(result, stacklevel=3)
     return replace(result, wall_time_s=time.perf_counter() - start)
 
 
-def _grow(study: StudySpec, how: RunOptions) -> StudyResult:
+def _grow(study: StudySpec, how: RunOptions, crew: Crew) -> StudyResult:
     """Train a study look by look; the result of the last look that was taken."""
     planned = plan(study, how)
     notify = how.on_event or (lambda event: None)
     seeds = [spec.seed for spec in study.trials]
     notify(messages.Notice(text=schedule_in_words(study)))
     for look in (Look(number, study.looks) for number in range(1, len(study.looks) + 1)):
-        result = run_planned(planned.part(seeds_at(look, seeds)), how)
+        result = run_planned(planned.part(seeds_at(look, seeds)), how, crew)
         separated = winner(result)
         notify(messages.Notice(text=_finding(look, separated)))
         if separated:

@@ -10,7 +10,10 @@ from typing import Literal, TypedDict, Unpack
 
 from dlbench.errors import SpecError, UnknownNameError
 from dlbench.execution import messages
+from dlbench.execution.place import MEMORY_BYTES
 from dlbench.execution.plan import Plan
+from dlbench.execution.site import Site
+from dlbench.spec.quantities import BYTES, quantity
 
 Observer = Callable[[Plan | messages.AnyEvent], None]
 
@@ -36,9 +39,15 @@ class RunOptions:
             copied from there, instead of being trained again. Trials continue from the kept states of shorter ones.
         keep_state: whether to keep the state that each trial ends with, so that the same trial with more epochs can
             continue from it.
+        data_memory: the memory that the images of a data set may take in each process, such as "2GiB". Those of a
+            larger set are streamed from the cache, which changes no results.
+        cluster: the Ray cluster whose nodes train: "auto" for the one that this machine belongs to, "local" to start
+            one here, or "HOST:PORT"; by default the environment variable ``DLBENCH_CLUSTER``, else this machine alone.
+        mixed: whether nodes of several environments may train, between which bits can differ.
 
     Raises:
-        SpecError: ``checkpoint_every`` is not a positive number. The other fields are checked when a study is planned.
+        InputError: ``checkpoint_every`` is not a positive number, or ``data_memory`` no quantity. The other fields are
+            checked when a study is planned.
     """
 
     out: Path | str | None = None
@@ -53,8 +62,17 @@ class RunOptions:
     checkpoint_every: int | None = None
     reuse: bool = True
     keep_state: bool = False
+    data_memory: str = f"{MEMORY_BYTES >> 30}GiB"
+    cluster: str | Site | None = None
+    mixed: bool = False
+
+    @property
+    def memory_bytes(self) -> int:
+        """``data_memory`` in bytes."""
+        return int(quantity("data_memory", self.data_memory, BYTES))
 
     def __post_init__(self) -> None:
+        _ = self.memory_bytes
         every = self.checkpoint_every
         if every is not None and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
             raise SpecError.must_be("checkpoint_every", "a positive number of epochs", every)
@@ -75,6 +93,9 @@ class RunSettings(TypedDict, total=False):
     checkpoint_every: int | None
     reuse: bool
     keep_state: bool
+    data_memory: str
+    cluster: str | Site | None
+    mixed: bool
 
 
 def merged(options: RunOptions | None, **settings: Unpack[RunSettings]) -> RunOptions:

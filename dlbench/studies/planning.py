@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any, Unpack
 from dlbench import data
 from dlbench.data import DatasetInfo
 from dlbench.errors import Field, SpecError, UnknownNameError
-from dlbench.execution import devices, engine
+from dlbench.execution import cluster, devices
 from dlbench.execution.plan import Plan
+from dlbench.execution.site import Site
 from dlbench.models.counts import Request, check_sizes
 from dlbench.records import digest
 from dlbench.spec import resolution
@@ -45,13 +47,18 @@ def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack
         StoreError: the folder holds other files, or a study that does not match.
     """
     how = merged(options, **settings)
+    with cluster.opened(how.cluster, how.device) as site:
+        return _plan(study, how, site)
+
+
+def _plan(study: StudySpec, how: RunOptions, site: Site) -> Plan:
     begins = study.search is not None and not study.trials
     if study.search is not None and begins:
         study = _begun(study, study.search)
     if not study.trials:
         raise SpecError("the study has no trials", remedy="give every field at least one value")
     study = study.model_copy(update={"trials": tuple(_named(study.trials))})
-    backend = devices.device(how.device)
+    backend = site.device(how.device)
 
     @functools.cache
     def info(name: str) -> DatasetInfo:
@@ -66,28 +73,51 @@ def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack
     _check_sizes(trials, info)
     _check_targets(trials, info)
     _check_class_weights(trials, info)
+    _check_memory(trials, info, how)
     if study.search is not None and begins:  # where the bounds of its space are possible, all of it is
         bounds = study.model_copy(update={"trials": tuple(_named(extremes(study.search)))})
         _check_sizes(resolution.resolve(bounds, info, lanes), info)
     name = f"{study.kind}-{_digest(study, trials)[:10]}"
     folder = Path(how.out).expanduser() if how.out is not None else RUNS / name
     stored = read_trials(folder, study.looks, study.search)
-    cores = devices.cores_each(how.workers, backend, len(trials))
-    processes = devices.workers(how.workers, backend, study, len(trials))
-    known = any(trial.id in stored.environments for trial in trials)
-    environment = engine.environment(backend, processes) if known else {}
-    planned = Plan(study, trials, folder, processes, cores, backend, how.data_dir, stored, environment)
-    if how.reuse and planned.missing:
-        planned = _with_sources(planned, lambda: engine.environment(backend, processes))
-    left = devices.workers(how.workers, backend, study, len(planned.missing))
+    in_all = study.search.most_trials if study.search else len(trials)
+    cores = site.cores_each(how.workers, backend, in_all)
+    here = not site.is_elastic
+    processes = devices.workers(how.workers, site.count(backend), study, in_all, here)
+    recorded = [stored.environments[trial.id] for trial in trials if trial.id in stored.environments]
+
+    def environment() -> Mapping[str, Any]:
+        return {} if how.mixed else site.environment(backend, processes, recorded)
+
+    planned = Plan(
+        study,
+        trials,
+        folder,
+        processes,
+        cores,
+        backend,
+        how.data_dir,
+        stored,
+        environment() if recorded or not here else {},
+        machines=tuple(site.in_words()),
+    )
+    if planned.missing:
+        planned = _with_sources(planned, how.reuse, environment, how.keep_state)
+    if study.search:  # more trials will be proposed
+        return planned
+    left = devices.workers(how.workers, site.count(backend), study, len(planned.missing), here)
     return replace(planned, workers=left)
 
 
 def _begun(study: StudySpec, search: SearchSpec) -> StudySpec:
     """A search with the trials that it begins with."""
-    seeds = search.seeds[: search.rungs[0]]
-    first = Proposals(search).ask(search.generations[0])
-    trials = dict.fromkeys(spec for each in first for spec in each if spec.seed in seeds)
+    trials = dict.fromkeys(
+        spec
+        for part in search.parts
+        for rungs, first in part.brackets(Proposals(part).ask(part.generations[0]))
+        for each in first
+        for spec in part.at_rung(each, rungs[0])
+    )
     return study.model_copy(update={"trials": tuple(trials)})
 
 
@@ -99,22 +129,29 @@ def _digest(study: StudySpec, trials: Sequence[Trial]) -> str:
     return digest([study.search.model_dump(mode="json", exclude={"optuna"}), data])
 
 
-def _with_sources(planned: Plan, environment: Callable[[], Mapping[str, Any]]) -> Plan:
-    """The plan with what other studies hold of its missing trials.
+def _with_sources(
+    planned: Plan, reuse: bool, environment: Callable[[], Mapping[str, Any]], keep_state: bool
+) -> Plan:
+    """The plan with what other studies hold of its missing trials, and with states from which they can continue.
 
     Args:
         planned: the plan.
+        reuse: whether other studies are searched, besides its own folder.
         environment: describes the environment in which trials would be trained, which can take a second.
+        keep_state: whether only results are copied whose state at the end is kept there, so that longer trials can
+            continue from it.
     """
-    found = sources.find(RUNS, [trial.id for trial in planned.missing], planned.folder)
-    kept = sources.find_kept([*sources.study_folders(RUNS), planned.folder])
+    ids = [trial.id for trial in planned.missing]
+    found = sources.find(RUNS, ids, planned.folder) if reuse else sources.Sources()
+    kept = sources.find_kept([*(sources.study_folders(RUNS) if reuse else ()), planned.folder])
     if not found.folders and not kept:
         return replace(planned, unreadable=found.unreadable)
     now = planned.environment or environment()
-    planned = replace(
-        planned, environment=now, sources=found.of(now.get("digest")), unreadable=found.unreadable
-    )
     kept = {trial_id: each for trial_id, each in kept.items() if each.environment == now.get("digest")}
+    held = found.of(now.get("digest"))
+    if keep_state:
+        held = {trial_id: folders for trial_id, folders in held.items() if trial_id in kept}
+    planned = replace(planned, environment=now, sources=held, unreadable=found.unreadable)
     candidates = {trial: sources.longest_kept(trial, kept) for trial in planned.missing}
     shorter = {trial.id: each for trial, each in candidates.items() if each and _continues(trial, each)}
     bound = sum(each is not None for each in candidates.values()) - len(shorter)
@@ -141,11 +178,19 @@ def _check_sizes(trials: Sequence[Trial], info: Callable[[str], DatasetInfo]) ->
 
 
 def _check_targets(trials: Sequence[Trial], info: Callable[[str], DatasetInfo]) -> None:
-    """Make sure that criterion and metric are for the targets of the data set: classes or numbers.
+    """Make sure that there are targets to tell apart, and that criterion and metric are for them: classes or numbers.
 
     Raises:
-        SpecError: one is not.
+        SpecError: there is one class, or criterion or metric are for other targets.
     """
+    for dataset in dict.fromkeys(t.spec.dataset for t in trials):
+        found = info(dataset)
+        if found.targets == "classes" and found.num_classes < 2:
+            raise SpecError(
+                *(Field("dataset"), f" {dataset} has one class, so there is nothing to tell apart"),
+                value=dataset,
+                remedy="a data set of pictures is the folder that holds the folders of the classes",
+            )
     for field in ("criterion", "selection_metric"):
         known = PARTS[field].built_in
         for dataset, name in dict.fromkeys((t.spec.dataset, getattr(t.spec, field)) for t in trials):
@@ -197,6 +242,29 @@ def _check_class_weights(trials: Sequence[Trial], info: Callable[[str], DatasetI
                 f" names class {largest}, but {dataset} has classes 0 to {found.num_classes - 1}",
                 value=weights,
                 remedy="number classes from 0",
+            )
+
+
+def _check_memory(trials: Sequence[Trial], info: Callable[[str], DatasetInfo], how: RunOptions) -> None:
+    """Make sure that test images that are transformed, all at once, fit into the memory for images.
+
+    Raises:
+        SpecError: they do not.
+    """
+    for dataset, size in dict.fromkeys(
+        (t.spec.dataset, t.spec.test_size) for t in trials if t.spec.test_augmented
+    ):
+        found = info(dataset)
+        needed = (size or found.num_test) * math.prod(found.image_shape)
+        if needed > how.memory_bytes:
+            raise SpecError(
+                *(
+                    Field("test_augmented"),
+                    f" transforms all test images of {dataset} in memory, where they take ",
+                ),
+                *(f"{needed / 2**30:.1f} GiB, more than ", Field("data_memory"), f" {how.data_memory}"),
+                value=True,
+                remedy=("take a smaller ", Field("test_size"), ", or more memory"),
             )
 
 

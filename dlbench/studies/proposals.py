@@ -65,17 +65,27 @@ class Proposals:
             self._asked = [self._study.ask(self._space) for _ in range(number)]
         return [self._replicates(trial.params) for trial in self._asked]
 
-    def tell(self, values: Sequence[float], ids: Sequence[str]) -> None:
+    def tell(self, values: Sequence[float], ids: Sequence[str], rungs: Sequence[int] = ()) -> None:
         """The results of the configurations that were asked for last.
 
         Args:
             values: of each configuration, the metric of the search.
             ids: of each, what decides the order in which results are told.
+            rungs: of each, the rung that it reached; the last one by default. A configuration that stopped before is
+                told as pruned, which a sampler that learns ranks behind those that went on.
         """
+        from optuna.trial import TrialState
+
         order = sorted(range(len(ids)), key=lambda number: (ids[number], number))
+        last = self._search.rungs[-1]
         with _quietly():
             for number in order:
-                self._study.tell(self._asked[number], values[number])
+                trial, value = self._asked[number], values[number]
+                if (rung := rungs[number] if rungs else last) < last:
+                    trial.report(value, rung)
+                    self._study.tell(trial, state=TrialState.PRUNED)
+                else:
+                    self._study.tell(trial, value)
 
     def _replicates(self, params: Mapping[str, Any]) -> Replicates:
         values = {path: each.rounded(params[path]) for path, each in self._distributions.items()}

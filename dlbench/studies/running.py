@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Unpack
 
 from dlbench import data, files
+from dlbench.analysis.search import concluded
 from dlbench.data.quality import num_shared
 from dlbench.errors import (
     ANOTHER_OUT,
@@ -21,7 +22,8 @@ from dlbench.errors import (
     StoreError,
     StudyInterrupted,
 )
-from dlbench.execution import engine, messages
+from dlbench.execution import cluster, engine, messages
+from dlbench.execution.crew import Crew
 from dlbench.execution.place import Place
 from dlbench.execution.plan import Plan
 from dlbench.execution.recording import interruptible, record
@@ -32,17 +34,17 @@ from dlbench.spec.config import read_published
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import Trial
 from dlbench.storage import manifest
-from dlbench.storage.results import TrialResult
+from dlbench.storage.results import LinearModel, TrialResult
 from dlbench.storage.sources import read
 from dlbench.storage.store import FILE_NAME, Store
 from dlbench.storage.studies import StoredTrials, read_trials
+from dlbench.studies.baselines import linear_models
 from dlbench.studies.options import Observer, RunOptions, RunSettings, merged
 from dlbench.studies.planning import plan
 from dlbench.studies.result import StudyResult
 
 #: The manifest lists the digests of at most this many splits, because drawing one of 60,000 images takes 40 ms.
 _MAX_SPLITS = 8
-_UNFINISHED = (TrialStatus.WAITING, TrialStatus.RUNNING, TrialStatus.INTERRUPTED)
 
 
 def run(study: StudySpec, options: RunOptions | None = None, **settings: Unpack[RunSettings]) -> StudyResult:
@@ -74,14 +76,16 @@ def run(study: StudySpec, options: RunOptions | None = None, **settings: Unpack[
 
 @contextlib.contextmanager
 def observed(options: RunOptions) -> Iterator[RunOptions]:
-    """The options; in a notebook, with a progress bar as the observer if they have none."""
-    if options.on_event is not None or not notebook.is_active():
-        yield options
-        return
-    from dlbench.report.progress import StudyProgress
+    """The options, connected to their cluster; in a notebook, with a progress bar as the observer if they have none."""
+    with cluster.opened(options.cluster, options.device) as site:
+        options = replace(options, cluster=site)
+        if options.on_event is not None or not notebook.is_active():
+            yield options
+            return
+        from dlbench.report.progress import StudyProgress
 
-    with StudyProgress(bar=notebook.NotebookBar()) as progress:
-        yield replace(options, on_event=progress)
+        with StudyProgress(bar=notebook.NotebookBar()) as progress:
+            yield replace(options, on_event=progress)
 
 
 def warn_of_failures(result: StudyResult, stacklevel: int) -> None:
@@ -95,12 +99,13 @@ def warn_of_failures(result: StudyResult, stacklevel: int) -> None:
         )
 
 
-def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
+def run_planned(planned: Plan, options: RunOptions, crew: Crew | None = None) -> StudyResult:
     """Train the trials of a plan that its folder does not hold yet, and return the results of all its trials.
 
     Args:
         planned: the plan.
         options: the options with which it was planned. For the errors raised, see :func:`run`.
+        crew: the workers of a study that is planned part by part.
     """
     start = time.monotonic()
     study = planned.study
@@ -121,21 +126,26 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
     if missing(read_trials(folder, study.looks, study.search)) or not (folder / FILE_NAME).exists():
         _make_folder(folder)
         with (
+            cluster.opened(options.cluster, options.device) as site,
             Store(folder, True, study.kind, study.looks, study.search) as store,
             interruptible() as stopping,
         ):
             store.add(planned.trials)
             # Another process may have trained some since the plan was made.
             todo = missing(StoredTrials(store.statuses(), store.environments()))
+            may_grow = site.is_elastic and options.workers is None
             place = Place(
                 planned.device,
-                min(planned.workers, len(todo)),
+                planned.workers if crew else len(todo) if may_grow else min(planned.workers, len(todo)),
                 planned.data_dir,
                 options.checkpoint_every,
                 planned.cores,
                 options.keep_state,
+                options.memory_bytes,
+                site,
+                planned.environment.get("digest") if site.is_elastic else None,
             )
-            for text in _shared_images(todo, planned.data_dir):
+            for text in _about_data(todo, planned.data_dir, options):
                 notify(messages.Notice(text=text))
             if todo:
                 known = {trial.id: trial for trial in planned.trials}
@@ -145,7 +155,7 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
                 described["split_digests"] = _split_digests(planned)
                 if any(trial.id in planned.sources for trial in todo):
                     described["device"] = planned.environment
-                events = _events(planned, todo, place, stopping, notify)
+                events = _events(planned, todo, place, stopping, notify, crew)
                 record(
                     store,
                     known,
@@ -153,11 +163,11 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
                     described,
                     events,
                     notify,
-                    max(place.workers, 1),
+                    None if site.is_elastic else max(place.workers, 1),
                     start,
                     options.keep_state,
                 )
-            left = [trial for trial in todo if store.statuses()[trial.id] in _UNFINISHED]
+            left = [trial for trial in todo if not store.statuses()[trial.id].has_ended]
             if stopping.is_set() and left:
                 raise StudyInterrupted(stopping.number)
     with Store(folder) as store:
@@ -165,15 +175,37 @@ def run_planned(planned: Plan, options: RunOptions) -> StudyResult:
         times, environments = store.times(), store.described_environments()
         ids = {trial.id for trial in trials}
         superseded = tuple(trial for trial in store.superseded() if trial.id in ids)
-        recorded = store.published()
+        recorded, load = store.published(), store.load()
     published = read_published(options.config, folder) if options.config else recorded
     _remove_leftovers(trials)
     took = time.monotonic() - start
-    return StudyResult(study, trials, folder, took, times, environments, superseded, published)
+    result = StudyResult(study, trials, folder, took, times, environments, superseded, published, load=load)
+    return (
+        replace(result, linear=_linear(result, planned.data_dir)) if study.design == "comparison" else result
+    )
+
+
+def _linear(result: StudyResult, data_dir: str | None) -> Mapping[str, LinearModel]:
+    """The linear models of a comparison's splits; those that are missing are fitted and recorded."""
+    with Store(result.folder) as store:
+        known = store.linear()
+    found = linear_models((t.trial for t in concluded(result) if t.status.is_finished), known, data_dir)
+    if found:
+        with (
+            contextlib.suppress(StoreError),
+            Store(result.folder, True) as store,
+        ):  # or another process does it
+            store.add_linear(found)
+    return {**known, **found}
 
 
 def _events(
-    planned: Plan, todo: Sequence[Trial], place: Place, stopping: threading.Event, notify: Observer
+    planned: Plan,
+    todo: Sequence[Trial],
+    place: Place,
+    stopping: threading.Event,
+    notify: Observer,
+    crew: Crew | None,
 ) -> Generator[messages.AnyEvent]:
     """Copy what other studies hold of the trials to come, and train the rest."""
     sources = {trial.id: planned.sources[trial.id] for trial in todo if trial.id in planned.sources}
@@ -185,7 +217,7 @@ def _events(
         notify(replace(planned, sources=held))
     if left := [trial for trial in todo if trial.id not in copied]:
         shorter = {trial_id: kept.folder for trial_id, kept in planned.shorter.items()}
-        yield from engine.run(programs.programs(left), place, stopping, planned.folder, shorter)
+        yield from engine.run(programs.programs(left), place, stopping, planned.folder, shorter, crew)
 
 
 def _copy(
@@ -222,13 +254,18 @@ def _remove_leftovers(trials: Sequence[TrialResult]) -> None:
                     files.remove(path)
 
 
-def _shared_images(trials: Sequence[Trial], data_dir: str | None) -> Iterator[str]:
-    """What to say of data sets whose test images are among their training images."""
+def _about_data(trials: Sequence[Trial], data_dir: str | None, options: RunOptions) -> Iterator[str]:
+    """What to say of data sets that are streamed, or whose test images are among their training images."""
     for name in dict.fromkeys(trial.spec.dataset for trial in trials):
         try:
             dataset = data.load(name, data_dir)
         except DlbenchError:  # a worker will say so
             continue
+        if dataset.images_bytes > options.memory_bytes:
+            yield (
+                f"the images of {dataset.name!r} take {dataset.images_bytes / 2**30:.2g} GiB, more than the "
+                f"{options.data_memory} that they may take in memory, so they are streamed from the cache"
+            )
         if shared := num_shared(dataset):
             yield (
                 f"{shared:,} of the {len(dataset.test_labels):,} test images of {dataset.name!r} are training images "

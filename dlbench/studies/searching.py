@@ -1,7 +1,8 @@
 """Run a search: propose configurations, train them, propose others, and confirm the winner on new seeds. No jax.
 
 The store of the study is the only record. A search that is interrupted or killed follows the same course when it is
-run again: earlier generations are proposed again, and their results are found.
+run again: earlier generations are proposed again, and their results are found. In a tuned comparison, each model has a
+search of its own; their generations are trained together, and the winners are compared on the new seeds.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Unpack
 
-from dlbench.analysis.search import score, search_findings, sort_key
+from dlbench.analysis.search import score, searches, sort_key
 from dlbench.errors import SpecError
 from dlbench.execution import messages
+from dlbench.execution.crew import Crew
 from dlbench.report import progress_of_search
 from dlbench.spec.spaces import SearchSpec
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import TrialSpec
+from dlbench.storage import artifacts
 from dlbench.storage.results import TrialResult
 from dlbench.studies.options import RunOptions, RunSettings, merged
 from dlbench.studies.planning import plan
@@ -31,11 +34,11 @@ def run_search(
 ) -> StudyResult:
     """Run a search to its end and return the results of all its trials.
 
-    After an interruption, the same call continues where it stopped, with the same trials. Workers are restarted for
-    each generation.
+    After an interruption, the same call continues where it stopped, with the same trials.
 
     Args:
-        study: a search, as :func:`dlbench.search` makes it, or :func:`dlbench.open_study` returns it.
+        study: a search, as :func:`dlbench.search` makes it, a comparison of tuned models, as :func:`dlbench.compare`
+            does, or either of them as :func:`dlbench.open_study` returns it.
         options: where and how to run; the fields of :class:`~dlbench.RunOptions` are also accepted as keyword
             arguments. ``on_event`` is called with the plan of each generation, its events, and a notice of its result.
 
@@ -47,13 +50,15 @@ def run_search(
     search = study.search
     if search is None:
         raise SpecError("the study is no search", value=study.design, remedy="make it with dlbench.search")
-    with observed(merged(options, **settings)) as how:
+    with observed(merged(options, **settings)) as how, Crew() as crew:
         begun = plan(study.model_copy(update={"trials": ()}), how)
-        course = _Course(study, search, replace(how, out=begun.folder))
-        proposals = Proposals(search)
+        course = _Course(study, search, replace(how, out=begun.folder), crew)
+        proposals = [Proposals(part) for part in search.parts]
         for number, size in enumerate(search.generations, start=1):
-            asked = proposals.ask(size)
-            proposals.tell(*course.train(asked))
+            asked = [each.ask(size) for each in proposals]
+            course.train(asked)
+            for each, configurations in zip(proposals, asked, strict=True):
+                each.tell(*course.results(configurations))
             course.notify(progress_of_search(search, number, course.result))
         result = course.confirm()
     warn_of_failures(result, stacklevel=2)
@@ -63,47 +68,83 @@ def run_search(
 class _Course:
     """The trials of a search so far, and their results."""
 
-    def __init__(self, study: StudySpec, search: SearchSpec, how: RunOptions) -> None:
-        self._study, self._search, self._how = study, search, how
+    def __init__(self, study: StudySpec, search: SearchSpec, how: RunOptions, crew: Crew) -> None:
+        self._study, self._search, self._crew = study, search, crew
+        self._drops_states = search.resource == "epochs" and not how.keep_state
+        self._how = replace(how, keep_state=True) if self._drops_states else how
         self._groups: dict[TrialSpec, Replicates] = {}
         self._found: dict[TrialSpec, TrialResult] = {}
+        self._reached: dict[Replicates, int] = {}
         self.result: StudyResult
 
     def notify(self, text: str) -> None:
         if self._how.on_event:
             self._how.on_event(messages.Notice(text=text))
 
-    def train(self, asked: Sequence[Replicates]) -> tuple[list[float], list[str]]:
-        """Train configurations, rung by rung, and return the value and the first id of each."""
-        going = list(dict.fromkeys(asked))
-        for rung in self._search.rungs:
-            seeds = self._search.seeds[:rung]
-            self._run({spec: each for each in going for spec in each if spec.seed in seeds})
-            going.sort(key=lambda each: sort_key(self._trials(each), self._search.metric))
-            going = going[: self._search.survivors(len(going))]
-        found = list(map(self._trials, asked))
+    def train(self, asked: Sequence[Sequence[Replicates]]) -> None:
+        """Train the configurations of each part, rung by rung: a rung ends when all its trials have ended."""
+        brackets = [
+            (rungs, [*dict.fromkeys(share)]) for part in asked for rungs, share in self._search.brackets(part)
+        ]
+        while brackets:
+            self._run(
+                {
+                    spec: each
+                    for rungs, going in brackets
+                    for each in going
+                    for spec in self._search.at_rung(each, rungs[0])
+                }
+            )
+            left = []
+            for (rung, *others), going in brackets:
+                self._reached |= {each: max(rung, self._reached.get(each, 0)) for each in going}
+                if others:
+                    left.append((tuple(others), self._best(going, rung)))
+            self._drop_states([spec for _, going in left for each in going for spec in self._trained(each)])
+            brackets = left
+
+    def results(self, asked: Sequence[Replicates]) -> tuple[list[float], list[str], list[int]]:
+        """The value of each configuration, its first id and the rung that it reached."""
+        found = [self._trials(each, self._reached[each]) for each in asked]
         values = [score(trials, self._search.metric) for trials in found]
-        return values, [min(trial.id for trial in trials) for trials in found]
+        ids = [min(trial.id for trial in trials) for trials in found]
+        return values, ids, [self._reached[each] for each in asked]
 
     def confirm(self) -> StudyResult:
-        """Train the winner with new seeds."""
-        winner = search_findings(self.result).winner
-        if winner is not None:
-            first = winner.configuration.trials[0].id
+        """Train the winner of each part with new seeds."""
+        new: dict[TrialSpec, Replicates] = {}
+        for found in searches(self.result):
+            if found.winner is None:
+                continue
+            first = found.winner.configuration.trials[0].id
             group = next(self._groups[spec] for spec, trial in self._found.items() if trial.id == first)
             one_seed = [spec for spec in group if spec.seed == group[0].seed]  # one for each fold
-            new = [
-                spec.model_copy(update={"seed": seed}) for seed in self._search.new_seeds for spec in one_seed
-            ]
-            self._run(dict.fromkeys(new, group))
+            for seed in self._search.new_seeds:
+                new |= {spec.model_copy(update={"seed": seed}): group for spec in one_seed}
+        if new:
+            self._run(new)
+            self._drop_states([])
         return self.result
 
     def _run(self, groups: Mapping[TrialSpec, Replicates]) -> None:
         self._groups.update(groups)
         study = self._study.model_copy(update={"trials": tuple(self._groups)})
-        self.result = run_planned(plan(study, self._how), self._how)
+        self.result = run_planned(plan(study, self._how), self._how, self._crew)
         self._found = dict(zip(self._groups, self.result.trials, strict=True))
 
-    def _trials(self, replicates: Replicates) -> list[TrialResult]:
-        """The trials of a configuration so far."""
-        return [self._found[spec] for spec in replicates if spec in self._found]
+    def _best(self, going: Sequence[Replicates], rung: int) -> list[Replicates]:
+        """The configurations that go on from a rung."""
+        ordered = sorted(going, key=lambda each: sort_key(self._trials(each, rung), self._search.metric))
+        return ordered[: self._search.survivors(len(going))]
+
+    def _trained(self, replicates: Replicates) -> tuple[TrialSpec, ...]:
+        """The trials of the last rung that a configuration reached."""
+        return self._search.at_rung(replicates, self._reached[replicates])
+
+    def _trials(self, replicates: Replicates, rung: int) -> list[TrialResult]:
+        return [self._found[spec] for spec in self._search.at_rung(replicates, rung)]
+
+    def _drop_states(self, needed: Sequence[TrialSpec]) -> None:
+        """Remove the states that trials have ended with, except for those from which others will continue."""
+        if self._drops_states:
+            artifacts.remove_kept(self.result.folder, {self._found[spec].id for spec in needed})

@@ -68,9 +68,16 @@ def validate(
         hyper,
         data.class_weights,
     )
+    return judge(static, state, hyper, loss, accuracy), loss, accuracy
+
+
+def judge(
+    static: Static, state: TrainState, hyper: Hyper, loss: jax.Array, accuracy: jax.Array
+) -> TrainState:
+    """Keep the parameters if loss or accuracy, whichever is the metric, is the best so far."""
     by_accuracy = static.metric == "val/accuracy"
     better = accuracy > state.best_val_accuracy if by_accuracy else loss < state.best_val_loss
-    return keep_best(state, params, better, loss, accuracy), loss, accuracy
+    return keep_best(state, evaluated_params(state, hyper), better, loss, accuracy)
 
 
 def predict_validation(
@@ -83,8 +90,7 @@ def predict_validation(
     """
     images, labels = _validation(static, state, data, hyper)
     logits = predict(static, evaluated_params(state, hyper), state.batch_stats, images, hyper)
-    loss = mean_loss(static, logits, labels, hyper, data.class_weights)
-    return logits, labels, loss, metrics.accuracy(logits, labels)
+    return logits, labels, *measure(static, logits, labels, hyper, data.class_weights)
 
 
 def choose(
@@ -160,10 +166,10 @@ def predict(
     stacked = jnp.pad(images, padding).reshape(chunks, EVAL_CHUNK, *images.shape[1:])
     network, numbers = network_of(static.model), {} if hyper is None else hyper.of_part("model")
 
+    @ops.accelerate
     def logits_of(chunk: jax.Array) -> jax.Array:
         variables = Variables(params, batch_stats)
-        with ops.accelerated():
-            return single_precision(network.apply(variables, network_input(static, chunk), numbers)[0])
+        return single_precision(network.apply(variables, network_input(static, chunk), numbers)[0])
 
     logits: jax.Array = jax.lax.map(logits_of, stacked)
     return logits.reshape(chunks * EVAL_CHUNK, -1)[:count]
@@ -179,6 +185,15 @@ def evaluate(
     class_weights: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Mean loss and accuracy over images, in evaluation mode."""
-    logits = predict(static, params, batch_stats, images, hyper)
-    loss = mean_loss(static, logits, labels, hyper, class_weights)
-    return loss, metrics.accuracy(logits, labels)
+    return measure(static, predict(static, params, batch_stats, images, hyper), labels, hyper, class_weights)
+
+
+def measure(
+    static: Static,
+    logits: jax.Array,
+    labels: jax.Array,
+    hyper: Hyper | None = None,
+    class_weights: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Mean loss and accuracy of logits."""
+    return mean_loss(static, logits, labels, hyper, class_weights), metrics.accuracy(logits, labels)

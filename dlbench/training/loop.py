@@ -33,8 +33,7 @@ def init(static: Static, data: Data, keys: Keys, hyper: Hyper) -> TrainState:
     """The state before the first epoch."""
     example = network_input(static, data.train_images[:1])
     rngs = {"params": keys.init, "dropout": keys.dropout}
-    with ops.accelerated():
-        params, batch_stats = network_of(static.model).init(rngs, example, hyper.of_part("model"))
+    params, batch_stats = network_of(static.model).init(rngs, example, hyper.of_part("model"))
     return TrainState(
         params=params,
         batch_stats=batch_stats,
@@ -67,28 +66,74 @@ def train_epoch(
     Returns:
         The new state, the mean loss over the steps, and the accuracy over the images of the epoch.
     """
-    count, size = data.train_size, static.batch_size
-    epoch = state.epoch + 1
-    keys = Keys(*(jax.random.fold_in(key, epoch) for key in keys))
-    order = permutation(keys.order, count)
-    if data.train_indices is not None:
-        order = data.train_indices[order]
-    steps, left = divmod(count, size)
-    carry = Carry(state.params, state.batch_stats, state.opt_state, state.ema_params)
+    order = epoch_order(state.epoch, data, keys)
+    before = Carry.of(state)
+    carry, losses, correct = train_steps(static, before, state.epoch, data, order, 0, keys, hyper)
+    return carry.put(state)._replace(epoch=state.epoch + 1), *summary(data, losses, correct)
+
+
+def epoch_order(epoch: jax.Array, data: Data, keys: Keys) -> jax.Array:
+    """Where the images of an epoch lie in the training half, in the order of training: int32 [training size].
+
+    Args:
+        epoch: the number of epochs before this one.
+        data: training and validation images; the images themselves are not read.
+        keys: the keys of the trial.
+    """
+    order = permutation(jax.random.fold_in(keys.order, epoch + 1), data.train_size)
+    return order if data.train_indices is None else data.train_indices[order]
+
+
+def train_steps(
+    static: Static,
+    carry: Carry,
+    epoch: jax.Array,
+    data: Data,
+    places: jax.Array,
+    first: jax.Array | int,
+    keys: Keys,
+    hyper: Hyper,
+) -> tuple[Carry, jax.Array, jax.Array]:
+    """Train on images of an epoch, batch after batch: on all of them, or on a part whose images lie in memory.
+
+    Args:
+        static: the static part.
+        carry: what steps change.
+        epoch: the number of epochs before this one.
+        data: training and validation images.
+        places: int32 [M], where the images lie in ``data.train_images``, in the order of training; whole batches,
+            except at the end of the epoch.
+        first: the number of steps of the epoch before these.
+        keys: the keys of the trial.
+        hyper: the hyper-parameters.
+
+    Returns:
+        The new carry; the loss and the number of correct answers of each step, [steps].
+    """
+    size = static.batch_size
+    steps, left = divmod(len(places), size)
+    steps_per_epoch = -(-data.train_size // size)
+    keys = Keys(*(jax.random.fold_in(key, epoch + 1) for key in keys))
 
     def step(carry: Any, xs: tuple[jax.Array, jax.Array]) -> tuple[Any, tuple[jax.Array, jax.Array]]:
-        index, places = xs
-        images, labels = data.train_images[places], data.train_labels[places]
-        past = (epoch - 1) * -(-count // size) + index
-        scheduled = hyper._replace(learning_rate=scheduled_rate(static, hyper, past, -(-count // size)))
+        index, batch = xs
+        images, labels = data.train_images[batch], data.train_labels[batch]
+        past = epoch * steps_per_epoch + index
+        scheduled = hyper._replace(learning_rate=scheduled_rate(static, hyper, past, steps_per_epoch))
         return train_step(static, carry, images, labels, keys, index, scheduled, past, data.class_weights)
 
-    full = order[: steps * size].reshape(steps, size)
-    carry, (losses, correct) = jax.lax.scan(step, carry, (jnp.arange(steps), full))
+    full = places[: steps * size].reshape(steps, size)
+    carry, (losses, correct) = jax.lax.scan(step, carry, (first + jnp.arange(steps), full))
     if left:
-        carry, (loss, correct_last) = step(carry, (jnp.asarray(steps), order[steps * size :]))
+        last = jnp.asarray(first + steps), places[steps * size :]
+        carry, (loss, correct_last) = step(carry, last)
         losses, correct = jnp.append(losses, loss), jnp.append(correct, correct_last)
-    return state._replace(**carry._asdict(), epoch=epoch), losses.mean(), correct.sum() / count
+    return carry, losses, correct
+
+
+def summary(data: Data, losses: jax.Array, correct: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The mean of the losses of an epoch's steps, and the accuracy over its images."""
+    return losses.mean(), correct.sum() / data.train_size
 
 
 class Carry(NamedTuple):
@@ -98,6 +143,15 @@ class Carry(NamedTuple):
     batch_stats: Params
     opt_state: Any
     ema_params: Params = ()
+
+    @classmethod
+    def of(cls, state: TrainState) -> Carry:
+        """What steps change of a state."""
+        return cls(state.params, state.batch_stats, state.opt_state, state.ema_params)
+
+    def put(self, state: TrainState) -> TrainState:
+        """The state with this in it."""
+        return state._replace(**self._asdict())
 
 
 def train_step(
@@ -138,8 +192,10 @@ def train_step(
     dropout_key = jax.random.fold_in(keys.dropout, index)
 
     def loss_of(params: Params) -> tuple[jax.Array, tuple[jax.Array, Params]]:
-        with ops.accelerated():
-            logits, updated = network.apply(Variables(params, carry.batch_stats), batch, numbers, dropout_key)
+        def apply(variables: Variables, images: jax.Array) -> tuple[jax.Array, Params]:
+            return network.apply(variables, images, numbers, dropout_key)
+
+        logits, updated = ops.accelerate(apply)(Variables(params, carry.batch_stats), batch)
         logits = single_precision(logits)
         if class_weights is None:
             losses = mixup.weighted(lambda labels: losses_of(static, logits, labels, hyper), targets)

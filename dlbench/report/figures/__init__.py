@@ -3,6 +3,7 @@
 | module | what it draws |
 |---|---|
 | `canvas` | the style of figures, and their files |
+| `vector` | SVG with few bytes, for light and dark backgrounds |
 | `picture` | matplotlib's figure, as notebooks show it |
 | `curves` | learning curves |
 | `accuracies` | heat maps, accuracy against cost, accuracy of each seed |

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Configuration, Plane, configurations, planes
+from dlbench.analysis.cost import pareto_front
 from dlbench.execution.costs import request_of
 from dlbench.models import counts
 from dlbench.report.figures.canvas import (
@@ -17,15 +18,18 @@ from dlbench.report.figures.canvas import (
     View,
     bars,
     canvas,
+    ends,
+    ends_in_words,
     legend_below,
     plain,
     spoken,
     trained,
     wrapped,
 )
+from dlbench.report.figures.vector import OVER_DARK, OVER_LIGHT
 from dlbench.report.page import Figure
 from dlbench.report.shades import value_range
-from dlbench.report.tables import SPAN, capitalized, listed
+from dlbench.report.tables import SPAN, capitalized, listed, replicate
 from dlbench.spec.metrics import Metric, metric, words
 from dlbench.spec.naming import field_title, setting
 from dlbench.stats import Interval, mean_interval
@@ -44,8 +48,9 @@ _COSTLY = {"model", "model_args", "batch_size", "num_epochs", "train_size", "opt
 def heat_map(view: View) -> list[Drawing]:
     """The validation metric over two numeric axes: one map per combination of the other axes."""
     found = planes(configurations(view.result.trials), view.axes)
-    shown = [plane for plane in found[:MAX_MAPS] if len(plane.downs) > 1 and len(plane.acrosses) > 1]
     name = view.selection
+    is_map = any(len(plane.downs) > 1 and len(plane.acrosses) > 1 for plane in found)
+    shown = _with_the_worst(found, name) if is_map else []
     means = [
         mean for plane in shown for group in plane.cells.values() if (mean := group.mean(name)) is not None
     ]
@@ -68,6 +73,14 @@ def heat_map(view: View) -> list[Drawing]:
     return [Drawing(_map_words(name, found, shown, clipped), figure)]
 
 
+def _with_the_worst(found: list[Plane], name: str) -> list[Plane]:
+    """The first maps, and the one with the worst cell."""
+    if len(found) <= MAX_MAPS:
+        return found
+    worst = max(found, key=lambda plane: max(group.sort_key(name) for group in plane.cells.values()))
+    return [*[plane for plane in found if plane is not worst][: MAX_MAPS - 1], worst]
+
+
 def _map(axes: Axes, plane: Plane, name: str, low: float, high: float) -> Any:
     measured = metric(name)
     downs, acrosses = plane.downs, plane.acrosses
@@ -79,7 +92,7 @@ def _map(axes: Axes, plane: Plane, name: str, low: float, high: float) -> Any:
         if len(acrosses) <= MAX_WRITTEN and len(downs) <= MAX_WRITTEN:
             dark = interval is not None and (interval.estimate - low) / (high - low) < 0.4
             size = 7.5 if len(acrosses) <= 8 else 5.5
-            colour = "white" if dark else "black"
+            colour = OVER_DARK if dark else OVER_LIGHT
             axes.text(
                 column, row, _cell(interval, measured), ha="center", va="center", fontsize=size, color=colour
             )
@@ -119,7 +132,11 @@ def _map_words(name: str, found: Sequence[Plane], shown: Sequence[Plane], clippe
     over_seeds = "Means over seeds ± half their 95 % Student t intervals. "
     if interval.n < MIN_FOR_INTERVAL:
         over_seeds = "Means over seeds. " if interval.n > 1 else ""
-    left_out = f"The first {len(shown)} of {len(found)} maps. " if len(found) > len(shown) else ""
+    left_out = (
+        f"The first {len(shown) - 1} maps and that of the worst cell, of {len(found)}. "
+        if len(found) > len(shown)
+        else ""
+    )
     low = (
         f"Cells more than {100 * SPAN:.0f} points below the best share the darkest colour. "
         if clipped
@@ -141,14 +158,18 @@ def _map_words(name: str, found: Sequence[Plane], shown: Sequence[Plane], clippe
 
 
 def cost(view: View) -> list[Drawing]:
-    """The metric against training time, parameters and operations, as far as they differ, with the Pareto fronts."""
-    groups = view.near
+    """The metric against training time, parameters and operations, as far as they differ.
+
+    Panels of parameters and operations show the Pareto front. There is none of times: trials that share the machine do
+    not show which is faster.
+    """
+    groups = view.groups
     if len(groups) < 2 or not _COSTLY & set(view.axes):
         return []
     names = {
         "train_time_s": "training time (s)",
         "num_params": "parameters",
-        "flops": "MFLOP an image, in training",
+        "flops": "MFLOP per image, in training",
     }
     costs = {
         name: {label: interval for label, group in groups.items() if (interval := group.interval(name))}
@@ -162,14 +183,18 @@ def cost(view: View) -> list[Drawing]:
     if not drawn:
         return []
     values, measured = _values(view), view.measured
+    sign = -1 if measured.lower_is_better else 1
+    merits = {label: sign * interval.estimate for label, interval in values.items()}
     fronts = {
-        name: front(costs[name], values, measured.lower_is_better) for name in drawn if name != "train_time_s"
+        name: pareto_front({label: each.estimate for label, each in costs[name].items()}, merits)
+        for name in drawn
+        if name != "train_time_s"
     }
     named = list(groups)[: len(LOOKS)] if len(groups) <= len(LOOKS) or not fronts else _at_most(fronts)
     figure = canvas(NARROW if len(drawn) == 1 else WIDE, 3.2)
     panels = figure.subplots(1, len(drawn), sharey=True, squeeze=False)[0]
     for axes, name in zip(panels, drawn, strict=True):
-        _scatter(axes, costs[name], values, named, fronts.get(name), measured.factor)
+        _scatter(axes, costs[name], values, named, fronts.get(name), measured.factor, view)
         axes.set_xlabel(names[name])
     panels[0].set_ylabel(view.axis_title())
     legend_below(figure, panels[-1], 2 if len(drawn) == 1 else 3)
@@ -194,22 +219,8 @@ def _differ(costs: Sequence[float]) -> bool:
 
 def _values(view: View) -> dict[str, Interval]:
     """The metric of each configuration, by label, without the trials of a mixture that collapsed."""
-    found = {label: trained(group).interval(view.metric) for label, group in view.near.items()}
+    found = {label: trained(group).interval(view.metric) for label, group in view.groups.items()}
     return {label: interval for label, interval in found.items() if interval is not None}
-
-
-def front(
-    costs: Mapping[str, Interval], values: Mapping[str, Interval], lower_is_better: bool = False
-) -> list[str]:
-    """The Pareto front of the means, the cheapest first: no other is as cheap and better."""
-    sign = -1 if lower_is_better else 1
-    merits = {label: sign * interval.estimate for label, interval in values.items()}
-    reached, best = [], -math.inf
-    for label in sorted(merits, key=lambda label: (costs[label].estimate, -merits[label])):
-        if merits[label] > best:
-            reached.append(label)
-            best = merits[label]
-    return reached
 
 
 def _at_most(fronts: Mapping[str, Sequence[str]]) -> list[str]:
@@ -225,8 +236,9 @@ def _scatter(
     named: Sequence[str],
     reached: Sequence[str] | None,
     factor: float,
+    view: View,
 ) -> None:
-    """Draw one panel, with the Pareto front unless ``reached`` is ``None``."""
+    """Draw one panel, with the Pareto front unless ``reached`` is ``None``; failures are on the lower edge."""
     spent = [interval.estimate for interval in costs.values()]
     log = min(spent) > 0 and max(spent) > 4 * min(spent)
     axes.set_xscale("log" if log else "linear")
@@ -241,6 +253,21 @@ def _scatter(
             label="Pareto front",
             zorder=1,
         )
+    colours = {label: colour for label, (colour, _, _) in zip(named, LOOKS, strict=False)}
+    for label, group in view.groups.items():
+        marks = [*("x" if group.is_mixture else ""), *("v" if label in view.far else "")]
+        for mark in marks:
+            axes.plot(
+                costs[label].estimate,
+                0.02,
+                mark,
+                color=colours.get(label, "#9A9A9A"),
+                markersize=5,
+                transform=axes.get_xaxis_transform(),
+                clip_on=False,
+            )
+    values = {label: value for label, value in values.items() if label not in view.far}
+    named = [label for label in named if label in values]
     others = [label for label in values if label not in named]
     if others:
         cheap, good = [costs[label] for label in others], [values[label] for label in others]
@@ -256,7 +283,9 @@ def _scatter(
             linestyle="none",
             label="the others",
         )
-    for label, (colour, _, marker) in zip(named, LOOKS, strict=False):
+    markers = dict(zip(colours, (marker for _, _, marker in LOOKS), strict=False))
+    for label in named:
+        colour, marker = colours[label], markers[label]
         axes.errorbar(
             costs[label].estimate,
             factor * values[label].estimate,
@@ -299,26 +328,35 @@ def _cost_words(view: View, drawn: Sequence[str], fronts: Mapping[str, Sequence[
         else "Fewer than three seeds, so there are no intervals. "
     )
     named = f"Only {'those on the front' if fronts else 'the most accurate'} are named. " if some else ""
-    mixed = " Trials that collapsed are left out." if any(g.is_mixture for g in view.near.values()) else ""
+    mixed = (
+        " Crosses on the lower edge: some trials of that configuration collapsed, and are not in its mean."
+        if any(group.is_mixture for group in view.groups.values())
+        else ""
+    )
+    below = f" Triangles there: more than {100 * SPAN:.0f} points below the best." if view.far else ""
     return Figure(
         "cost",
         title,
         f"Scatter chart of {view.metric_title} against {listed([called[name] for name in drawn])}.{on_front}",
-        f"{title}: means over seeds. {bars_}{named}".rstrip() + f"{line}{times}{mixed}{view.far}",
+        f"{title}: means over seeds. {bars_}{named}".rstrip() + f"{line}{times}{mixed}{below}",
     )
 
 
 def seeds(view: View) -> list[Drawing]:
     """One point per seed, with mean and interval."""
-    shown = dict(list(view.near.items())[:MAX_ROWS])
-    if all(len(group.complete) < 2 for group in shown.values()):
+    if all(len(group.complete) < 2 for group in view.groups.values()):
         return []
+    shown = ends({**view.groups, **view.failed}, MAX_ROWS)
     names = [wrapped(label, 34) + _collapsed(group, "\n{} of {} collapsed") for label, group in shown.items()]
     lines = 1 + max(name.count("\n") for name in names)
     figure = canvas(WIDE * 0.85, 0.8 + len(names) * max(0.34, 0.05 + 0.14 * lines))
     axes = figure.subplots()
-    for row, group in enumerate(shown.values()):
-        _strip(axes, row, group, view.metric)
+    for row, (label, group) in enumerate(shown.items()):
+        _failures(axes, row, group)
+        if label in view.far:
+            _below(axes, row, group, view)
+        elif group.complete:
+            _strip(axes, row, group, view.metric)
     axes.set_yticks(range(len(shown)), names)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xlabel(view.axis_title())
@@ -328,23 +366,38 @@ def seeds(view: View) -> list[Drawing]:
     return [Drawing(_seeds_words(view, shown), figure)]
 
 
+def _failures(axes: Axes, row: int, group: Configuration) -> None:
+    """A cross at the left edge of a row per trial that failed where others did not, or that diverged."""
+    if not (group.is_mixture or not group.complete):
+        return
+    number = len(group.failures)
+    axes.plot(
+        [0.012] * number,
+        [row - 0.28 + 0.26 * (n + 0.5) / number for n in range(number)],
+        "x",
+        color="#D55E00",
+        markersize=3.6,
+        transform=axes.get_yaxis_transform(),
+    )
+
+
+def _below(axes: Axes, row: int, group: Configuration, view: View) -> None:
+    """An arrow to the left, and the mean, of a configuration too far below the best to be drawn to scale."""
+    interval = trained(group).interval(view.metric)
+    assert interval is not None
+    edge = axes.get_yaxis_transform()
+    axes.plot(0.012, row + 0.2, "<", color="#D55E00", markersize=4.5, transform=edge)
+    words = f"{spoken(interval, view.measured)}, to the left of this chart"
+    axes.text(0.035, row + 0.2, words, va="center", fontsize=7.5, transform=edge)
+
+
 def _strip(axes: Axes, row: int, group: Configuration, name: str) -> None:
-    """Draw a row: a point per seed, the mean, and a cross at the left edge per trial that failed."""
+    """Draw a row: a point per seed, and the mean."""
     survivors, factor = trained(group), metric(name).factor
     values = [factor * value for _, value in sorted(survivors.by_seed(name).items())]
     step = 0.26 / max(1, len(values) - 1)
     interval = survivors.interval(name)
     assert interval is not None
-    if group.is_mixture:
-        heights = [row - 0.28 + 0.26 * (n + 0.5) / len(group.failures) for n in range(len(group.failures))]
-        axes.plot(
-            [0.012] * len(heights),
-            heights,
-            "x",
-            color="#D55E00",
-            markersize=3.6,
-            transform=axes.get_yaxis_transform(),
-        )
     axes.plot(
         values,
         [row - 0.28 + step * number for number in range(len(values))],
@@ -369,15 +422,18 @@ def _strip(axes: Axes, row: int, group: Configuration, name: str) -> None:
 
 
 def _seeds_words(view: View, shown: Mapping[str, Configuration]) -> Figure:
-    left_out = f" The first {len(shown)} of {len(view.near):,}." if len(shown) < len(view.near) else ""
-    said = []
+    left_out = ends_in_words(len(shown), len(view.groups) + len(view.failed))
+    noun, said = replicate(shown.values()), []
     for label, group in shown.items():
+        if not group.complete:
+            said.append(f"{label}: all {len(group.failures)} trials diverged.")
+            continue
         survivors = trained(group)
         interval = survivors.interval(view.metric)
         values = survivors.by_seed(view.metric).values()
         assert interval is not None
         said.append(
-            f"{label}: mean {spoken(interval, view.measured)}, {len(values)} seeds from "
+            f"{label}: mean {spoken(interval, view.measured)}, {len(values)} {noun}s from "
             f"{view.measured.text(min(values))} to {view.measured.text(max(values))}"
             f"{_collapsed(group, '; {} of {} collapsed')}."
         )
@@ -387,15 +443,16 @@ def _seeds_words(view: View, shown: Mapping[str, Configuration]) -> Figure:
     interval_words = f" and its 95 % {kind}" if many else ""
     crosses = (
         " Crosses: trials that diverged or collapsed, which are not in the means."
-        if any(group.is_mixture for group in shown.values())
+        if any(group.is_mixture or not group.complete for group in shown.values())
         else ""
     )
+    arrows = f" Arrows: more than {100 * SPAN:.0f} points below the best." if view.far & set(shown) else ""
     return Figure(
         "seeds",
-        f"{capitalized(view.metric_title)} seed by seed",
-        f"Strip chart of {view.metric_title} with a point for every seed. {' '.join(said)}",
-        f"{capitalized(view.metric_title)} of every seed, in the order of seeds from top to bottom, with their mean"
-        f"{interval_words}; {view.noun}s by {words(view.selection)}, the best first.{crosses}{left_out}{view.far}",
+        f"{capitalized(view.metric_title)} {noun} by {noun}",
+        f"Strip chart of {view.metric_title} with a point for every {noun}. {' '.join(said)}",
+        f"{capitalized(view.metric_title)} of every {noun}, in the order of seeds from top to bottom, with their mean"
+        f"{interval_words}; {view.noun}s by {words(view.selection)}, the best first.{crosses}{arrows}{left_out}",
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,11 +21,12 @@ from dlbench.analysis.comparison import compared_metric
 from dlbench.analysis.configurations import (
     MIN_FOR_INTERVAL,
     Configuration,
-    axes_of,
     best_first,
     configurations,
     labelled,
 )
+from dlbench.analysis.search import compared_axes, concluded
+from dlbench.report.figures.vector import compact
 from dlbench.report.page import Figure
 from dlbench.report.tables import SPAN
 from dlbench.spec.metrics import Metric, metric, selection_metric, words
@@ -100,7 +101,7 @@ class View:
     @cached_property
     def axes(self) -> list[str]:
         """The fields that distinguish the configurations."""
-        return axes_of(self.result.trials)
+        return compared_axes(self.result)
 
     @cached_property
     def groups(self) -> dict[str, Configuration]:
@@ -108,23 +109,23 @@ class View:
 
         Those of a search have the seeds that they were chosen by, without those on which the winner is confirmed.
         """
-        search = self.result.spec.search
-        trials = [trial for trial in self.result.trials if search is None or trial.seed in search.seeds]
-        done = [group for group in configurations(trials) if group.complete]
+        done = [group for group in configurations(concluded(self.result)) if group.complete]
         return labelled(best_first(done), self.axes)
 
     @cached_property
-    def near(self) -> dict[str, Configuration]:
-        """The configurations whose metric is within :attr:`span` of the best; the others would stretch the axes."""
+    def failed(self) -> dict[str, Configuration]:
+        """The configurations of which every trial that ended diverged, by label."""
+        failed = [
+            group for group in configurations(self.result.trials) if group.failures and not group.complete
+        ]
+        return labelled(failed, self.axes)
+
+    @cached_property
+    def far(self) -> frozenset[str]:
+        """The labels of configurations more than :attr:`span` below the best: to scale, they would hide the others."""
         means = {label: trained(group).mean(self.metric) or 0.0 for label, group in self.groups.items()}
         least = max(means.values(), default=0.0) - self.span
-        return {label: self.groups[label] for label, mean in means.items() if mean > least}
-
-    @property
-    def far(self) -> str:
-        """A sentence for captions on the configurations that are not near."""
-        left_out = len(self.groups) - len(self.near)
-        return f" Left out: {left_out} more than {100 * SPAN:.0f} points below the best." if left_out else ""
+        return frozenset(label for label, mean in means.items() if mean < least)
 
     @property
     def span(self) -> float:
@@ -140,7 +141,7 @@ class View:
     def metric(self) -> str:
         """The metric to show: what a comparison or an ablation compares; on validation images for what selects."""
         compares = self.result.spec.design in ("comparison", "ablation")
-        return compared_metric(self.result) if compares else self.selection
+        return compared_metric(self.result.trials) if compares else self.selection
 
     @cached_property
     def has_accuracies(self) -> bool:
@@ -192,17 +193,50 @@ def canvas(width: float, height: float) -> Canvas:
 
 def write(drawing: Drawing, folder: Path) -> None:
     """Write ``NAME.svg`` and ``NAME.png``; photographs as PNG only. A file is written whole or not at all."""
-    metadata: dict[str, dict[str, Any]] = {"png": {"Software": None}}
-    if drawing.vector:
-        metadata["svg"] = {"Date": None, "Title": drawing.about.title}
-    for kind, facts in metadata.items():
+    picture, name = drawing.canvas, drawing.about.name
+    if engine := picture.get_layout_engine():
+        engine.execute(picture)
+        picture.set_layout_engine(None)  # each further layout would take as long again
+    box = picture.get_tightbbox().padded(0.04)
+
+    def saved(kind: str, facts: dict[str, Any]) -> bytes:
         image = io.BytesIO()
-        drawing.canvas.savefig(image, format=kind, metadata=facts, bbox_inches="tight", pad_inches=0.04)
-        _replace(folder / f"{drawing.about.name}.{kind}", image.getvalue())
+        picture.savefig(image, format=kind, metadata=facts, bbox_inches=box)
+        return image.getvalue()
+
+    png = saved("png", {"Software": None})
+    _replace(folder / f"{name}.png", png if drawing.vector else _small(png))
+    if drawing.vector:
+        svg = saved("svg", {"Date": None, "Title": drawing.about.title})
+        _replace(folder / f"{name}.svg", compact(svg.decode()).encode())
+
+
+def _small(png: bytes) -> bytes:
+    """A photograph with a palette: of 16 shades, or of 256 colours."""
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    red, green, blue = (band.tobytes() for band in image.split())
+    small = image.convert("L").quantize(16) if red == green == blue else image.quantize(256)
+    file = io.BytesIO()
+    small.save(file, "PNG", optimize=True)
+    return file.getvalue()
 
 
 def _replace(path: Path, data: bytes) -> None:
     files.write_whole(path, lambda file: file.write(data))
+
+
+def ends(found: Mapping[str, Configuration], most: int) -> dict[str, Configuration]:
+    """At most this many configurations of those sorted by merit: the best, and the last, which is the worst."""
+    labels = [*found]
+    kept = labels if len(labels) <= most else [*labels[: most - 1], labels[-1]]
+    return {label: found[label] for label in kept}
+
+
+def ends_in_words(shown: int, all_: int) -> str:
+    """A sentence for captions on the configurations that :func:`ends` leaves out; "" if there are none."""
+    return f" The best {shown - 1} and the worst of {all_:,}." if shown < all_ else ""
 
 
 def wrapped(label: str, width: int = 26) -> str:

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Configuration
 from dlbench.records import Epoch
-from dlbench.report.figures.canvas import LOOKS, WIDE, Drawing, View, canvas, legend_below, plain, wrapped
+from dlbench.report.figures.canvas import (
+    LOOKS,
+    WIDE,
+    Drawing,
+    View,
+    canvas,
+    ends,
+    legend_below,
+    plain,
+    wrapped,
+)
 from dlbench.report.page import Figure
 from dlbench.report.tables import capitalized, count, listed
 from dlbench.spec.metrics import metric, words
@@ -22,6 +32,8 @@ if TYPE_CHECKING:
 MAX_OVERLAID = len(LOOKS)
 MAX_PANELS = 12
 _COLUMNS = 4
+#: Epochs of a curve that a panel shows, at most: it has no room for more.
+_IN_PANEL = 28
 _TRAIN, _VAL = LOOKS[1], LOOKS[0]
 
 
@@ -33,6 +45,13 @@ class Curve:
     mean: list[float]
     low: list[float]
     high: list[float]
+
+    def thinned(self, most: int) -> Curve:
+        """At most this many epochs: the first and the last, and more of the early ones, in which curves are steep."""
+        last = len(self.epochs) - 1
+        steps = range(min(most, last + 1))
+        kept = sorted({round(last * (n / (most - 1)) ** 2) for n in range(most)}) if last >= most else steps
+        return Curve(*([values[n] for n in kept] for values in (self.epochs, self.mean, self.low, self.high)))
 
 
 def curve(group: Configuration, name: str) -> Curve:
@@ -87,11 +106,6 @@ def _beside(view: View) -> str:
     return "val/accuracy" if view.selection == "val/loss" and view.has_accuracies else view.selection
 
 
-def _unit(view: View) -> str:
-    """The unit of losses: those of numbers have none that is known."""
-    return " (nats)" if view.has_accuracies else ""
-
-
 def _alone(view: View, label: str, group: Configuration) -> Drawing:
     figure = canvas(WIDE, 2.7)
     name = _beside(view)
@@ -99,7 +113,7 @@ def _alone(view: View, label: str, group: Configuration) -> Drawing:
     losses, others = figure.subplots(1, 2)
     _draw(losses, curve(group, "train_loss"), _TRAIN, "training")
     _draw(losses, curve(group, "val_loss"), _VAL, "validation")
-    _dress(losses, f"loss{_unit(view)}", log=True)
+    _dress(losses, "loss", log=True)
     losses.legend(loc="upper right")
     if is_accuracy:
         _draw(others, curve(group, "train_accuracy"), _TRAIN, "training")
@@ -121,13 +135,13 @@ def _alone(view: View, label: str, group: Configuration) -> Drawing:
 
 def _overlaid(view: View, groups: dict[str, Configuration]) -> Drawing:
     beside = _beside(view)
-    titles = {"train_loss": f"training loss{_unit(view)}", "val_loss": f"validation loss{_unit(view)}"}
+    titles = {"train_loss": "training loss", "val_loss": "validation loss"}
     names = (*titles, *([beside] if beside != "val/loss" else []))
     figure = canvas(WIDE, 3.0)
     panels = figure.subplots(1, len(names))
     for axes, name in zip(panels, names, strict=True):
         for (label, group), look in zip(groups.items(), LOOKS, strict=False):
-            _draw(axes, curve(group, name), look, wrapped(label, 34))
+            _draw(axes, curve(group, name), look, wrapped(f"{label}{_diverged(group)}", 34))
         _dress(axes, titles.get(name) or view.axis_title(name), log=name in titles)
     legend_below(figure, panels[0])
     ends = " ".join(_end(view, label, group) for label, group in groups.items())
@@ -145,21 +159,21 @@ def _overlaid(view: View, groups: dict[str, Configuration]) -> Drawing:
 
 def _panels(view: View, groups: dict[str, Configuration], kind: str) -> Drawing:
     """One panel per configuration, the best first, with shared axes."""
-    shown = dict(list(groups.items())[:MAX_PANELS])
+    shown = ends(groups, MAX_PANELS)
     rows = math.ceil(len(shown) / _COLUMNS)
     figure = canvas(WIDE, 1.75 * rows + 0.35)
     grid = figure.subplots(rows, _COLUMNS, sharex=True, sharey=True, squeeze=False)
     name = _beside(view)
-    curves = {label: curve(group, name) for label, group in shown.items()}
+    curves = {label: curve(group, name).thinned(_IN_PANEL) for label, group in shown.items()}
     for axes, (label, group) in zip(grid.flat, shown.items(), strict=False):
         if kind == "losses":
-            _draw(axes, curve(group, "train_loss"), _TRAIN, "training")
-            _draw(axes, curve(group, "val_loss"), _VAL, "validation")
+            _draw(axes, curve(group, "train_loss").thinned(_IN_PANEL), _TRAIN, "training")
+            _draw(axes, curve(group, "val_loss").thinned(_IN_PANEL), _VAL, "validation")
         else:
-            for other in curves.values():
-                axes.plot(other.epochs, other.mean, color="#C8C8C8", linewidth=0.7)
+            best = next(iter(curves.values()))
+            axes.plot(best.epochs, best.mean, color="#8C8C8C", linewidth=0.8)
             _draw(axes, curves[label], _VAL, "this configuration")
-        axes.set_title(wrapped(label, 24), fontsize=7.5)
+        axes.set_title(wrapped(f"{label}{_diverged(group)}", 24), fontsize=7.5)
         _dress(axes, "", log=kind == "losses", below=False)
     for axes in list(grid.flat)[len(shown) :]:
         axes.set_axis_off()
@@ -167,7 +181,7 @@ def _panels(view: View, groups: dict[str, Configuration], kind: str) -> Drawing:
         lowest = grid[(len(shown) - 1 - column) // _COLUMNS, column]
         lowest.set_xlabel("epoch")
         lowest.tick_params(labelbottom=True)
-    figure.supylabel(f"loss{_unit(view)}" if kind == "losses" else view.axis_title(name), fontsize=8.5)
+    figure.supylabel("loss" if kind == "losses" else view.axis_title(name), fontsize=8.5)
     if kind == "losses":
         legend_below(figure, grid[0, 0])
     return Drawing(_panels_words(view, groups, shown, kind), figure)
@@ -178,12 +192,13 @@ def _panels_words(
 ) -> Figure:
     chosen, extreme = words(view.selection), "lowest" if metric(view.selection).lower_is_better else "highest"
     which = (
-        f"The {len(shown)} configurations of the {extreme} {chosen}, of {len(groups):,}, the best first."
+        f"The {len(shown) - 1} configurations of the {extreme} {chosen} and the worst, of {len(groups):,}, the best "
+        "first."
         if len(groups) > len(shown)
         else f"The configurations by {chosen}, the best first."
     )
     what = "Training and validation loss" if kind == "losses" else capitalized(words(_beside(view)))
-    grey = "" if kind == "losses" else " Grey: the other panels' means."
+    grey = "" if kind == "losses" else " Grey: the best configuration."
     ends = " ".join(_end(view, label, group) for label, group in shown.items())
     return Figure(
         f"learning-curves-{kind}",
@@ -191,6 +206,12 @@ def _panels_words(
         f"A line chart of {what[:1].lower()}{what[1:]} over epochs for each configuration. {ends}",
         f"{what} by epoch. {which}{grey} {_method(list(shown.values()))}",
     )
+
+
+def _diverged(group: Configuration) -> str:
+    """The number of trials that diverged, whose curves end before the others'."""
+    number = len(group.trials) - len(group.complete)
+    return f" ({number} of {len(group.trials)} without a result)" if number else ""
 
 
 def _draw(axes: Axes, data: Curve, look: tuple[str, Any, str], label: str) -> None:
@@ -216,7 +237,8 @@ def _dress(axes: Axes, title: str, log: bool, below: bool = True) -> None:
     axes.set_ylabel(title)
     if below:
         axes.set_xlabel("epoch")
-    means: list[float] = [value for line in axes.lines for value in line.get_ydata()]  # type: ignore
+    panels: list[Any] = axes.get_shared_y_axes().get_siblings(axes)
+    means: list[float] = [value for panel in panels for line in panel.lines for value in line.get_ydata()]
     if log and min(means) > 0:
         axes.set_yscale("log")
         axes.set_ylim(bottom=max(min(means) / 2, axes.get_ylim()[0]))

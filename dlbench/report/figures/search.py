@@ -14,7 +14,7 @@ from dlbench.spec.metrics import metric, words
 
 def history(view: View) -> list[Drawing]:
     """The history of a search; nothing for other designs, and before the first result."""
-    if view.result.spec.search is None:
+    if view.result.spec.design != "search":
         return []
     found = search_findings(view.result)
     if found.winner is None:
@@ -35,6 +35,12 @@ def history(view: View) -> list[Drawing]:
         where="post",
         label="best so far",
     )
+    failed = [number for number, value in zip(numbers, values, strict=True) if math.isnan(value)]
+    if failed:
+        edge = axes.get_xaxis_transform()
+        axes.plot(
+            failed, [0.02] * len(failed), "x", color=point, markersize=3.6, transform=edge, label="no result"
+        )
     axes.set_xlabel("configuration, in the order of proposal")
     axes.set_ylabel(view.axis_title(name))
     axes.legend(loc="upper right" if known.lower_is_better else "lower right")
@@ -50,5 +56,5 @@ def _words(found: SearchFindings) -> Figure:
         "History of the search",
         f"A chart of {title} of {len(found.candidates):,} configurations in the order of proposal. {best}",
         f"{capitalized(title)} of every configuration in the order of proposal, as means over the seeds of the search, "
-        f"and the best so far. {best} It was chosen by this value, which flatters it.",
+        f"and the best so far. {best} It was selected by this value, which is therefore optimistic.",
     )
