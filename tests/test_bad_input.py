@@ -114,6 +114,7 @@ BAD: dict[str, list[str]] = {
         (
             *("model", "dataset", "optimizer", "schedule", "decay_mode", "decay_on", "selection_metric"),
             *("transform", "test_transform", "normalize", "criterion", "vary"),
+            *("val_transform", "sampling", "val_from"),
         ),
         NO_NAME,
     ),

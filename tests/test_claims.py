@@ -6,6 +6,7 @@ import dataclasses
 import math
 import random
 import re
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from dlbench.analysis.protocols import compare_protocols, variation_by_source
 from dlbench.errors import ConfigError, UnknownNameError
 from dlbench.records import OUTCOME_FIELDS, Outcome, TrialStatus
 from dlbench.report.protocols import protocol_report, variation_report
-from dlbench.report.verdicts import ClaimsReport, overview
+from dlbench.report.verdicts import ClaimsReport, counts_table, in_short, summary
 from dlbench.spec import config
 from dlbench.spec.claims import Claim, Selection, check
 from dlbench.spec.designs import expand
@@ -190,7 +191,7 @@ def test_times_of_a_study_are_no_evidence() -> None:
     assert judged.judgements[0].verdict is Verdict.OPEN
     assert judged.judgements[0].comparison is not None
     assert len(judged.others) == 1, "it takes nothing from the other claim"
-    table = ClaimsReport(judged).table
+    table = ClaimsReport(judged).tables[0]
     assert table.texts()[0][7] == "-"
     assert "the trials of a study share the machine" in table.caption
 
@@ -203,7 +204,7 @@ def test_what_one_correction_over_a_report_would_change() -> None:
     many = claims_report(
         [better("Modernist", "Baseline")] + [better("SimpleCNN", "Baseline")] * 20, found.trials
     )
-    _, together, _ = overview([("One", one), ("Many", many)])
+    _, together = summary([one, many])
     assert isinstance(together, report.Points)
     assert together.lead.endswith(
         "With one correction over all 22 tests of these studies, 1 verdict would change:"
@@ -226,6 +227,67 @@ def with_metrics(found: StudyResult, metrics: Any) -> tuple[TrialResult, ...]:
         TrialResult(t.trial, t.status, Outcome.from_record({**t.outcome, **metrics(t.trial.spec)}), t.history)
         for t in found.trials
     )
+
+
+def test_a_number_may_stand_for_a_side() -> None:
+    judged = judge(
+        [
+            Claim("it reaches 96 %", side(model="Stabilized"), Selection((), number=96.0)),
+            Claim("it stays below 96 %", Selection((), number=96.0), side(model="Baseline")),
+            Claim("it reaches 99 %", side(model="Stabilized"), Selection((), number=99.0)),
+        ],
+        FOUND.trials,
+    )
+    assert [each.verdict for each in judged] == [Verdict.HOLDS, Verdict.HOLDS, Verdict.REFUTED]
+    values = [t.test_accuracy for t in FOUND.trials if t.model == "Stabilized"]
+    assert judged[0].comparison == stats.paired_comparison(values, [0.96] * 8)
+    assert judged[0].trial_ids[1] == ()
+
+
+def test_a_verdict_that_other_seeds_would_overturn_is_fragile() -> None:
+    means = {"Baseline": 0.95, "Modernist": 0.9525, "Stabilized": 0.98}
+    found = study(noisy(means, 0.002), model=[*means], seed=range(8))
+    near, far = judge([better("Modernist", "Baseline"), better("Stabilized", "Baseline")], found.trials)
+    assert near.verdict is Verdict.HOLDS
+    assert near.repeats is not None
+    assert far.repeats is not None
+    assert far.repeats > 0.95
+    assert (near.is_fragile, far.is_fragile) == (near.repeats < 2 / 3, False)
+    # by simulation: how often do eight new seeds give the same verdict?
+    difference = near.comparison
+    assert difference is not None
+    error = difference.difference.std / math.sqrt(8)
+    draw = random.Random(0)
+    truths = (draw.gauss(difference.difference.estimate, error) for _ in range(4000))
+    repeated = [draw.gauss(truth, error) / error for truth in truths]
+    factor = near.p_adjusted / difference.p_value
+    critical = statistics.NormalDist().inv_cdf(1 - 0.05 / factor / 2)
+    shift = -statistics.NormalDist().inv_cdf(difference.p_value / 2) - difference.difference.estimate / error
+    expected = sum(each + shift > critical for each in repeated) / len(repeated)
+    assert near.repeats == pytest.approx(expected, abs=0.03)
+
+
+def test_the_claims_of_others_have_a_table_of_their_own() -> None:
+    made = [better("Stabilized", "Baseline", source="A paper"), better("Modernist", "Baseline")]
+    found = claims_report(made, FOUND.trials)
+    assert [table.title for table in found.tables] == ["Claims of A paper", "Our own claims"]
+    assert [len(table.rows) for table in found.tables] == [1, 1]
+    said = words(found.parts)
+    assert said.startswith("Of 1 claim of A paper, 1 holds.")
+    assert "Of 1 claim of our own, 1 is open." in said
+
+
+def test_points_of_curves_are_metrics() -> None:
+    from dlbench.records import Epoch
+
+    curve = tuple(Epoch(3.0 - n, 0.5, 2.0 - n / 2, 0.1 * n) for n in range(1, 4))
+    trial = dataclasses.replace(FOUND.trials[0], history=curve)
+    assert trial.value("val/accuracy@2") == pytest.approx(0.2)
+    assert trial.value("train/loss@-1") == pytest.approx(0.0)
+    assert trial.value("val/loss@4") is None
+    assert (metric("val/accuracy@2").unit, metric("train/loss@-1").lower_is_better) == ("points", True)
+    with pytest.raises(UnknownNameError):
+        metric("val/accuracy@0")
 
 
 def test_less_is_better_of_losses_and_times() -> None:
@@ -289,7 +351,7 @@ def test_variation_is_judged_by_spread() -> None:
 
 
 def test_every_metric_is_recorded_of_a_trial_and_has_both_names() -> None:
-    assert KNOWN_METRICS.keys() <= {*OUTCOME_FIELDS}
+    assert KNOWN_METRICS.keys() <= {*OUTCOME_FIELDS, "collapsed"}
     assert metric_key("test/accuracy") == metric_key("test_accuracy") == "test_accuracy"
     assert metric("val/loss").lower_is_better
     with pytest.raises(UnknownNameError, match="test_accuracy"):
@@ -304,7 +366,7 @@ def test_the_table_quotes_the_claim_and_names_trials() -> None:
     found = claims_report(
         [better("Stabilized", "Baseline", points=2.5), better("Modernist", "Baseline")], FOUND.trials
     )
-    first, second = found.table.texts()
+    first, second = found.tables[0].texts()
     assert first[:4] == ["“Stabilized is better”", "direction only", "+2.50 points", "0.10 points"]
     assert first[4].startswith("+3.")
     assert first[5] == "8"
@@ -320,19 +382,17 @@ def test_the_verdicts_of_several_studies_stand_together() -> None:
         claims_report(made, FOUND.trials)
         for made in ([better("Stabilized", "Baseline")], [better("Baseline", "Stabilized")])
     )
-    said, together, table = overview([("First", first), ("Second", second), ("Third", None)])
+    said, together = summary([first, second])
     assert said == "Of 2 claims, 1 holds and 1 is refuted."
     assert together == (
         "Each study is a family of its own. With one correction over all 2 tests of these studies, no verdict would "
         "change."
     )
-    assert isinstance(table, report.Table)
-    assert [row[:2] for row in table.texts()] == [
-        ["First", "“Stabilized is better”"],
-        ["Second", "“Baseline is better”"],
-    ]
-    assert [row[-1] for row in table.rows] == [each.table.rows[0][7] for each in (first, second)]
-    assert overview([("First", first), ("Third", None)]) == []
+    counts = counts_table([("First", first), ("Second", second), ("Third", None)])
+    assert [row[:4] for row in counts.texts()] == [["First", "1", "1", "0"], ["Second", "1", "0", "0"]]
+    (short,) = in_short(first)
+    assert isinstance(short, report.Table)
+    assert short.texts() == [[first.tables[0].texts()[0][place] for place in (0, 1, 4)]]
 
 
 def test_what_a_study_ran_on_is_said() -> None:
@@ -357,7 +417,7 @@ def test_one_seed_measures_no_difference() -> None:
     found = study(lambda spec: MODELS[spec.model], model=["baseline", "stabilized"])
     (judged,) = judge([better("Stabilized", "Baseline")], found.trials)
     assert judged.verdict is Verdict.OPEN
-    (row,) = claims_report([better("Stabilized", "Baseline")], found.trials).table.texts()
+    (row,) = claims_report([better("Stabilized", "Baseline")], found.trials).tables[0].texts()
     assert "nan" not in " ".join(row)
 
 
@@ -409,6 +469,26 @@ def test_claims_are_read(tmp_path: Path) -> None:
     assert found.text == text
     assert config.read_claims(text, Path("x.yaml"))[1][0].says == first.says
     assert "vary" not in found.places, "what a claim names is not what is trained"
+
+
+def test_numbers_sources_and_published_runs_are_read(tmp_path: Path) -> None:
+    text = (
+        "model: [Baseline, Stabilized]\n"
+        "claims:\n"
+        "  - {says: a, source: A paper, better: {model: Baseline, metric: val/accuracy@5}, than: 90}\n"
+        "  - {says: b, better: 20, than: {model: Baseline}}\n"
+        "published:\n"
+        "  - {name: one run, source: A paper, val/accuracy: 0.9, train/loss@-1: 0.5, of: {model: baseline}}\n"
+    )
+    found = read(tmp_path, text)
+    first, second = found.claims
+    assert (first.source, first.second.number, first.second.metric) == ("A paper", 90.0, "val/accuracy@5")
+    assert (second.first.number, second.source) == (20.0, "")
+    (published,) = found.published
+    assert published.values == {"best_val_accuracy": 0.9, "train/loss@-1": 0.5}
+    assert published.of is not None
+    assert published.of.selects(TrialSpec(model="Baseline"))
+    check(found.claims, [TrialSpec(model="Baseline")])
 
 
 def test_the_smallest_effect_of_a_study_is_that_of_its_claims_in_points(tmp_path: Path) -> None:
@@ -464,6 +544,8 @@ def test_reading_claims_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyP
             4,
             ["test_accuracy and test_loss cannot be compared"],
         ),
+        ("claims:\n  - says: a\n    better: {lr: 1}\n    than: fast\n", 4, ["or is a number", "'fast'"]),
+        ("claims:\n  - says: a\n    better: 1\n    than: 2\n", 3, ["expected 'key: value'"]),
     ],
 )
 def test_mistakes_in_claims_are_named_with_their_line(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from dlbench.errors import ConfigError
 from dlbench.spec import claims, config, designs
+from dlbench.spec.layouts import lay_out
 
 
 def read(tmp_path: Path, text: str) -> config.Config:
@@ -106,8 +106,9 @@ def test_the_files_of_the_project_can_be_read() -> None:
     assert files
     for file in files:
         found = config.read(file)
-        studies: list[Any] = [designs.expand(part, found.design) for part in found.grids]
+        study = designs.union(lay_out(found.design, part, found.options) for part in found.grids)
         assert found.description
-        claims.check(found.claims, designs.union(studies).trials)
+        claims.check(found.claims, study.trials)
+        assert all(claims.selected(each.of, study.trials) for each in found.published if each.of)
         first = file.read_text().splitlines()[0].removeprefix("# DLBENCH_DATA_DIR=~/data ").removeprefix("# ")
         assert first == f"dlbench run configs/{file.name} --name {file.stem}", "headed by its command"

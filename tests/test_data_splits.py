@@ -52,6 +52,31 @@ def test_smaller_sets_are_part_of_larger_ones_and_validation_stays(request, data
     assert set(less_val.val_indices) <= set(large.val_indices)
 
 
+@given(requests(), LABELS)
+def test_images_that_come_first_are_taken_in_order_and_random_ones_in_none(request, test_labels):
+    labels, train_size, val_size, seed = request
+    first = make_split(labels, train_size, val_size, seed, "first")
+    assert first.val_indices.tolist() == [*range(val_size)]
+    assert first.train_indices.tolist() == [*range(val_size, val_size + train_size)]
+    drawn = make_split(labels, train_size, val_size, seed, "random")
+    assert len({*drawn.train_indices, *drawn.val_indices}) == train_size + val_size
+    # from the test half, validation images take nothing from the training half
+    size = min(val_size, len(test_labels))
+    other = make_split(labels, len(labels), size, seed, "first", test_labels)
+    assert (other.val_half, other.val_indices.tolist()) == ("test", [*range(size)])
+    assert other.train_indices.tolist() == [*range(len(labels))]
+    alike = make_split(labels, train_size, size, seed, "stratified", test_labels)
+    assert np.array_equal(alike.train_indices, make_split(labels, train_size, val_size, seed).train_indices)
+    if size < len(test_labels):
+        assert np.array_equal(alike.val_indices, make_split(test_labels, None, size, seed).val_indices)
+
+
+def test_the_same_indices_of_another_half_are_another_split():
+    labels = np.arange(30, dtype=np.int32) % 3
+    one, other = (make_split(labels, 6, 3, 7, "first", half) for half in (None, labels))
+    assert one.digest != other.digest
+
+
 @given(LABELS, st.data())
 def test_test_images_are_stratified_and_smaller_sets_part_of_larger_ones(labels, data):
     size = data.draw(st.integers(1, len(labels)))

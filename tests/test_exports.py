@@ -182,10 +182,17 @@ def test_the_command_regenerates_from_text_alone(cli: Cli, small_result: StudyRe
 
 def test_notes_alone_are_a_section(cli: Cli, own: Path) -> None:  # noqa: F811
     Path("00-speed").mkdir()
-    Path("00-speed/notes.md").write_text("| a |\n|---|\n| 1 |\n")
+    Path("00-speed/notes.md").write_text("# Speed\n\nFast, [see](x/y.md#z).\n\n| a |\n|---|\n| 1 |\n")
     assert cli("report", "00-speed", "small", "--markdown", "all.md", "--html", "page/all.html").code == 0
     text = Path("all.md").read_text()
-    assert "# All\n\n## Speed\n\n| a |\n|---|\n| 1 |\n\n## Small\n" in text
+    assert (
+        "# All\n\n## Speed\n\nFast, [see](00-speed/x/y.md#z).\n\n[All of it](00-speed/notes.md)\n\n## Small\n"
+        in text
+    )
+    assert "](small/figures/seeds.svg)" in text
+    assert "[All tables, figures and trials](small/report.md)" in text
+    assert "trials.csv" not in text, "that is on the page of the study"
+    assert "(trials.csv)" in Path("small/report.md").read_text()
     assert not Path("report").exists()
     assert [*Path("00-speed").iterdir()] == [Path("00-speed/notes.md")]
     alone = cli("report", "00-speed")
@@ -265,11 +272,11 @@ def test_the_checked_in_report_is_made_from_the_checked_in_studies(cli: Cli) -> 
     assert found.code == 0, found.err
     for name in ("benchmarks.md", "experiments/benchmarks.html"):
         assert Path(name).read_bytes() == (ROOT / name).read_bytes(), (
-            f"{name} is not what 'dlbench report experiments/0* --markdown benchmarks.md --html "
+            f"{name} is not what 'dlbench report experiments/[01]* --markdown benchmarks.md --html "
             "experiments/benchmarks.html' writes"
         )
     after = {name: content for name, content in contents(Path("experiments")).items() if "/" in name}
-    assert after == before, "exported studies are only read"
+    assert after == before, "exported studies are only read, and their pages are up to date"
 
 
 def test_the_study_of_an_export_says_so(exported: Path) -> None:

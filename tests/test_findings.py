@@ -185,7 +185,7 @@ def test_training_that_never_converged_has_no_convergence_epoch() -> None:
         "(4+..+8 - 4-4-4-9-9) / 5"
     )
     other = Claim("better", side(model="SimpleCNN"), side(model="Stabilized"))
-    assert "converge" not in claims_report([other], found.trials).table.caption
+    assert "converge" not in claims_report([other], found.trials).tables[0].caption
 
 
 def test_the_plateau_epoch_is_the_published_rule_and_censored() -> None:
@@ -255,7 +255,7 @@ def test_two_seeds_are_shown_one_by_one() -> None:
         report.study_report(grid).parts
     )
     claim = Claim("a", side(learning_rate=0.1), side(learning_rate=0.2))
-    (row,) = claims_report([claim], grid.trials).table.texts()
+    (row,) = claims_report([claim], grid.trials).tables[0].texts()
     assert "[" not in row[4]
     three = study(lambda spec: (*accuracy, 0.99)[spec.seed], learning_rate=[0.1, 0.2], seed=[0, 1, 2])
     assert "±" in tables(report.study_report(three).parts)[0].texts()[0][1]

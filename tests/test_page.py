@@ -102,7 +102,7 @@ def file(pages: list[StudyPage], tmp_path_factory: pytest.TempPathFactory) -> Pa
     path = tmp_path_factory.mktemp("page") / "report.html"
     sections = [Section(page.title, NOTES, page, path.parent) for page in pages]
     text = sections_to_html(
-        "Small CNNs", [*sections, Section("Speed", NOTES, None)], None, path.parent, path.parent
+        "Small CNNs", [*sections, Section("Speed", NOTES, None, path.parent)], None, path.parent
     )
     path.write_text(text, encoding="utf-8")
     return path
@@ -275,8 +275,8 @@ def test_notes_take_in_pictures_of_their_own_folder_alone(tmp_path: Path) -> Non
     for folder in (inside, outside):
         folder.mkdir()
         (folder / "a.svg").write_text("<svg title='100 % #1'/>")
-    text = "![one](notes/a.svg) ![two](other/a.svg) ![three](notes/none.png) <b>bold</b> [x](javascript:alert(1))"
-    links = notes.Links({}, tmp_path, tmp_path)
+    text = "![one](a.svg) ![two](../other/a.svg) ![three](none.png) <b>bold</b> [x](javascript:alert(1))"
+    links = notes.Links({}, tmp_path)
     (part,) = notes.to_html(text, inside, links)
     assert part.html.count("<img") == 1
     assert 'src="data:image/svg+xml,&lt;svg title=\'100 %25 %231\'/&gt;" alt="one"' in part.html

@@ -82,6 +82,26 @@ def test_a_part_of_the_test_half_is_tested(
         dlbench.plan(dlbench.grid(test_size=1001, **SMALL), out=tmp_path / "t")
 
 
+def test_validation_images_of_the_test_half_and_transformed_ones(
+    small_study: dlbench.StudySpec, tmp_path: Path
+) -> None:
+    from dlbench import data
+
+    spec = small_study.trials[0].model_copy(update={"val_from": "test", "sampling": "first"})
+    moved = spec.model_copy(update={"val_transform": "augmented"})
+    study = small_study.model_copy(update={"trials": (spec, moved)})
+    plain, transformed = dlbench.run(study, workers=0, out=tmp_path / "s")
+    digits = data.load("mnist5k")
+    right = dlbench.load(plain.folder).predict(digits.test_images).argmax(axis=1) == digits.test_labels
+    assert plain.best_val_accuracy == pytest.approx(right[: spec.val_size].mean())
+    assert plain.test_accuracy == pytest.approx(right.mean())
+    # transforms of validation images change what is measured, and not what is trained
+    assert transformed.params_sha256 == plain.params_sha256
+    losses = [[epoch.val_loss for epoch in trial.history] for trial in (plain, transformed)]
+    assert all(a != b for a, b in zip(*losses, strict=True))
+    assert plain.split_digest == transformed.split_digest
+
+
 def test_the_parent_imports_no_jax(small_study: dlbench.StudySpec, tmp_path: Path) -> None:
     """From a script without a main guard, too."""
     script = tmp_path / "script.py"

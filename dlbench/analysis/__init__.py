@@ -10,6 +10,10 @@
 | `outlook` | how many seeds would separate what is not separated yet |
 | `failures` | trials that diverged or collapsed, and how they count |
 | `protocols` | validation against test accuracy; variation by source of randomness |
+| `crossed` | variance by source, where every split is trained with every seed |
+| `collapse` | the learning rate at which runs collapse |
+| `few_seeds` | what studies with few seeds would have concluded |
+| `published` | published runs among those of one's own seeds |
 | `claims` | pre-registered claims and their verdicts |
 | `convergence` | how many trials converged, and when |
 | `looks` | interim looks at a growing comparison |

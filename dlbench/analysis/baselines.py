@@ -15,7 +15,7 @@ LINEAR = "linear model"
 
 
 def baselines(result: StudyRecord) -> tuple[Published, ...]:
-    """The majority class and the linear model of each data set, then the published results that the study names.
+    """The majority class and the linear model of each data set, then the published baselines that the study names.
 
     The majority class is the accuracy of always predicting the most frequent class of the test images. The values of
     the linear model are means over the splits that it was fitted to.
@@ -30,7 +30,7 @@ def baselines(result: StudyRecord) -> tuple[Published, ...]:
         for dataset, trials in by_dataset.items()
         for name, source, values in _computed(result, trials)
     )
-    return (*found, *result.published)
+    return (*found, *(each for each in result.published if each.of is None))
 
 
 def _computed(

@@ -31,6 +31,10 @@ from dlbench.stats import (
 from dlbench.stats.resampling import without_test
 from dlbench.storage.results import StudyRecord, TrialResult
 
+#: A verdict is fragile if a repetition with as many new seeds would reach it with a lower probability than this.
+FRAGILE = 2 / 3
+_NORMAL = statistics.NormalDist()
+
 
 class Verdict(StrEnum):
     """What the trials say of a claim, by direction and size."""
@@ -59,6 +63,8 @@ class Judgement:
             exists; ``None`` where that cannot be computed.
         seeds: for an open claim, the seeds that would probably find that difference; ``None`` where that cannot be
             computed.
+        repeats: the probability that a repetition with as many new seeds reaches the same verdict, "holds" and
+            "direction only" taken as one; ``None`` if there is no test.
         unconverged_ids: for a claim about the epoch of convergence, the trials that ended before they converged.
             They are censored, and count with their last epoch in the means.
     """
@@ -72,7 +78,13 @@ class Judgement:
     trial_ids: tuple[tuple[str, ...], tuple[str, ...]]
     power: float | None = None
     seeds: SeedCount | None = None
+    repeats: float | None = None
     unconverged_ids: frozenset[str] = frozenset()
+
+    @property
+    def is_fragile(self) -> bool:
+        """Whether other seeds would easily have led to another verdict."""
+        return self.repeats is not None and self.repeats < FRAGILE
 
     @property
     def is_paired(self) -> bool:
@@ -215,6 +227,7 @@ def judge(
     others: list[float] = []
     tests: list[int | None] = []
     refuting: list[float] = []
+    bounds: list[Comparison | None] = []
     for claim, (first, second), comparison in zip(claims, sides, found, strict=True):
         pair = _pair(claim, trials, metric, names or {})
         if pair is not None and pair in places:
@@ -228,6 +241,7 @@ def judge(
         below = _compare(claim, first, second, confidence, bound)
         is_below = below is not None and _is_tested(claim, below) and below.difference.estimate < bound
         refuting.append(below.p_value if below is not None and is_below else 1.0)
+        bounds.append(below)
     adjusted, adjusted_refuting = holm([*ranked, *others]), holm(refuting)
     judgements = []
     for number, (claim, (first, second), comparison) in enumerate(zip(claims, sides, found, strict=True)):
@@ -252,6 +266,15 @@ def judge(
                 (first.trial_ids, second.trial_ids),
                 power_to_find(*planning),
                 seeds_to_find(*planning) if verdict is Verdict.OPEN else None,
+                _repeats(
+                    verdict,
+                    (comparison, p_adjusted),
+                    (bounds[number], p_refuted),
+                    lower_bound(claim) / claim.metric.factor,
+                    alpha,
+                )
+                if planning[0] is not None and alpha
+                else None,
                 _unconverged(first, second),
             )
         )
@@ -307,7 +330,10 @@ def _sides(claim: Claim, trials: Sequence[TrialResult]) -> tuple[_Side, _Side]:
         (side, tuple(trial for trial in trials if side.selects(trial.trial.spec)))
         for side in (claim.first, claim.second)
     )
-    values = (side_values(*first), side_values(*second))
+    values = [side_values(*each) for each in (first, second)]
+    for (side, _), own, other in zip((first, second), values, reversed(values), strict=True):
+        if side.number is not None:
+            own |= dict.fromkeys(other, side.number / claim.metric.factor)
     mixed = [any(group.is_mixture for group in configurations(trials)) for _, trials in (first, second)]
     return _Side(*first, values[0], mixed[0]), _Side(*second, values[1], mixed[1])
 
@@ -323,7 +349,7 @@ def _compare(
         return without_test(found) if overlap else found
     sign = -1.0 if claim.metric.lower_is_better else 1.0
     a, b = ({key: sign * value for key, value in side.values.items()} for side in (first, second))
-    if claim.metric.is_censored:
+    if claim.metric.is_censored and first.trials and second.trials:
         means = welch_comparison(a.values(), b.values(), confidence, null)
         return without_test(means) if overlap else _compare_censored(first, second, means, null)
     return compare_groups(a, b, confidence, null, overlap, by_ranks=first.is_mixture or second.is_mixture)
@@ -361,6 +387,45 @@ def _verdict(
         has_size = factor * difference.high >= least and factor * difference.low <= most
         return Verdict.HOLDS if has_size else Verdict.DIRECTION
     return Verdict.REFUTED if min(p_adjusted, p_refuted) <= alpha else Verdict.OPEN
+
+
+def _repeats(
+    verdict: Verdict,
+    tested: tuple[Comparison | None, float],
+    below: tuple[Comparison | None, float],
+    bound: float,
+    alpha: float,
+) -> float:
+    """The probability that a repetition with as many new seeds reaches a verdict, in the normal approximation.
+
+    The statistic of the repetition is normal around the one at hand, with a variance of 2: one for the error of each.
+    The corrections of the p-values stay as they are.
+
+    Args:
+        verdict: the verdict.
+        tested: the comparison, and its corrected p-value.
+        below: the comparison with the bound, and its corrected p-value.
+        bound: the least difference that would still be the claimed one.
+        alpha: the error rate.
+
+    References:
+        Goodman (1992), "A comment on replication, p-values and evidence", Statistics in Medicine 11(7).
+    """
+
+    def distance(found: Comparison, corrected: float, null: float) -> tuple[float, float]:
+        """The statistic in standard errors, and its critical value."""
+        z = -_NORMAL.inv_cdf(min(max(found.p_value, 1e-300), 1.0) / 2)
+        level = alpha * (found.p_value / corrected if found.p_value else 1.0)
+        return math.copysign(z, found.difference.estimate - null), -_NORMAL.inv_cdf(level / 2)
+
+    assert tested[0] is not None
+    z, critical = distance(tested[0], tested[1], 0.0)
+    supported, refuted = critical - z, -critical - z
+    if below[0] is not None and not math.isnan(below[0].p_value):
+        z, critical = distance(below[0], below[1], bound)
+        refuted = max(refuted, -critical - z)
+    low, high = (_NORMAL.cdf(min(each, supported) / math.sqrt(2)) for each in (refuted, supported))
+    return {Verdict.REFUTED: low, Verdict.OPEN: high - low}.get(verdict, 1 - high)
 
 
 def _unconverged(*sides: _Side) -> frozenset[str]:

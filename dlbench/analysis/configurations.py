@@ -11,7 +11,7 @@ from itertools import repeat
 from operator import attrgetter, ne
 from typing import Any
 
-from dlbench.analysis.failures import chance_of, has_failed, measured, place_of
+from dlbench.analysis.failures import measured, place_of
 from dlbench.records import TrialStatus
 from dlbench.spec.claims import Key
 from dlbench.spec.metrics import metric as metric_named
@@ -96,20 +96,20 @@ class Configuration:
         """The values of a metric and their mean with its interval; ``None`` if no trial completed."""
         by_seed = self.by_seed(metric)
         values = tuple(by_seed[key] for key in sorted(by_seed))
-        mixed = self.is_mixture and any(map(has_failed, self.complete))
+        mixed = self.is_mixture and any(trial.collapsed for trial in self.complete)
         return (
             Summary(corrected_interval(values, self.overlap, confidence), values, mixed) if values else None
         )
 
     @functools.cached_property
     def failures(self) -> list[TrialResult]:
-        """The trials that diverged or collapsed (:func:`dlbench.analysis.failures.has_failed`)."""
-        return list(filter(has_failed, self.trials))
+        """The trials that diverged or collapsed (:attr:`~dlbench.storage.results.TrialResult.collapsed`)."""
+        return [trial for trial in self.trials if trial.collapsed]
 
     @property
     def is_mixture(self) -> bool:
         """Whether some trials failed and others did not, so that normal theory does not hold."""
-        return bool(self.failures) and any(not has_failed(trial) for trial in self.complete)
+        return bool(self.failures) and not all(trial.collapsed for trial in self.complete)
 
     @property
     def failure_rate(self) -> Interval | None:
@@ -120,7 +120,7 @@ class Configuration:
     @property
     def survivors(self) -> Configuration:
         """The configuration without the trials that failed."""
-        return replace(self, trials=tuple(trial for trial in self.trials if not has_failed(trial)))
+        return replace(self, trials=tuple(trial for trial in self.trials if not trial.collapsed))
 
     def interval(self, metric: str, confidence: float = 0.95) -> Interval | None:
         """The mean of a metric with its interval over seeds; ``None`` if no trial completed."""
@@ -160,7 +160,7 @@ class Configuration:
         Returns:
             An accuracy in [0, 1]; ``None`` if no trial has a confusion matrix.
         """
-        chances = map(chance_of, self.complete)
+        chances = (trial.chance for trial in self.complete)
         return next((chance for chance in chances if chance is not None), None)
 
     def label(self, axes: Sequence[str]) -> str:

@@ -22,26 +22,6 @@ class _Measured(Protocol):
     def complete(self) -> Sequence[TrialResult]: ...
 
 
-def chance_of(trial: TrialResult) -> float | None:
-    """The test accuracy of always predicting the most frequent class; ``None`` without a confusion matrix."""
-    if trial.confusion_matrix is None:
-        return None
-    counts = [sum(row) for row in trial.confusion_matrix]
-    return max(counts) / sum(counts)
-
-
-def has_failed(trial: TrialResult) -> bool:
-    """Whether a trial diverged or collapsed.
-
-    A trial has collapsed if the lower bound of its test accuracy, over its test images, is not above that of always
-    predicting the most frequent class. A trial that was not trained to its end for any other reason has not failed.
-    """
-    if trial.status is TrialStatus.DIVERGED:
-        return True
-    chance, low = chance_of(trial), trial.test_accuracy_low
-    return trial.status is TrialStatus.COMPLETE and chance is not None and low is not None and low <= chance
-
-
 def place_of(trial: TrialResult) -> tuple[int, ...]:
     """The place of a trial in its study, which pairs it with a trial of another configuration."""
     return key_of(trial.trial.spec)

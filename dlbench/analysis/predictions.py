@@ -81,8 +81,8 @@ def validation_of(trial: TrialResult, dataset: data.Dataset) -> tuple[NDArray[np
     """
     import numpy as np
 
-    labels = np.asarray(dataset.train_labels)
-    labels = labels[data.split_of(labels, trial.trial.spec).val_indices]
+    split = data.split_of(dataset, trial.trial.spec)
+    labels = np.asarray(split.half(dataset)[1])[split.val_indices]
     return read_logits(trial, "val", (len(labels), dataset.num_classes)), labels
 
 

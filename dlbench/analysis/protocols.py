@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Configuration, Summary, axes_of, configurations
-from dlbench.analysis.failures import has_failed
 from dlbench.errors import InputError
 from dlbench.spec.metrics import report_metric, selection_metric
 from dlbench.spec.trial import SEEDS, TrialSpec
@@ -178,7 +177,7 @@ def _crossed(group: Configuration, metric: str) -> CrossedSources | None:
     values = {
         tuple(getattr(trial, name) for name in fields): trial.value(metric)
         for trial in group.trials
-        if not has_failed(trial)
+        if not trial.collapsed
     }
     if len(fields) < 2 or len(values) < len(group.trials) or None in values.values():
         return None  # folds, or trials that collapsed or are missing

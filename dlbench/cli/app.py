@@ -165,7 +165,7 @@ _add(
     "report",
     reports.report,
     "dlbench report compare-archs-0123456789",
-    "dlbench report experiments/0* --markdown benchmarks.md --html experiments/benchmarks.html",
+    "dlbench report experiments/[01]* --markdown benchmarks.md --html experiments/benchmarks.html",
     "dlbench report compare-archs-0123456789 --watch",
     "dlbench report compare-archs-0123456789 --to mlflow:sqlite:///runs.db",
 )

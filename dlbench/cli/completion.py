@@ -122,9 +122,13 @@ SOURCES: dict[str, Source] = {
     "schedule": _listed("schedules"),
     "criterion": _listed("criteria"),
     "transform": _listed("transforms"),
+    "val_transform": _listed("transforms"),
     "test_transform": _listed("transforms"),
     "dataset": _listed("datasets"),
-    **{name: _allowed(name) for name in ("decay_mode", "decay_on", "normalize", "vary")},
+    **{
+        name: _allowed(name)
+        for name in ("decay_mode", "decay_on", "normalize", "sampling", "val_from", "vary")
+    },
     "selection_metric": _metrics,
     "study": _studies,
     "studies": _studies,

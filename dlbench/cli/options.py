@@ -48,6 +48,7 @@ DEFAULTS = {
     "transform": "standard",
     "mixup": "0",
     "normalize": "half",
+    "val_transform": "standard",
     "test_augmented": "no",
     "test_transform": "standard",
     "dataset": "mnist5k",
@@ -55,6 +56,8 @@ DEFAULTS = {
     "val_size": "a fifth, at most 10000",
     "test_size": "all",
     "split_seed": "follows the seed",
+    "sampling": "stratified",
+    "val_from": "train",
     "folds": "one split",
     "fold": "every one",
     "seed": "0",
@@ -72,6 +75,7 @@ PART_FIELDS = (
     "schedule",
     "criterion",
     "transform",
+    "val_transform",
     "test_transform",
     "selection_metric",
 )
@@ -200,6 +204,15 @@ class StudyOptions:
             "--normalise",
         ),
     ] = None
+    val_transform: Annotated[
+        Values,
+        _values(
+            "--val-transform",
+            WHAT,
+            "NAME...",
+            "Transforms of validation images, drawn anew in every epoch.",
+        ),
+    ] = None
     test_augmented: Annotated[
         bool, _option("--test-augmented", WHAT, "Test on augmented test images as well.")
     ] = False
@@ -223,6 +236,21 @@ class StudyOptions:
     split_seed: Annotated[
         Values,
         _values("--split-seed", DATA, "SEED...", "Seeds of the split into training and validation images."),
+    ] = None
+    sampling: Annotated[
+        Values,
+        _values(
+            "--sampling", DATA, "NAME...", "How images are drawn: stratified, random, first (as they come)."
+        ),
+    ] = None
+    val_from: Annotated[
+        Values,
+        _values(
+            "--val-from",
+            DATA,
+            "HALF...",
+            "The half that validation images come from: train, test (which are then tested on as well).",
+        ),
     ] = None
     folds: Annotated[
         Values,

@@ -61,7 +61,8 @@ class ReportOptions:
 def report(options: ReportOptions) -> None:
     """Report studies with tables, claims and figures, as Markdown and as one HTML page.
 
-    Studies are exported as text and figures, small enough for git. Exported studies can be reported again without the
+    Studies are exported as text and figures, small enough for git. The Markdown file about several studies is an
+    overview that leads to a page of each, DIR/NAME/report.md. Exported studies can be reported again without the
     original study, and give exactly the same report. With --to, the trials become runs of MLflow or Weights & Biases;
     sending a study again adds only what is new.
     """
@@ -91,20 +92,25 @@ def report(options: ReportOptions) -> None:
 
 
 def _write_both(exported: Sequence[Export], markdown: Path, page: Path, reload_s: int | None) -> None:
-    """Write the Markdown document and the page.
+    """Write the Markdown document and the page; of several studies, also the page of each.
 
     Raises:
         InputError: none of the studies has trials.
     """
-    from dlbench.report.document import to_document
+    from dlbench.report.document import place_of, to_overview, to_page
     from dlbench.report.page import to_html
 
     sections = [each.section() for each in exported]
     if not any(section.page for section in sections):
         names = ", ".join(str(each.folder) for each in exported)
         raise InputError(f"{names}: there are only notes; name a study with trials")
-    _write(markdown, to_document(_title(markdown), sections, markdown.parent))
-    _write(page, _marked(to_html(_title(page), sections, reload_s, page.parent, markdown.parent)))
+    if len(sections) == 1:
+        _write(markdown, to_page(sections[0], markdown.parent, _title(markdown)))
+    else:
+        for section in (each for each in sections if each.page is not None):
+            _write(place_of(section), to_page(section, section.folder))
+        _write(markdown, to_overview(_title(markdown), sections, markdown.parent))
+    _write(page, _marked(to_html(_title(page), sections, reload_s, page.parent)))
 
 
 def _send(names: list[str], target: str) -> None:

@@ -212,9 +212,15 @@ def _expand(read: Config | None, design: Design, options: StudyOptions) -> Study
         )
     parts = [lay_out(design, part, all_options) for part in axes]
     study = union(parts)
-    if read and read.claims:  # claims are about the trials of the file, regardless of the flags
+    if read and (
+        read.claims or read.published
+    ):  # these are about the trials of the file, regardless of the flags
         own = union([lay_out(design, {**defaults, **part}, own_options) for part in read.grids])
-        claims.check(read.claims, own.search.base if own.search else own.trials)
+        trials = own.search.base if own.search else own.trials
+        claims.check(read.claims, trials)
+        for each in read.published:
+            if each.of is not None:
+                claims.selected(each.of, trials)
     repeated = sum(len(part.trials) for part in parts) - len(study.trials)
     if repeated:
         from dlbench.report import count, terminal

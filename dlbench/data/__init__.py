@@ -15,7 +15,7 @@ from dlbench.data.sources import (
     register,
     shape_of,
 )
-from dlbench.data.splits import Split, make_folds, make_split, split_of
+from dlbench.data.splits import Halves, Split, make_folds, make_split, split_of
 from dlbench.files import CACHE_DIR_VARIABLE, cache_root
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Available",
     "Dataset",
     "DatasetInfo",
+    "Halves",
     "Split",
     "available",
     "cache_root",

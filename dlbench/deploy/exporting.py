@@ -159,8 +159,8 @@ def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(f"the targets of {dataset.name} are numbers; only classifiers can be exported")
     made = written(kind, loaded, dataset.image_shape)
     if asked["int8"]:
-        split = data.split_of(np.asarray(dataset.train_labels), spec)
-        chosen = dataset.train_images[split.val_indices[:CALIBRATION_IMAGES]]
+        split = data.split_of(dataset, spec)
+        chosen = split.half(dataset)[0][split.val_indices[:CALIBRATION_IMAGES]]
         made = quantized(made, scaled(chosen))
     out = Path(asked["out"])
     try:

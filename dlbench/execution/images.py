@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from dlbench.data import Dataset, Split
 from dlbench.data.mapped import take
 from dlbench.data.splits import test_indices
+from dlbench.errors import InputError
 from dlbench.execution.compiling import Build
 from dlbench.training import evaluation, loop
 from dlbench.training.state import Data, Hyper, Keys, Static, TrainState
@@ -40,7 +41,7 @@ class DeviceData:
         train_images: uint8 [N, H, W, C]; on the host where they are streamed.
         test_images: uint8 [M, H, W, C]; likewise.
         train_labels: int32 [N].
-        test_labels: int32, on the host; of the test images that count.
+        test_labels: int32; of the test images that count.
         num_classes: number of classes.
         test_rows: which test images count; ``None`` for all.
         part_bytes: bytes of images that are streamed to the device at a time; ``None`` where all are there.
@@ -49,7 +50,7 @@ class DeviceData:
     train_images: Any
     test_images: Any
     train_labels: jax.Array
-    test_labels: NDArray[Any]
+    test_labels: jax.Array
     num_classes: int
     test_rows: Rows = None
     part_bytes: int | None = None
@@ -65,15 +66,15 @@ class DeviceData:
         """
         train, test, labels = dataset.train_images, dataset.test_images, dataset.test_labels
         rows = np.arange(len(labels)) if test_size is None else test_indices(labels, test_size)
-        shared = jnp.asarray(dataset.train_labels), np.asarray(labels[rows]), dataset.num_classes
+        shared = jnp.asarray(dataset.train_labels), jnp.asarray(labels[rows]), dataset.num_classes
         if dataset.images_bytes > memory_bytes:
             return cls(train, test, *shared, rows, int(memory_bytes) // PARTS)
         return cls(jnp.asarray(train), jnp.asarray(test if test_size is None else test[rows]), *shared)
 
     def split(self, split: Split) -> Data:
         """The images for training and validation."""
-        images = self.train_images, self.train_labels
-        return Data(*images, *images, *map(jnp.asarray, (split.train_indices, split.val_indices)))
+        indices = map(jnp.asarray, (split.train_indices, split.val_indices))
+        return Data(self.train_images, self.train_labels, *split.half(self), *indices)
 
     def tested(self) -> jax.Array:
         """The test images that count, all of them on the device."""
@@ -81,8 +82,8 @@ class DeviceData:
         return jnp.asarray(images if rows is None else take(images, rows))
 
 
-#: Under vmap, trials share images and labels; each has a split and class weights of its own.
-LANES_OF_DATA = Data(None, None, None, None, 0, 0, 0)  # type: ignore[arg-type]
+#: Under vmap, trials share images and labels; each has a split, class weights and a key of its own.
+LANES_OF_DATA = Data(None, None, None, None, 0, 0, 0, 0)  # type: ignore[arg-type]
 #: The same with the images of a part, of which each trial has its own.
 LANES_OF_PART = LANES_OF_DATA._replace(train_images=0, train_labels=0)  # type: ignore[arg-type]
 
@@ -227,6 +228,13 @@ class Streamed:
         self, function: Callable[..., Any], part: Static, state: TrainState, data: Data, hyper: Hyper
     ) -> Any:
         """A function of logits and labels of validation images, which are predicted in blocks before."""
+        if part.val_transform != "standard":
+            raise InputError(
+                f"the transform {part.val_transform} of validation images needs them in memory, which they exceed",
+                field="val_transform",
+                value=part.val_transform,
+                remedy="leave it out",
+            )
         count, by_model = _size(data.val_indices), Static(part.model, pixels=part.pixels)
         size = self._block(count, self._build.lanes)
         variables, axes = (state.best_params, state.best_batch_stats), (0, 0, 0, 0)

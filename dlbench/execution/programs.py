@@ -42,6 +42,11 @@ class CompiledProgram:
     compile_s: float
 
 
+#: The fields of the static part that validation alone depends on, and the parts and numbers that it uses.
+_OF_VALIDATION = ("val_transform", "val_transform_args")
+_VALIDATED = ("model", "criterion", "ema_decay", "val_transform")
+
+
 def compile_program(
     static: Static,
     dataset: DeviceData,
@@ -81,15 +86,19 @@ def compile_program(
         optimizer_args=static.optimizer_args,
         decay_on=static.decay_on,
     )
-    by_criterion = replace(by_model, criterion=static.criterion, criterion_args=static.criterion_args)
-    by_everything = replace(
-        static, metric=by_model.metric, metric_args=()
-    )  # but the metric, which the epoch does not see
+    by_criterion = replace(
+        by_model,
+        criterion=static.criterion,
+        criterion_args=static.criterion_args,
+        **{name: getattr(static, name) for name in _OF_VALIDATION},
+    )
+    unseen = {name: getattr(by_model, name) for name in ("metric", "metric_args", *_OF_VALIDATION)}
+    by_everything = replace(static, **unseen)  # but what the epoch does not see
     if score := metrics.scorer(trial.spec):
         by_optimizer = replace(by_optimizer, metric=static.metric)
     first = build(loop.init, by_optimizer, (LANES_OF_DATA, 0, 0), images.example(data), keys, hyper, **fast)
     state = first.out_info
-    validated = hyper.only("model", "criterion", "ema_decay")
+    validated = hyper.only(*_VALIDATED)
     without_optimizer = state._replace(opt_state=None)
     if score is None:
         by_metric = replace(by_criterion, metric=static.metric)
@@ -104,7 +113,7 @@ def compile_program(
         return started
 
     def validate(state: TrainState, data: Data, hyper: Hyper) -> Any:
-        used, given = hyper.only("model", "criterion", "ema_decay"), state._replace(opt_state=None)
+        used, given = hyper.only(*_VALIDATED), state._replace(opt_state=None)
         if score is None:
             new, loss, accuracy = validation(given, data, used)
             return new._replace(opt_state=state.opt_state), loss, accuracy, None
@@ -138,7 +147,7 @@ def check_metric(trial: Trial, dataset: DeviceData) -> None:
         InputError: it does not return one number, or raises an error.
     """
     if score := metrics.scorer(trial.spec):
-        labels = dataset.test_labels[:2]
+        labels = np.asarray(dataset.test_labels)[:2]
         logits = np.random.default_rng(0).normal(size=(len(labels), dataset.num_classes)).astype(np.float32)
         try:
             score(logits, labels)

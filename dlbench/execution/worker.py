@@ -73,6 +73,8 @@ from dlbench.training.stopping import is_ended, is_stopped
 
 #: Seed of the transform of test images, the same for every trial.
 TRANSFORMED_TEST_SEED = 0
+#: In place of an epoch, what the key of augmentation is combined with for validation images.
+VALIDATION = 2**32 - 1
 #: Seconds between saved states of a trial, unless a number of epochs is given.
 SAVE_AFTER_S = 60.0
 Emit = Callable[[messages.AnyEvent], None]
@@ -210,7 +212,7 @@ class Worker:
         padding = lanes - len(trials)
         inputs = stack(
             [
-                (dataset.split(split)._replace(class_weights=own), *inputs_of(trial))
+                _inputs(trial, split, own, dataset)
                 for trial, split, own in zip(
                     *(
                         [*each, *[each[-1]] * padding]  # the lanes that are left repeat the last trial
@@ -433,11 +435,10 @@ class Worker:
             self._pixels(trial, dataset),
         )
         by_criterion = Static(None, criterion=trial.spec.criterion, criterion_args=trial.spec.criterion_args)
-        labels = jnp.asarray(dataset.test_labels)
-        loss = mean_loss(by_criterion, jnp.asarray(logits), labels, class_weights=weights)
+        loss = mean_loss(by_criterion, jnp.asarray(logits), dataset.test_labels, class_weights=weights)
         metrics = {
             "test_loss": json_number(float(loss)),
-            **measure(trial.spec, logits, dataset.test_labels),
+            **measure(trial.spec, logits, np.asarray(dataset.test_labels)),
         }
         return metrics, best | {"test_logits.npy": _array_bytes(logits)}
 
@@ -452,6 +453,7 @@ class Worker:
         """For each trial, the accuracy on transformed test images; ``None`` where it is not tested on any."""
         wanted = [_test_transform(trial) for trial in trials]
         found: list[float | None] = [None] * len(trials)
+        labels = np.asarray(dataset.test_labels)
         for transform in dict.fromkeys(each for each in wanted if each is not None):
             name, arguments = transform
             images = jax.jit(lambda images, key: transform_images(name, dict(arguments), images, key))(  # noqa: B023
@@ -460,7 +462,7 @@ class Worker:
             logits = program.predict(*best, images, None, hyper)
             for lane, trial in enumerate(trials):
                 if wanted[lane] == transform:
-                    correct = hits(lane_of(logits, lane, trial.lanes), dataset.test_labels)
+                    correct = hits(lane_of(logits, lane, trial.lanes), labels)
                     found[lane] = json_number(float(correct.mean()))
         return found
 
@@ -487,9 +489,10 @@ class Worker:
     def _split(self, trial: Trial, dataset: DeviceData) -> data.Split:
         spec = trial.spec
         sizes = spec.train_size, spec.val_size
-        key = (trial.data_digest, *sizes, spec.split_seed, spec.folds, spec.fold)
+        drawn = spec.split_seed, spec.sampling, spec.val_from, spec.folds, spec.fold
+        key = (trial.data_digest, *sizes, *drawn)
         if key not in self._splits:
-            self._splits[key] = data.split_of(np.asarray(dataset.train_labels), spec)
+            self._splits[key] = data.split_of(dataset, spec)
         return self._splits[key]
 
     def _program(
@@ -530,6 +533,16 @@ class Worker:
         return self._programs[key]
 
 
+def _inputs(
+    trial: Trial, split: data.Split, weights: jax.Array | None, dataset: DeviceData
+) -> tuple[Data, Keys, Hyper]:
+    """What the compiled functions take of a trial."""
+    keys, hyper = inputs_of(trial)
+    transforms = trial.spec.val_transform != "standard"
+    val_key = jax.random.fold_in(keys.augment, VALIDATION) if transforms else None
+    return dataset.split(split)._replace(class_weights=weights, val_key=val_key), keys, hyper
+
+
 def _weights(trial: Trial, split: data.Split, dataset: DeviceData) -> jax.Array | None:
     """The class weights of a trial, on the device."""
     labels = np.asarray(dataset.train_labels)[split.train_indices]
@@ -563,7 +576,7 @@ def _on_validation_images(
     Lanes share images here, so each different split is computed for all lanes.
     """
     by_split = {
-        split.digest: _storable(program.predict(*best, dataset.train_images, split.val_indices, hyper))
+        split.digest: _storable(program.predict(*best, split.half(dataset)[0], split.val_indices, hyper))
         for split in {split.digest: split for split in splits}.values()
     }
     return [lane_of(by_split[split.digest], lane, lanes) for lane, split in enumerate(splits)]

@@ -28,12 +28,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from dlbench import files
 from dlbench.analysis.claims import judge_study
+from dlbench.analysis.collapse import collapse_by_rate
 from dlbench.analysis.configurations import configurations
+from dlbench.analysis.few_seeds import few_seeds
 from dlbench.analysis.protocols import compare_protocols, components_of, variation_by_source
 from dlbench.errors import ANOTHER_OUT, StoreError
 from dlbench.records import OUTCOME_FIELDS, Epoch, Outcome, TrialStatus
 from dlbench.report import figures, origin, records_table, study_report, trial_table
-from dlbench.report.document import to_document
+from dlbench.report.collapse import collapse_report
+from dlbench.report.document import to_page
+from dlbench.report.few_seeds import few_seeds_report
 from dlbench.report.histories import history_table
 from dlbench.report.page import Section, StudyPage, read_figures
 from dlbench.report.protocols import components_report, protocol_report, variation_report
@@ -42,6 +46,7 @@ from dlbench.report.tables import capitalized, from_cell, listed
 from dlbench.report.verdicts import ClaimsReport
 from dlbench.spec.claims import Claim
 from dlbench.spec.config import read_claims, read_published
+from dlbench.spec.metrics import point
 from dlbench.spec.published import Published
 from dlbench.spec.study import KINDS, StudySpec
 from dlbench.spec.trial import Trial, TrialSpec
@@ -147,6 +152,8 @@ class Export:
             variation=[
                 *variation_report(variation_by_source(result.trials), result.trials),
                 *components_report(components_of(result.trials), result.trials),
+                *few_seeds_report(few_seeds(result.trials)),
+                *collapse_report(collapse_by_rate(result.trials), result.trials),
             ],
             protocols=protocol_report(compare_protocols(result.trials), result.trials),
             origin=list(filter(None, [origin(self.manifest)])),
@@ -185,7 +192,7 @@ def export(study: Path, folder: Path) -> Export:
     for described in (manifest.get("device", {}), *manifest.get("environments", {}).values()):
         described.pop("compilation_cache", None)  # a path of one machine
     texts = {
-        TRIALS: records_table(result.trials).to_csv(),
+        TRIALS: records_table(_with_points(result.trials, config)).to_csv(),
         HISTORY: history_table(result.trials).to_csv(),
         MANIFEST: json.dumps(manifest, indent=2) + "\n",
         **({STUDY: config} if config else {}),
@@ -198,12 +205,25 @@ def export(study: Path, folder: Path) -> Export:
             _write(folder / name, text)
         figures.draw(result, folder / "figures")
         exported = read(folder)
-        _write(folder / REPORT, to_document("", [exported.section()], folder))
+        _write(folder / REPORT, to_page(exported.section(), folder))
     except OSError as error:
         raise StoreError(
             f"{folder} cannot be written: {error.strerror or error}", remedy=ANOTHER_OUT
         ) from None
     return exported
+
+
+def _with_points(trials: Sequence[TrialResult], config: str) -> list[TrialResult]:
+    """The trials with those points of their curves among their metrics that claims and published results name."""
+    claims = read_claims(config, Path(STUDY))[1] if config else ()
+    named = {side.metric for claim in claims for side in (claim.first, claim.second)}
+    named |= {name for each in read_published(config, Path(STUDY)) for name in each.values}
+    points = sorted(filter(point, named))
+    return [
+        replace(trial, outcome=replace(trial.outcome, metrics={**trial.metrics, **values}))
+        for trial in trials
+        for values in [{name: trial.value(name) for name in points}]
+    ]
 
 
 def _write(path: Path, text: str) -> None:
@@ -325,7 +345,7 @@ def _trial(row: Mapping[str, str]) -> TrialResult:
 def _is_metric(name: str) -> bool:
     """Whether a column holds a metric that only some trials have."""
     fixed = name in TrialSpec.model_fields or name in OUTCOME_FIELDS
-    return name.startswith(("val_", "test_")) and not fixed
+    return name.startswith(("val_", "test_", "train_")) and not fixed
 
 
 def _value(name: str, text: str) -> Any:

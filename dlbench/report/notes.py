@@ -31,12 +31,10 @@ class Links:
 
     Attributes:
         sections: the id of each section of the page, by the anchor that Markdown gives its heading.
-        links_to: the folder that links are relative to.
         folder: the folder of the page.
     """
 
     sections: Mapping[str, str]
-    links_to: Path
     folder: Path
 
 
@@ -77,7 +75,7 @@ def to_html(text: str, folder: Path, links: Links) -> list[Part]:
 
     Args:
         text: the notes in Markdown.
-        folder: the folder that pictures must lie in.
+        folder: the folder of the notes: links are relative to it, and pictures must lie in it.
         links: where links lead.
     """
     from markdown_it import MarkdownIt
@@ -115,7 +113,7 @@ def _words(token: Any) -> str:
 def _resolve(token: Any, folder: Path, links: Links) -> None:
     """Make a link lead somewhere, and a picture part of the page."""
     if token.type == "image":
-        path = (links.links_to / token.attrs["src"]).resolve()
+        path = (folder / token.attrs["src"]).resolve()
         if path.suffix in _KINDS and path.is_relative_to(folder.resolve()) and path.is_file():
             token.attrs = {"src": data_uri(path).unescape(), "alt": ""}
         else:
@@ -125,4 +123,4 @@ def _resolve(token: Any, folder: Path, links: Links) -> None:
         if target.startswith("#"):
             token.attrs["href"] = f"#{links.sections.get(target[1:], 'main')}"
         elif not _ADDRESS.match(target):
-            token.attrs["href"] = Path(os.path.relpath(links.links_to / target, links.folder)).as_posix()
+            token.attrs["href"] = Path(os.path.relpath(folder / target, links.folder)).as_posix()

@@ -92,7 +92,7 @@ class Section:
         title: the heading.
         notes: remarks in Markdown, written by hand; may be empty.
         page: the study; ``None`` if there are only notes.
-        folder: the folder of the notes, which pictures in them must lie in.
+        folder: the folder of the study and its notes, whose links are relative to it, and whose pictures lie in it.
     """
 
     title: str
@@ -127,7 +127,6 @@ def to_html(
     sections: Sequence[Section],
     reload_s: int | None = None,
     folder: Path = Path(),
-    links_to: Path = Path(),
 ) -> str:
     """The page. Equal input gives equal bytes.
 
@@ -136,7 +135,6 @@ def to_html(
         sections: one study or more, and notes, in order.
         reload_s: seconds after which the page reloads itself, for studies that are being trained.
         folder: the folder that the page will be in.
-        links_to: the folder that links in notes are relative to.
 
     Raises:
         StoreError: the file of a figure is missing.
@@ -153,9 +151,7 @@ def to_html(
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    links = notes.Links(
-        {notes.anchor(each.title): _id(n) for n, each in enumerate(sections, 1)}, links_to, folder
-    )
+    links = notes.Links({notes.anchor(each.title): _id(n) for n, each in enumerate(sections, 1)}, folder)
     manifests = [(each.page.title, each.page.manifest) for each in sections if each.page]
     return environment.from_string(template).render(
         title=printable(title),

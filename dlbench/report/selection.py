@@ -28,10 +28,14 @@ def selection_report(found: GridSelection | None, axes: Sequence[str]) -> Report
     )
     if found.second is None:
         return [best]
+    rest = (
+        f"Its {words(found.reported)} is not: the test images took no part in the selection."
+        if found.selected.spec.val_from == "train"
+        else f"So is its {words(found.reported)}, if less: the validation images are among the test images."
+    )
     biased = (
         f"It was selected from {found.num_candidates:,} configurations by this {noun(found.metric)}, which is "
-        f"therefore biased {'downwards' if lower else 'upwards'}. Its {words(found.reported)} is not: the test images "
-        "took no part in the selection."
+        f"therefore biased {'downwards' if lower else 'upwards'}. {rest}"
     )
     if not found.has_replicates:
         alone = "One seed cannot show how much of its lead is due to chance; train each configuration with several."

@@ -24,6 +24,7 @@ from dlbench.analysis.configurations import (
 from dlbench.analysis.convergence import censored_epoch, converged_epoch
 from dlbench.analysis.datasets import over_datasets
 from dlbench.analysis.protocols import components_of
+from dlbench.analysis.published import places
 from dlbench.analysis.same_images import compare_on_same_images
 from dlbench.analysis.search import concluded, search_findings, searches
 from dlbench.analysis.selection import select
@@ -40,6 +41,7 @@ from dlbench.report.comparison import (
 from dlbench.report.datasets import over_datasets_report
 from dlbench.report.environments import copied_trials, mixed_trials, superseded_trials
 from dlbench.report.protocols import components_report
+from dlbench.report.published import published_report
 from dlbench.report.search import search_record, search_report, tuning_report
 from dlbench.report.selection import selection_report
 from dlbench.report.tables import (
@@ -101,6 +103,7 @@ class StudyReport:
         variation: the variation by source of randomness.
         protocols: validation against test accuracy.
         times: how the workers spent their time.
+        published: published runs among one's own.
         origin: where the results are, or what they were computed on.
     """
 
@@ -112,6 +115,7 @@ class StudyReport:
     same_images: Report = field(default_factory=list)
     variation: Report = field(default_factory=list)
     protocols: Report = field(default_factory=list)
+    published: Report = field(default_factory=list)
     times: Report = field(default_factory=list)
     origin: Report = field(default_factory=list)
 
@@ -134,6 +138,7 @@ class StudyReport:
         """The parts after the answer and its picture."""
         return [
             *(self.claims.parts if self.claims else []),
+            *self.published,
             *([self.trials] if self.trials else []),
             *self.findings,
             *self.later,
@@ -187,7 +192,7 @@ def study_report(
         trials=trials,
         findings=[
             *findings,
-            *([baseline_table(baselines(result))] if result.published and not is_comparison else []),
+            *_baselines(result),
             *_left_out(result),
             *mixed_trials(result),
             *superseded_trials(result),
@@ -195,6 +200,7 @@ def study_report(
         ],
         same_images=same_images,
         variation=components_report(components_of(concluded(result)), result.trials),
+        published=published_report(places(result)),
         times=times_report(result),
         origin=[_where(result)],
     )
@@ -296,6 +302,12 @@ def _study(trial: TrialResult) -> str:
 
 def _value(trial: TrialResult, key: str) -> Any:
     return trial.test_accuracy_bounds if key == "test_accuracy" else trial.value(key)
+
+
+def _baselines(result: StudyRecord) -> Report:
+    """The table of baselines where published ones are named and no comparison shows them."""
+    named = any(each.of is None for each in result.published)
+    return [baseline_table(baselines(result))] if named and result.spec.design != "comparison" else []
 
 
 def _single(trial: TrialResult) -> Report:

@@ -25,7 +25,8 @@ _CAPTION = (
     "Refuted: p ≤ {level:.2g} against the claim, or p refuting ≤ {level:.2g}, the test that the difference is below "
     "the claimed size less the smallest of interest, and below that, with Holm's correction over the claims. Open: "
     "none of these. Power: the probability that these seeds find the claimed difference, or else the smallest of "
-    "interest. Every trial named here can be trained again by its id."
+    "interest. Fragile: a repetition with as many new seeds would reach another verdict with a probability of a third "
+    "or more. Every trial named here can be trained again by its id."
 )
 _TIMES = (
     " Claims about times stay open: the trials of a study share the machine. Trials that are trained alone, as the "
@@ -49,8 +50,28 @@ class ClaimsReport:
         return self.found.judgements
 
     @property
-    def table(self) -> Table:
-        """One row per claim."""
+    def has_sources(self) -> bool:
+        """Whether some claims are those of others."""
+        return any(each.claim.source for each in self.judgements)
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """One row per claim, the claims of each source in a table of their own; the last one has the caption."""
+        sources = tuple(dict.fromkeys(each.claim.source for each in self.judgements))
+        titles = [_claims_of(source) if self.has_sources else "Claims" for source in sources]
+        whole = self._table
+        return tuple(
+            Table(
+                title,
+                whole.columns,
+                tuple(_row(each) for each in self.judgements if each.claim.source == source),
+                whole.caption if source == sources[-1] else "",
+            )
+            for title, source in zip(titles, sources, strict=True)
+        )
+
+    @property
+    def _table(self) -> Table:
         columns = (
             Column("claim", "claim", left=True),
             Column("verdict", "verdict", left=True),
@@ -74,12 +95,12 @@ class ClaimsReport:
         if any(each.claim.metric.is_timing for each in self.judgements):
             caption += _TIMES
         caption += _unconverged(self.judgements)
-        return Table("Claims", columns, tuple(map(_row, self.judgements)), caption)
+        return Table("Claims", columns, (), caption)
 
     @property
     def parts(self) -> Report:
-        """The table, the number of claims by verdict, and the seeds that open claims need."""
-        return [self.table, _tally(self.judgements), *self._seeds]
+        """The tables, the number of claims by verdict, and the seeds that open claims need."""
+        return [*self.tables, *_tallies(self.judgements), *self._seeds]
 
     @property
     def _confidence(self) -> str:
@@ -112,45 +133,73 @@ def _is_by_ranks(judged: Judgement) -> bool:
     return judged.comparison is not None and judged.comparison.test in ("signed-rank", "rank-sum")
 
 
-def overview(studies: Sequence[tuple[str, ClaimsReport | None]]) -> Report:
-    """The claims of several studies in one table; empty if fewer than two made any.
-
-    Args:
-        studies: title of each study, and its claims; ``None`` if it made none.
-    """
-    found = [(title, claims) for title, claims in studies if claims is not None]
-    if len(found) < 2:
-        return []
+def in_short(claims: ClaimsReport) -> Report:
+    """The claims of a study with their verdicts and differences alone."""
     columns = (
-        Column("study", "study", left=True),
         Column("claim", "claim", left=True),
         Column("verdict", "verdict", left=True),
-        Column("claimed", "claimed", _amount),
         Column("difference", "difference [95 %]", _difference),
-        Column("counts", "seeds"),
-        Column("p_adjusted", "p", lambda value: f"{value:.2g}"),
     )
-    judgements = [(title, each) for title, claims in found for each in claims.judgements]
+    return [
+        Table(
+            table.title if claims.has_sources else "",
+            columns,
+            tuple((row[0], row[1], row[4]) for row in table.rows),
+        )
+        for table in claims.tables
+    ]
+
+
+def counts_table(studies: Sequence[tuple[str, ClaimsReport | None]]) -> Table:
+    """The number of claims by verdict, a row per study and source."""
+    has_sources = any(claims.has_sources for _, claims in studies if claims is not None)
+    columns = (
+        Column("study", "study", left=True),
+        *([Column("source", "claims of", left=True)] if has_sources else []),
+        Column("claims", "claims"),
+        *(Column(verdict.name, str(verdict)) for verdict in Verdict),
+        Column("fragile", "fragile"),
+    )
     rows = tuple(
         (
             title,
-            _quoted(each),
-            str(each.verdict),
-            _claimed(each),
-            _measured(each),
-            _counts(each),
-            _p_value(each),
+            *([source or "our own"] if has_sources else []),
+            len(own),
+            *(sum(each.verdict is verdict for each in own) for verdict in Verdict),
+            sum(each.is_fragile for each in own),
         )
-        for title, each in judgements
+        for title, claims in studies
+        if claims is not None
+        for source in dict.fromkeys(each.claim.source for each in claims.judgements)
+        for own in [[each for each in claims.judgements if each.claim.source == source]]
     )
-    caption = "The tables of the studies below have effect sizes and trials."
-    return [*summary([claims for _, claims in found]), Table("", columns, rows, caption)]
+    return Table("", columns, rows)
+
+
+def _claims_of(source: str) -> str:
+    return f"Claims of {source}" if source else "Our own claims"
+
+
+def _verdict(judged: Judgement) -> str:
+    return f"{judged.verdict}, fragile" if judged.is_fragile else str(judged.verdict)
+
+
+def _tallies(judgements: Sequence[Judgement]) -> list[str]:
+    """The number of claims by verdict, source by source."""
+    sources = tuple(dict.fromkeys(each.claim.source for each in judgements))
+    by_source = [[each for each in judgements if each.claim.source == source] for source in sources]
+    if len(sources) == 1:
+        return [_tally(judgements)]
+    return [
+        _tally(own, f" of {source}" if source else " of our own")
+        for source, own in zip(sources, by_source, strict=True)
+    ]
 
 
 def summary(found: Sequence[ClaimsReport]) -> list[str | Points]:
     """How many claims have each verdict; of several studies, also what one correction over all would change."""
     together = [_together([claims.found for claims in found])] if len(found) > 1 else []
-    return [_tally([each for claims in found for each in claims.judgements]), *together]
+    return [*_tallies([each for claims in found for each in claims.judgements]), *together]
 
 
 def _together(studies: Sequence[StudyClaims]) -> str | Points:
@@ -169,14 +218,16 @@ def _together(studies: Sequence[StudyClaims]) -> str | Points:
     return Points(f"{lead}{count(len(changed), 'verdict')} would change:", changed)
 
 
-def _tally(judgements: Sequence[Judgement]) -> str:
+def _tally(judgements: Sequence[Judgement], whose: str = "") -> str:
     numbers = [(verdict, sum(each.verdict is verdict for each in judgements)) for verdict in Verdict]
     words = [
         _WORDS[verdict].format(number, "s" if number == 1 else "", "is" if number == 1 else "are")
         for verdict, number in numbers
         if number
     ]
-    return f"Of {count(len(judgements), 'claim')}, {listed(words)}."
+    fragile = sum(each.is_fragile for each in judgements)
+    more = f" {count(fragile, 'verdict')} {'is' if fragile == 1 else 'are'} fragile." if fragile else ""
+    return f"Of {count(len(judgements), 'claim')}{whose}, {listed(words)}.{more}"
 
 
 _WORDS = {
@@ -203,7 +254,7 @@ def _row(judged: Judgement) -> tuple[Any, ...]:
     ids = [" ".join(side[:_NAMED]) for side in judged.trial_ids if side]
     return (
         _quoted(judged),
-        str(judged.verdict),
+        _verdict(judged),
         _claimed(judged),
         (judged.claim.margin, judged.claim.metric) if judged.claim.margin else None,
         _measured(judged),

@@ -26,21 +26,25 @@ _PLACE: Callable[[TrialSpec], tuple[int | None, ...]] = operator.attrgetter(*REP
 
 @dataclass(frozen=True)
 class Selection:
-    """The trials on one side of a claim, and the metric that is compared.
+    """The trials on one side of a claim, and the metric that is compared; or a number in their place.
 
     Attributes:
-        fields: the values allowed, by field of :class:`~dlbench.spec.trial.TrialSpec`.
+        fields: the values allowed, by field of :class:`~dlbench.spec.trial.TrialSpec`; empty for a number.
         metric: the metric, by its key; "" for the one that the study's trials are chosen by, on test images.
         place: file and line.
+        number: what the other side is compared with, in the unit of the metric; ``None`` for trials.
     """
 
     fields: tuple[tuple[str, tuple[Any, ...]], ...]
     metric: str = ""
     place: str = ""
+    number: float | None = None
 
     def selects(self, spec: TrialSpec) -> bool:
         """Whether a trial is on this side."""
-        return all(any(_same(spec, name, value) for value in values) for name, values in self.fields)
+        return self.number is None and all(
+            any(_same(spec, name, value) for value in values) for name, values in self.fields
+        )
 
 
 def _same(spec: TrialSpec, name: str, wanted: Any) -> bool:
@@ -76,6 +80,7 @@ class Claim:
         smallest_effect: the smallest difference of interest, in the unit of the metric; ``None`` for that of the study
             or the metric.
         smallest_points: that of the study, for metrics in points; ``None`` for that of the metric.
+        source: who made the claim; "" for the study's authors.
     """
 
     says: str
@@ -85,6 +90,7 @@ class Claim:
     points: float | None = None
     smallest_effect: float | None = None
     smallest_points: float | None = None
+    source: str = ""
 
     @property
     def metric(self) -> Metric:
@@ -118,18 +124,25 @@ def check(claims: Sequence[Claim], trials: Sequence[TrialSpec]) -> None:
             values that occur in the study.
     """
     for claim in claims:
-        chosen = []
-        for side in (claim.first, claim.second):
-            chosen.append({spec for spec in trials if side.selects(spec)})
-            if not chosen[-1]:
-                problem = f"this selects no trial of the study; {_known(side, trials)}"
-                raise ConfigError(problem, place=side.place)
+        chosen = [selected(side, trials) for side in (claim.first, claim.second)]
         if chosen[0] & chosen[1] and claim.first.metric == claim.second.metric:
             raise ConfigError(
                 f"{len(chosen[0] & chosen[1])} trials are on both sides of this claim",
                 place=claim.second.place,
                 remedy="name a field in which the sides differ",
             )
+
+
+def selected(side: Selection, trials: Sequence[TrialSpec]) -> set[TrialSpec]:
+    """The trials that a side selects; none if it is a number.
+
+    Raises:
+        ConfigError: there are none in the study.
+    """
+    found = {spec for spec in trials if side.selects(spec)}
+    if side.number is None and not found:
+        raise ConfigError(f"this selects no trial of the study; {_known(side, trials)}", place=side.place)
+    return found
 
 
 def _known(side: Selection, trials: Sequence[TrialSpec]) -> str:

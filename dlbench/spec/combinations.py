@@ -24,6 +24,10 @@ _FIELDS = (
     "min_delta",
     "folds",
     "fold",
+    "sampling",
+    "val_from",
+    "test_size",
+    "vary",
 )
 _VALUES: Callable[[TrialSpec], tuple[Any, ...]] = operator.attrgetter(*_FIELDS)
 
@@ -38,7 +42,7 @@ def check(specs: Iterable[TrialSpec]) -> None:
         SpecError: fields contradict each other, or one has no effect without another.
     """
     for spec in {_VALUES(spec): spec for spec in specs}.values():
-        for rule in (_requirements, _decay_of_ones_own, _min_delta, _mixup, _warmup, _fold):
+        for rule in (_requirements, _decay_of_ones_own, _min_delta, _mixup, _warmup, _fold, _split):
             rule(spec)
 
 
@@ -129,3 +133,28 @@ def _fold(spec: TrialSpec) -> None:
         )
     if spec.folds is not None and spec.fold >= spec.folds:
         raise SpecError.must_be("fold", f"0 to {spec.folds - 1}, as there are {spec.folds} folds", spec.fold)
+
+
+def _split(spec: TrialSpec) -> None:
+    """What draws a split excludes what deals folds, and images that no seed draws exclude splits that vary."""
+    if spec.sampling == "first" and spec.vary == "split":
+        raise SpecError(
+            *(
+                Field("vary"),
+                " split has no effect with ",
+                Field("sampling"),
+                " first: no seed changes the split",
+            ),
+            value=spec.vary,
+            remedy="leave one of them out",
+        )
+    excluded = {"folds": ("sampling", "val_from"), "test_size": ("val_from",)}
+    for field, others in excluded.items():
+        for other in others:
+            value = getattr(spec, other)
+            if getattr(spec, field) is not None and value != TrialSpec.model_fields[other].default:
+                raise SpecError(
+                    *(Field(other), f" {value} and ", Field(field), " exclude each other"),
+                    value=value,
+                    remedy="leave one of them out",
+                )

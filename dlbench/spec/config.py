@@ -17,12 +17,15 @@ A file has the fields of a trial as keys::
         better: {model: Stabilized}     # or varies: {...}, which compares the variation between seeds
         than: {model: Baseline}
         metric: test/accuracy           # optional, default: the study's; each side can have its own
+        source: a paper                 # optional: who made the claim, if not the study's authors
         points: 0.5                     # optional
         smallest_effect: 0.1            # optional: smaller differences are of no interest
+      - {says: It reaches 95 %, better: {model: Stabilized}, than: 95}    # or a number, in the metric's unit
     smallest_effect: 0.2    # optional: the same for all claims on accuracies, in points
 
     published:              # optional: results of others, shown beside your own
       - {name: LeNet-5, source: "LeCun et al., 1998", test/accuracy: 0.9905}
+      - {name: one run, source: a paper, val/accuracy: 0.97, of: {model: Baseline}}   # among those of these trials
 
 Every value is checked as it is read, and errors name the file and the line. ``kind`` is another name of ``design``,
 with the values grid, compare-archs and train; ``figure`` is another name of ``metric``.
@@ -33,7 +36,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +49,7 @@ from dlbench.records import METRICS
 from dlbench.spec import designs, seeds
 from dlbench.spec.claims import Claim, Selection
 from dlbench.spec.layouts import OPTIONS
-from dlbench.spec.metrics import KNOWN_METRICS, metric_key
+from dlbench.spec.metrics import KNOWN_METRICS, is_metric, metric_key
 from dlbench.spec.metrics import metric as metric_named
 from dlbench.spec.naming import ALIASES
 from dlbench.spec.parts import is_closed
@@ -66,7 +69,7 @@ _PATH = re.compile(rf"({'|'.join(PARTS)})(\.[A-Za-z_]\w*)+")
 _OPTIONS = tuple(dict.fromkeys(name for names in OPTIONS.values() for name in names))
 _STUDY_KEYS = ("description", "design", "kind", "base", "grids", "claims", "smallest_effect", "published")
 _KEYS = (*_STUDY_KEYS, *_OPTIONS, *_FIELDS)
-_CLAIM_KEYS = ("says", "better", "varies", "than", "metric", "figure", "points", "smallest_effect")
+_CLAIM_KEYS = ("says", "better", "varies", "than", "metric", "figure", "points", "smallest_effect", "source")
 _PUBLISHED_KEYS = ("name", "source")
 _SIDE_KEYS = ("metric", "figure", *(name for name in _FIELDS if name != "seeds"))
 
@@ -327,8 +330,7 @@ class _Reader:
         if not isinstance(says, str) or not says.strip():
             raise self.error(given["says"], f"says must be a sentence; got {shown(says)}")
         metric = self._metric(given, "")
-        first = self._side(given["varies" if spread else "better"], metric)
-        second = self._side(given["than"], metric)
+        first, second = self._sides(given["varies" if spread else "better"], given["than"], metric, spread)
         keys = [side.metric or "test_accuracy" for side in (first, second)]
         if metric_named(keys[0]) != metric_named(keys[1]):
             raise self.error(given["than"], f"{keys[0]} and {keys[1]} cannot be compared")
@@ -339,7 +341,8 @@ class _Reader:
             )
             raise self.error(given["points"], f"{problem}; got {shown(points)}")
         smallest = self._smallest_effect(given.get("smallest_effect"))
-        return Claim(" ".join(says.split()), first, second, spread, points, smallest, smallest_points)
+        source = " ".join(str(self.scalar(given.get("source"), "")).split())
+        return Claim(" ".join(says.split()), first, second, spread, points, smallest, smallest_points, source)
 
     def published(self, node: yaml.Node | None) -> tuple[Published, ...]:
         if node is None:
@@ -350,8 +353,9 @@ class _Reader:
         return tuple(map(self._published, node.value))
 
     def _published(self, node: yaml.Node) -> Published:
-        keys = (*_PUBLISHED_KEYS, "num_params", *METRICS, *KNOWN_METRICS)
-        given = self.section(node, keys).others
+        keys = (*_PUBLISHED_KEYS, "of", "num_params", *METRICS, *KNOWN_METRICS)
+        given = self.section(node, keys, also=is_metric).others
+        of = self._side(given.pop("of"), "") if "of" in given else None
         texts = [self.scalar(given.get(name), "") for name in _PUBLISHED_KEYS]
         for name, text in zip(_PUBLISHED_KEYS, texts, strict=True):
             if not isinstance(text, str) or not text.strip():
@@ -367,7 +371,22 @@ class _Reader:
         if not values:
             raise self.error(node, "a published result has a metric, such as 'test/accuracy: 0.98'")
         name, source = (" ".join(text.split()) for text in texts)
-        return Published(name, source, values)
+        return Published(name, source, values, of)
+
+    def _sides(
+        self, first: yaml.Node, second: yaml.Node, metric: str, spread: bool
+    ) -> tuple[Selection, Selection]:
+        """The two sides of a claim, one of which may be a number in place of trials."""
+        numbers = [each for each in (first, second) if isinstance(each, yaml.ScalarNode)]
+        if spread or len(numbers) != 1:
+            return self._side(first, metric), self._side(second, metric)
+        (node,) = numbers
+        value = self._value(node)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise self.error(node, f"a side of a claim selects trials or is a number; got {shown(value)}")
+        trials = self._side(second if node is first else first, metric)
+        number = Selection((), trials.metric, self.place(node), float(value))
+        return (number, trials) if node is first else (trials, number)
 
     def _side(self, node: yaml.Node, metric: str) -> Selection:
         side = self.section(node, _SIDE_KEYS, trained=False)
@@ -389,7 +408,13 @@ class _Reader:
             raise self.error(node, error) from None
 
     def section(
-        self, node: yaml.Node, keys: tuple[str, ...], *, values: bool = True, trained: bool = True
+        self,
+        node: yaml.Node,
+        keys: tuple[str, ...],
+        *,
+        values: bool = True,
+        trained: bool = True,
+        also: Callable[[str], bool] = lambda _: False,
     ) -> _Section:
         """Read one mapping and check that each key is known and given once, and that each value is possible.
 
@@ -398,6 +423,7 @@ class _Reader:
             keys: the keys that are allowed.
             values: whether to read the fields of trials.
             trained: whether the fields describe trials to train; if not, models are not looked up.
+            also: whether any other key is allowed.
         """
         self._refuse_tag(node)
         if not isinstance(node, yaml.MappingNode):
@@ -407,7 +433,7 @@ class _Reader:
         for key_node, value_node in self._merged(node):
             key = self._value(key_node) if isinstance(key_node, yaml.ScalarNode) else None
             is_path = isinstance(key, str) and "model" in keys and _PATH.fullmatch(key) is not None
-            if not isinstance(key, str) or not (key in keys or is_path):
+            if not isinstance(key, str) or not (key in keys or is_path or also(key)):
                 raise self.error(key_node, unknown("key", key, keys))
             name = ALIASES.get(key, key)
             if name in lines:

@@ -1,13 +1,15 @@
 """Metrics: what is measured of a trial, how it is written, and which of two values is better. No jax.
 
 A metric is named ``val/NAME`` or ``test/NAME`` after the part that computes it (:data:`~dlbench.spec.registry.METRICS`)
-and the images that it is measured on. The name of a user's metric is its reference with its arguments, so that the
+and the images that it is measured on. A point of a trial's curves is named by its epoch: ``val/accuracy@5``,
+``train/loss@-1`` (the last one). The name of a user's metric is its reference with its arguments, so that the
 name alone tells the better direction: ``test/shop:cost(better='lower')``.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -20,7 +22,9 @@ from dlbench.spec.trial import TrialSpec
 SELECTION_METRIC = "val/accuracy"
 #: The metric that is then reported: measured on test images, which take no part in any choice.
 REPORT_METRIC = "test/accuracy"
-_HALVES = {"val": "validation", "test": "test"}
+_HALVES = {"val": "validation", "test": "test", "train": "training"}
+#: A point of a curve: "val/accuracy@5" after the fifth epoch, "train/loss@-1" after the last one.
+_POINT = re.compile(r"(train|val)/(loss|accuracy)@(-?[1-9]\d{0,5})")
 _SAID = {"f1": "F1", "roc_auc": "ROC-AUC", "r2": "R²", "rmse": "RMSE", "mae": "MAE"}
 
 
@@ -84,6 +88,7 @@ KNOWN_METRICS: Mapping[str, Metric] = {
     "best_epoch": _EPOCHS,
     "convergence_epoch": _UNTIL,
     "plateau_epoch": _UNTIL,
+    "collapsed": Metric("points", 100.0, lower_is_better=True, decimals=1, smallest_effect=5.0, worst=1.0),
     "train_time_s": _SECONDS,
     "eval_time_s": _SECONDS,
     "compile_time_s": _SECONDS,
@@ -102,11 +107,17 @@ def metric_key(name: str) -> str:
         UnknownNameError: there is no such metric.
     """
     key = METRICS.get(name, name)
-    if key in KNOWN_METRICS:
+    if key in KNOWN_METRICS or point(name):
         return key
     half, part = _taken_apart(name)
     whole = f"{half}/{part}"
     return METRICS.get(whole, whole.replace("/", "_", 1))
+
+
+def point(name: str) -> tuple[str, int] | None:
+    """The curve and the epoch of a metric that is a point of a trial's curves: ("val_accuracy", 5); else ``None``."""
+    found = _POINT.fullmatch(name)
+    return (f"{found[1]}_{found[2]}", int(found[3])) if found else None
 
 
 def is_metric(name: str) -> bool:
@@ -126,6 +137,8 @@ def metric(name: str) -> Metric:
     key = metric_key(name)
     if key in KNOWN_METRICS:
         return KNOWN_METRICS[key]
+    if found := point(key):
+        return _POINTS if found[0].endswith("accuracy") else _LOSS
     part = _taken_apart(name)[1]
     declared = registry.METRICS.built_in.get(registry.METRICS.prefix + part.name)
     if declared is not None and declared.unit == "points":
@@ -158,12 +171,17 @@ def report_metric(specs: Iterable[TrialSpec]) -> str:
 
 def title(name: str) -> str:
     """What the heading of a column calls a metric: "val acc %", "test F1 %", "val loss"."""
+    if found := point(name):
+        return f"{title(found[0].replace('_', '/'))} at epoch {found[1]}"
     half, called = _called(name)
     return f"{half} {'acc' if called == 'accuracy' else called}{metric(name).sign}".strip()
 
 
 def words(name: str) -> str:
     """What sentences call a metric: "validation accuracy", "test RMSE"."""
+    if found := point(name):
+        epoch = "the last epoch" if found[1] == -1 else f"epoch {found[1]}"
+        return f"{words(found[0].replace('_', '/'))} after {epoch}"
     half, called = _called(name)
     return f"{_HALVES.get(half, '')} {called}".strip()
 
@@ -204,7 +222,7 @@ def _taken_apart(name: str) -> tuple[str, parts.Part]:
     Raises:
         UnknownNameError: there is no such metric.
     """
-    half = next((half for half in _HALVES if name.startswith((f"{half}/", f"{half}_"))), "")
+    half = next((half for half in ("val", "test") if name.startswith((f"{half}/", f"{half}_"))), "")
     try:
         part = parts.parse(name[len(half) + 1 :])
         reference = registry.METRICS.find(part.name) if half else None
@@ -213,5 +231,7 @@ def _taken_apart(name: str) -> tuple[str, parts.Part]:
             return half, parts.Part(reference.removeprefix(registry.METRICS.prefix), arguments)
     except (ValueError, InputError):
         pass
-    known = [f"{half}/{name.partition('/')[2]}" for half in _HALVES for name in registry.METRICS.built_in]
+    known = [
+        f"{half}/{name.partition('/')[2]}" for half in ("val", "test") for name in registry.METRICS.built_in
+    ]
     raise UnknownNameError("metric", name, [*KNOWN_METRICS, *known])

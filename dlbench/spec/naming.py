@@ -14,7 +14,17 @@ ALIASES = {"lr": "learning_rate", "epochs": "num_epochs", "seeds": "seed"}
 _TITLES = {"learning_rate": "lr", "num_epochs": "epochs"}
 
 #: Fields whose values say little without the field's title.
-_SAY_LITTLE = ("class_weights", "vary", "decay_on", "normalize", "selection_metric", "test_transform")
+_SAY_LITTLE = (
+    "class_weights",
+    "vary",
+    "decay_on",
+    "normalize",
+    "selection_metric",
+    "sampling",
+    "val_from",
+    "val_transform",
+    "test_transform",
+)
 
 
 def field_title(name: str) -> str:

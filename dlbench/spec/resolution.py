@@ -96,18 +96,28 @@ def _explicit_sizes(spec: TrialSpec, data: DataSize) -> dict[str, int | None]:
     if spec.folds is not None:
         spec = spec.model_copy(update=_fold_sizes(spec, spec.folds, data))
     available = f"the training half of {data.reference} has {data.num_train:,} images"
-    val_size = spec.val_size or min(10_000, max(1, data.num_train // 5))
-    train_size = spec.train_size or data.num_train - val_size
+    from_test = spec.val_from == "test"
+    val_size = spec.val_size or (data.num_test if from_test else min(10_000, max(1, data.num_train // 5)))
+    if from_test and val_size > data.num_test:
+        raise SpecError(
+            *(Field("val_size"), f" {val_size:,} is too large: "),
+            f"the test half of {data.reference} has {data.num_test:,} images",
+            value=val_size,
+            remedy="take a smaller one",
+        )
+    taken = 0 if from_test else val_size
+    train_size = spec.train_size or data.num_train - taken
     if train_size < 1:
         raise SpecError(
             *(Field("val_size"), f" {val_size:,} leaves nothing to train on: {available}"),
             value=val_size,
             remedy="take a smaller one",
         )
-    if train_size + val_size > data.num_train:
+    if train_size + taken > data.num_train:
+        both = (" and ", Field("val_size"), f" {val_size:,}") if taken else ()
         raise SpecError(
-            *(Field("train_size"), f" {train_size:,} and ", Field("val_size"), f" {val_size:,} are "),
-            f"{train_size + val_size:,} images together, but {available}",
+            *(Field("train_size"), f" {train_size:,}", *both),
+            f" need {train_size + taken:,} images, but {available}",
             value=train_size,
             remedy="take smaller ones",
         )

@@ -159,6 +159,7 @@ PARTS = {
     "schedule": SCHEDULES,
     "criterion": CRITERIA,
     "transform": TRANSFORMS,
+    "val_transform": TRANSFORMS,
     "test_transform": TRANSFORMS,
     "selection_metric": METRICS,
 }
@@ -178,10 +179,11 @@ _STATED = {"numerics"}
 class TrialSpec(BaseModel):
     """One training run: fixed hyper-parameters and one seed.
 
-    ``model``, ``dataset``, ``optimizer``, ``schedule``, ``criterion``, ``transform``, ``test_transform`` and
-    ``selection_metric`` name parts, and may be written with arguments, ``sgd(momentum=0.8)``; these are kept in
-    ``model_args``, ``optimizer_args`` and so on. Transforms can be sums, ``flip+crop(padding=4)``, with the arguments
-    ``crop.padding``. Planning replaces a data set that is not built in by the reference to its arrays, ``name@digest``.
+    ``model``, ``dataset``, ``optimizer``, ``schedule``, ``criterion``, ``transform``, ``val_transform``,
+    ``test_transform`` and ``selection_metric`` name parts, and may be written with arguments, ``sgd(momentum=0.8)``;
+    these are kept in ``model_args``, ``optimizer_args`` and so on. Transforms can be sums, ``flip+crop(padding=4)``,
+    with the arguments ``crop.padding``. Planning replaces a data set that is not built in by the reference to its
+    arrays, ``name@digest``.
 
     Attributes:
         dropout: the model's argument ``dropout_rate``; ``None`` keeps its own.
@@ -189,10 +191,15 @@ class TrialSpec(BaseModel):
         val_size: number of validation images; ``None`` stands for a fifth of the training half, at most 10,000.
         test_size: number of test images, the same for every trial; ``None`` stands for the whole test half.
         split_seed: the seed that the split is drawn with; ``None`` draws it with ``seed`` where the split varies.
+        sampling: how the images of the split are drawn: "stratified" by class, "random", or the "first" ones in the
+            order of the data set, which no seed changes.
+        val_from: the half that validation images come from, "train" or "test". With "test", the epoch is chosen on
+            images that the trial is tested on as well: the protocol of studies that have no validation images.
         folds: the number of folds of cross-validation; ``None`` for one split. ``train_size`` images are divided into
             folds of equal size. Once resolved, ``val_size`` is the size of one and ``train_size`` that of the others.
         fold: the fold that validates, counted from 0.
         transform: what happens to the training images.
+        val_transform: what happens to the validation images, anew in every epoch.
         test_augmented: whether the trial is tested on test images with the transform "augmented" too, as every
             augmented trial is.
         test_transform: the trial is tested on test images with this transform too, unless it is "standard".
@@ -229,10 +236,14 @@ class TrialSpec(BaseModel):
     val_size: Annotated[Whole, Field(ge=1)] | None = None
     test_size: Annotated[Whole, Field(ge=1)] | None = None
     split_seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] | None = None
+    sampling: Literal["stratified", "random", "first"] = "stratified"
+    val_from: Literal["train", "test"] = "train"
     folds: Annotated[Whole, Field(ge=2, le=MAX_FOLDS)] | None = None
     fold: Annotated[Whole, Field(ge=0, lt=MAX_FOLDS)] = 0
     transform: Annotated[PartName, _known("transform", TRANSFORMS)] = "standard"
     transform_args: Arguments = ()
+    val_transform: Annotated[PartName, _known("transform", TRANSFORMS)] = "standard"
+    val_transform_args: Arguments = ()
     test_augmented: bool = False
     test_transform: Annotated[PartName, _known("transform", TRANSFORMS)] = "standard"
     test_transform_args: Arguments = ()
@@ -352,6 +363,7 @@ DYNAMIC_FIELDS = (
     "learning_rate",
     "weight_decay",
     *SEEDS,
+    "sampling",
     "folds",
     "fold",
     "vary",

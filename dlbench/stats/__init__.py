@@ -6,9 +6,10 @@
 | `pairs` | Do two groups differ? |
 | `resampling` | The same, where training sets overlap (cross-validation) |
 | `rankings` | Which of many groups is best, and do the data support it? |
-| `budgets` | What does a search of so many configurations find? |
+| `budgets` | What does a search of so many configurations find, and how often do few seeds err? |
 | `planning` | How many seeds does a comparison need, and what can a given number show? |
 | `components` | Which source does the variation come from? |
+| `logistic` | At which value of a setting does an event happen in half of the cases? |
 | `tasks` | Which is best over several data sets? |
 | `survival` | How long until an event that some trials never reach? |
 | `sequential` | At which level is each of several looks at growing data tested? |
@@ -20,7 +21,7 @@ Three rules hold throughout:
 - Results do not depend on the order of the values: means and standard deviations are correctly rounded.
 """
 
-from dlbench.stats.budgets import expected_best
+from dlbench.stats.budgets import expected_best, wrong_winner
 from dlbench.stats.components import Component, variance_components
 from dlbench.stats.intervals import (
     Interval,
@@ -31,6 +32,7 @@ from dlbench.stats.intervals import (
     std_interval,
     wilson_interval,
 )
+from dlbench.stats.logistic import Midpoint, logistic_midpoint
 from dlbench.stats.pairs import (
     Comparison,
     McNemar,
@@ -82,6 +84,7 @@ __all__ = [
     "Interval",
     "McNemar",
     "MeanRanks",
+    "Midpoint",
     "PairwiseComparison",
     "Profile",
     "Ranking",
@@ -99,6 +102,7 @@ __all__ = [
     "holm",
     "interquartile_mean",
     "kaplan_meier",
+    "logistic_midpoint",
     "logrank_p",
     "mcnemar",
     "mean_interval",
@@ -122,4 +126,5 @@ __all__ = [
     "variance_components",
     "welch_comparison",
     "wilson_interval",
+    "wrong_winner",
 ]

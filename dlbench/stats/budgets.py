@@ -1,4 +1,4 @@
-"""What a search finds with a given budget."""
+"""What a search finds with a given budget, and what a study with few seeds says."""
 
 from __future__ import annotations
 
@@ -41,3 +41,34 @@ def expected_best(
         sign * sum(value * ((i / n) ** budget - ((i - 1) / n) ** budget) for i, value in enumerate(sample, 1))
         for budget in range(1, most + 1)
     )
+
+
+def wrong_winner(
+    a: Iterable[float], b: Iterable[float], num_seeds: int, num_resamples: int = 10_000
+) -> float:
+    """How often a study with few seeds would rank two groups otherwise than their means do.
+
+    As many values of each group are drawn with replacement, independently, and their means compared; ties count half.
+
+    Args:
+        a: the values of the group with the higher mean, one per seed.
+        b: the values of the other group.
+        num_seeds: number of seeds of the study, at least 1.
+        num_resamples: number of studies that are drawn; the same ones in every call.
+
+    Returns:
+        The share of studies in which b comes first, in [0, 1].
+
+    Raises:
+        InputError: no values, a value that is not finite, or fewer than one seed.
+    """
+    import numpy as np
+
+    if num_seeds < 1:
+        raise InputError(f"a study has at least one seed; got {num_seeds}.")
+    draw = np.random.default_rng(0)
+    means = []
+    for values in map(sorted, map(finite, (a, b))):
+        places = draw.integers(len(values), size=(num_resamples, num_seeds))
+        means.append(np.asarray(values)[places].mean(axis=1))
+    return float((means[1] > means[0]).mean() + (means[1] == means[0]).mean() / 2)

@@ -18,7 +18,7 @@ from dlbench.records import (
     digest,
     json_number,
 )
-from dlbench.spec.metrics import is_metric, metric_key, metric_of
+from dlbench.spec.metrics import is_metric, metric_key, metric_of, point
 from dlbench.spec.parts import Arguments
 from dlbench.spec.published import Published
 from dlbench.spec.study import StudySpec
@@ -84,10 +84,14 @@ class TrialResult:
     val_size = _OfSpec["int | None"]()
     test_size = _OfSpec["int | None"]()
     split_seed = _OfSpec[int]()
+    sampling = _OfSpec[str]()
+    val_from = _OfSpec[str]()
     folds = _OfSpec["int | None"]()
     fold = _OfSpec[int]()
     transform = _OfSpec[str]()
     transform_args = _OfSpec[Arguments]()
+    val_transform = _OfSpec[str]()
+    val_transform_args = _OfSpec[Arguments]()
     test_augmented = _OfSpec[bool]()
     test_transform = _OfSpec[str]()
     test_transform_args = _OfSpec[Arguments]()
@@ -184,6 +188,27 @@ class TrialResult:
         return None if None in bounds else cast(tuple[float, float, float], bounds)
 
     @property
+    def chance(self) -> float | None:
+        """The test accuracy of always predicting the most frequent class; ``None`` without a confusion matrix."""
+        if self.confusion_matrix is None:
+            return None
+        counts = [sum(row) for row in self.confusion_matrix]
+        return max(counts) / sum(counts)
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether it diverged, or the lower bound of its test accuracy, over test images, is not above chance.
+
+        A trial that was not trained to its end for any other reason has not.
+        """
+        if self.status is TrialStatus.DIVERGED:
+            return True
+        chance, low = self.chance, self.test_accuracy_low
+        return (
+            self.status is TrialStatus.COMPLETE and chance is not None and low is not None and low <= chance
+        )
+
+    @property
     def metrics(self) -> Mapping[str, float | None]:
         """The metrics by name: ``result.metrics["test/accuracy"]``."""
         return self.outcome.metrics
@@ -200,7 +225,15 @@ class TrialResult:
         whole = name if "/" in name else name.replace("_", "/", 1)
         if whole not in self.outcome.metrics and not is_metric(name):
             raise UnknownNameError("field", name, TRIAL_FIELDS)
+        if whole not in self.outcome.metrics and (found := point(name)):
+            return self._at(*found)
         return self.outcome.metrics.get(whole)
+
+    def _at(self, curve: str, epoch: int) -> float | None:
+        """The value of a curve after an epoch, counted from 1, or from the end; ``None`` if it is unknown."""
+        place = epoch - 1 if epoch > 0 else len(self.history) + epoch
+        known = 0 <= place < len(self.history)
+        return json_number(getattr(self.history[place], curve)) if known else None
 
     def __repr__(self) -> str:
         key = metric_key(metric_of(self.trial.spec, "test"))
@@ -248,7 +281,7 @@ class TrialResult:
 
 
 #: The names that :meth:`TrialResult.value` accepts, besides those of metrics.
-TRIAL_FIELDS = ("id", "status", "error", *TrialSpec.model_fields, *OUTCOME_FIELDS)
+TRIAL_FIELDS = ("id", "status", "error", "collapsed", *TrialSpec.model_fields, *OUTCOME_FIELDS)
 
 
 @dataclass(frozen=True)
@@ -268,7 +301,10 @@ def split_key(trial: Trial) -> str:
     """What tells the images that a trial trains, validates and tests on, and its metric, from those of others."""
     spec = trial.spec
     sizes = spec.train_size, spec.val_size, spec.test_size, spec.split_seed, spec.folds, spec.fold
-    return digest([trial.data_digest, *sizes, spec.selection_metric, list(spec.selection_metric_args)])[:16]
+    drawn = [each for each in (spec.sampling, spec.val_from) if each not in ("stratified", "train")]
+    return digest(
+        [*drawn, trial.data_digest, *sizes, spec.selection_metric, list(spec.selection_metric_args)]
+    )[:16]
 
 
 @dataclass(frozen=True)

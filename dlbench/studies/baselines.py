@@ -57,7 +57,8 @@ def _fitted(trial: Trial, data_dir: str | None) -> LinearModel:
     if METRICS.users(spec.selection_metric):  # user code runs in workers
         spec = spec.model_copy(update={"selection_metric": SELECTION_METRIC, "selection_metric_args": ()})
     dataset = data.load(spec.dataset, data_dir, test_size=spec.test_size)
-    split = data.split_of(dataset.train_labels, spec)
+    split = data.split_of(dataset, spec)
+    val_images, val_labels = split.half(dataset)
     labels = dataset.train_labels[split.train_indices]
     features = _features(dataset.train_images[split.train_indices])
     if labels.dtype.kind == "f":
@@ -70,7 +71,7 @@ def _fitted(trial: Trial, data_dir: str | None) -> LinearModel:
         measure(spec, linear_scores(_features(images), fitted), targets)
         for images, targets in (
             (dataset.test_images, dataset.test_labels),
-            (dataset.train_images[split.val_indices], dataset.train_labels[split.val_indices]),
+            (val_images[split.val_indices], val_labels[split.val_indices]),
         )
     )
     own = metric_key(metric_of(spec, "test")), metric_key(metric_of(spec, "val"))

@@ -294,15 +294,16 @@ def _split_digests(planned: Plan) -> dict[str, str]:
     """
     specs = {
         f"{spec.dataset} {spec.train_size}/{spec.val_size} split seed {spec.split_seed}"
-        f"{f' fold {spec.fold} of {spec.folds}' if spec.folds else ''}": spec
+        f"{f' fold {spec.fold} of {spec.folds}' if spec.folds else ''}"
+        f"{'' if spec.sampling == 'stratified' else f' {spec.sampling}'}"
+        f"{'' if spec.val_from == 'train' else f' validated on {spec.val_from} images'}": spec
         for spec in (trial.spec for trial in planned.trials)
     }
     if len(specs) > _MAX_SPLITS:
         return {}
     digests = {}
     for name, spec in specs.items():
-        labels = data.load(spec.dataset, planned.data_dir).train_labels
-        digests[name] = data.split_of(labels, spec).digest
+        digests[name] = data.split_of(data.load(spec.dataset, planned.data_dir), spec).digest
     return digests
 
 

@@ -12,6 +12,7 @@ from dlbench import ops
 from dlbench.errors import InputError
 from dlbench.models.network import Variables, network_of
 from dlbench.training import metrics
+from dlbench.training.augmentation import transform_images
 from dlbench.training.losses import mean_loss, single_precision
 from dlbench.training.metrics import IN_PROGRAM
 from dlbench.training.state import Data, Hyper, Params, Static, TrainState
@@ -60,7 +61,12 @@ def validate(
         )
     params = evaluated_params(state, hyper)
     loss, accuracy = evaluate(
-        static, params, state.batch_stats, *_validation(data), hyper, data.class_weights
+        static,
+        params,
+        state.batch_stats,
+        *_validation(static, state, data, hyper),
+        hyper,
+        data.class_weights,
     )
     return judge(static, state, hyper, loss, accuracy), loss, accuracy
 
@@ -82,7 +88,7 @@ def predict_validation(
     Returns:
         The logits of the validation images, their labels, the mean loss, the accuracy.
     """
-    images, labels = _validation(data)
+    images, labels = _validation(static, state, data, hyper)
     logits = predict(static, evaluated_params(state, hyper), state.batch_stats, images, hyper)
     return logits, labels, *measure(static, logits, labels, hyper, data.class_weights)
 
@@ -123,10 +129,16 @@ def evaluated_params(state: TrainState, hyper: Hyper) -> Params:
     return state.ema_params if "ema_decay" in hyper.others else state.params
 
 
-def _validation(data: Data) -> tuple[jax.Array, jax.Array]:
-    if data.val_indices is None:
-        return data.val_images, data.val_labels
-    return data.val_images[data.val_indices], data.val_labels[data.val_indices]
+def _validation(static: Static, state: TrainState, data: Data, hyper: Hyper) -> tuple[jax.Array, jax.Array]:
+    """The validation images, transformed anew in every epoch where the trial asks for that, and their labels."""
+    images, labels = data.val_images, data.val_labels
+    if data.val_indices is not None:
+        images, labels = images[data.val_indices], labels[data.val_indices]
+    if data.val_key is not None:
+        key = jax.random.fold_in(data.val_key, state.epoch)
+        arguments = dict(static.val_transform_args) | hyper.arrays("val_transform")
+        images = transform_images(static.val_transform, arguments, images, key)
+    return images, labels
 
 
 def predict(

@@ -8,14 +8,14 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlbench.data import Split
+from dlbench.data import Halves, Split
 from dlbench.spec.parts import Arguments
 from dlbench.spec.trial import Trial
 
@@ -47,6 +47,8 @@ class Static:
         pixels: mean and standard deviation of each channel of the images, whose values are in [0, 1]; ``None`` maps
             them to [-1, 1].
         metric_args: as ``optimizer_args``.
+        val_transform: what happens to the validation images, as ``transform``.
+        val_transform_args: as ``optimizer_args``.
     """
 
     model: Any
@@ -64,6 +66,8 @@ class Static:
     metric: str = "val/accuracy"
     pixels: Pixels | None = None
     metric_args: Arguments = ()
+    val_transform: str = "standard"
+    val_transform_args: Arguments = ()
 
     @functools.cached_property
     def _key(self) -> tuple[object, ...]:
@@ -188,18 +192,6 @@ class Keys(NamedTuple):
     augment: jax.Array
 
 
-class TrainingHalf(Protocol):
-    """The half of a data set from which a split is drawn: images uint8 [N, H, W, C] and labels int32 [N]."""
-
-    @property
-    def train_images(self) -> Any:
-        """The images."""
-
-    @property
-    def train_labels(self) -> Any:
-        """Their labels."""
-
-
 class Data(NamedTuple):
     """The images and labels for training and validation.
 
@@ -215,6 +207,7 @@ class Data(NamedTuple):
         train_indices: int32 [train size], or ``None`` for all.
         val_indices: int32 [validation size], or ``None`` for all.
         class_weights: float32 [num_classes], or ``None`` where all classes count alike in the loss.
+        val_key: the key of the transform of the validation images, or ``None`` where nothing happens to them.
     """
 
     train_images: jax.Array
@@ -224,20 +217,20 @@ class Data(NamedTuple):
     train_indices: jax.Array | None = None
     val_indices: jax.Array | None = None
     class_weights: jax.Array | None = None
+    val_key: jax.Array | None = None
 
     @classmethod
-    def from_split(cls, dataset: TrainingHalf, split: Split) -> Data:
-        """A split of a data set's training half, on the default device.
+    def from_split(cls, dataset: Halves, split: Split) -> Data:
+        """A split of a data set, on the default device.
 
         Args:
-            dataset: a :class:`~dlbench.data.Dataset`, or another object with ``train_images`` and ``train_labels``;
-                arrays that are already on the device are not copied.
+            dataset: a :class:`~dlbench.data.Dataset`, or another object with its four arrays; those that are already on
+                the device are not copied.
             split: which of the images are for training, and which for validation.
         """
-        images, labels = jnp.asarray(dataset.train_images), jnp.asarray(dataset.train_labels)
-        return cls(
-            images, labels, images, labels, *map(jnp.asarray, (split.train_indices, split.val_indices))
-        )
+        train = jnp.asarray(dataset.train_images), jnp.asarray(dataset.train_labels)
+        val = train if split.val_half == "train" else map(jnp.asarray, split.half(dataset))
+        return cls(*train, *val, *map(jnp.asarray, (split.train_indices, split.val_indices)))
 
     @property
     def train_size(self) -> int:
@@ -310,4 +303,6 @@ def static_part(model: Any, trial: Trial, pixels: Pixels | None = None) -> Stati
         spec.selection_metric,
         pixels,
         arguments("selection_metric"),
+        spec.val_transform,
+        arguments("val_transform"),
     )

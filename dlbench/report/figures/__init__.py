@@ -7,6 +7,8 @@
 | `picture` | matplotlib's figure, as notebooks show it |
 | `curves` | learning curves |
 | `accuracies` | heat maps, accuracy against cost, accuracy of each seed |
+| `published` | published runs among those of one's own seeds |
+| `sizes` | the metric by the number of training images |
 | `search` | the history of a search |
 | `mistakes` | the confusion matrix and misclassified images |
 """
@@ -25,7 +27,9 @@ from dlbench.report.figures.accuracies import cost, heat_map, seeds
 from dlbench.report.figures.canvas import Drawing, View, style, write
 from dlbench.report.figures.curves import learning_curves
 from dlbench.report.figures.mistakes import mistakes
+from dlbench.report.figures.published import published
 from dlbench.report.figures.search import history
+from dlbench.report.figures.sizes import sizes
 from dlbench.report.page import FIGURES_FILE, Figure
 from dlbench.storage.results import StudyRecord
 
@@ -100,6 +104,8 @@ def draw(result: StudyRecord, folder: Path) -> tuple[Figure, ...]:
     with style():
         drawings = [
             *history(view),
+            *published(view),
+            *sizes(view),
             *seeds(view),
             *heat_map(view),
             *cost(view),
