@@ -193,7 +193,7 @@ def test_the_first_interrupt_is_answered_at_once_and_the_second_obeyed(cwd: Path
 )
 def test_of_a_long_epoch_only_this_epoch_is_lost(workers: int, name: str, cwd: Path) -> None:
     number = getattr(signal, name)
-    flags = ["--train-size=72", "--val-size=16", "--batch-size=16", "--epochs=3", f"--workers={workers}"]
+    flags = ["--train-size=48", "--val-size=16", "--batch-size=16", "--epochs=3", f"--workers={workers}"]
     process = begun("train", "--model=unruly:Slow", "--name=s", "--quiet", *flags, cwd=cwd)
     wait_for(lambda: epochs(cwd / "runs" / "s") == 1, process)
     start = time.monotonic()
