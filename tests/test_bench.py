@@ -115,7 +115,12 @@ def executed(model: str) -> float:
     return products + 2 * first * packed + 3 * second * inside
 
 
-@pytest.mark.parametrize("model", steps.MODELS)
+def some(*quick: str) -> list[Any]:
+    """The networks, of which only these are measured in the short suite."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in steps.MODELS]
+
+
+@pytest.mark.parametrize("model", some("Baseline"))
 def test_xla_counts_the_operations_that_are_counted_by_hand(
     model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,7 +132,7 @@ def test_xla_counts_the_operations_that_are_counted_by_hand(
 # References
 
 
-@pytest.mark.parametrize("name", steps.MODELS)
+@pytest.mark.parametrize("name", some("SimpleCNN", "Stabilized"))
 def test_plain_flax_computes_the_same(name: str) -> None:
     images = np.random.default_rng(0).uniform(-9, 9, (2, 28, 28, 1)).astype(np.float32)
     mine, plain = models.create(name), flax_reference.create(name)
