@@ -26,6 +26,7 @@ from dlbench.models import counting, counts
 from dlbench.models.counts import Counts, Request
 from dlbench.spec import claims, config, designs, parts, registry
 from dlbench.spec.declarations import Default, signature
+from dlbench.spec.naming import phrase
 from dlbench.spec.parts import Part, parse
 from dlbench.spec.trial import FIRST_FIELDS, Trial, TrialSpec
 from dlbench.training.optimizers import make_optimizer
@@ -519,3 +520,9 @@ def test_anybodys_model_is_counted_once_by_another_process(
     assert counts.count([first, attending, strided]) == found
     assert (tmp_path / "made").read_text() == runs
     assert math.isfinite(found[strided].training_flops)
+
+
+def test_labels_name_arguments() -> None:
+    assert phrase("model_args", ()) == "model at its defaults"
+    assert phrase("model_args", (("hidden", 8),)) == "hidden=8"
+    assert phrase("optimizer_args", (("momentum", 0.8),)) == "optimizer momentum=0.8"
