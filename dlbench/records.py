@@ -30,6 +30,11 @@ class TrialStatus(StrEnum):
         """Whether the trial has a result; training it again would give the same one."""
         return self in (TrialStatus.COMPLETE, TrialStatus.DIVERGED)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the trial is over: it has a result, or failed."""
+        return self.is_finished or self is TrialStatus.FAILED
+
 
 #: The kinds of time that a worker spends. For each trial they are recorded as ``KIND_time_s``, and together they add
 #: up to the worker's total time. Waiting includes the worker's start.
@@ -37,7 +42,7 @@ TIME_KINDS = ("compile", "train", "eval", "io", "wait")
 
 
 class Epoch(NamedTuple):
-    """One epoch: losses in nats, accuracies in [0, 1], which are not finite where targets are numbers.
+    """One epoch: mean losses, and accuracies in [0, 1], which are not finite where targets are numbers.
 
     ``val_metric`` is the trial's own metric on the validation images; ``None`` where that is their loss or accuracy, or
     where it is not finite.
@@ -144,7 +149,7 @@ class Outcome:
     """The results of a trial. Unknown values are ``None``, or missing from a mapping.
 
     Attributes:
-        metrics: metrics by name ("test/accuracy"): accuracies in [0, 1], losses in nats. Validation metrics are
+        metrics: metrics by name ("test/accuracy"): accuracies in [0, 1]. Validation metrics are
             those of the best epoch; test metrics are measured with the parameters of that epoch.
         times: seconds by kind (:data:`TIME_KINDS`).
         num_params: number of parameters.

@@ -88,6 +88,21 @@ def made_up(
     return dlbench.StudyResult(spec, tuple(trials), planned.folder)
 
 
+def modules_of(**sources: str) -> Any:
+    """A fixture for all tests of a file: a folder on the Python path that holds modules with these sources."""
+
+    @pytest.fixture(scope="module", autouse=True)
+    def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+        made = tmp_path_factory.mktemp("modules")
+        for name, source in sources.items():
+            (made / f"{name}.py").write_text(source)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(made)
+            yield made
+
+    return folder
+
+
 #: Packages of extras that modules need, by the beginning of the modules' names; they may be missing in tests.
 OF_EXTRAS = {
     "dlbench.bench.torch_": ("optuna", "torch"),

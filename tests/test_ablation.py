@@ -123,6 +123,11 @@ def test_settings_outside_the_model_and_calls() -> None:
         ({"without": "activation"}, "'relu' cannot be turned off; say what it becomes, with change"),
         ({"change": "kernel_size"}, "change must be NAME=VALUE"),
         ({"change": {"kernel_size": "x"}}, "kernel_size of the model Baseline must be a whole number"),
+        (
+            {"change": {"kernel_size": 4}},
+            "kernel_size of the model Baseline must be odd and at least 1; got 4",
+        ),
+        ({"change": {"activation": "tanh"}}, "must be relu, leaky_relu, elu or gelu; got 'tanh'"),
         ({"change": {"seed": 3}}, "seed cannot differ"),
         ({"change": {"folds": 3}}, "folds cannot differ"),
         ({"change": {"kernel_size": 5}, "lr": [0.1, 0.2]}, "learning_rate has several values"),

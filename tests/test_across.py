@@ -14,6 +14,7 @@ import scipy.stats
 
 import dlbench
 from dlbench.analysis.across import Source, compare_studies
+from dlbench.errors import InputError
 from dlbench.records import Outcome
 from dlbench.report import to_markdown
 from dlbench.report.across import across_report
@@ -129,3 +130,30 @@ def test_bad_input() -> None:
         dlbench.compare(a, a, metric="val/acc")
     with pytest.raises(dlbench.SpecError, match="two models or more"):
         dlbench.compare(model="baseline")
+
+
+def test_diverged_trials_count_as_the_worst() -> None:
+    a = made_up("a", noisy(0.80), model="baseline", seed=range(5))
+    b = made_up("b", noisy(0.83), model="baseline", learning_rate=2e-3, seed=range(5))
+    lost = dataclasses.replace(
+        b.trials[4], status=dlbench.TrialStatus.DIVERGED, outcome=Outcome(split_digest="4")
+    )
+    (pair,) = dlbench.compare(a, dataclasses.replace(b, trials=(*b.trials[:4], lost))).pairs
+    assert (pair.comparison.test, pair.comparison.n) == ("signed-rank", 5)
+
+
+def test_the_metric_is_that_of_the_studies() -> None:
+    a, b = (
+        made_up(name, noisy(0.8), model="baseline", selection_metric="f1", seed=range(3)) for name in "ab"
+    )
+    assert dlbench.compare(a, b).metric == "test/f1"
+    losses = dlbench.compare(a, b, metric="test/loss")
+    assert "No configurations can be compared" in to_markdown(across_report(losses))
+    folded = [
+        made_up(name, noisy(0.8), model="baseline", folds=5, train_size=100, val_size=None) for name in "ab"
+    ]
+    assert dlbench.compare(*folded).metric == "val/accuracy"
+    accuracy = made_up("c", noisy(0.8), model="baseline", seed=range(3))
+    assert dlbench.compare(accuracy, folded[0]).metric == "test/accuracy"
+    with pytest.raises(InputError, match="different metrics: test/f1, test/accuracy; name one"):
+        dlbench.compare(a, accuracy)

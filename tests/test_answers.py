@@ -61,7 +61,7 @@ def test_each_seed_is_a_test_on_the_same_images() -> None:
     assert compare_on_same_images(comparison, answers) == (SameImages("Stabilized", "Baseline", 1, 1, 3),)
     (said,) = report.study_report(found, answers).same_images
     assert isinstance(said, report.Points)
-    assert said.points == ("Stabilized against Baseline: fewer errors in 1 of 3 seeds, more in 1",)
+    assert said.points == ("Stabilized against Baseline: fewer errors in 1 of 3 pairs, more in 1",)
     assert "about these networks, not about the models" in said.lead
     lost = {trial.id: answers[trial.id] for trial in found if trial.seed != 2}
     assert compare_on_same_images(comparison, lost) == (SameImages("Stabilized", "Baseline", 1, 0, 2),)

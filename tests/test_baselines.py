@@ -14,7 +14,8 @@ import dlbench
 from dlbench import report
 from dlbench.analysis.baselines import baselines
 from dlbench.errors import ConfigError
-from dlbench.report import exports
+from dlbench.report import exports, to_markdown
+from dlbench.report.baselines import baseline_table
 from dlbench.spec import config
 from dlbench.spec.published import Published
 from dlbench.stats.linear import least_squares, linear_scores, logistic_regression
@@ -178,3 +179,11 @@ def test_a_study_remembers_what_its_file_names(
     assert exported.result.published == result.published
     assert "LeNet-5 (published)" in (Path("report") / "s" / "report.md").read_text()
     assert not report.study_record(small_result).keys() & {"baselines"}
+
+
+def test_metrics_of_regressions_are_shown_too() -> None:
+    text = to_markdown(
+        [baseline_table([Published("Mean", "a book", {"test_rmse": 12.5, "num_params": 1.0})])]
+    )
+    assert "| baseline | parameters | test RMSE | source |" in text
+    assert "| Mean (published) | 1 | 12.5000 | a book |" in text

@@ -1,4 +1,4 @@
-"""What the accuracy hides, read from stored predictions, against scikit-learn."""
+"""Diagnoses, computed from stored predictions, against scikit-learn."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ from dlbench.analysis.robustness import robustness
 from dlbench.data.corruptions import CORRUPTIONS, SEVERITIES, corrupted
 from dlbench.errors import InputError, StoreError, UnknownNameError
 from dlbench.models.counts import Counts
-from dlbench.stats.crossed import crossed_interval, crossed_intervals, resample_weights
+from dlbench.report.diagnosis import fit_report
+from dlbench.stats.crossed import crossed_interval, crossed_intervals, crossed_mean, resample_weights
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +236,7 @@ def test_who_costs_more_without_being_shown_better(found: dlbench.StudyResult) -
     costs = costs_of({"a": first, "b": first}, dear)
     assert costs.fronts["flops"] == ("a",)
     (said,) = costs.not_better
-    assert (said.dearer, said.cheaper, said.ratio, said.difference.estimate) == ("b", "a", 10, 0)
+    assert (said.costlier, said.cheaper, said.ratio, said.difference.estimate) == ("b", "a", 10, 0)
     assert costs_of({"a": first, "b": first}, {}).measure == "parameters"
 
 
@@ -309,3 +310,63 @@ def test_networks_are_run_on_corrupted_images(found: dlbench.StudyResult, cli: C
         assert each["clean"]["estimate"] == pytest.approx(np.mean([trial.test_accuracy for trial in trials]))
         assert 0 < each["mean"]["estimate"] < each["clean"]["estimate"]
     assert "By severity: lr 0.01" in cli("diagnose", str(found.folder), "--show", "robustness").out
+
+
+@pytest.fixture(scope="module")
+def folded(tmp_path_factory: pytest.TempPathFactory) -> dlbench.StudyResult:
+    """Two seeds of three folds, tested on a part of the test half."""
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 3, 240)
+    images = draw.integers(0, 90, (240, 8, 8)).astype(np.uint8)
+    images[np.arange(240), 1 + 2 * labels, :] += 120
+    dataset = dlbench.from_arrays("stripes", images[:180], labels[:180], images[180:], labels[180:])
+    study = dlbench.grid(
+        model="linear",
+        dataset=dataset,
+        learning_rate=[1e-2, 1e-1],
+        folds=3,
+        seeds=2,
+        train_size=90,
+        test_size=30,
+        num_epochs=2,
+        batch_size=10,
+    )
+    return dlbench.run(study, workers=0, out=tmp_path_factory.mktemp("folded") / "s")
+
+
+def test_folds_and_a_part_of_the_test_half_are_diagnosed(folded: dlbench.StudyResult) -> None:
+    found = folded.predictions()
+    first, other = found.values()
+    assert len(first.labels) == len(first.dataset.test_images) == 30
+    for trial, right in zip(first.trials, first.right, strict=True):
+        assert float(right.mean()) == pytest.approx(trial.test_accuracy)
+        logits, labels = validation_of(trial, first.dataset)
+        assert (logits.argmax(1) == labels).mean() == pytest.approx(trial.best_val_accuracy)
+    assert {*folded.calibration()} == {*folded.by_class()} == {*folded.by_slice("contrast")} == {*found}
+    difference = accuracy_difference(first, other)
+    assert difference is not None
+    assert difference.n == 6, "every fold of every seed is a pair"
+    (fit, _) = folded.fit().values()
+    assert fit.val.is_corrected
+    assert fit_report({"x": fit})[0].caption.startswith(  # type: ignore[union-attr]
+        "Means of 6 trials on 30 test images, with 95 % intervals over trials and images, corrected because"
+    )
+
+
+def test_the_corrupted_images_are_those_that_the_trials_were_tested_on(folded: dlbench.StudyResult) -> None:
+    from dlbench.studies import corrupted as child
+
+    (found, _) = folded.predictions().values()
+    out = folded.folder / "right.npy"
+    asked = {"folders": [str(found.trials[0].folder)], "indices": range(30), "data_dir": None}
+    child.answer({**asked, "out": str(out), "path": [], "models": []})
+    assert np.load(out)[0, 0].tolist() == (found.right[0] == 1).tolist()
+
+
+def test_intervals_of_folds_are_wider() -> None:
+    cells = np.random.default_rng(0).integers(0, 2, (6, 50)).astype(np.float32)
+    plain, wide = crossed_mean(cells), crossed_mean(cells, 0.5)
+    assert plain.estimate == wide.estimate == pytest.approx(cells.mean())
+    assert wide.high - wide.low > plain.high - plain.low
+    (same,) = crossed_intervals(lambda weights: (weights @ cells.T / 50)[:, :, None], 50, 0.5)
+    assert (same.low, same.high) == pytest.approx((wide.low, wide.high))

@@ -18,6 +18,7 @@ import pytest
 import dlbench
 from dlbench import data
 from dlbench.analysis.configurations import best_first, configurations
+from dlbench.analysis.cost import pareto_front
 from dlbench.errors import StoreError
 from dlbench.records import Epoch, Outcome, TrialStatus
 from dlbench.report import figures
@@ -138,14 +139,9 @@ def test_a_curve_is_a_mean_with_students_interval() -> None:
 
 
 def test_the_pareto_front_is_what_nothing_beats_in_both() -> None:
-    def known(values: dict[str, float]) -> dict[str, Any]:
-        return {name: dlbench.stats.mean_interval([value]) for name, value in values.items()}
-
-    costs = known({"cheap": 1.0, "as cheap, worse": 1.0, "dear, worse": 2.0, "best": 3.0, "dearest": 4.0})
-    accuracy = known(
-        {"cheap": 0.9, "as cheap, worse": 0.8, "dear, worse": 0.85, "best": 0.95, "dearest": 0.95}
-    )
-    assert accuracies.front(costs, accuracy) == ["cheap", "best"]
+    costs = {"cheap": 1.0, "as cheap, worse": 1.0, "dear, worse": 2.0, "best": 3.0, "dearest": 4.0}
+    accuracy = {"cheap": 0.9, "as cheap, worse": 0.8, "dear, worse": 0.85, "best": 0.95, "dearest": 0.95}
+    assert pareto_front(costs, accuracy) == ("cheap", "best")
 
 
 def test_what_is_left_out_is_said(tmp_path: Path) -> None:
@@ -196,8 +192,11 @@ def test_captions_and_alternative_texts_say_what_is_seen(tmp_path: Path) -> None
         "lr 0.01, batch size 8, chosen on validation images, summed over 3 seeds"
         in found["confusion"].caption
     )
-    assert "405 of 450 answers are right" in found["confusion"].alt
-    assert "Most often confused: 0 taken for 1, 24 times; 2 taken for 1, 15 times" in found["confusion"].alt
+    assert "405 of 450 predictions are correct" in found["confusion"].alt
+    assert (
+        "Most often confused: 0 predicted as 1, 24 times; 2 predicted as 1, 15 times"
+        in found["confusion"].alt
+    )
     assert found["seeds"].title == "Validation accuracy seed by seed", "a grid is there to choose from"
     compared = drawn(made_up("compare-archs", model=["baseline", "simplecnn"], seed=[0, 1]), tmp_path)
     assert compared["seeds"].title == "Test accuracy seed by seed"
@@ -246,14 +245,14 @@ def test_misclassified_images_are_those_most_seeds_get_wrong(
     groups = best_first(configurations(small_result.trials))
     logits = [np.load(trial.folder / "test_logits.npy") for trial in groups[0].trials]
     wrong = np.stack([answer.argmax(axis=1) != labels for answer in logits])
-    assert f"24 of {wrong.any(axis=0).sum():,}, those that most seeds misclassify first" in found.caption
+    assert f"24 of {wrong.any(axis=0).sum():,}, those that most networks misclassify first" in found.caption
     assert ("lr 0.01" if groups[0].spec.learning_rate == 1e-2 else "lr 0.001") in found.caption
     surest = max(
         np.flatnonzero(wrong.all(axis=0)),
         key=lambda i: sum(float(answer[i].max() - answer[i, labels[i]]) for answer in logits),
     )
-    assert f"{labels[surest]} taken for " in found.alt.partition(";")[0]
-    assert "by 2 of 2 seeds" in found.alt.partition(";")[0]
+    assert f"{labels[surest]} predicted as " in found.alt.partition(";")[0]
+    assert "by 2 of 2 networks" in found.alt.partition(";")[0]
 
 
 @pytest.mark.parametrize("spoil", ["missing", "shape", "pickle", "other data"])

@@ -190,6 +190,10 @@ def test_intervals_and_comparisons_of_folds_are_corrected(compared: dlbench.Stud
     (judged,) = judge([Claim("better", better, than)], compared.trials).judgements
     assert judged.comparison
     assert (judged.verdict, judged.comparison.test) == (Verdict.HOLDS, "corrected t")
+    (spread,) = judge([Claim("varies more", better, than, True)], compared.trials).judgements
+    assert spread.comparison
+    assert math.isnan(spread.comparison.p_value), "folds are not independent"
+    assert spread.verdict is Verdict.OPEN
 
 
 def test_reports_say_what_varies_and_which_interval(compared: dlbench.StudyResult) -> None:

@@ -22,10 +22,11 @@ from conftest import SMALL
 import dlbench
 from dlbench.errors import WorkerError
 from dlbench.execution import messages
+from dlbench.execution.endpoint import Endpoint, Receive
 from dlbench.execution.jobs import JobQueue
 from dlbench.execution.place import Place
 from dlbench.execution.pool import MAX_ATTEMPTS, Pool
-from dlbench.execution.processes import Endpoint, ProcessEndpoint, Receive
+from dlbench.execution.processes import ProcessEndpoint
 from dlbench.records import TrialStatus
 from dlbench.spec import programs
 from dlbench.studies import planning

@@ -24,6 +24,7 @@ import dlbench
 from dlbench import ops
 from dlbench.ops import implicit_gemm, native
 from dlbench.ops.implicit_gemm import Geometry
+from dlbench.ops.standing_in import accelerated
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler here")
 
@@ -244,7 +245,7 @@ def test_models_of_any_kind_are_traced_with_accelerated(make):
     model = make(x)
     want = model(x)
     assert "dlbench_convolution" not in str(jax.make_jaxpr(lambda x: model(x))(x))
-    with ops.accelerated():
+    with accelerated():
         text = str(jax.make_jaxpr(lambda x: model(x))(x))
         got = model(x)
     assert text.count("= dlbench_convolution") == 1
@@ -269,7 +270,7 @@ def test_what_is_not_covered_is_left_to_jax(dtype, shape, padding):
         strides = (1,) * (len(shape) - 2)
         return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=numbers)
 
-    with ops.accelerated():
+    with accelerated():
         text = str(jax.make_jaxpr(lambda x: convolve(x))(jnp.ones(shape, dtype)))
     assert "= conv_general_dilated" in text
     assert "dlbench" not in text
@@ -285,7 +286,7 @@ def test_jax_is_as_before_afterwards_and_in_other_threads():
     found = []
 
     def fail():
-        with ops.accelerated():
+        with accelerated():
             thread = threading.Thread(target=lambda: found.append(traced()))
             thread.start()
             thread.join()
@@ -312,7 +313,7 @@ def test_max_pooling_of_any_library_has_the_fast_gradient(make):
         return jnp.sin(pool(x)).sum()
 
     want = jax.value_and_grad(value)(x)
-    with ops.accelerated():
+    with accelerated():
         text = str(jax.make_jaxpr(lambda x: jax.grad(value)(x))(x))
         jax.tree.map(np.testing.assert_array_equal, jax.value_and_grad(value)(x), want)
     assert "reduce_window" not in text
@@ -321,7 +322,7 @@ def test_max_pooling_of_any_library_has_the_fast_gradient(make):
 
 def test_other_windows_are_left_to_jax():
     (x,) = arrays(6, (2, 9, 8, 6))
-    with ops.accelerated():
+    with accelerated():
         for window, strides, padding in (
             ((3, 3), (2, 2), "VALID"),
             ((2, 2), (1, 1), "VALID"),
@@ -335,5 +336,5 @@ def test_without_kernels_a_model_is_traced_as_it_is(monkeypatch):
     (x,) = arrays(4, (2, 9, 8, 6))
     model = linen_model(x)
     monkeypatch.setattr(implicit_gemm, "_registered", lambda: None)
-    with ops.accelerated():
+    with accelerated():
         assert "dlbench" not in str(jax.make_jaxpr(lambda x: model(x))(x))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sklearn.metrics
-from conftest import SMALL
+from conftest import SMALL, modules_of
 from numpy.typing import NDArray
 
 import dlbench
@@ -55,13 +54,7 @@ def never(logits, labels):
 OWN = "dlbench_metrics_nets:cost(better='lower', weight=2.0)"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _nets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    folder = tmp_path_factory.mktemp("nets")
-    (folder / "dlbench_metrics_nets.py").write_text(CODE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(folder)
-        yield
+_nets = modules_of(dlbench_metrics_nets=CODE)
 
 
 @pytest.fixture(scope="module")

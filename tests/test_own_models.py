@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import SMALL
+from conftest import SMALL, modules_of
 from flax import nnx
 
 import dlbench
@@ -179,14 +178,7 @@ REFUSED = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("own")
-    (folder / "dlbench_own_models.py").write_text(MODELS)
-    (folder / "dlbench_equinox_models.py").write_text(EQUINOX)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(folder)
-        yield folder
+folder = modules_of(dlbench_own_models=MODELS, dlbench_equinox_models=EQUINOX)
 
 
 @pytest.fixture(scope="module")

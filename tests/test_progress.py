@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,17 @@ def test_quiet_says_nothing(lines, small_study: dlbench.StudySpec, tmp_path: Pat
         show(planned)
         show(finished(planned.trials[0].id, 0.5))
     assert lines() == []
+
+
+def test_a_cluster_shows_its_nodes_workers_and_rate(
+    lines, small_study: dlbench.StudySpec, tmp_path: Path
+) -> None:
+    planned = dlbench.plan(small_study, out=tmp_path / "s")
+    ready = [messages.Ready(worker=n, environment={}, node=node) for n, node in enumerate(("a", "a", "b"))]
+    with StudyProgress() as show:
+        for event in (planned, *ready, finished(planned.trials[0].id, 0.5)):
+            show(event)
+        assert re.search(r", 2 nodes, 3 workers, [1-9][0-9,]* trials/min, ", lines()[-1])
+        show(messages.Left(worker=2))
+        show(finished(planned.trials[1].id, 0.5))
+        assert ", 1 node, 2 workers, " in lines()[-1]

@@ -5,26 +5,32 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import modules_of
 
 import dlbench
 from dlbench import data, report
 from dlbench.analysis.answers import correct_answers
 from dlbench.analysis.comparison import compare_models
+from dlbench.analysis.configurations import Configuration
+from dlbench.analysis.failures import measured
+from dlbench.analysis.overview import overview
+from dlbench.cli import queries
 from dlbench.data import rotated
 from dlbench.errors import DataError, SpecError
 from dlbench.models import creation
 from dlbench.models.sizes import traced
+from dlbench.records import Outcome, TrialStatus
 from dlbench.report import exports
 from dlbench.report.tables import Table
 from dlbench.spec.registry import CRITERIA, MODELS
 from dlbench.storage.audit import audit
+from dlbench.storage.studies import StudySummary
 from dlbench.studies.planning import plan
 from dlbench.training.losses import mean_loss
 from dlbench.training.state import Static
@@ -51,13 +57,7 @@ FIELDS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _nets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    folder = tmp_path_factory.mktemp("nets")
-    (folder / "dlbench_regression_nets.py").write_text(NETS)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(folder)
-        yield
+_nets = modules_of(dlbench_regression_nets=NETS)
 
 
 def brightness() -> data.Dataset:
@@ -228,6 +228,33 @@ def test_a_comparison_goes_by_the_metric(trained: dlbench.StudyResult) -> None:
     assert first.title == "Architectures by test MAE"
     assert {"test MAE", "val MAE"} <= {column.title for column in first.columns}
     assert not any("accuracy" in str(part) for part in [first.caption, *said])
+
+
+def test_a_trial_that_diverges_counts_as_the_worst_of_all(trained: dlbench.StudyResult) -> None:
+    lost = dataclasses.replace(trained.trials[0], status=TrialStatus.DIVERGED, outcome=Outcome())
+    trials = (lost, *trained.trials[1:])
+    values = measured({"": Configuration(lost.trial.spec, trials)}, "test/mae")[""]
+    assert len(values) == 6
+    assert max(values.values()) == max(trial.metrics["test/mae"] or 0 for trial in trials[1:])
+    said = report.to_markdown(report.study_report(dataclasses.replace(trained, trials=trials)).parts)
+    assert "count as failures in comparisons, with the worst value of any trial." in said
+    assert "accuracy of 0" not in said
+
+
+def test_the_list_of_studies_shows_the_metric(trained: dlbench.StudyResult) -> None:
+    summary = StudySummary(trained.folder, "grid", None, {TrialStatus.COMPLETE: 6})
+    found = overview(trained)
+    table = report.studies_table([(summary, found)])
+    assert "test MAE" in [column.title for column in table.columns]
+    (row,) = report.studies_records([(summary, found)]).rows
+    assert found.best
+    assert row[-4:-2] == ("test/mae", found.best.mean("test/mae"))
+
+
+def test_trials_are_filtered_and_sorted_by_the_metric(trained: dlbench.StudyResult) -> None:
+    chosen = queries._chosen(trained, [queries._condition("test/mae<0.5")], "-test/mae")
+    values = [trial.metrics["test/mae"] or 0 for trial in chosen]
+    assert values == sorted((v for t in trained if (v := t.metrics["test/mae"] or 0) < 0.5), reverse=True)
 
 
 def test_a_report_of_numbers_is_drawn_and_read(trained: dlbench.StudyResult, tmp_path: Path) -> None:

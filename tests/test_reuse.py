@@ -15,7 +15,7 @@ from conftest import SMALL
 import dlbench
 from dlbench import report
 from dlbench.execution import messages
-from dlbench.storage import sources
+from dlbench.storage import artifacts, sources
 from dlbench.storage.audit import audit
 from dlbench.storage.store import FILE_NAME, Store
 
@@ -199,3 +199,13 @@ def test_searching_ten_thousand_trials_takes_less_than_a_second(first: Path) -> 
     found = sources.find(first.parent, ids, first)
     assert time.process_time() - start < 1
     assert sum(map(len, found.folders.values())) == 200 * 50
+
+
+def test_results_are_copied_to_keep_a_state_only_where_one_is_kept(
+    first: Path, small_study: dlbench.StudySpec
+) -> None:
+    assert len(dlbench.plan(small_study).sources) == 4
+    assert not dlbench.plan(small_study, keep_state=True).sources
+    trial = dlbench.plan(small_study).trials[0].id
+    (first / "trials" / trial / artifacts.KEPT).mkdir()
+    assert {*dlbench.plan(small_study, keep_state=True).sources} == {trial}

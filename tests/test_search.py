@@ -373,10 +373,10 @@ def test_folds_have_no_interval_of_independent_values() -> None:
     found = ended(lambda spec: 0.9 - spec.learning_rate + spec.fold / 100, folds=3, val_size=None)
     result = search_findings(found)
     assert result.confirmation
-    assert result.flattery
+    assert result.selection_bias
     assert len(result.confirmation.complete) == 5 * 3
-    assert result.flattery.difference.estimate == pytest.approx(0)
-    assert math.isnan(result.flattery.difference.low)
+    assert result.selection_bias.difference.estimate == pytest.approx(0)
+    assert math.isnan(result.selection_bias.difference.low)
     text = report.to_markdown(report.study_report(found).parts)
     assert "Welch" not in text
     assert "Means over folds and seeds" in text
@@ -392,7 +392,7 @@ def test_the_winner_is_confirmed_on_new_seeds() -> None:
     result = search_findings(found)
     assert result.winner
     assert result.confirmation
-    assert result.flattery
+    assert result.selection_bias
     rates = [each.configuration.spec.learning_rate for each in result.candidates]
     assert len(rates) == 8
     assert result.winner.configuration.spec.learning_rate == min(rates)
@@ -400,14 +400,14 @@ def test_the_winner_is_confirmed_on_new_seeds() -> None:
     assert sorted(trial.seed for trial in result.confirmation.trials) == [3, 4, 5, 6, 7]
     before = [0.9 - min(rates) + seed / 1000 for seed in range(3)]
     after = [0.85 - min(rates) + seed / 1000 for seed in range(3, 8)]
-    assert result.flattery.difference.estimate == pytest.approx(sum(before) / 3 - sum(after) / 5)
+    assert result.selection_bias.difference.estimate == pytest.approx(sum(before) / 3 - sum(after) / 5)
     assert result.expected == stats.expected_best([each.value for each in result.candidates])
     assert list(result.best_so_far) == sorted(result.best_so_far)
     text = report.to_markdown(report.study_report(found).parts)
     for words in (
         "The best 8 of 8 configurations by validation accuracy",
         "On 5 new seeds (5 trials): validation accuracy",
-        "What being chosen flattered it by: +4.60 [",
+        "Selection bias: +4.60 [",
         "Expected best by budget",
         "quasi-random search (Sobol) (Optuna ",
     ):

@@ -1074,3 +1074,15 @@ def test_importing_is_free() -> None:
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         == "[]\n"
     )
+
+
+def test_values_of_folds_without_pairs_are_not_tested() -> None:
+    a, b = (
+        {(seed, 0): value for seed, value in enumerate(values)} for values in ([0.9, 0.8, 0.85], [0.5, 0.6])
+    )
+    b = {(9, *key): value for key, value in b.items()}
+    found = stats.compare_groups(a, b, overlap=0.25)
+    assert found.difference.estimate == pytest.approx(0.3)
+    assert math.isnan(found.p_value)
+    assert math.isnan(found.difference.low)
+    assert stats.compare_groups(a, b).p_value < 0.05

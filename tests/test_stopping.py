@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SMALL
+from conftest import SMALL, modules_of
 
 import dlbench
 from dlbench.execution import messages
@@ -117,13 +117,7 @@ class Small(nn.Module):
 METRICS = ["val/accuracy", "val/loss"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _nets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    folder = tmp_path_factory.mktemp("nets")
-    (folder / "dlbench_stopping_nets.py").write_text(NETS)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(folder)
-        yield
+_nets = modules_of(dlbench_stopping_nets=NETS)
 
 
 @pytest.fixture(scope="module")

@@ -91,7 +91,7 @@ def test_a_study_is_renamed_and_removed(runs: Path, call: Callable[..., str]) ->
     assert call("results", "mv", "first", "second") == "runs/first is now runs/second\n"
     assert audit(runs / "second") == []
     assert f"runs/{LONG} exists already; choose another name" in call("results", "mv", "second", LONG, code=2)
-    assert "add --yes to do so" in call("results", "rm", "second", code=2)
+    assert "add --yes to confirm" in call("results", "rm", "second", code=2)
     assert call("results", "rm", "second", LONG, "--yes") == f"removed runs/second\nremoved runs/{LONG}\n"
     assert [*runs.iterdir()] == []
 
@@ -131,7 +131,7 @@ def test_what_no_result_needs_is_collected(runs: Path, call: Callable[..., str])
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         (folder / place).write_text("12345")
     refused = call("results", "gc", code=2)
-    assert refused == "Error: this frees 0.0 MB; add --yes to do so\n"
+    assert refused == "Error: this frees 0.0 MB; add --yes to confirm\n"
     found, _ = upkeep.all_garbage(runs)
     assert [(each.what, each.num_bytes) for each in found] == [
         ("a removed study", 5),

@@ -85,7 +85,7 @@ def ablation(result: StudyRecord, metric: str | None = None) -> Ablation:
     Raises:
         UnknownNameError: there is no such metric.
     """
-    metric = metric or compared_metric(result)
+    metric = metric or compared_metric(result.trials)
     groups = configurations(result.trials)
     base = groups[0].spec
     found = tuple((changes_of(base, group.spec), group) for group in groups)

@@ -10,16 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dlbench.analysis.comparison import compared_metric, pair_record, reported_metric
 from dlbench.analysis.configurations import Configuration, axes_of, configurations
+from dlbench.analysis.failures import measured
 from dlbench.analysis.looks import ALPHA
 from dlbench.errors import InputError
-from dlbench.records import TrialStatus, canonical_json
+from dlbench.records import canonical_json
 from dlbench.spec.claims import key_of
-from dlbench.spec.metrics import REPORT_METRIC, metric_key
+from dlbench.spec.metrics import metric_key
 from dlbench.spec.naming import model_names
 from dlbench.spec.trial import REPLICATES, TrialSpec
 from dlbench.stats import PairwiseComparison, compare_all, holm
-from dlbench.storage.results import StudyRecord
+from dlbench.storage.results import StudyRecord, TrialResult
 
 #: More pairs than this are refused: after the correction for their number, hardly any difference could be found.
 MAX_PAIRS = 1000
@@ -71,7 +73,7 @@ class StudiesComparison:
         pairs: the tests of configurations of different studies, after Holm's correction over all of them.
         num_shared: trials that several of the studies hold a result of.
         num_changed: those of them whose results do not have the same bits everywhere.
-        num_left_out: trials that did not complete.
+        num_left_out: trials without a result.
     """
 
     names: tuple[str, ...]
@@ -100,50 +102,40 @@ class StudiesComparison:
                 }
                 for each in self.differences
             ],
-            "pairs": [
-                {
-                    "a": pair.a,
-                    "b": pair.b,
-                    "difference": pair.comparison.difference.estimate,
-                    "low": pair.comparison.difference.low,
-                    "high": pair.comparison.difference.high,
-                    "n": pair.comparison.n,
-                    "test": pair.comparison.test,
-                    "p_adjusted": pair.p_adjusted,
-                    "supported": pair.supported,
-                }
-                for pair in self.pairs
-            ],
+            "pairs": list(map(pair_record, self.pairs)),
             "num_shared": self.num_shared,
             "num_changed": self.num_changed,
             "num_left_out": self.num_left_out,
         }
 
 
-def compare_studies(sources: Sequence[Source], metric: str = REPORT_METRIC) -> StudiesComparison:
+def compare_studies(sources: Sequence[Source], metric: str | None = None) -> StudiesComparison:
     """Compare the configurations of studies, and find what differs between the studies.
 
     Two configurations of two studies are compared if they agree in every field that takes the same values in both
     studies: networks with themselves if both studies train the same networks, each with each if they train others.
-    Values are paired where the seed, the data and the split agree.
+    Values are paired where the seed, the data and the split agree. Trials that diverged or collapsed count as in the
+    comparison of models.
 
     Args:
         sources: the studies.
-        metric: the metric to compare, "test/accuracy" or ``test_accuracy``.
+        metric: the metric to compare, "test/accuracy" or ``test_accuracy``; by default the one by which each of the
+            studies compares its configurations, or else the one that each reports.
 
     Raises:
         UnknownNameError: there is no such metric.
-        InputError: there are fewer than two studies, or more than :data:`MAX_PAIRS` pairs.
+        InputError: there are fewer than two studies, or more than :data:`MAX_PAIRS` pairs; or the studies go by
+            different metrics, and none is named.
     """
-    metric_key(metric)
     if len(sources) < 2:
         raise InputError("a comparison across studies needs two studies or more", remedy="name another study")
     trials = [trial for source in sources for trial in source.result]
+    metric = metric or _shared_metric(sources)
+    metric_key(metric)
     names, axes = _names(sources), axes_of(trials)
     models = model_names(trial.model for trial in trials)
     groups = [
-        [Configuration(g.spec, g.trials, models) for g in configurations(source.result) if g.complete]
-        for source in sources
+        [Configuration(g.spec, g.trials, models) for g in configurations(source.result)] for source in sources
     ]
     compared = [
         _test(a, b, f"{names[i]}: {a.label(axes)}", f"{names[j]}: {b.label(axes)}", metric)
@@ -163,7 +155,21 @@ def compare_studies(sources: Sequence[Source], metric: str = REPORT_METRIC) -> S
         ),
         shared,
         changed,
-        sum(trial.status is not TrialStatus.COMPLETE for trial in trials),
+        sum(not trial.status.is_finished for trial in trials),
+    )
+
+
+def _shared_metric(sources: Sequence[Source]) -> str:
+    """The metric by which the studies compare configurations, or that they report, if it is the same one for all."""
+    names: dict[str, None] = {}
+    for of in (compared_metric, reported_metric):
+        names = dict.fromkeys(of(source.result.trials) for source in sources)
+        if len(names) == 1:
+            return next(iter(names))
+    raise InputError(
+        f"these studies go by different metrics: {', '.join(names)}",
+        field="metric",
+        remedy="name one of them",
     )
 
 
@@ -199,22 +205,18 @@ def _test(
     a: Configuration, b: Configuration, first: str, second: str, metric: str
 ) -> PairwiseComparison | None:
     """The test of two configurations; ``None`` if one has no value of the metric."""
-    measured = {first: _by_split(a, metric), second: _by_split(b, metric)}
-    overlap = max(a.overlap, b.overlap)
-    return compare_all(measured, overlap=overlap)[0] if all(measured.values()) else None
+    groups = {first: a, second: b}
+    values = measured(groups, metric, _by_split)
+    if len(values) < 2:
+        return None
+    mixtures = [label for label, group in groups.items() if group.is_mixture]
+    return compare_all(values, overlap=max(a.overlap, b.overlap), mixtures=mixtures)[0]
 
 
-def _by_split(group: Configuration, metric: str) -> dict[object, float]:
-    """The values of a metric by seeds, fold, data and split; without a recorded split, a trial is paired with none."""
-    return {
-        (
-            key_of(trial.trial.spec.model_copy(update={"split_seed": None})),
-            trial.trial.data_digest,
-            trial.split_digest or trial.trial.id,
-        ): value
-        for trial in group.complete
-        if (value := trial.value(metric)) is not None
-    }
+def _by_split(trial: TrialResult) -> tuple[object, ...]:
+    """What pairs trials: seeds, fold, data and split; without a recorded split, a trial is paired with none."""
+    place = key_of(trial.trial.spec.model_copy(update={"split_seed": None}))
+    return place, trial.trial.data_digest, trial.split_digest or trial.trial.id
 
 
 def _shared(sources: Sequence[Source]) -> tuple[int, int]:

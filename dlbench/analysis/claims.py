@@ -28,6 +28,7 @@ from dlbench.stats import (
     spread_comparison,
     welch_comparison,
 )
+from dlbench.stats.resampling import without_test
 from dlbench.storage.results import StudyRecord, TrialResult
 
 
@@ -181,8 +182,8 @@ def judge(
 
     Means are compared seed by seed if the sides share two seeds or more, else as independent samples; by ranks, if some
     trials of a configuration failed and others did not; epochs of convergence, which trials may end before, by the
-    log-rank test. Variation is compared by
-    :func:`dlbench.stats.spread_comparison`. A claim that cannot be tested counts as p = 1. The times of
+    log-rank test. Variation is compared by :func:`dlbench.stats.spread_comparison`. Of folds, which are not
+    independent, only means are tested, and only in pairs. A claim that cannot be tested counts as p = 1. The times of
     a study are never tested, because its trials share the machine.
 
     Two kinds of error are held at ``alpha`` each: any direction that does not exist, and any claim that is refuted
@@ -307,19 +308,19 @@ def _compare(
 ) -> Comparison | None:
     if not first.values or not second.values:
         return None
+    overlap = max(overlap_of(trial.trial.spec) for trial in (*first.trials, *second.trials))
     if claim.spread:
-        return spread_comparison(first.values.values(), second.values.values(), confidence, null)
+        found = spread_comparison(first.values.values(), second.values.values(), confidence, null)
+        return without_test(found) if overlap else found
     sign = -1.0 if claim.metric.lower_is_better else 1.0
     a, b = ({key: sign * value for key, value in side.values.items()} for side in (first, second))
     if claim.metric.is_censored:
-        return _compare_censored(
-            first, second, welch_comparison(a.values(), b.values(), confidence, null), null
-        )
-    overlap = max(overlap_of(trial.trial.spec) for trial in (*first.trials, *second.trials))
+        means = welch_comparison(a.values(), b.values(), confidence, null)
+        return without_test(means) if overlap else _compare_censored(first, second, means, null)
     return compare_groups(a, b, confidence, null, overlap, by_ranks=first.is_mixture or second.is_mixture)
 
 
-def _compare_censored(first: _Side, second: _Side, means: Comparison, null: float) -> Comparison | None:
+def _compare_censored(first: _Side, second: _Side, means: Comparison, null: float) -> Comparison:
     """The comparison of restricted means, in which trials that end before the event count with their last epoch.
 
     The hypothesis of no difference is tested by the log-rank test.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from dlbench.analysis.configurations import Configuration, configurations, labelled
 from dlbench.analysis.failures import measured
@@ -99,14 +100,19 @@ class ModelComparison:
         return seeds_to_separate(self.ranking, names[0], list(dict.fromkeys((names[1], names[-1]))))
 
 
-def compared_metric(result: StudyRecord) -> str:
-    """The metric by which the models of a study are compared.
+def compared_metric(trials: Iterable[TrialResult]) -> str:
+    """The metric by which configurations are compared.
 
     It is the one that the trials are chosen by, on test images, or on the held-out folds where images are folded.
     """
-    specs = [trial.trial.spec for trial in result.trials]
-    folded = any(spec.folds for spec in specs)
-    return selection_metric(specs) if folded else report_metric(specs)
+    trials = [*trials]
+    specs = [trial.trial.spec for trial in trials]
+    return selection_metric(specs) if any(spec.folds for spec in specs) else reported_metric(trials)
+
+
+def reported_metric(trials: Iterable[TrialResult]) -> str:
+    """The metric that trials are chosen by, on test images."""
+    return report_metric(trial.trial.spec for trial in trials)
 
 
 def compare_models(
@@ -122,7 +128,7 @@ def compare_models(
     Raises:
         UnknownNameError: there is no such metric.
     """
-    metric = metric or compared_metric(result)
+    metric = metric or compared_metric(result.trials)
     higher_is_better = not metric_named(metric).lower_is_better
     trials, looks = concluded(result), result.spec.looks
     look = last_look(looks, trials)
@@ -138,6 +144,22 @@ def compare_models(
         overlap = max(group.overlap for group in groups.values())
         ranked = ranking(values, 1 - alpha, alpha, higher_is_better, overlap, others, mixtures)
     return ModelComparison(metric, trials, len(result.trials) - len(trials), groups, ranked, look)
+
+
+def pair_record(pair: PairwiseComparison) -> dict[str, Any]:
+    """A comparison of two configurations as a record of JSON values."""
+    difference = pair.comparison.difference
+    return {
+        "a": pair.a,
+        "b": pair.b,
+        "difference": difference.estimate,
+        "low": difference.low,
+        "high": difference.high,
+        "n": pair.comparison.n,
+        "test": pair.comparison.test,
+        "p_adjusted": pair.p_adjusted,
+        "supported": pair.supported,
+    }
 
 
 def winner(result: StudyRecord, metric: str | None = None) -> str | None:

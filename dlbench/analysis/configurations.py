@@ -11,9 +11,9 @@ from itertools import repeat
 from operator import attrgetter, ne
 from typing import Any
 
-from dlbench.analysis.failures import chance_of, has_failed, measured
+from dlbench.analysis.failures import chance_of, has_failed, measured, place_of
 from dlbench.records import TrialStatus
-from dlbench.spec.claims import Key, key_of
+from dlbench.spec.claims import Key
 from dlbench.spec.metrics import metric as metric_named
 from dlbench.spec.metrics import metric_of, selection_metric
 from dlbench.spec.naming import model_names, phrase
@@ -134,8 +134,8 @@ class Configuration:
 
     def by_seed(self, metric: str) -> dict[Key, float]:
         """The values of a metric by seed, split seed and fold, without the trials that lack one."""
-        specs = ((trial.value(metric), trial.trial.spec) for trial in self.complete)
-        return {key_of(spec): value for value, spec in specs if value is not None}
+        found = ((place_of(trial), trial.value(metric)) for trial in self.complete)
+        return {place: value for place, value in found if value is not None}
 
     def sort_key(self, metric: str | None = None) -> tuple[float, float]:
         """A key that sorts the best configuration first: by the mean of a metric, then by validation loss.

@@ -1,24 +1,20 @@
-"""What each configuration costs, and whether a dearer one is shown to be better. No jax."""
+"""What each configuration costs, and whether a costlier one is shown to be better. No jax."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from dlbench.analysis.failures import place_of
 from dlbench.analysis.predictions import Predictions
 from dlbench.models.counts import Counts
 from dlbench.stats import Interval
-from dlbench.stats.crossed import crossed_interval, resample_weights
+from dlbench.stats.crossed import crossed_mean
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-#: Costs that can be compared, in order, with the name of the attribute of :class:`Cost`.
-MEASURES = ("parameters", "flops", "train_s")
-#: A configuration is dearer than another if it costs this much more.
-DEARER = 1.05
+#: Costs that can be compared, the first that is known before the others; attributes of :class:`Cost`.
+MEASURES = ("flops", "parameters")
+#: A configuration is costlier than another if it costs this much more.
+COSTLIER = 1.05
 
 
 @dataclass(frozen=True)
@@ -47,13 +43,13 @@ class NotShownBetter:
     """A configuration that costs more than another, and is not shown to be more accurate.
 
     Attributes:
-        dearer: its label.
+        costlier: its label.
         cheaper: the label of the most accurate configuration that is cheaper.
         ratio: how many times as much it costs.
-        difference: accuracy of the dearer minus that of the cheaper, over the seeds and images that they share.
+        difference: accuracy of the costlier minus that of the cheaper, over the seeds and images that they share.
     """
 
-    dearer: str
+    costlier: str
     cheaper: str
     ratio: float
     difference: Interval
@@ -65,9 +61,10 @@ class Costs:
 
     Attributes:
         costs: by label.
-        fronts: by measure, the labels of the Pareto front of the means, the cheapest first.
-        measure: the measure by which `not_better` calls a configuration dearer.
-        not_better: dearer configurations that are not shown to be better.
+        fronts: by measure, the labels of the Pareto front of the means, the cheapest first. There is none of training
+            times: trials that share the machine do not show which is faster.
+        measure: the measure by which `not_better` calls a configuration costlier; empty where none is known.
+        not_better: costlier configurations that are not shown to be better.
     """
 
     costs: Mapping[str, Cost]
@@ -85,18 +82,15 @@ def costs_of(found: Mapping[str, Predictions], counted: Mapping[str, Counts]) ->
     """
     costs = {label: _cost(each, counted.get(label)) for label, each in found.items()}
     fronts = {name: front for name in MEASURES if (front := _front(costs, name))}
-    measure = next((name for name in ("flops", "parameters", "train_s") if name in fronts), "")
+    measure = next(iter(fronts), "")
     return Costs(costs, fronts, measure, tuple(_not_better(costs, found, measure)) if measure else ())
 
 
 def _cost(found: Predictions, counts: Counts | None) -> Cost:
     group = found.configuration
-    right = _right(found)
-    images = right.shape[1]
-    resampled = (resample_weights(images) @ right.T / images).mean(axis=1)
     parameters = next((trial.num_params for trial in found.trials if trial.num_params), None)
     return Cost(
-        crossed_interval(right.mean(axis=1, dtype=float), resampled, images),
+        crossed_mean(found.right, found.overlap),
         parameters,
         None if parameters is None else 4 * parameters,
         counts.forward_flops if counts else None,
@@ -105,22 +99,24 @@ def _cost(found: Predictions, counts: Counts | None) -> Cost:
     )
 
 
-def _right(found: Predictions) -> NDArray[np.float32]:
-    """Whether each answer is right, as 1 or 0: [S, N]."""
-    import numpy as np
-
-    right: NDArray[np.float32] = (found.logits.argmax(axis=2) == found.labels).astype(np.float32)
-    return right
-
-
 def _front(costs: Mapping[str, Cost], name: str) -> tuple[str, ...]:
     """The Pareto front of the means, the cheapest first; empty where a cost is unknown."""
     known = {label: getattr(cost, name) for label, cost in costs.items()}
     if None in known.values():
         return ()
+    return pareto_front(known, {label: cost.accuracy.estimate for label, cost in costs.items()})
+
+
+def pareto_front(costs: Mapping[str, float], merits: Mapping[str, float]) -> tuple[str, ...]:
+    """The labels to which no other is as cheap and better, the cheapest first.
+
+    Args:
+        costs: the cost of each label.
+        merits: the merit of each label; higher is better.
+    """
     reached: list[str] = []
-    for label in sorted(costs, key=lambda label: (known[label], -costs[label].accuracy.estimate)):
-        if not reached or costs[label].accuracy.estimate > costs[reached[-1]].accuracy.estimate:
+    for label in sorted(merits, key=lambda label: (costs[label], -merits[label])):
+        if not reached or merits[label] > merits[reached[-1]]:
             reached.append(label)
     return tuple(reached)
 
@@ -131,7 +127,7 @@ def _not_better(
     said = []
     for label, cost in costs.items():
         price = getattr(cost, measure)
-        cheaper = [other for other in costs if price > DEARER * getattr(costs[other], measure)]
+        cheaper = [other for other in costs if price > COSTLIER * getattr(costs[other], measure)]
         if not cheaper:
             continue
         best = max(cheaper, key=lambda other: costs[other].accuracy.estimate)
@@ -142,17 +138,10 @@ def _not_better(
 
 
 def accuracy_difference(first: Predictions, other: Predictions) -> Interval | None:
-    """Accuracy of the first minus that of the other, of the same seeds on the same images; ``None`` without any."""
-    places = {(trial.seed, trial.split_seed): n for n, trial in enumerate(other.trials)}
-    pairs = [
-        (n, places[trial.seed, trial.split_seed])
-        for n, trial in enumerate(first.trials)
-        if (trial.seed, trial.split_seed) in places
-    ]
+    """Accuracy of the first minus that of the other, of the same replicates and images; ``None`` without any."""
+    ours, theirs = ({place_of(trial): n for n, trial in enumerate(each.trials)} for each in (first, other))
+    pairs = [(ours[key], theirs[key]) for key in ours if key in theirs]
     if not pairs or first.dataset.digest != other.dataset.digest:
         return None
-    ours, theirs = zip(*pairs, strict=True)
-    difference = _right(first)[list(ours)] - _right(other)[list(theirs)]
-    images = difference.shape[1]
-    resampled = (resample_weights(images) @ difference.T / images).mean(axis=1)
-    return crossed_interval(difference.mean(axis=1, dtype=float), resampled, images)
+    differences = first.right[[n for n, _ in pairs]] - other.right[[n for _, n in pairs]]
+    return crossed_mean(differences, max(first.overlap, other.overlap))

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from dlbench.analysis.predictions import Predictions
-from dlbench.stats import Interval, mean_interval
-from dlbench.stats.crossed import crossed_interval, resample_weights
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from dlbench.stats import Interval, corrected_interval
+from dlbench.stats.crossed import crossed_mean
 
 #: A gap is called overfitting from this many points on, if its interval lies above 0.
 NOTABLE_GAP = 0.02
@@ -31,8 +27,8 @@ class Fit:
         val: validation accuracy of the best epoch, which was chosen by it; likewise.
         test: test accuracy, over seeds and images.
         gap: training minus test accuracy, of the same seeds; over seeds and images.
-        train_loss: mean training loss of the best epoch, in nats.
-        val_loss: mean validation loss of the best epoch, in nats.
+        train_loss: mean training loss of the best epoch.
+        val_loss: mean validation loss of the best epoch.
         rising: number of seeds whose validation loss ends at least a tenth above its least.
         unfinished: number of seeds whose best epoch is their last.
     """
@@ -68,18 +64,15 @@ def fit_of(predictions: Predictions) -> Fit:
 
     trials = predictions.trials
     best = [trial.history[(trial.best_epoch or len(trial.history)) - 1] for trial in trials]
-    right = (predictions.logits.argmax(axis=2) == predictions.labels).astype(np.float32)
+    right, overlap = predictions.right, predictions.overlap
     train = np.array([epoch.train_accuracy for epoch in best])
-    tested: NDArray[np.float64] = right.mean(axis=1, dtype=float)
-    images = right.shape[1]
-    resampled = (resample_weights(images) @ right.T / images).mean(axis=1)
     losses = [[epoch.val_loss for epoch in trial.history] for trial in trials]
     return Fit(
         predictions,
-        mean_interval(train),
-        mean_interval(epoch.val_accuracy for epoch in best),
-        crossed_interval(tested, resampled, images),
-        crossed_interval(train - tested, float(train.mean()) - resampled, images),
+        corrected_interval(train, overlap),
+        corrected_interval([epoch.val_accuracy for epoch in best], overlap),
+        crossed_mean(right, overlap),
+        crossed_mean(train[:, None] - right, overlap),
         float(np.mean([epoch.train_loss for epoch in best])),
         float(np.mean([epoch.val_loss for epoch in best])),
         sum(each[-1] >= RISE * min(each) for each in losses),

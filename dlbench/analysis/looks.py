@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dlbench.records import TrialStatus
 from dlbench.spec.looks import Look
 from dlbench.stats import sequential_levels
 from dlbench.storage.results import StudyRecord, TrialResult
 
 #: Family-wise error rate of a study: of its only analysis, or of all the looks at it together.
 ALPHA = 0.05
-_UNFINISHED = (TrialStatus.WAITING, TrialStatus.RUNNING, TrialStatus.INTERRUPTED)
 
 
 def last_look(looks: tuple[int, ...], trials: Iterable[TrialResult]) -> Look | None:
     """The last look whose trials have all ended; ``None`` before the first."""
-    unfinished = {trial.seed for trial in trials if trial.status in _UNFINISHED}
+    unfinished = {trial.seed for trial in trials if not trial.status.has_ended}
     seeds = sorted({trial.seed for trial in trials})
     num_ended = next((n for n, seed in enumerate(seeds) if seed in unfinished), len(seeds))
     reached = [number for number, needed in enumerate(looks, start=1) if needed <= num_ended]

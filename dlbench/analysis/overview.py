@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dlbench.analysis.comparison import reported_metric
 from dlbench.analysis.configurations import Configuration, axes_of, best_first, configurations
 from dlbench.analysis.search import concluded
 from dlbench.spec.trial import REPLICATES
@@ -18,14 +19,16 @@ class Overview:
     Attributes:
         datasets: the names of its data sets.
         axes: the fields that take several values, with the number of values.
-        best: the configuration with the highest validation accuracy; ``None`` if no trial completed.
+        best: the configuration with the best validation metric; ``None`` if no trial completed.
         label: the label of that configuration.
+        metric: the same metric on test images.
     """
 
     datasets: tuple[str, ...]
     axes: Mapping[str, int]
     best: Configuration | None
     label: str
+    metric: str
 
 
 def overview(result: StudyRecord) -> Overview:
@@ -41,4 +44,5 @@ def overview(result: StudyRecord) -> Overview:
         values,
         best,
         best.label(distinguishing) if best else "",
+        reported_metric(trials),
     )

@@ -25,7 +25,7 @@ class Predictions:
         logits: float32 [S, N, C].
         labels: int32 [N].
         class_names: one name per class; its number where the data set names none.
-        dataset: the data set.
+        dataset: the data set, with the test images that the trials were tested on.
     """
 
     configuration: Configuration
@@ -34,6 +34,19 @@ class Predictions:
     labels: NDArray[np.int32] = field(repr=False, compare=False)
     class_names: tuple[str, ...]
     dataset: data.Dataset = field(repr=False, compare=False)
+
+    @property
+    def right(self) -> NDArray[np.float32]:
+        """Whether each answer is right, as 1 or 0: [S, N]."""
+        import numpy as np
+
+        right: NDArray[np.float32] = (self.logits.argmax(axis=2) == self.labels).astype(np.float32)
+        return right
+
+    @property
+    def overlap(self) -> float:
+        """Validation images per training image of cross-validation, by which intervals are corrected."""
+        return self.configuration.overlap
 
 
 def predictions_of(group: Configuration, data_dir: str | None = None) -> Predictions:
@@ -53,7 +66,7 @@ def predictions_of(group: Configuration, data_dir: str | None = None) -> Predict
         raise StoreError("no trial of this configuration has completed, so there are no predictions")
     dataset = dataset_of(group.complete[0], data_dir)
     if dataset.targets == "numbers":
-        raise DataError(f"the targets of {dataset.name} are numbers, so there are no classes to look at")
+        raise DataError(f"the targets of {dataset.name} are numbers, so no classes were predicted")
     labels = np.asarray(dataset.test_labels)
     logits = [read_logits(trial, "test", (len(labels), dataset.num_classes)) for trial in group.complete]
     names = dataset.class_names or tuple(map(str, range(dataset.num_classes)))
@@ -68,22 +81,19 @@ def validation_of(trial: TrialResult, dataset: data.Dataset) -> tuple[NDArray[np
     """
     import numpy as np
 
-    spec = trial.trial.spec
-    assert spec.val_size is not None
-    assert spec.split_seed is not None
-    split = data.make_split(np.asarray(dataset.train_labels), spec.train_size, spec.val_size, spec.split_seed)
-    labels = np.asarray(dataset.train_labels)[split.val_indices]
+    labels = np.asarray(dataset.train_labels)
+    labels = labels[data.split_of(labels, trial.trial.spec).val_indices]
     return read_logits(trial, "val", (len(labels), dataset.num_classes)), labels
 
 
 def dataset_of(trial: TrialResult, data_dir: str | None = None) -> data.Dataset:
-    """The data set of a trial, with the digest that it was trained with.
+    """The data set of a trial, with the digest that it was trained with and the test images that it was tested on.
 
     Raises:
         DataError: it is missing, or has changed since.
     """
     name, digest = trial.dataset.partition("@")[0], trial.trial.data_digest
-    dataset = data.load(trial.dataset if "@" in trial.dataset else name, data_dir)
+    dataset = data.load(trial.dataset, data_dir, test_size=trial.trial.spec.test_size)
     if dataset.digest != digest:
         raise DataError(
             f"data set {name!r} has digest {dataset.digest[:12]} here; trial {trial.id} was trained with {digest[:12]}",

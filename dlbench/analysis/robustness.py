@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dlbench.analysis.predictions import Predictions
 from dlbench.data.corruptions import CORRUPTIONS, SEVERITIES
 from dlbench.stats import Interval
-from dlbench.stats.crossed import crossed_interval, resample_weights
+from dlbench.stats.crossed import crossed_mean
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,19 +46,16 @@ def robustness(found: Predictions, answers: NDArray[Any]) -> Robustness:
     """
     import numpy as np
 
-    right, images = answers.astype(np.float32), answers.shape[2]
-    weights = resample_weights(images) / images
+    right = answers.astype(np.float32)
 
     def interval(versions: slice) -> Interval:
-        chosen = right[:, versions].mean(axis=1)  # [S, N]
-        resampled = (weights @ chosen.T).mean(axis=1)
-        return crossed_interval(chosen.mean(axis=1, dtype=float), resampled, images)
+        return crossed_mean(right[:, versions].mean(axis=1), found.overlap)
 
     grades = len(SEVERITIES)
     starts = {name: 1 + grades * n for n, name in enumerate(CORRUPTIONS)}
     return Robustness(
         found,
-        images,
+        answers.shape[2],
         interval(slice(0, 1)),
         {name: tuple(interval(slice(s + g, s + g + 1)) for g in range(grades)) for name, s in starts.items()},
         {name: interval(slice(start, start + grades)) for name, start in starts.items()},

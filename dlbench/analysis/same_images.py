@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from dlbench.analysis.comparison import ModelComparison
 from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Configuration
-from dlbench.spec.claims import key_of
+from dlbench.analysis.failures import place_of
 from dlbench.stats import Interval, mcnemar
-from dlbench.stats.crossed import crossed_intervals
+from dlbench.stats.crossed import crossed_mean
 from dlbench.storage.results import TrialResult
 
 if TYPE_CHECKING:
@@ -79,22 +79,18 @@ def accuracy_on_new_images(group: Configuration, answers: Mapping[str, NDArray[n
         return None
     import numpy as np
 
-    cells = np.stack(found).astype(np.float32)  # [seeds, images]
-    (interval,) = crossed_intervals(
-        lambda weights: (weights @ cells.T / cells.shape[1])[:, :, None], cells.shape[1]
-    )
-    return interval
+    return crossed_mean(np.stack(found).astype(np.float32), group.overlap)
 
 
 def _count(
     first: Sequence[TrialResult], other: Sequence[TrialResult], answers: Mapping[str, NDArray[np.bool_]]
 ) -> tuple[int, int, int] | None:
     """Seeds in which the first makes significantly fewer errors, more errors, and seeds in total."""
-    others = {key_of(trial.trial.spec): answers[trial.id] for trial in other if trial.id in answers}
+    others = {place_of(trial): answers[trial.id] for trial in other if trial.id in answers}
     tests = [
         mcnemar(answers[trial.id].tolist(), others[key].tolist())
         for trial in first
-        if trial.id in answers and (key := key_of(trial.trial.spec)) in others
+        if trial.id in answers and (key := place_of(trial)) in others
     ]
     if not tests:
         return None

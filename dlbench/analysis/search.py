@@ -1,4 +1,4 @@
-"""What a search found: its winner, how much being chosen flattered it, and what smaller budgets would find. No jax."""
+"""What a search found: its winner, the bias of its selection, and what smaller budgets would find. No jax."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ from dlbench.spec.metrics import metric as metric_named
 from dlbench.spec.naming import model_names
 from dlbench.spec.spaces import SearchSpec
 from dlbench.spec.trial import PARTS, TrialSpec
-from dlbench.stats import Comparison, expected_best, welch_comparison
+from dlbench.stats import Comparison, compare_groups, expected_best
 from dlbench.storage.results import StudyRecord, TrialResult
-
-_UNFINISHED = (TrialStatus.WAITING, TrialStatus.RUNNING, TrialStatus.INTERRUPTED)
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class SearchFindings:
         candidates: the configurations whose trials have ended, in the order of proposal.
         winner: the best of them; ``None`` if no trial completed.
         confirmation: the winner's trials with new seeds; ``None`` if there are none yet.
-        flattery: the search's metric of the winner in the search against that with new seeds; without an interval
+        selection_bias: the search's metric of the winner in the search against that with new seeds; without an interval
             where images are folded, because folds are not independent.
         expected: the expected best value of 1, 2, 3, ... configurations; empty for a sampler that learns, whose
             configurations are not independent, and with halving.
@@ -69,7 +67,7 @@ class SearchFindings:
     candidates: tuple[Candidate, ...]
     winner: Candidate | None
     confirmation: Configuration | None
-    flattery: Comparison | None
+    selection_bias: Comparison | None
     expected: tuple[float, ...]
     name: str = ""
 
@@ -86,8 +84,8 @@ class SearchFindings:
 
 def score(trials: Sequence[TrialResult], metric: str) -> float:
     """The mean of a metric, in which a trial without a result counts as the worst: accuracy 0, loss infinity."""
-    known = metric_named(metric)
-    worst = math.inf if known.lower_is_better else 0.0 if known.unit == "points" else -math.inf
+    worst = metric_named(metric).worst
+    assert worst is not None
     found = [trial.value(metric) if trial.status is TrialStatus.COMPLETE else None for trial in trials]
     return math.fsum(worst if value is None else value for value in found) / len(found)
 
@@ -153,7 +151,7 @@ def _findings(search: SearchSpec, trials: Sequence[TrialResult]) -> SearchFindin
     ended = [
         group
         for group in configurations(trial for trial in trials if trial.seed in search.seeds)
-        if not any(trial.status in _UNFINISHED for trial in group.trials)
+        if all(trial.status.has_ended for trial in group.trials)
     ]
     farthest: dict[TrialSpec, Configuration] = {}  # each configuration at the last rung that it reached
     for group in ended:
@@ -179,7 +177,7 @@ def _findings(search: SearchSpec, trials: Sequence[TrialResult]) -> SearchFindin
         candidates,
         winner,
         confirmation,
-        _flattery(search, winner, confirmation),
+        _selection_bias(search, winner, confirmation),
         expected_best(values, higher_is_better=not lower) if independent and values else (),
     )
 
@@ -194,17 +192,13 @@ def _confirmation(
     return alike[0] if alike and alike[0].complete else None
 
 
-def _flattery(
+def _selection_bias(
     search: SearchSpec, winner: Candidate | None, confirmation: Configuration | None
 ) -> Comparison | None:
     if winner is None or confirmation is None:
         return None
-    before, after = (each.by_seed(search.metric).values() for each in (winner.configuration, confirmation))
-    found = welch_comparison(before, after)
-    if not winner.configuration.overlap:
-        return found
-    difference = replace(found.difference, low=math.nan, high=math.nan)
-    return replace(found, difference=difference, p_value=math.nan)
+    before, after = (each.by_seed(search.metric) for each in (winner.configuration, confirmation))
+    return compare_groups(before, after, overlap=winner.configuration.overlap)
 
 
 def _is_better(best: float, value: float, metric: str) -> bool:

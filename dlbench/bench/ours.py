@@ -100,9 +100,9 @@ class Network:
 def _compile_one(model: Any, state: TrainState, arrays: Data) -> Any:
     network = network_of(model)
 
+    @ops.accelerate
     def logits(variables: Variables, image: jax.Array) -> Any:
-        with ops.accelerated():
-            return network.apply(variables, evaluation.normalize_images(image), {})[0]
+        return network.apply(variables, evaluation.normalize_images(image), {})[0]
 
     variables = Variables(state.params, state.batch_stats)
     return jax.jit(logits).lower(variables, arrays.val_images[:1]).compile()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlbench.cli.options import takes
+from dlbench.cli.options import DataDir, Json, takes
 from dlbench.cli.studies import print_json, study_folder
 from dlbench.errors import InputError
 from dlbench.spec.seeds import RANDOM, drawn
@@ -57,10 +57,8 @@ class ReplayOptions:
     selection_metric: Annotated[
         str | None, typer.Option("--metric", metavar="NAME", help="Likewise your own metric.")
     ] = None
-    data_dir: Annotated[
-        str | None, typer.Option("--data-dir", metavar="DIR", help="Folder of original data files.")
-    ] = None
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
+    data_dir: DataDir = None
+    as_json: Json = False
 
     def numbers(self) -> tuple[int, int] | None:
         """How many trials to draw, and the seed of the draw; ``None`` where one trial is named.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dlbench.cli.options import takes
+from dlbench.cli.options import Json, takes
 from dlbench.cli.studies import print_json, study_folder
 
 
@@ -18,10 +18,13 @@ class ComparingOptions:
     studies: Annotated[
         list[str], typer.Argument(metavar="STUDY STUDY...", help="Studies: folders, or names in runs/.")
     ]
-    metric: Annotated[str, typer.Option("--metric", metavar="NAME", help="The metric to compare.")] = (
-        "test/accuracy"
-    )
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            "--metric", metavar="NAME", help="The metric to compare [that of the studies, on test images]."
+        ),
+    ] = None
+    as_json: Json = False
 
 
 @takes(ComparingOptions)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dlbench.cli.options import takes
+from dlbench.cli.options import DataDir, Json, Study, TrialId, takes
 from dlbench.cli.studies import print_json, study_folder
 from dlbench.errors import InputError
 
@@ -26,11 +26,11 @@ _BYTES = {"B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9}
 class ExportOptions:
     """The flags of ``export``."""
 
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or its name in runs/.")]
-    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's id, or the beginning of it.")]
-    to: Annotated[
-        Literal["stablehlo", "npz", "onnx"], typer.Option("--to", help="The kind of file [stablehlo].")
-    ] = "stablehlo"
+    study: Study
+    trial: TrialId
+    to: Annotated[Literal["stablehlo", "npz", "onnx"], typer.Option("--to", help="The kind of file.")] = (
+        "stablehlo"
+    )
     out: Annotated[
         str | None, typer.Option("--out", metavar="FILE", help="The file [TRIAL.stablehlo, .npz or .onnx].")
     ] = None
@@ -38,28 +38,31 @@ class ExportOptions:
         bool, typer.Option("--int8", help="With onnx: compute in int8, calibrated on validation images.")
     ] = False
     threads: Annotated[
-        int, typer.Option("--threads", metavar="N", help="Threads of its runtime when it is measured.")
+        int, typer.Option("--threads", metavar="N", help="Threads of the runtime that is measured.")
     ] = 1
     max_latency: Annotated[
         str | None,
-        typer.Option("--max-latency", metavar="TIME", help="Fail if the latency's p95 is above it: 5ms."),
+        typer.Option(
+            "--max-latency",
+            metavar="TIME",
+            help="Exit with code 1 if the p95 latency is higher: 5ms.",
+        ),
     ] = None
     max_size: Annotated[
-        str | None, typer.Option("--max-size", metavar="SIZE", help="Fail if the file is larger: 1MB.")
+        str | None,
+        typer.Option("--max-size", metavar="SIZE", help="Exit with code 1 if the file is larger: 1MB."),
     ] = None
     model: Annotated[
         str | None,
-        typer.Option("--model", metavar="NAME", help="Your own model, to allow that its code is run."),
+        typer.Option("--model", metavar="NAME", help="Your own model, to allow its code to run."),
     ] = None
-    data_dir: Annotated[
-        str | None, typer.Option("--data-dir", metavar="DIR", help="Folder of original data files.")
-    ] = None
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
+    data_dir: DataDir = None
+    as_json: Json = False
 
 
 @takes(ExportOptions)
 def export(options: ExportOptions) -> int:
-    """Export a trained network, run the file by its own runtime, and measure it.
+    """Export a trained network, check the file in its own runtime, and measure size and latency.
 
     The file takes float32 images [N, H, W, C] in [-1, 1]. Exit code 1: a budget is exceeded.
     """
@@ -96,14 +99,12 @@ def export(options: ExportOptions) -> int:
 class CardOptions:
     """The flags of ``card``."""
 
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or its name in runs/.")]
-    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's id, or the beginning of it.")]
+    study: Study
+    trial: TrialId
     out: Annotated[
         str | None, typer.Option("--out", metavar="FILE", help="The file; without it, the card is printed.")
     ] = None
-    data_dir: Annotated[
-        str | None, typer.Option("--data-dir", metavar="DIR", help="Folder of original data files.")
-    ] = None
+    data_dir: DataDir = None
 
 
 @takes(CardOptions)
@@ -158,10 +159,10 @@ def _record(done: Exported) -> dict[str, Any]:
 
 def _report(done: Exported, over: tuple[str, ...]) -> list[Any]:
     from dlbench.report import Points, percent
-    from dlbench.report.diagnosis import signed_share
     from dlbench.report.listings import facts_table
+    from dlbench.report.tables import signed_interval
 
-    same = "all equal" if not done.differ else f"{done.differ:,} differ"
+    same = "identical" if not done.differ else f"{done.differ:,} differ"
     latency = done.latency
     quantiles = (1e3 * value for value in (latency.p50_s, latency.p95_s, latency.p99_s))
     milliseconds = ", ".join(
@@ -172,14 +173,14 @@ def _report(done: Exported, over: tuple[str, ...]) -> list[Any]:
         ("file", str(done.path)),
         ("size", f"{done.size_bytes / 1e6:.3f} MB"),
         (
-            "answers",
+            "predictions",
             f"{done.num_images:,} test images, {same}; logits differ by at most {done.max_difference:.2g}",
         ),
         (
             "test accuracy",
             f"{percent(done.accuracy_after)} %, trained network {percent(done.accuracy_before)} %",
         ),
-        ("change, points [95 %]", f"{signed_share(done.change)}, McNemar's p = {done.test.p_value:.3g}"),
+        ("change, points [95 %]", f"{signed_interval(done.change)}, McNemar's p = {done.test.p_value:.3g}"),
         (f"latency, {threads}", f"{milliseconds} ms for one image"),
         (f"throughput, {threads}", f"{latency.images_per_s:,.0f} images/s in batches of 64"),
     )

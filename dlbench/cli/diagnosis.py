@@ -1,4 +1,4 @@
-"""What the accuracy hides: the command diagnose, and ``results --by``."""
+"""The command diagnose, and ``results --by``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlbench.cli.options import Values, takes
+from dlbench.cli.options import DataDir, Json, Study, Values, takes
 from dlbench.cli.studies import print_json, study_folder
 from dlbench.errors import InputError, UnknownNameError
 
@@ -44,22 +44,21 @@ def show_by(result: StudyResult, by: str, style: str) -> None:
 class DiagnoseOptions:
     """The flags of ``diagnose``."""
 
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or its name in runs/.")]
+    study: Study
     show: Annotated[
         Values,
         typer.Option("--show", metavar="NAME...", help=f"Any of {', '.join(DIAGNOSES)} [the first three]."),
     ] = None
-    data_dir: Annotated[
-        str | None, typer.Option("--data-dir", metavar="DIR", help="Folder of original data files.")
-    ] = None
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
+    data_dir: DataDir = None
+    as_json: Json = False
 
 
 @takes(DiagnoseOptions)
 def diagnose(options: DiagnoseOptions) -> None:
-    """Show what the accuracy hides: calibration, over- and underfitting, cost, robustness.
+    """Diagnose the networks of a study: calibration, over- and underfitting, cost, robustness.
 
-    All but robustness, for which the networks are run on corrupted images, is read from what the study stores.
+    Everything but robustness is computed from what the study stores. For robustness, the networks are run on corrupted
+    images.
     """
     from dlbench.report import diagnosis, terminal
     from dlbench.studies.result import open_study

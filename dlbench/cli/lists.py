@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dlbench.cli.options import takes
+from dlbench.cli.options import Json, takes
 from dlbench.cli.studies import print_json
 
 Kind = Literal["models", "optimizers", "schedules", "criteria", "transforms", "metrics", "datasets"]
@@ -18,12 +18,12 @@ class ListOptions:
     """The flags of ``list``."""
 
     kind: Annotated[Kind, typer.Argument(metavar="KIND", help="What to list.")]
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
+    as_json: Json = False
 
 
 @takes(ListOptions)
 def list_parts(options: ListOptions) -> None:
-    """List models, optimizers, schedules, criteria, transforms, metrics or datasets.
+    """List models, optimizers, schedules, criteria, transforms, metrics or data sets.
 
     Parts are named in flags, YAML files and Python, with arguments where they have some: 'cosine(warmup=5)'.
     """

@@ -83,6 +83,14 @@ FLAGS: dict[str, str] = {}
 
 Values = list[str] | None
 
+#: Parameters that several commands have.
+Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or its name in runs/.")]
+TrialId = Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's id, or the beginning of it.")]
+DataDir = Annotated[
+    str | None, typer.Option("--data-dir", metavar="DIR", help="Folder of original data files.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
 
 def _values(flag: str, panel: str, metavar: str, text: str, *aliases: str) -> Any:
     return typer.Option(flag, *aliases, metavar=metavar, help=text, rich_help_panel=panel)
@@ -222,12 +230,12 @@ class StudyOptions:
             "--folds",
             DATA,
             "K",
-            "Folds of cross-validation, in which --train-size images take turns to validate.",
+            "Number of folds of cross-validation, into which --train-size images are divided.",
         ),
     ] = None
     fold: Annotated[Values, _values("--fold", DATA, "N...", "Folds that validate, counted from 0.")] = None
     seed: Annotated[
-        Values, _values("--seed", DATA, "SEED...", "Seeds of everything else; random draws one.")
+        Values, _values("--seed", DATA, "SEED...", "Seeds of everything else; 'random' draws one.")
     ] = None
     vary: Annotated[
         Values,
@@ -262,6 +270,20 @@ class StudyOptions:
         str | None,
         _option("--workers", HOW, "Worker processes, 0 for none [one per core or accelerator].", metavar="N"),
     ] = None
+    cluster: Annotated[
+        str | None,
+        _option(
+            "--cluster", HOW, "Train on the nodes of a Ray cluster [none].", metavar="auto|local|HOST:PORT"
+        ),
+    ] = None
+    mixed: Annotated[
+        bool,
+        _option(
+            "--mixed",
+            HOW,
+            "Use nodes and keep results of several environments, between which bits can differ.",
+        ),
+    ] = False
     lanes: Annotated[
         str,
         _option(
@@ -371,6 +393,8 @@ class StudyOptions:
             retry_failed=self.retry_failed,
             reuse=self.reuse,
             keep_state=self.keep_state,
+            cluster=self.cluster,
+            mixed=self.mixed,
             **numbers,
         )
 
@@ -445,12 +469,10 @@ class AblateOptions(StudyOptions):
     ] = None
     without: Annotated[
         Values,
-        _values(
-            "--without", CHANGES, "NAME...", "What to turn off: arguments of the model, or other settings."
-        ),
+        _values("--without", CHANGES, "NAME...", "Arguments of the model, or other settings, to turn off."),
     ] = None
     change: Annotated[
-        Values, _values("--change", CHANGES, "NAME=VALUE...", "What to set to another value.")
+        Values, _values("--change", CHANGES, "NAME=VALUE...", "Settings to change, with their new values.")
     ] = None
     factorial: Annotated[
         bool, _option("--factorial", CHANGES, "Combine the changes in every way, to find interactions.")
@@ -487,7 +509,7 @@ class SpaceOptions(StudyOptions):
             "--space",
             SEARCH,
             "NAME=DIST...",
-            "What varies: uniform(a,b), log(a,b), int(a,b), logint(a,b) or choice(a,b,c).",
+            "Settings and their distributions: uniform(a,b), log(a,b), int(a,b), logint(a,b), choice(a,b,c).",
         ),
     ] = None
     sampler: Annotated[
@@ -511,13 +533,13 @@ class SpaceOptions(StudyOptions):
         _option(
             "--reduction-factor",
             SEARCH,
-            "Successive halving: one in N goes on, to N times as many seeds or epochs [none].",
+            "Successive halving: the best one in N continues with N times as many seeds or epochs [none].",
             metavar="N",
         ),
     ] = None
     resource: Annotated[
         Literal["seeds", "epochs"] | None,
-        _option("--resource", SEARCH, "What those that go on get more of [seeds]."),
+        _option("--resource", SEARCH, "What configurations that continue get more of [seeds]."),
     ] = None
     hyperband: Annotated[
         bool, _option("--hyperband", SEARCH, "Halving in brackets that begin with more and more of it.")

@@ -16,7 +16,7 @@ import typer
 from dlbench.cli.checks import check
 from dlbench.cli.completion import completer
 from dlbench.cli.diagnosis import show_by
-from dlbench.cli.options import Values, takes
+from dlbench.cli.options import DataDir, Json, Values, takes
 from dlbench.cli.studies import WHOLE_TABLE, print_json, show_failures, study_folder
 from dlbench.errors import InputError, UnknownNameError
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     #: A condition of ``--filter``: its field, and a test of a trial.
     _Condition = tuple[str, Callable[[TrialResult], bool]]
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Folder of original files.")]
 Name = Annotated[
     str,
     typer.Argument(
@@ -258,12 +256,12 @@ def _sorted(trials: Sequence[TrialResult], wanted: str) -> list[TrialResult]:
 
 
 def _field(name: str) -> str:
-    from dlbench.records import METRICS
+    from dlbench.spec.metrics import is_metric
     from dlbench.spec.naming import ALIASES
     from dlbench.storage.results import TRIAL_FIELDS
 
     field = ALIASES.get(name, name)
-    if field not in TRIAL_FIELDS and field not in METRICS:
+    if field not in TRIAL_FIELDS and not is_metric(field):
         raise UnknownNameError("field", name, TRIAL_FIELDS)
     return field
 
@@ -300,7 +298,7 @@ def info(options: InfoOptions) -> None:
 
 
 def data(context: typer.Context, data_dir: DataDir = None, as_json: Json = False) -> None:
-    """List data sets; show or prepare one."""
+    """List data sets; show, check or prepare one."""
     if context.invoked_subcommand is not None:
         return
     from dlbench import report
@@ -323,7 +321,7 @@ def show_data(name: Name, data_dir: DataDir = None, as_json: Json = False) -> No
 
 
 def check_data(name: Name, data_dir: DataDir = None, as_json: Json = False) -> None:
-    """Check a data set: imbalance, constant and equal images, label conflicts, and a shift between its halves."""
+    """Check a data set: imbalance, constant and duplicate images, label conflicts, and a shift between its halves."""
     from dlbench import data
     from dlbench.data.quality import check_quality
     from dlbench.report import terminal

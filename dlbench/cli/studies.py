@@ -87,9 +87,9 @@ def compare_archs(options: CompareOptions) -> int:
 
 @takes(AblateOptions, DEFAULTS)
 def ablate(options: AblateOptions) -> int:
-    """Change one thing of a base at a time, or in every combination, and show what each change does.
+    """Change one setting of a base at a time, or several in every combination, and show the effect of each change.
 
-    Give several --seeds, without which effects cannot be tested.
+    Give several --seeds: effects cannot be tested without repetitions.
     """
     return _perform(*_study(options, "ablation"), options, options.run_options())
 
@@ -273,6 +273,13 @@ def _perform(study: StudySpec, read: Config | None, options: StudyOptions, how: 
     Returns:
         The exit code: 1 if a trial failed.
     """
+    from dlbench.execution import cluster
+
+    with cluster.opened(how.cluster, how.device) as site:
+        return _perform_on(study, read, options, dataclasses.replace(how, cluster=site))
+
+
+def _perform_on(study: StudySpec, read: Config | None, options: StudyOptions, how: RunOptions) -> int:
     from dlbench import report
     from dlbench.report import terminal
     from dlbench.report.progress import StudyProgress

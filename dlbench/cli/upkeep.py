@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from dlbench.cli.options import check_path, takes
+from dlbench.cli.options import Study, check_path, takes
 from dlbench.cli.studies import study_folder
 from dlbench.errors import InputError
 
@@ -45,7 +45,7 @@ def remove(options: RemoveOptions) -> None:
 class RenameOptions:
     """The flags of ``results mv``."""
 
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study: its folder, or its name in runs/.")]
+    study: Study
     target: Annotated[
         str, typer.Argument(metavar="NAME", help="The new name, or a path of a folder that does not exist.")
     ]
@@ -78,7 +78,7 @@ class CollectOptions:
 def collect(options: CollectOptions) -> None:
     """Remove superseded results, saved states of finished trials, and temporary files.
 
-    Shows first what would be removed, and asks.
+    Shows what would be removed, and asks for confirmation.
     """
     from dlbench.report import garbage_table, terminal
     from dlbench.storage import upkeep
@@ -106,6 +106,6 @@ def _confirm(about: str, yes: bool) -> None:
     if yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise InputError(about, remedy="add --yes to do so")
+        raise InputError(about, remedy="add --yes to confirm")
     if not typer.confirm(f"{about[0].upper()}{about[1:]}. Continue?", err=True):
         raise typer.Exit(2)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dlbench import files
 from dlbench.data.arrays import Dataset, Images
+from dlbench.data.cache import class_counts
 
 #: Sides of the small grey picture whose distances define near-duplicates.
 _SIDE = 8
@@ -36,11 +37,11 @@ class Group:
 
     Attributes:
         places: where they are, in order.
-        labels: their labels, in the same order.
+        labels: their labels, in the same order; numbers where targets are numbers.
     """
 
     places: tuple[Place, ...]
-    labels: tuple[int, ...]
+    labels: tuple[float, ...]
 
     @property
     def crosses(self) -> bool:
@@ -63,10 +64,11 @@ class Quality:
         num_train: number of training images.
         num_test: number of test images.
         image_shape: height, width, channels.
-        class_names: one name per class.
+        class_names: one name per class; none where targets are numbers.
         train_counts: training images of each class.
         test_counts: test images of each class.
-        imbalance: images of the most frequent class over those of the rarest, in the training half.
+        imbalance: images of the most frequent class over those of the rarest, in the training half; ``nan`` where
+            targets are numbers.
         value_range: the least and the largest pixel value.
         constant: images whose pixels are all equal.
         duplicates: groups of images that are equal in every pixel.
@@ -122,8 +124,8 @@ def check_quality(dataset: Dataset) -> Quality:
     """
     halves = (("train", dataset.train_images), ("test", dataset.test_images))
     labels = {"train": dataset.train_labels, "test": dataset.test_labels}
-    names = dataset.class_names or tuple(map(str, range(dataset.num_classes)))
-    train, test = (np.bincount(labels[half], minlength=dataset.num_classes) for half in ("train", "test"))
+    counts = class_counts(dataset)
+    train = counts["train"]
     duplicates = duplicate_groups(dataset)
     pictures = {half: small(images) for half, images in halves}
     near, compared = _near_duplicates(pictures, labels, duplicates)
@@ -134,10 +136,10 @@ def check_quality(dataset: Dataset) -> Quality:
         num_train=len(dataset.train_labels),
         num_test=len(dataset.test_labels),
         image_shape=dataset.image_shape,
-        class_names=names,
-        train_counts=tuple(map(int, train)),
-        test_counts=tuple(map(int, test)),
-        imbalance=float(train.max() / max(train.min(), 1)),
+        class_names=dataset.class_names or tuple(map(str, range(len(train)))),
+        train_counts=tuple(train),
+        test_counts=tuple(counts["test"]),
+        imbalance=max(train) / max(min(train), 1) if train else float("nan"),
         value_range=(
             min(int(images.min()) for _, images in halves),
             max(int(images.max()) for _, images in halves),
@@ -153,13 +155,13 @@ def check_quality(dataset: Dataset) -> Quality:
 
 def duplicate_groups(dataset: Dataset) -> tuple[Group, ...]:
     """The groups of images that are equal in every pixel, in the order of their first image."""
-    places: dict[bytes, list[tuple[Place, int]]] = {}
+    places: dict[bytes, list[tuple[Place, float]]] = {}
     for half, images, labels in (
         ("train", dataset.train_images, dataset.train_labels),
         ("test", dataset.test_images, dataset.test_labels),
     ):
         for number, digest in enumerate(_digests(images)):
-            places.setdefault(digest, []).append(((half, number), int(labels[number])))
+            places.setdefault(digest, []).append(((half, number), labels[number].item()))
     return tuple(
         Group(tuple(place for place, _ in found), tuple(label for _, label in found))
         for found in places.values()
@@ -235,7 +237,7 @@ def _near_duplicates(
                 continue
             pair = (places[chosen[first]], places[chosen[second]])
             if pair[0] not in same or same[pair[0]] != same.get(pair[1]):
-                found.append(Group(pair, tuple(int(labels[half][n]) for half, n in pair)))
+                found.append(Group(pair, tuple(labels[half][n].item() for half, n in pair)))
     return tuple(found), len(chosen)
 
 

@@ -17,7 +17,16 @@ from dlbench.errors import InputError, printable
 from dlbench.records import TrialStatus
 from dlbench.report.diagnosis import by_class_report, calibration_report, fit_words, share
 from dlbench.report.listings import origin
-from dlbench.report.tables import count, duration, escaped, percent, plus_minus, to_markdown, within
+from dlbench.report.tables import (
+    count,
+    duration,
+    escaped,
+    percent,
+    plus_minus,
+    replicate,
+    to_markdown,
+    within,
+)
 from dlbench.spec.registry import label
 from dlbench.storage.results import TrialResult
 from dlbench.storage.store import Store
@@ -114,7 +123,7 @@ def _summary(trial: TrialResult, group: Configuration, found: Predictions) -> st
         f"A network of the model {label(trial.model)} with {trial.num_params or 0:,} parameters. It assigns images of "
         f"{height}x{width}x{channels} to one of {len(found.class_names)} classes: {names}. Input: float32 "
         f"[N, {height}, {width}, {channels}] in [-1, 1]; output: logits. Its configuration was trained with "
-        f"{count(len(group.complete), 'seed')}."
+        f"{count(len(group.complete), replicate([group]))}."
     )
 
 
@@ -129,7 +138,9 @@ def _metrics(trial: TrialResult, group: Configuration, scores: ByClass, calibrat
     ]
     summary = group.summary("test/accuracy")
     if summary is not None and len(summary.values) > 1:
-        title = "test accuracy % of all seeds" + (" (± 95 %)" if summary.has_interval else "")
+        title = f"test accuracy % of all {replicate([group])}s" + (
+            " (± 95 %)" if summary.has_interval else ""
+        )
         rows.append((title, plus_minus(summary)))
     return _table(("metric", "value"), rows)
 
@@ -152,9 +163,9 @@ def _settings(trial: TrialResult) -> str:
 
 def _limits(trial: TrialResult, group: Configuration, found: Predictions) -> str:
     words = [
-        f"Measured on the {len(found.labels):,} test images of {found.dataset.name} alone: images of other origin, and "
-        "groups of people or places that are not marked in the data, were not tested.",
-        "It gives every image one of its classes, also images that show none of them.",
+        f"Evaluated on the {len(found.labels):,} test images of {found.dataset.name} alone: images from other sources, "
+        "and subgroups that the data do not mark, were not tested.",
+        "It assigns one of its classes to every image, including images that show none of them.",
         "The test images took no part in training or in the choice of the epoch.",
     ]
     if len(group.complete) == 1:

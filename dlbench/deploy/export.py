@@ -55,8 +55,8 @@ class Exported:
         int8: whether it computes in int8.
         size_bytes: bytes of the file.
         num_images: number of test images.
-        differ: how many of them the file answers otherwise than the trained network; 0 unless it computes in int8, or
-            two logits tie.
+        differ: for how many of them the file predicts another class than the trained network; 0 unless it computes in
+            int8, or two logits tie.
         max_difference: the largest difference between two logits.
         accuracy_before: test accuracy of the trained network.
         accuracy_after: test accuracy of the file.
@@ -119,7 +119,7 @@ def export_trial(
         InputError: there is no such trial, it did not complete, a package is missing, or its model has an operation
             that ONNX lacks.
         StoreError: the folder holds no study.
-        WorkerError: the file answers test images otherwise than the trained network.
+        WorkerError: the file predicts other classes than the trained network.
     """
     if to not in _NEEDS:
         raise InputError.must_be("to", f"one of {', '.join(_NEEDS)}", to)

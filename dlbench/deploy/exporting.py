@@ -147,18 +147,19 @@ def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         DlbenchError: the trial cannot be exported.
-        WorkerError: the exported network answers otherwise than the trained one.
+        WorkerError: the exported network predicts other classes than the trained one.
     """
     sys.path.extend(path for path in asked["path"] if path not in sys.path)
     if asked["model"]:
         MODELS.resolve(asked["model"])
     loaded = load(Path(asked["folder"]))
     spec, kind = loaded.trial.spec, asked["to"]
-    dataset = data.load(spec.dataset, asked["data_dir"])
+    dataset = data.load(spec.dataset, asked["data_dir"], test_size=spec.test_size)
+    if dataset.targets == "numbers":
+        raise InputError(f"the targets of {dataset.name} are numbers; only classifiers can be exported")
     made = written(kind, loaded, dataset.image_shape)
     if asked["int8"]:
-        labels = np.asarray(dataset.train_labels)
-        split = data.make_split(labels, spec.train_size, spec.val_size or 1, spec.split_seed or 0)
+        split = data.split_of(np.asarray(dataset.train_labels), spec)
         chosen = dataset.train_images[split.val_indices[:CALIBRATION_IMAGES]]
         made = quantized(made, scaled(chosen))
     out = Path(asked["out"])
@@ -177,8 +178,8 @@ def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
     if not asked["int8"] and (wrong := differ & ~unsure).any():
         out.unlink(missing_ok=True)
         raise WorkerError(
-            f"the exported network answers {int(wrong.sum())} of {len(truth)} test images otherwise than the trained "
-            f"one: its logits differ by up to {float(np.abs(got - expected).max()):.3g}"
+            f"the exported network and the trained one predict different classes for {int(wrong.sum())} of "
+            f"{len(truth)} test images: their logits differ by up to {float(np.abs(got - expected).max()):.3g}"
         )
     return {
         "size_bytes": len(made),

@@ -83,21 +83,31 @@ def _automatic_lanes(spec: TrialSpec) -> int:
     return min(MOST_LANES, 1 << max(0, (STEP_FLOPS // step).bit_length() - 1))
 
 
-def workers(asked: int | None, kind: str, study: StudySpec, left: int) -> int:
-    """The number of worker processes; 0 trains in this process.
+def workers(asked: int | None, available: int, study: StudySpec, left: int, here: bool = True) -> int:
+    """The number of workers; 0 trains in this process.
 
     By default one per core or accelerator, but no more than there are trials left to train.
 
+    Args:
+        asked: as it is asked for.
+        available: the number of cores or accelerators.
+        study: the study.
+        left: the number of trials left to train.
+        here: whether they are processes of this machine, and not of a cluster.
+
     Raises:
-        SpecError: the value is not a number from 0 to 1024.
-        InputError: worker processes cannot import the model.
+        SpecError: the value is not a number, or too large for one machine; a cluster needs workers.
+        InputError: workers cannot import the model.
     """
     in_main = [spec.model for spec in study.trials if live_code.is_in_memory(spec.model)]
-    if asked is None:
-        return 0 if in_main else max(1, min(count(kind), left))
-    if isinstance(asked, bool) or not isinstance(asked, int) or not 0 <= asked <= 1024:
-        raise SpecError.must_be("workers", "a number from 0 to 1024", asked)
-    if asked and in_main:
+    if asked is None and in_main and here:
+        return 0
+    if asked is not None:
+        least, most = (0, 1024) if here else (1, 1_000_000)
+        if isinstance(asked, bool) or not isinstance(asked, int) or not least <= asked <= most:
+            place = "" if here else " on a cluster"
+            raise SpecError.must_be("workers", f"a number from {least} to {most}{place}", asked)
+    if asked != 0 and in_main:
         raise InputError(
             f"the model {registry.label(in_main[0])!r} exists in this process alone, from which worker "
             "processes cannot import it",
@@ -105,7 +115,7 @@ def workers(asked: int | None, kind: str, study: StudySpec, left: int) -> int:
             value=in_main[0],
             remedy="move it to a module, or train in this process with workers=0",
         )
-    return asked
+    return max(1, min(available, left)) if asked is None else asked
 
 
 def cores_each(asked: int | None, kind: str, trials: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import queue
 import sys
 import threading
@@ -18,30 +17,25 @@ from dlbench import files
 from dlbench.execution import messages, stderr
 from dlbench.execution.crew import Crew
 from dlbench.execution.environment import (
+    CACHE_BYTES,
     COMPILED,
+    backend_is_up,
     check_settings,
     computing_in_float32,
     configured,
-    describe,
 )
-from dlbench.execution.environment_probe import worker_environment
 from dlbench.execution.jobs import Job, JobQueue
 from dlbench.execution.place import Place
 from dlbench.execution.pool import Pool
-from dlbench.execution.processes import Endpoint, ProcessEndpoint, Receive
 from dlbench.execution.stopping import NOTICE, pauses
 from dlbench.ops import native
-from dlbench.spec import registry
 from dlbench.spec.programs import Program
-from dlbench.spec.trial import PARTS
 from dlbench.storage import artifacts
 
 #: The name of the thread that trains in this process.
 TRAINING = "dlbench-training"
 #: Seconds between checks for an interruption.
 _POLL_S = 0.1
-#: When a study starts, the cache of compiled programs is trimmed to this size, least recently used files first.
-CACHE_BYTES = 2**30
 
 
 def run(
@@ -82,24 +76,10 @@ def run(
     if place.workers == 0:
         yield from _in_process(jobs, place, states, stopping, crew)
         return
-    environ, lock = dict(os.environ), threading.Lock()
-
-    def kernels() -> str | None:
-        """Choose the compiled kernels, compiling them once if necessary, while the workers start."""
-        with lock:
-            if place.device == "cpu":
-                native.choose(environ)
-            return environ.get(native.VARIABLE)
-
-    specs = [trial.spec for program in programs for trial in program.trials]
-    path = registry.import_path({getattr(spec, field) for spec in specs for field in PARTS})
-
-    def start(number: int, receive: Receive) -> Endpoint:
-        return ProcessEndpoint(number, place, kernels, path, receive)
-
+    trials = [trial for program in programs for trial in program.trials]
+    start = crew.starter(place, trials) if crew else place.site.starter(place, trials)
     said = place.device != "cpu"
-    started = crew.starting(start, place, path) if crew else start
-    for event in Pool(jobs, place.workers, started, states, stopping).run():
+    for event in Pool(jobs, place.workers, start, states, stopping).run():
         yield event
         if not said and isinstance(event, messages.Ready):
             said = True
@@ -109,22 +89,6 @@ def run(
 def _states_of(trial_id: str, study_dir: Path, shorter: Mapping[str, Path]) -> Mapping[str, bytes]:
     own = artifacts.read_states(artifacts.trial_folder(study_dir, trial_id))
     return own or (artifacts.read_states(shorter[trial_id], artifacts.KEPT) if trial_id in shorter else {})
-
-
-def environment(device: str, workers: int) -> Mapping[str, Any]:
-    """Describe the environment in which trials would be trained.
-
-    Args:
-        device: "cpu", "gpu", "tpu" or "metal".
-        workers: number of worker processes; 0 trains in this process.
-
-    Raises:
-        WorkerError: jax cannot start.
-    """
-    if workers or not _backend_is_up():
-        return worker_environment(device)
-    with configured(device, starting=False):
-        return describe()
 
 
 def _warn_without_kernels(described: Mapping[str, Any]) -> None:
@@ -146,7 +110,7 @@ def _in_process(
     crew: Crew | None,
 ) -> Generator[messages.AnyEvent]:
     started = time.monotonic()
-    with configured(place.device, starting=not _backend_is_up()), computing_in_float32():
+    with configured(place.device, starting=not backend_is_up()), computing_in_float32():
         from dlbench.execution.worker import Worker
 
         check_settings(
@@ -233,12 +197,3 @@ class _Output:
 
 def _output_of(thread: threading.Thread) -> contextlib.AbstractContextManager[object]:
     return contextlib.redirect_stdout(cast(TextIO, _Output(thread)))
-
-
-def _backend_is_up() -> bool:
-    """Whether jax has already started a backend in this process, so that its threads and platform are fixed.
-
-    jax has no public way to ask this without starting a backend; this attribute is only read.
-    """
-    bridge = sys.modules.get("jax._src.xla_bridge")
-    return bridge is not None and bool(bridge.backends_are_initialized())

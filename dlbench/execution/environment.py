@@ -24,6 +24,8 @@ from dlbench.storage import manifest
 
 #: The folder of compiled programs in the cache.
 COMPILED = "xla"
+#: When a study starts, that folder is trimmed to this size, least recently used files first.
+CACHE_BYTES = 2**30
 _PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu", "metal": "mps"}
 #: Environment variables of jax that change numbers, and what they are set to in every worker, whatever the user has
 #: set; ``None``: not set. jax's configuration holds the same value under the name in lower case.
@@ -134,6 +136,15 @@ def configure(environ: MutableMapping[str, str], device: str) -> None:
     environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(files.cache_root() / COMPILED))
     environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     environ.setdefault("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "none")
+
+
+def backend_is_up() -> bool:
+    """Whether jax has already started a backend in this process, so that its threads and platform are fixed.
+
+    jax has no public way to ask this without starting a backend; this attribute is only read.
+    """
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    return bridge is not None and bool(bridge.backends_are_initialized())
 
 
 @contextlib.contextmanager

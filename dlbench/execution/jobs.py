@@ -6,7 +6,8 @@ worker that runs out of jobs takes some from the program with the most work left
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 
 from dlbench.execution.costs import COMPILE_S, cost_s
 from dlbench.spec.programs import Program
@@ -29,32 +30,64 @@ def jobs_of(program: Program) -> list[Job]:
     ]
 
 
+class _Jobs:
+    """Jobs of one program, the longest first, and what is left of their cost."""
+
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        self.waiting = deque(sorted(jobs, key=_cost, reverse=True))
+        self.cost_s = sum(map(_cost, self.waiting))
+
+    def __len__(self) -> int:
+        return len(self.waiting)
+
+    def take(self) -> Job:
+        job = self.waiting.popleft()
+        self.cost_s -= _cost(job)
+        return job
+
+    def put_back(self, job: Job) -> None:
+        self.waiting.appendleft(job)
+        self.cost_s += _cost(job)
+
+
 class JobQueue:
     """The jobs of a study that no worker has taken yet."""
 
     def __init__(self, programs: Sequence[Program]) -> None:
-        queues = [sorted(jobs_of(program), key=_cost, reverse=True) for program in programs]
-        self._waiting = sorted(queues, key=lambda jobs: sum(map(_cost, jobs)), reverse=True)
-        self._current: dict[int, list[Job]] = {}
+        queues = [_Jobs(jobs_of(program)) for program in programs]
+        self._waiting = deque(sorted(queues, key=lambda jobs: jobs.cost_s, reverse=True))
+        self._current: dict[int, _Jobs] = {}
 
     def next(self, worker: int) -> Job | None:
         """The next job for a worker; ``None`` if nothing is left for it."""
         jobs = self._current.get(worker)
         if not jobs:
             jobs = self._current[worker] = self._new_program()
-        return jobs.pop(0) if jobs else None
+        return jobs.take() if jobs else None
 
-    def put_back(self, job: Job) -> None:
-        """Return the job of a worker that died to the queue."""
-        self._waiting.insert(0, [job])
+    @property
+    def num_open(self) -> int:
+        """The number of jobs that are left for workers to come."""
+        waiting = sum(map(len, self._waiting))
+        return waiting or len(self._longest())
 
-    def _new_program(self) -> list[Job]:
-        if self._waiting:
-            return self._waiting.pop(0)
-        longest = max(self._current.values(), key=lambda jobs: sum(map(_cost, jobs)), default=[])
-        if sum(map(_cost, longest)) < COMPILE_S / 4:
-            return []
-        return longest
+    def put_back(self, worker: int, jobs: Sequence[Job]) -> None:
+        """Return these jobs of a worker that has left to the queue, with those that it would have taken next."""
+        own = self._current.pop(worker, None)
+        if own is None or any(own is each for each in self._current.values()):
+            own = _Jobs(())
+        for job in reversed(jobs):
+            own.put_back(job)
+        if own:
+            self._waiting.appendleft(own)
+
+    def _new_program(self) -> _Jobs:
+        return self._waiting.popleft() if self._waiting else self._longest()
+
+    def _longest(self) -> _Jobs:
+        """The jobs of the program with the most work left, if that is worth compiling it again."""
+        longest = max(self._current.values(), key=lambda jobs: jobs.cost_s, default=_Jobs(()))
+        return longest if longest.cost_s >= COMPILE_S / 4 else _Jobs(())
 
 
 def _cost(job: Job) -> float:

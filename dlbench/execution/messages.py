@@ -21,7 +21,7 @@ from dlbench.records import Epoch, Outcome, TrialStatus
 from dlbench.spec.trial import Trial
 
 #: Increased with every change of the messages; both sides must use the same version.
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
 #: The values of an :class:`~dlbench.records.Epoch`.
 EpochValues = tuple[float, float, float, float, float | None]
 
@@ -43,7 +43,8 @@ class Setup(Message):
     ``data_dir``: folder of the user's data sets; ``checkpoint_every``: epochs between saved states; ``sys_path``:
     folders in which models are looked for, besides the worker's own; ``started``: when (``time.monotonic``) the parent
     started the worker; ``kernels``: see :data:`dlbench.ops.native.VARIABLE`; ``cores``: number of cores that train one
-    trial; ``keep_state``: whether to send the state that each trial ends with.
+    trial; ``keep_state``: whether to send the state that each trial ends with; ``node``: the worker's node in a
+    cluster; ``files``: the modules of the user's parts, where the worker cannot read them from the parent's folders.
     """
 
     type: Literal["setup"] = "setup"
@@ -56,6 +57,7 @@ class Setup(Message):
     kernels: str | None = None
     cores: int = 1
     keep_state: bool = False
+    node: str = ""
 
 
 class Train(Message):
@@ -75,11 +77,19 @@ class Stop(Message):
 
 
 class Ready(Message):
-    """Worker → parent: the backend has started; describes the environment."""
+    """Worker → parent: the backend has started; describes the environment. ``node``: its place in a cluster."""
 
     type: Literal["ready"] = "ready"
     worker: int
     environment: dict[str, Any]
+    node: str = ""
+
+
+class Left(Message):
+    """From the engine: a worker has exited."""
+
+    type: Literal["left"] = "left"
+    worker: int
 
 
 class Started(Message):
@@ -167,7 +177,9 @@ class Notice(Message):
 
 
 AnyCommand = Setup | Train | Stop
-AnyEvent = Ready | Started | Compiling | EpochEnded | StateSaved | Finished | Copied | Failed | Idle | Notice
+AnyEvent = (
+    Ready | Left | Started | Compiling | EpochEnded | StateSaved | Finished | Copied | Failed | Idle | Notice
+)
 _commands: TypeAdapter[AnyCommand] = TypeAdapter(Annotated[AnyCommand, Field(discriminator="type")])
 _events: TypeAdapter[AnyEvent] = TypeAdapter(Annotated[AnyEvent, Field(discriminator="type")])
 

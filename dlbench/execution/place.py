@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from dlbench.execution.site import Here, Site
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,8 @@ class Place:
         checkpoint_every: epochs between saved states of a trial; by default a state is saved once a minute.
         cores: number of cores that train one trial, on a CPU.
         keep_state: whether to keep the state that each trial ends with.
+        site: the machines.
+        environment: the digest of the environment that workers must have; ``None`` if it may be any.
     """
 
     device: str
@@ -24,3 +28,5 @@ class Place:
     checkpoint_every: int | None = None
     cores: int = 1
     keep_state: bool = False
+    site: Site = field(default_factory=Here)
+    environment: str | None = None

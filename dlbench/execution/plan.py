@@ -42,6 +42,7 @@ class Plan:
             having fewer epochs and their state was kept, by trial id.
         num_length_bound: trials that could continue another one, but for a schedule that depends on the number of
             epochs.
+        machines: what to say of the machines, a sentence each.
     """
 
     study: StudySpec
@@ -57,6 +58,7 @@ class Plan:
     unreadable: tuple[str, ...] = ()
     shorter: Mapping[str, Kept] = field(default_factory=dict)
     num_length_bound: int = 0
+    machines: tuple[str, ...] = ()
 
     @functools.cached_property
     def done(self) -> frozenset[str]:

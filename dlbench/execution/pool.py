@@ -1,7 +1,8 @@
 """A pool of workers: it assigns jobs, and replaces workers that die. No jax.
 
 A worker is sent its next job after the last epoch of the current one, so that it need not wait for its parent to record
-the results. A worker that dies is replaced, and its trials are tried again, up to three times in all.
+the results. A worker that dies is replaced, and its trials are tried again, up to three times in all. Workers start
+where there is room for them, and more are started as room is made.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from dataclasses import dataclass, field
 
 from dlbench.errors import WorkerError
 from dlbench.execution import messages
+from dlbench.execution.endpoint import Endpoint, Receive
 from dlbench.execution.jobs import Job, JobQueue
-from dlbench.execution.processes import Endpoint, Receive
 from dlbench.execution.stopping import KILL_AFTER_S, NOTICE
 
 #: How often a trial is tried if its workers die, and how often in a row a worker may die before it is ready.
 MAX_ATTEMPTS = 3
 #: Seconds between checks for an interruption.
 _POLL_S = 0.1
+#: Seconds between looks for room for more workers.
+_FILL_S = 0.5
 
 
 @dataclass
@@ -40,8 +43,9 @@ class Pool:
 
     Args:
         jobs: the jobs.
-        workers: number of workers.
-        start: starts the worker with a given number; also receives the function to call with its events.
+        workers: the largest number of workers.
+        start: starts the worker with a given number, and returns ``None`` if there is no room for it now; also receives
+            the function to call with its events.
         states: returns the saved states of a job's interrupted trials, in a folder per trial id.
         stopping: once set, workers save the state of their trials and exit, see :mod:`dlbench.execution.stopping`.
     """
@@ -50,7 +54,7 @@ class Pool:
         self,
         jobs: JobQueue,
         workers: int,
-        start: Callable[[int, Receive], Endpoint],
+        start: Callable[[int, Receive], Endpoint | None],
         states: Callable[[Job], Mapping[str, bytes]],
         stopping: threading.Event,
     ) -> None:
@@ -69,13 +73,14 @@ class Pool:
             WorkerError: workers cannot be started.
         """
         try:
-            for number in range(self._workers):
-                self._add(number)
-            deadline = math.inf
-            while self._members and time.monotonic() < deadline:
+            deadline, due = math.inf, 0.0
+            while self._is_busy() and time.monotonic() < deadline:
                 if self._stopping.is_set() and deadline == math.inf:
                     deadline = time.monotonic() + KILL_AFTER_S
                     yield from self._stop()
+                if time.monotonic() >= due:
+                    self._fill()
+                    due = time.monotonic() + _FILL_S
                 try:
                     endpoint, event = self._events.get(timeout=_POLL_S)
                 except queue.Empty:
@@ -88,6 +93,12 @@ class Pool:
             for member in self._members.values():
                 member.endpoint.kill()
 
+    def _is_busy(self) -> bool:
+        """Whether a worker has a job, or one is left for workers to come."""
+        if any(member.job for member in self._members.values()):
+            return True
+        return not self._stopping.is_set() and self._jobs.num_open > 0
+
     def _stop(self) -> Generator[messages.AnyEvent]:
         """Ask workers to save their trials; end the workers that have none."""
         for number, member in list(self._members.items()):
@@ -99,9 +110,21 @@ class Pool:
         if self._members:
             yield NOTICE
 
-    def _add(self, number: int) -> None:
+    def _fill(self) -> None:
+        """Start workers for the jobs that are left, as far as there is room."""
         receive: Receive = lambda endpoint, event: self._events.put((endpoint, event))  # noqa: E731
-        self._members[number] = _Member(self._start(number, receive))
+        starting = sum(member.job is None for member in self._members.values())
+        wanted = 0 if self._stopping.is_set() else self._jobs.num_open - starting
+        for number in range(self._workers):
+            if wanted <= 0:
+                return
+            if number in self._members:
+                continue
+            endpoint = self._start(number, receive)
+            if endpoint is None:
+                return
+            self._members[number] = _Member(endpoint)
+            wanted -= 1
 
     def _handle(self, member: _Member, event: messages.AnyEvent) -> Generator[messages.AnyEvent]:
         if isinstance(event, messages.Ready):
@@ -111,17 +134,22 @@ class Pool:
         if isinstance(event, messages.EpochEnded) and member.job and member.ahead is None:
             is_last = event.number == member.job[0].spec.num_epochs
             member.ahead = self._send_next(member) if is_last else None
-        if not isinstance(event, messages.Notice) or event.text not in self._said:
-            yield event  # what several workers notice is said once
         if isinstance(event, messages.Notice):
-            self._said.add(event.text)
+            yield from self._say(event)  # what several workers notice is said once
+        else:
+            yield event
         if isinstance(event, messages.Ready | messages.Idle):
             member.job, member.ahead = member.ahead or self._send_next(member), None
             if member.job is None:
                 member.endpoint.close()
-                del self._members[member.endpoint.number]
+                yield from self._remove(member)
             else:
                 member.unfinished = {trial.id for trial in member.job}
+
+    def _say(self, notice: messages.Notice) -> Generator[messages.AnyEvent]:
+        if notice.text not in self._said:
+            self._said.add(notice.text)
+            yield notice
 
     def _send_next(self, member: _Member) -> Job | None:
         job = None if self._stopping.is_set() else self._jobs.next(member.endpoint.number)
@@ -129,30 +157,36 @@ class Pool:
             member.endpoint.send(messages.Train(trials=job, files=self._states(job)))
         return job
 
+    def _remove(self, member: _Member) -> Generator[messages.AnyEvent]:
+        del self._members[member.endpoint.number]
+        yield messages.Left(worker=member.endpoint.number)
+
     def _handle_exit(self, member: _Member) -> Generator[messages.AnyEvent]:
         """Replace a worker that has died; try its trials again, or report them as failed."""
         number = member.endpoint.number
-        ended, last_lines = member.endpoint.how_it_ended()
-        del self._members[number]
+        end = member.endpoint.how_it_ended()
+        yield from self._remove(member)
         if self._stopping.is_set():
             return
-        if member.job is None:
+        if member.job is None and not end.is_loss:
             self._startup_failures[number] = self._startup_failures.get(number, 0) + 1
             if self._startup_failures[number] == MAX_ATTEMPTS:
-                raise WorkerError(f"a worker {ended} before it was ready:\n{last_lines}")
-        if member.ahead is not None:
-            self._jobs.put_back(member.ahead)
+                raise WorkerError(f"a worker {end.words} before it was ready:\n{end.last_lines}")
         retry = []
         for trial in member.job or ():
             if trial.id not in member.unfinished:
                 continue
-            self._attempts[trial.id] = self._attempts.get(trial.id, 0) + 1
-            if self._attempts[trial.id] < MAX_ATTEMPTS:
+            if not end.is_loss:
+                self._attempts[trial.id] = self._attempts.get(trial.id, 0) + 1
+            if self._attempts.get(trial.id, 0) < MAX_ATTEMPTS:
                 retry.append(trial)
             else:
-                reason = f"the worker {ended}, {MAX_ATTEMPTS} times"
-                yield messages.Failed(trial_id=trial.id, reason=reason, traceback=last_lines)
-        if retry:
-            self._jobs.put_back(tuple(retry))
-            yield messages.Notice(text=f"a worker {ended}; its trial is tried again on a new one")
-        self._add(number)
+                reason = f"the worker {end.words}, {MAX_ATTEMPTS} times"
+                yield messages.Failed(trial_id=trial.id, reason=reason, traceback=end.last_lines)
+        again = [tuple(retry)] if retry else []
+        self._jobs.put_back(number, again + ([member.ahead] if member.ahead else []))
+        if end.is_loss:
+            yield from self._say(messages.Notice(text=f"{end.words}; its trials are trained on other nodes"))
+        elif retry:
+            yield messages.Notice(text=f"a worker {end.words}; its trial is tried again on a new one")
+        self._fill()

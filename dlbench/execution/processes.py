@@ -13,14 +13,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from dlbench.execution import devices, messages, stderr
+from dlbench.execution.endpoint import End, Receive
 from dlbench.execution.environment import configure
-from dlbench.execution.place import Place
 
-#: Called with each event of a worker, and with ``None`` when it has exited.
-Receive = Callable[["Endpoint", "messages.AnyEvent | None"], None]
+if TYPE_CHECKING:
+    from dlbench.execution.place import Place
+
 #: Lines of standard error that are kept to explain why a worker died, and bytes of a line.
 _KEPT_LINES = 20
 _LONGEST_LINE = 2**16
@@ -29,24 +30,6 @@ _LONGEST_LINE = 2**16
 LEFT_TO_PARENT = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
 )
-
-
-class Endpoint(Protocol):
-    """The interface between the pool and a worker, wherever the worker runs."""
-
-    number: int
-
-    def send(self, message: messages.AnyCommand) -> None:
-        """Send a message without blocking. If the worker has died, the message is dropped, without an error."""
-
-    def kill(self) -> None:
-        """Kill the worker and wait until it has exited."""
-
-    def close(self) -> None:
-        """Let an idle worker exit by itself, and wait until it has."""
-
-    def how_it_ended(self) -> tuple[str, str]:
-        """How the worker exited, in words ("was killed by SIGKILL"), and the last lines of its standard error."""
 
 
 class ProcessEndpoint:
@@ -89,7 +72,7 @@ class ProcessEndpoint:
         configure(environ, place.device)
         if place.device == "gpu" and place.workers > 1:
             environ["CUDA_VISIBLE_DEVICES"] = devices.gpus()[number]
-        with _held_back(LEFT_TO_PARENT):
+        with held_back(LEFT_TO_PARENT):
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "dlbench.execution.worker"],
                 stdin=subprocess.PIPE,
@@ -105,28 +88,28 @@ class ProcessEndpoint:
             thread.start()
 
     def send(self, message: messages.AnyCommand) -> None:
-        """See :class:`Endpoint`."""
+        """See :class:`~dlbench.execution.endpoint.Endpoint`."""
         self._outgoing.put(messages.encode(message))
 
     def kill(self) -> None:
-        """See :class:`Endpoint`."""
+        """See :class:`~dlbench.execution.endpoint.Endpoint`."""
         self._process.kill()
         self._process.wait()
         self._outgoing.put(None)
 
     def close(self) -> None:
-        """See :class:`Endpoint`."""
+        """See :class:`~dlbench.execution.endpoint.Endpoint`."""
         self._closing = True
         self._outgoing.put(None)
         self._process.wait()
 
-    def how_it_ended(self) -> tuple[str, str]:
-        """See :class:`Endpoint`."""
+    def how_it_ended(self) -> End:
+        """See :class:`~dlbench.execution.endpoint.Endpoint`."""
         code = self._process.wait()
         self._outgoing.put(None)
         self._threads[2].join(timeout=1.0)
         ended = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
-        return ended, b"".join(self._last_lines).decode(errors="replace")
+        return End(ended, b"".join(self._last_lines).decode(errors="replace"))
 
     def _write(self) -> None:
         stream = self._process.stdin
@@ -169,7 +152,7 @@ class ProcessEndpoint:
 
 
 @contextlib.contextmanager
-def _held_back(numbers: tuple[int, ...]) -> Iterator[None]:
+def held_back(numbers: tuple[int, ...]) -> Iterator[None]:
     """Block signals in this thread. A process that is started meanwhile inherits this, until it unblocks them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:

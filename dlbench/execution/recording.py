@@ -71,9 +71,12 @@ def interruptible() -> Iterator[Stopping]:
 
 
 class _Times:
-    """The time that the workers of a study spend, by kind; it adds up to workers times wall clock."""
+    """The time that the workers of a study spend, by kind; it adds up to workers times wall clock.
 
-    def __init__(self, before: dict[str, float], workers: int, since: float) -> None:
+    Where their number changes (``None``), it adds up to the time that each of them was there.
+    """
+
+    def __init__(self, before: dict[str, float], workers: int | None, since: float) -> None:
         self._before, self._workers, self._since = before, workers, since
         self._replaced: list[dict[str, float]] = []
         self._current: dict[int, dict[str, float]] = {}
@@ -92,8 +95,10 @@ class _Times:
     def total(self) -> dict[str, float]:
         """Seconds by kind, including those of earlier commands; time that no worker reported counts as waiting."""
         workers = [*self._replaced, *self._current.values()]
-        spent = {kind: sum(each.get(kind, 0.0) for each in workers) for kind in TIME_KINDS if kind != "wait"}
-        spent["wait"] = self._workers * (time.monotonic() - self._since) - sum(spent.values())
+        spent = {kind: sum(each.get(kind, 0.0) for each in workers) for kind in TIME_KINDS}
+        if self._workers is not None:
+            whole = self._workers * (time.monotonic() - self._since)
+            spent["wait"] += whole - sum(spent.values())
         return {kind: self._before.get(kind, 0.0) + spent[kind] for kind in TIME_KINDS}
 
 
@@ -125,7 +130,7 @@ def record(
     described: dict[str, Any],
     events: Generator[messages.AnyEvent],
     notify: Callable[[messages.AnyEvent], None],
-    workers: int,
+    workers: int | None,
     since: float,
     keep_state: bool = False,
 ) -> None:
@@ -138,7 +143,7 @@ def record(
         described: the manifest; the environment of the first worker is added to it, unless it has one already.
         events: the events of the study.
         notify: called with each event after it is recorded.
-        workers: number of workers.
+        workers: number of workers; ``None`` if it changes.
         since: when (``time.monotonic``) the command began; the workers' waiting counts from there.
         keep_state: whether to keep the state that each trial ends with.
 

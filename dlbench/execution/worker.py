@@ -20,7 +20,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -464,12 +464,8 @@ class Worker:
     def _dataset(self, trial: Trial) -> DeviceData:
         spec, key = trial.spec, (trial.data_digest, trial.spec.test_size)
         if key not in self._data:
-            found = data.load(spec.dataset, self.data_dir, verify=True, test_size=spec.test_size)
-            if found.digest != trial.data_digest:
-                raise InputError(
-                    f"data set {spec.dataset!r} has changed since the trial was planned: its digest is "
-                    f"{found.digest[:12]}, expected {trial.data_digest[:12]}"
-                )
+            reference = f"{spec.dataset.partition('@')[0]}@{trial.data_digest}"
+            found = data.load(reference, self.data_dir, verify=True, test_size=spec.test_size)
             self._data.clear()  # only one data set is kept in memory, because they can be large
             self._data[key] = DeviceData.of(found)
         return self._data[key]
@@ -636,34 +632,58 @@ class Clock:
         return spent
 
 
-def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
-    """Execute the parent's commands until it closes the pipe, then exit at once, even in the middle of a trial."""
-    received: queue.SimpleQueue[messages.Train] = queue.SimpleQueue()
+class Server:
+    """A worker that executes its parent's commands, whatever carries them.
 
-    def listen() -> None:
+    Args:
+        setup: the parent's first message.
+        emit: called with each event, from any thread.
+        end: called after the last event of a worker that has stopped.
+
+    Raises:
+        InputError: the parent is of another version.
+    """
+
+    def __init__(self, setup: messages.AnyCommand, emit: Emit, end: Callable[[], object]) -> None:
+        if not isinstance(setup, messages.Setup) or setup.version != messages.PROTOCOL_VERSION:
+            raise InputError(
+                "the parent uses another version of the protocol; use one version of dlbench throughout"
+            )
+        sys.path.extend(path for path in setup.sys_path if path not in sys.path)
+        if setup.kernels is not None:
+            os.environ[native.VARIABLE] = setup.kernels
+            native.use_cores(setup.cores)
+        self._worker = Worker(
+            setup.worker, setup.data_dir, setup.checkpoint_every, emit, setup.started, setup.keep_state
+        )
+        self._jobs: queue.SimpleQueue[messages.Train] = queue.SimpleQueue()
+        self._end = end
+        emit(messages.Ready(worker=setup.worker, environment=self._worker.environment, node=setup.node))
+
+    def receive(self, command: messages.AnyCommand) -> None:
+        """Take a command; returns at once. Any thread may call this."""
+        if isinstance(command, messages.Stop):
+            self._worker.stopping.set()
+            threading.Thread(target=self._stop, daemon=True).start()
+        if isinstance(command, messages.Train):
+            self._jobs.put(command)
+
+    def run(self) -> NoReturn:
+        """Train the jobs as they come."""
         while True:
-            try:
-                command = messages.read_command(commands)
-            except (
-                ValueError
-            ) as error:  # a message of another version; the parent notices that this worker exits
-                print(f"this worker does not understand its parent: {error}", file=sys.stderr, flush=True)
-                os._exit(1)
-            if command is None:
-                os._exit(0)
-            if isinstance(command, messages.Stop):
-                worker.stopping.set()
-                threading.Thread(target=stop, daemon=True).start()
-            if isinstance(command, messages.Train):
-                received.put(command)
+            command = self._jobs.get()
+            self._worker.run(command.trials, command.files)
 
-    def stop() -> None:
-        """Save what is complete, and end this process if the epoch takes too long."""
+    def _stop(self) -> None:
+        """Save what is complete, and end, even if the epoch takes too long."""
         for seconds in stopping.pauses():
             time.sleep(seconds)
-            worker.save()
-        os._exit(0)
+            self._worker.save()
+        self._end()
 
+
+def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
+    """Execute the parent's commands until it closes the pipe, then exit at once, even in the middle of a trial."""
     lock = threading.Lock()
 
     def emit(event: messages.AnyEvent) -> None:
@@ -674,25 +694,23 @@ def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
             except BrokenPipeError:
                 os._exit(0)
 
+    def listen() -> None:
+        while True:
+            try:
+                command = messages.read_command(commands)
+            except ValueError as error:  # another version; the parent notices that this worker exits
+                print(f"this worker does not understand its parent: {error}", file=sys.stderr, flush=True)
+                os._exit(1)
+            if command is None:
+                os._exit(0)
+            server.receive(command)
+
     setup = messages.read_command(commands)
     if setup is None:
         return  # the parent is gone already
-    if not isinstance(setup, messages.Setup) or setup.version != messages.PROTOCOL_VERSION:
-        raise InputError(
-            "the parent uses another version of the protocol; use one version of dlbench throughout"
-        )
-    sys.path.extend(path for path in setup.sys_path if path not in sys.path)
-    if setup.kernels is not None:
-        os.environ[native.VARIABLE] = setup.kernels
-        native.use_cores(setup.cores)
-    worker = Worker(
-        setup.worker, setup.data_dir, setup.checkpoint_every, emit, setup.started, setup.keep_state
-    )
+    server = Server(setup, emit, lambda: os._exit(0))
     threading.Thread(target=listen, daemon=True).start()
-    emit(messages.Ready(worker=setup.worker, environment=worker.environment))
-    while True:
-        command = received.get()
-        worker.run(command.trials, command.files)
+    server.run()
 
 
 def main() -> None:

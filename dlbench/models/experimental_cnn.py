@@ -9,8 +9,14 @@ from dlbench.errors import InputError
 from dlbench.models.layers import ACTIVATIONS, ConvBlock, Dense, Dropout
 from dlbench.spec.registry import MODELS
 
+_RANGES = {
+    "kernel_size": "odd [1, inf)",
+    "activation": "relu|leaky_relu|elu|gelu",
+    "dropout_rate": "[0, 1)",
+}
 
-@MODELS.register("ExperimentalCNN", dynamic=("dropout_rate",), ranges={"dropout_rate": "[0, 1)"})
+
+@MODELS.register("ExperimentalCNN", dynamic=("dropout_rate",), ranges=_RANGES)
 class ExperimentalCNN(nn.Module):
     """Two blocks of convolution, (batch norm), activation and pooling (16, then 32 channels), dense 128.
 
@@ -57,7 +63,7 @@ class ExperimentalCNN(nn.Module):
         return Dense(self.num_classes)(x)
 
 
-@MODELS.register("Baseline", compared=2, dynamic=("dropout_rate",), ranges={"dropout_rate": "[0, 1)"})
+@MODELS.register("Baseline", compared=2, dynamic=("dropout_rate",), ranges=_RANGES)
 def baseline(
     num_classes: int = 10,
     kernel_size: int = 3,
@@ -69,7 +75,7 @@ def baseline(
     return ExperimentalCNN(num_classes, kernel_size, activation, batch_norm, dropout_rate)
 
 
-@MODELS.register("Stabilized", compared=3, dynamic=("dropout_rate",), ranges={"dropout_rate": "[0, 1)"})
+@MODELS.register("Stabilized", compared=3, dynamic=("dropout_rate",), ranges=_RANGES)
 def stabilized(
     num_classes: int = 10,
     kernel_size: int = 3,
@@ -81,7 +87,7 @@ def stabilized(
     return ExperimentalCNN(num_classes, kernel_size, activation, batch_norm, dropout_rate)
 
 
-@MODELS.register("High-Vision", compared=4, dynamic=("dropout_rate",), ranges={"dropout_rate": "[0, 1)"})
+@MODELS.register("High-Vision", compared=4, dynamic=("dropout_rate",), ranges=_RANGES)
 def high_vision(
     num_classes: int = 10,
     kernel_size: int = 5,
@@ -93,7 +99,7 @@ def high_vision(
     return ExperimentalCNN(num_classes, kernel_size, activation, batch_norm, dropout_rate)
 
 
-@MODELS.register("Modernist", compared=5, dynamic=("dropout_rate",), ranges={"dropout_rate": "[0, 1)"})
+@MODELS.register("Modernist", compared=5, dynamic=("dropout_rate",), ranges=_RANGES)
 def modernist(
     num_classes: int = 10,
     kernel_size: int = 3,

@@ -17,6 +17,7 @@ listed here; the module that implements it, and jax, are imported when a name is
 | `pooled` | lowering ``"compiled"``: convolution with pooling, by C code that XLA calls |
 | `implicit_gemm` | lowering ``"compiled"``: convolutions of any shape, likewise |
 | `standing_in` | convolutions and max pooling in place of ``jax.lax``'s, while a model is traced |
+| `peephole` | convolution, bias, ReLU and pooling of a traced model as one operation |
 | `native`, `*.c`, `*.h` | that C code, and how it is compiled and loaded; free of jax |
 """
 
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
     from dlbench.ops.matmul import dense
     from dlbench.ops.normalization import batch_norm
     from dlbench.ops.padding import Padding
+    from dlbench.ops.peephole import accelerate
     from dlbench.ops.pooling import Activation, max_pool2, max_positions
-    from dlbench.ops.standing_in import accelerated
 
 _PLACES = {
     "normalization": ("batch_norm",),
@@ -54,8 +55,8 @@ _PLACES = {
     "lowering": ("Lowering", "lowered"),
     "matmul": ("dense",),
     "padding": ("Padding",),
+    "peephole": ("accelerate",),
     "pooling": ("Activation", "max_pool2", "max_positions"),
-    "standing_in": ("accelerated",),
 }
 _HOME = {name: module for module, names in _PLACES.items() for name in names}
 
@@ -63,7 +64,7 @@ __all__ = [
     "Activation",
     "Lowering",
     "Padding",
-    "accelerated",
+    "accelerate",
     "batch_norm",
     "conv2d",
     "conv_general_dilated",

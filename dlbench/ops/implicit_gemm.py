@@ -83,7 +83,7 @@ def supports(x: Array, kernel: Array, geometry: Geometry) -> bool:
 
 def conv2d(x: Array, kernel: Array, geometry: Geometry) -> Array:
     """Convolve ``[N, H, W, C_in]`` with ``[kh, kw, C_in / groups, C_out]`` to ``[N, H_out, W_out, C_out]``."""
-    y: Array = _forward.bind(x, kernel, geometry=geometry)
+    y: Array = convolution.bind(x, kernel, geometry=geometry)
     return y
 
 
@@ -127,24 +127,24 @@ def _primitive(name: str, shape: Callable[..., tuple[int, ...]]) -> Primitive:
     return primitive
 
 
-_forward = _primitive("dlbench_convolution", _forward_shape)
+convolution = _primitive("dlbench_convolution", _forward_shape)
 _images_gradient = _primitive("dlbench_convolution_images_gradient", _images_shape)
 _kernel_gradient = _primitive("dlbench_convolution_kernel_gradient", _kernel_shape)
 
 ad.defbilinear(
-    _forward,
+    convolution,
     lambda g, x, kernel, geometry: _images_gradient.bind(g, kernel, geometry=geometry),
     lambda g, x, kernel, geometry: _kernel_gradient.bind(x, g, geometry=geometry),
 )
 ad.defbilinear(
     _images_gradient,
-    lambda dx, g, kernel, geometry: _forward.bind(dx, kernel, geometry=geometry),
+    lambda dx, g, kernel, geometry: convolution.bind(dx, kernel, geometry=geometry),
     lambda dx, g, kernel, geometry: _kernel_gradient.bind(dx, g, geometry=geometry),
 )
 ad.defbilinear(
     _kernel_gradient,
     lambda dk, x, g, geometry: _images_gradient.bind(g, dk, geometry=geometry),
-    lambda dk, x, g, geometry: _forward.bind(x, dk, geometry=geometry),
+    lambda dk, x, g, geometry: convolution.bind(x, dk, geometry=geometry),
 )
 
 
@@ -184,7 +184,7 @@ def _batch(primitive: Primitive, axes: Pair, folded: int) -> None:
     batching.primitive_batchers[primitive] = rule
 
 
-_batch(_forward, (0, 0), 0)
+_batch(convolution, (0, 0), 0)
 _batch(_images_gradient, (0, 0), 0)
 _batch(_kernel_gradient, (0, 0), -1)
 
@@ -194,7 +194,7 @@ def _registered() -> ctypes.CDLL | None:
     """The compiled library, its handlers registered with XLA; None without one."""
     library = native.load()
     if library is not None:
-        for primitive in (_forward, _images_gradient, _kernel_gradient):
+        for primitive in (convolution, _images_gradient, _kernel_gradient):
             handler = jax.ffi.pycapsule(getattr(library, primitive.name))
             jax.ffi.register_ffi_target(primitive.name, handler, platform="cpu")
     return library

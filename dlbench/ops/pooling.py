@@ -41,9 +41,17 @@ def max_pool2_before(x: Array, activation: Activation | None) -> Array:
     return pooled
 
 
-@jax.custom_vjp
+@jax.jit
 def max_windows(x: Array) -> Array:
-    """Compute what :func:`max_pool2` does, without a copy of the four positions."""
+    """Compute what :func:`max_pool2` does, without a copy of the four positions.
+
+    It is one operation in a jaxpr, which :mod:`dlbench.ops.peephole` finds by its name.
+    """
+    return _max_windows(x)
+
+
+@jax.custom_vjp
+def _max_windows(x: Array) -> Array:
     return select_max(split_windows(x))[0]
 
 
@@ -57,7 +65,7 @@ def _max_windows_bwd(residuals: tuple[Array, Array], g: Array) -> tuple[Array]:
     return (max_unpool(argmax, g, shape.shape[1:3]),)
 
 
-max_windows.defvjp(_max_windows_fwd, _max_windows_bwd)
+_max_windows.defvjp(_max_windows_fwd, _max_windows_bwd)
 
 
 def max_positions(y: Array) -> Array:

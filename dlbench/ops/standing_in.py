@@ -36,11 +36,14 @@ _open = 0
 
 
 @contextlib.contextmanager
-def accelerated() -> Iterator[None]:
-    """Compute fast what is traced inside, where the lowering is ``"compiled"`` and there are compiled kernels."""
+def accelerated() -> Iterator[bool]:
+    """Compute fast what is traced inside, where the lowering is ``"compiled"`` and there are compiled kernels.
+
+    Yields whether they are used.
+    """
     global _open
     if resolve_lowering(None) != "compiled" or not implicit_gemm.is_available():
-        yield
+        yield False
         return
     with _LOCK:
         _open += 1
@@ -48,7 +51,7 @@ def accelerated() -> Iterator[None]:
             primitive.bind = functools.partial(_bind, primitive)
     token = _ACTIVE.set(True)
     try:
-        yield
+        yield True
     finally:
         _ACTIVE.reset(token)
         with _LOCK:

@@ -16,7 +16,9 @@ from dlbench.report.tables import (
     count,
     means_note,
     plus_minus,
+    replicate,
     signed,
+    signed_interval,
 )
 from dlbench.spec.metrics import Metric, metric, metric_key, noun, words
 
@@ -60,7 +62,7 @@ def ablation_report(found: Ablation) -> Report:
             partial(plus_minus, measured=measured),
         ),
         *(_effect_columns(found) if effects else ()),
-        Column("seeds", "trials" if base.overlap else "seeds"),
+        Column("seeds", f"{replicate([base])}s"),
     )
     rows = tuple(
         (
@@ -83,14 +85,10 @@ def _title(found: Ablation) -> str:
     return words(found.metric)
 
 
-def _unit(found: Ablation) -> str:
-    unit = metric(found.metric).unit
-    return f", {unit}" if unit else ""
-
-
 def _effect_columns(found: Ablation) -> tuple[Column, ...]:
+    measured = metric(found.metric)
     return (
-        Column("effect", f"effect{_unit(found)} [95 %]", partial(signed, measured=metric(found.metric))),
+        Column("effect", f"effect{measured.in_heading} [95 %]", partial(signed, measured=measured)),
         Column("p_adjusted", "p (Holm)", lambda p: f"{p:.2g}"),
     )
 
@@ -158,9 +156,5 @@ def _conclusions(found: Ablation) -> Report:
 
 def _sentence(effect: Effect, measured: Metric) -> str:
     assert effect.comparison
-    difference = effect.comparison.difference
-    return (
-        f"{' with '.join(_names(effect))}: {measured.factor * difference.estimate:+.{measured.decimals}f} "
-        f"{measured.unit}{' ' if measured.unit else ''}[{measured.text(difference.low)}, "
-        f"{measured.text(difference.high)}], p = {effect.p_adjusted:.2g}"
-    )
+    size = f"{signed_interval(effect.comparison.difference, measured)} {measured.unit}".rstrip()
+    return f"{' with '.join(_names(effect))}: {size}, p = {effect.p_adjusted:.2g}"

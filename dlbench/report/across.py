@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
 from dlbench.analysis.across import Difference, StudiesComparison
 from dlbench.analysis.looks import ALPHA
 from dlbench.analysis.outlook import has_interval, is_unpaired
-from dlbench.report.tables import Column, Report, Table, count, level
+from dlbench.report.tables import Column, Report, Table, count, level, signed_interval
 from dlbench.spec.metrics import Metric, metric
 from dlbench.spec.naming import field_title, setting
 from dlbench.spec.trial import TrialSpec
@@ -57,7 +58,7 @@ def _shared(found: StudiesComparison) -> Report:
             bits = f"{found.num_changed:,} of them with other bits"
         said.append(f"{count(found.num_shared, 'trial')} in several of these studies, {bits}.")
     if found.num_left_out:
-        said.append(f"{count(found.num_left_out, 'trial')} did not complete and are left out.")
+        said.append(f"Left out: {count(found.num_left_out, 'trial')} without a result.")
     return [" ".join(said)] if said else []
 
 
@@ -68,7 +69,7 @@ def _tests(found: StudiesComparison) -> Report:
     columns = (
         Column("a", "first", left=True),
         Column("b", "second", left=True),
-        Column("difference", f"difference, {known.unit} [95 %]", partial(_difference, known=known)),
+        Column("difference", f"difference{known.in_heading} [95 %]", partial(_difference, known=known)),
         Column("n", "seeds", _seeds),
         Column("p_adjusted", "p", lambda value: f"{value:.2g}"),
     )
@@ -77,6 +78,8 @@ def _tests(found: StudiesComparison) -> Report:
         f"{found.metric}: first minus second. Paired where seed, data and split agree. p: after Holm's correction over "
         f"{count(len(found.pairs), 'comparison')}."
     )
+    if any(math.isnan(pair.comparison.p_value) for pair in found.pairs):
+        caption += " Single values, and folds without pairs, cannot be tested: p = 1."
     number = len(found.supported)
     verdict = (
         f"The data support {count(number, 'difference')} at {level(ALPHA)}: "
@@ -89,13 +92,8 @@ def _tests(found: StudiesComparison) -> Report:
 
 
 def _difference(pair: PairwiseComparison, known: Metric) -> str:
-    difference = pair.comparison.difference
-    form = "+.2f" if known.factor > 1 else "+.4g"
-    value, low, high = (
-        format(known.factor * each + 0.0, form)
-        for each in (difference.estimate, difference.low, difference.high)
-    )
-    return f"{value} [{low}, {high}]" if has_interval(pair.comparison) else value
+    text = signed_interval(pair.comparison.difference, known)
+    return text if has_interval(pair.comparison) else text.partition(" ")[0]
 
 
 def _seeds(pair: PairwiseComparison) -> str:

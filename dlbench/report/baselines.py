@@ -8,8 +8,8 @@ from typing import Any
 from dlbench.analysis.baselines import LINEAR
 from dlbench.analysis.configurations import Summary
 from dlbench.analysis.convergence import Convergence
-from dlbench.report.tables import Column, Table, capitalized, percent, thousands
-from dlbench.spec.metrics import KNOWN_METRICS
+from dlbench.report.tables import Column, Table, capitalized, thousands
+from dlbench.spec.metrics import KNOWN_METRICS, metric, title
 from dlbench.spec.published import Published
 from dlbench.stats import mean_interval
 
@@ -54,10 +54,16 @@ def sources_note(found: Sequence[Published]) -> str:
 
 def baseline_table(found: Sequence[Published]) -> Table:
     """One row per baseline, with all its values and its source."""
-    keys = [key for key in ("num_params", *KNOWN_METRICS) if any(key in each.values for each in found)]
+    given = {key for each in found for key in each.values}
+    keys = sorted(given, key=["num_params", *KNOWN_METRICS, *sorted(given)].index)
     columns = (
         Column("model", "baseline", left=True),
-        *(Column(key, _heading(key), _text(key)) for key in keys),
+        *(
+            Column(key, "parameters", lambda value: thousands(int(value)))
+            if key == "num_params"
+            else Column(key, title(key), metric(key).text)
+            for key in keys
+        ),
         Column("source", "source", left=True),
     )
     rows = tuple((_title(each), *(each.values.get(key) for key in keys), each.source) for each in found)
@@ -71,17 +77,3 @@ def baseline_records(found: Sequence[Published]) -> list[dict[str, Any]]:
 
 def _title(each: Published) -> str:
     return f"{each.name} (published)" if each.is_published else each.name
-
-
-def _heading(key: str) -> str:
-    words = key.removesuffix("_s").replace("_", " ")
-    unit = KNOWN_METRICS[key].unit if key in KNOWN_METRICS else ""
-    return (
-        f"{words} {'%' if unit == 'points' else unit}".strip() if unit in ("points", "s", "nats") else words
-    )
-
-
-def _text(key: str) -> Callable[[Any], str]:
-    if key == "num_params":
-        return lambda value: thousands(int(value))
-    return percent if KNOWN_METRICS[key].unit == "points" else lambda value: f"{value:g}"

@@ -122,26 +122,27 @@ def listing_table(kind: str, rows: list[dict[str, Any]]) -> Table:
         kind: one of :data:`KINDS`.
         rows: what :func:`listing` returns.
     """
-    columns = [Column("name", "name", left=True), Column("description", "description", left=True)]
-    if kind in REGISTRIES:
-        columns.insert(1, Column("arguments", "arguments", left=True))
-        cells = [(row["name"], _in_words(row["arguments"]), row["description"]) for row in rows]
-        example = {
-            "models": "resnet18(width=16)",
-            "optimizers": "sgd(momentum=0.8)",
-            "schedules": "cosine(warmup=5)",
-            "criteria": "cross_entropy(label_smoothing=0.1)",
-            "transforms": "flip+crop(padding=4)",
-            "metrics": "top_k(k=3)",
-            "datasets": 'folder(path="pictures", resize=32)',
-        }[kind]
-        note = f"Arguments are written in brackets, '{example}', or by path, so that they can be an axis."
-        if any(each["shares_a_program"] for row in rows for each in row["arguments"]):
-            note += (
-                " Trials that differ only in the values of arguments marked with * share a compiled program."
-            )
-        return Table(kind.capitalize(), tuple(columns), tuple(cells), note)
-    return Table(kind.capitalize(), tuple(columns), tuple((row["name"], row["description"]) for row in rows))
+    columns = (
+        Column("name", "name", left=True),
+        Column("arguments", "arguments", left=True),
+        Column("description", "description", left=True),
+    )
+    cells = tuple((row["name"], _in_words(row["arguments"]), row["description"]) for row in rows)
+    note = f"Arguments are written in brackets, '{_EXAMPLES[kind]}', or by path, so that they can be an axis."
+    if any(each["shares_a_program"] for row in rows for each in row["arguments"]):
+        note += " Trials that differ only in the values of arguments marked with * share a compiled program."
+    return Table("Data sets" if kind == "datasets" else kind.capitalize(), columns, cells, note)
+
+
+_EXAMPLES = {
+    "models": "resnet18(width=16)",
+    "optimizers": "sgd(momentum=0.8)",
+    "schedules": "cosine(warmup=5)",
+    "criteria": "cross_entropy(label_smoothing=0.1)",
+    "transforms": "flip+crop(padding=4)",
+    "metrics": "top_k(k=3)",
+    "datasets": 'folder(path="pictures", resize=32)',
+}
 
 
 def _in_words(arguments: list[dict[str, Any]]) -> str:

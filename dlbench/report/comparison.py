@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dlbench.analysis.comparison import ModelComparison
+from dlbench.analysis.comparison import ModelComparison, pair_record
 from dlbench.analysis.configurations import MIN_FOR_INTERVAL, common, tally
 from dlbench.analysis.convergence import censored_epoch, convergence
 from dlbench.analysis.looks import ALPHA
@@ -23,6 +23,7 @@ from dlbench.report.tables import (
     Report,
     Table,
     amount,
+    bounded,
     converged,
     count,
     failure_columns,
@@ -31,13 +32,13 @@ from dlbench.report.tables import (
     means_note,
     percent,
     plus_minus,
+    replicate,
     spread,
     thousands,
-    within,
 )
 from dlbench.spec.metrics import Metric, metric, metric_key, noun, selection_metric, title, words
 from dlbench.spec.published import Published
-from dlbench.stats import Interval, PairwiseComparison, Ranking, RankingEntry, Survival, kaplan_meier
+from dlbench.stats import PairwiseComparison, Ranking, RankingEntry, Survival, kaplan_meier
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,18 +75,7 @@ def comparison_record(found: ModelComparison, looks: tuple[int, ...]) -> dict[st
             }
             for entry in (ranked.entries if ranked else ())
         ],
-        "differences": [
-            {
-                "a": pair.a,
-                "b": pair.b,
-                "difference": pair.comparison.difference.estimate,
-                "low": pair.comparison.difference.low,
-                "high": pair.comparison.difference.high,
-                "p_adjusted": pair.p_adjusted,
-                "supported": pair.supported,
-            }
-            for pair in (ranked.comparisons if ranked else ())
-        ],
+        "differences": list(map(pair_record, ranked.comparisons if ranked else ())),
     }
 
 
@@ -130,14 +120,14 @@ def comparison_table(
         *([Column("place", "place", _place)] if found.supported else []),
         Column("model", "model", left=True),
         first,
-        *([Column("two_way", "test acc % [seeds and images]", _two_way)] if two_way else []),
+        *([Column("two_way", "test acc % [seeds and images]", bounded)] if two_way else []),
         second,
         *(column for column, _ in failed),
         Column("num_params", "parameters", thousands),
         Column("train_time_s", "time s", spread),
         Column("convergence_epoch", "convergence epoch", converged),
         *([Column("plateau_epoch", "plateau epoch", _median)] if plateaus else []),
-        Column("seeds", "trials" if _folded(found) else "seeds"),
+        Column("seeds", f"{replicate(groups.values())}s"),
     )
     rows = tuple(
         (
@@ -197,10 +187,6 @@ _TWO_WAY_NOTE = (
     "±: over seeds, on these test images. [seeds and images]: the 95 % interval that takes the test images as a sample "
     "too, of new images for new seeds (replicates x images)."
 )
-
-
-def _two_way(value: Interval) -> str:
-    return within((value.estimate, value.low, value.high))
 
 
 def _median(value: Survival) -> str:
@@ -335,7 +321,7 @@ def same_images_report(found: tuple[SameImages, ...]) -> Report:
         "each, without correction; they are about these networks, not about the models):"
     )
     points = (
-        f"{each.first} against {each.other}: fewer errors in {each.num_fewer} of {each.num_seeds} seeds, "
+        f"{each.first} against {each.other}: fewer errors in {each.num_fewer} of {each.num_seeds} pairs, "
         f"more in {each.num_more}"
         for each in found
     )

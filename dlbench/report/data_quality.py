@@ -12,6 +12,7 @@ from dlbench.report.tables import Column, Points, Report, Table, count, percent,
 
 #: Groups of images that are listed.
 _LISTED = 5
+_IMBALANCE = "the most frequent class has {:.2f} times as many images as the rarest"
 
 
 def quality_report(found: Quality) -> Report:
@@ -25,16 +26,13 @@ def quality_report(found: Quality) -> Report:
     facts = (
         ("images", f"{found.num_train:,} for training, {found.num_test:,} for testing"),
         ("shape", f"{height}x{width}x{channels}, values {found.value_range[0]} to {found.value_range[1]}"),
-        (
-            "imbalance",
-            f"the most frequent class has {found.imbalance:.2f} times as many images as the rarest",
-        ),
+        *([("imbalance", _IMBALANCE.format(found.imbalance))] if found.class_names else []),
         ("constant images", f"{len(found.constant):,}"),
         (
-            "equal images",
+            "duplicates",
             f"{count(len(found.duplicates), 'group')}, {len(found.shared):,} with images of both halves",
         ),
-        ("label conflicts", f"{count(len(found.conflicts), 'group')} of equal images with different labels"),
+        ("label conflicts", f"{count(len(found.conflicts), 'group')} of duplicates with different labels"),
         ("near-duplicates", f"{count(len(near), 'pair')}, {crossing:,} across the halves{some}"),
         ("train/test shift", f"AUC {found.shift_auc:.3f} [{low:.3f}, {high:.3f}]"),
     )
@@ -50,9 +48,9 @@ def quality_report(found: Quality) -> Report:
     )
     return [
         facts_table(found.name, facts),
-        Table("Classes", columns, rows),
-        *_listed("Equal images in both halves:", found.shared),
-        *_listed("Equal images with different labels:", found.conflicts),
+        *([Table("Classes", columns, rows)] if rows else []),
+        *_listed("Duplicates across the halves:", found.shared),
+        *_listed("Duplicates with different labels:", found.conflicts),
         *_listed("Near-duplicates across the halves:", [group for group in near if group.crosses]),
         *quality_words(found),
     ]
@@ -64,13 +62,13 @@ def quality_words(found: Quality) -> list[str]:
     if found.shared:
         images = sum(half == "test" for group in found.shared for half, _ in group.places)
         said.append(
-            f"{count(images, 'test image')} of {found.num_test:,} can be learnt by heart from equal training images, "
-            "so test accuracy is biased upwards."
+            f"{count(images, 'test image')} of {found.num_test:,} are identical to training images, so test "
+            "accuracy is biased upwards."
         )
     if found.shift_interval[0] > 0.5:
         said.append(
-            f"Training and test images can be told apart (AUC {found.shift_auc:.3f}; 0.5 is chance), so test accuracy "
-            "is about images that differ from those of training."
+            f"A classifier distinguishes training from test images (AUC {found.shift_auc:.3f}; 0.5 is chance), so the "
+            "halves have different distributions."
         )
     if found.near_duplicates:
         said.append(
@@ -89,7 +87,7 @@ def _listed(lead: str, groups: Sequence[Group]) -> list[Points]:
 
 def _in_words(group: Group) -> str:
     return ", ".join(
-        f"{half} {number} (label {label})"
+        f"{half} {number} (label {label:g})"
         for (half, number), label in zip(group.places[:6], group.labels, strict=False)
     )
 

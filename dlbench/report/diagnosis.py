@@ -1,8 +1,9 @@
-"""What the accuracy hides, as tables, sentences and records: classes, calibration, over- and underfitting, cost."""
+"""Diagnoses as tables, sentences and records: scores by class, calibration, over- and underfitting, cost."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dlbench.analysis.by_class import ByClass
@@ -21,9 +22,12 @@ from dlbench.report.tables import (
     duration,
     listed,
     percent,
+    replicate,
+    signed_interval,
     thousands,
     within,
 )
+from dlbench.spec.metrics import metric
 from dlbench.stats import Interval
 
 if TYPE_CHECKING:
@@ -55,10 +59,17 @@ def share(interval: Interval) -> str:
 
 def measured(predictions: Predictions) -> str:
     """What the intervals of a table are about, for its caption."""
-    images, seeds = count(len(predictions.labels), "test image"), len(predictions.trials)
-    if seeds == 1:
-        return f"One seed, {images}: 95 % intervals over images alone, because one seed shows no variation of seeds."
-    return f"Means of {seeds} seeds on {images}, with 95 % intervals over seeds and images."
+    images, trials = count(len(predictions.labels), "test image"), _trials(predictions)
+    if len(predictions.trials) == 1:
+        return f"{trials.capitalize()}, {images}: 95 % intervals over images alone, because one shows no variation."
+    over = f"{replicate([predictions.configuration])}s and images"
+    folds = ", corrected because training sets of folds overlap" if predictions.overlap else ""
+    return f"Means of {trials} on {images}, with 95 % intervals over {over}{folds}."
+
+
+def _trials(predictions: Predictions) -> str:
+    """5 seeds, or 15 trials where images are folded."""
+    return count(len(predictions.trials), replicate([predictions.configuration]))
 
 
 def predictions_record(label: str, predictions: Predictions) -> dict[str, Any]:
@@ -110,9 +121,8 @@ def _confusion_table(found: ByClass) -> Table:
         *(Column(f"as {name}", name, thousands) for name in names),
     )
     rows = tuple((name, *map(int, row)) for name, row in zip(names, found.confusion, strict=True))
-    seeds = len(found.predictions.trials)
-    summed = f", summed over {seeds} seeds" if seeds > 1 else ""
-    return Table("Confusion matrix", tuple(columns), rows, f"Answers on test images{summed}.")
+    summed = f", summed over {_trials(found.predictions)}" if len(found.predictions.trials) > 1 else ""
+    return Table("Confusion matrix", tuple(columns), rows, f"Predictions on test images{summed}.")
 
 
 def _confusions(confusion: NDArray[np.int64], names: Sequence[str]) -> tuple[str, ...]:
@@ -122,8 +132,8 @@ def _confusions(confusion: NDArray[np.int64], names: Sequence[str]) -> tuple[str
         divmod(int(place), len(names)) for place in wrong.ravel().argsort(kind="stable")[::-1][:_LISTED]
     ]
     return tuple(
-        f"{names[i]} taken for {names[j]}: {count(int(wrong[i, j]), 'time')}, "
-        f"{percent(wrong[i, j] / confusion[i].sum())} % of its answers"
+        f"{names[i]} predicted as {names[j]}: {count(int(wrong[i, j]), 'time')}, "
+        f"{percent(wrong[i, j] / confusion[i].sum())} % of the predictions for {names[i]}"
         for i, j in largest
         if wrong[i, j]
     )
@@ -160,8 +170,8 @@ def by_slice_report(label: str, found: BySlice) -> Report:
     rows = tuple((each.name, each.support, each.accuracy) for each in found.slices)
     words = (
         f"Worst slice: {found.worst.name}, {share(found.worst.accuracy)} %. Gap between the best and the worst: "
-        f"{signed_share(found.gap)} points, biased upwards because both are chosen by it. Equalised-odds difference: "
-        f"{share(found.equalized_odds)} points."
+        f"{signed_interval(found.gap)} points, biased upwards because both are chosen by it. Equalised-odds "
+        f"difference: {share(found.equalized_odds)} points."
     )
     return [Table(f"By {found.by}: {label}", columns, rows, measured(found.predictions)), words]
 
@@ -198,16 +208,6 @@ def number(interval: Interval) -> str:
     return f"{interval.estimate:.4f} [{max(interval.low, 0.0):.4f}, {interval.high:.4f}]"
 
 
-def signed_number(interval: Interval) -> str:
-    """A difference with its interval: -0.0412 [-0.0447, -0.0377]."""
-    return f"{interval.estimate:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
-
-
-def signed_share(interval: Interval) -> str:
-    """A difference of shares in points: +0.80 [+0.68, +0.92]."""
-    return f"{100 * interval.estimate:+.2f} [{100 * interval.low:+.2f}, {100 * interval.high:+.2f}]"
-
-
 def calibration_report(label: str, found: Calibration) -> Report:
     """Calibration before and after temperature scaling, and the reliability diagram.
 
@@ -220,7 +220,7 @@ def calibration_report(label: str, found: Calibration) -> Report:
     if found.after is not None and found.change is not None:
         columns += [
             Column("after", "with temperature [95 %]", number),
-            Column("change", "change [95 %]", signed_number),
+            Column("change", "change [95 %]", partial(signed_interval, measured=metric("test/loss"))),
         ]
         rows = [
             (name, found.before[key], found.after[key], found.change[key]) for key, name in _MEASURES.items()
@@ -243,23 +243,23 @@ def _temperature_words(found: Calibration) -> str:
         return f"No temperature is fitted: {found.problem}."
     temperatures = found.temperatures
     mean = sum(temperatures) / len(temperatures)
-    kind = "too confident" if mean > 1 else "not confident enough"
+    kind = "overconfident" if mean > 1 else "underconfident"
     spread = f" ({min(temperatures):.2f} to {max(temperatures):.2f})" if len(temperatures) > 1 else ""
     nll = found.change["nll"]
     gain = "lowers" if nll.high < 0 else "raises" if nll.low > 0 else "does not measurably change"
     return (
-        f"Temperature {mean:.2f}{spread}, fitted on validation images: the networks are {kind} on those. It {gain} the "
-        "NLL on test images, and changes no answer."
+        f"Temperature {mean:.2f}{spread}, fitted on validation images, on which the networks are {kind}. It {gain} "
+        "the NLL on test images; predicted classes stay the same."
     )
 
 
 def _reliability_table(title: str, bins: Sequence[ReliabilityBin]) -> Table:
     columns = (
         Column("confidence", "confidence", left=True),
-        Column("count", "answers", thousands),
-        Column("mean", "mean %", percent),
-        Column("accuracy", "right %", percent),
-        Column("bar", "right (█) against confidence (|)", _bar, left=True),
+        Column("count", "predictions", thousands),
+        Column("mean", "mean confidence %", percent),
+        Column("accuracy", "accuracy %", percent),
+        Column("bar", "accuracy (█) against confidence (|)", _bar, left=True),
     )
     rows = tuple(
         (
@@ -319,7 +319,7 @@ def fit_report(found: Mapping[str, Fit]) -> Report:
         Column("train", "train %", _mean),
         Column("val", "val %", _mean),
         Column("test", "test % [95 %]", share),
-        Column("gap", "train - test, points [95 %]", signed_share),
+        Column("gap", "train - test, points [95 %]", signed_interval),
         Column("train_loss", "train loss", lambda value: f"{value:.4f}"),
         Column("val_loss", "val loss", lambda value: f"{value:.4f}"),
     )
@@ -343,8 +343,7 @@ def _mean(interval: Interval) -> str:
 
 def fit_words(fit: Fit) -> tuple[str, ...]:
     """What the gap, the training accuracy and the course of the losses say of a configuration."""
-    seeds = len(fit.predictions.trials)
-    said = []
+    trials, said = _trials(fit.predictions), []
     if fit.underfits:
         said.append(
             f"training accuracy {percent(fit.train.estimate)} % is below {100 * LOW_TRAINING:.0f} %: it does not fit "
@@ -352,17 +351,15 @@ def fit_words(fit: Fit) -> tuple[str, ...]:
         )
     if fit.overfits:
         said.append(
-            f"training accuracy is {signed_share(fit.gap)} points above test accuracy: it fits the images that it "
+            f"training accuracy is {signed_interval(fit.gap)} points above test accuracy: it fits the images that it "
             "trains on better than others (overfitting)"
         )
     if fit.rising:
         said.append(
-            f"the validation loss ends above its least in {fit.rising} of {count(seeds, 'seed')} (overfitting)"
+            f"the validation loss ends at least a tenth above its minimum in {fit.rising} of {trials} (overfitting)"
         )
     if fit.unfinished:
-        said.append(
-            f"the best epoch is the last in {fit.unfinished} of {count(seeds, 'seed')}: more epochs may help"
-        )
+        said.append(f"the best epoch is the last in {fit.unfinished} of {trials}: more epochs may help")
     return tuple(said) or ("neither overfitting nor underfitting is apparent",)
 
 
@@ -384,7 +381,7 @@ def fit_record(found: Mapping[str, Fit]) -> list[dict[str, Any]]:
     ]
 
 
-_COSTS = {"parameters": "parameters", "flops": "operations an image", "train_s": "training time"}
+_COSTS = {"parameters": "parameters", "flops": "operations per image"}
 
 
 def cost_report(found: Costs) -> Report:
@@ -394,7 +391,7 @@ def cost_report(found: Costs) -> Report:
         Column("accuracy", "test % [95 %]", share),
         Column("parameters", "parameters", thousands),
         Column("size_bytes", "MB", lambda value: f"{value / 1e6:.2f}"),
-        Column("flops", "MFLOP an image", lambda value: f"{value / 1e6:.2f}"),
+        Column("flops", "MFLOP per image", lambda value: f"{value / 1e6:.2f}"),
         Column("train_s", "training time", duration),
         Column("images_per_s", "images/s", lambda value: f"{value:,.0f}"),
     )
@@ -403,7 +400,7 @@ def cost_report(found: Costs) -> Report:
     )
     caption = "Operations of a forward pass; bytes of the parameters in float32; training time of one trial."
     parts: Report = [Table("Cost", columns, rows, caption)]
-    if len(found.costs) > 1:
+    if len(found.costs) > 1 and found.fronts:
         fronts = tuple(f"{_COSTS[name]}: {listed(list(front))}" for name, front in found.fronts.items())
         parts.append(Points("Pareto fronts of the means (no other is as cheap and more accurate):", fronts))
     if found.not_better:
@@ -411,8 +408,8 @@ def cost_report(found: Costs) -> Report:
             Points(
                 f"Not shown to be better than a cheaper one (by {_COSTS[found.measure]}):",
                 tuple(
-                    f"{each.dearer} costs {each.ratio:.1f} times as much as {each.cheaper}: "
-                    f"{signed_share(each.difference)} points"
+                    f"{each.costlier} costs {each.ratio:.1f} times as much as {each.cheaper}: "
+                    f"{signed_interval(each.difference)} points"
                     for each in found.not_better
                 ),
             )
@@ -438,7 +435,7 @@ def cost_record(found: Costs) -> dict[str, Any]:
 def robustness_report(found: Mapping[str, Robustness]) -> Report:
     """Accuracies on corrupted images: by configuration, then by corruption and severity."""
     first = next(iter(found.values()))
-    columns = [Column("configuration", "configuration", left=True), Column("clean", "as they are", share)]
+    columns = [Column("configuration", "configuration", left=True), Column("clean", "clean % [95 %]", share)]
     columns += [Column(name, name, _mean) for name in first.means]
     columns.append(Column("mean", "mean % [95 %]", share))
     rows = tuple((label, each.clean, *each.means.values(), each.mean) for label, each in found.items())

@@ -11,7 +11,7 @@ from dlbench.analysis.configurations import axes_of, best_first, configurations
 from dlbench.analysis.search import SearchFindings, search_findings
 from dlbench.records import Epoch
 from dlbench.report.studies import heat_maps
-from dlbench.report.tables import Table, capitalized
+from dlbench.report.tables import Table, capitalized, replicate
 from dlbench.spec.metrics import metric, selection_metric, words
 from dlbench.storage.results import StudyRecord, TrialResult
 
@@ -56,7 +56,11 @@ def plots_report(result: StudyRecord) -> list[Plot | Table | str]:
         return ["No epoch is recorded, so there is nothing to draw."]
     axes, shown = axes_of(result.trials), groups[:MAX_CURVES]
     seeds = max(len(group.trials) for group in shown)
-    caption = f"Means over seeds ({seeds} at most) at each epoch that was trained." if seeds > 1 else ""
+    caption = (
+        f"Means over {replicate(shown)}s ({seeds} at most) at each epoch that was trained."
+        if seeds > 1
+        else ""
+    )
     if len(groups) > len(shown):
         caption += (
             f" The first {len(shown)} of {len(groups):,} configurations; filter or sort trials to see others."

@@ -122,7 +122,13 @@ class StudyProgress:
     def __call__(self, event: Plan | messages.AnyEvent) -> None:
         """Update the display with an event."""
         match event:
-            case messages.Ready() | messages.Idle() | messages.StateSaved() | messages.Copied():
+            case (
+                messages.Ready()
+                | messages.Left()
+                | messages.Idle()
+                | messages.StateSaved()
+                | messages.Copied()
+            ):
                 return
             case messages.Notice():
                 if event.urgent or not self._quiet:
@@ -155,10 +161,12 @@ class StudyProgress:
         self._epochs = {trial_id: self._trials[trial_id].spec.num_epochs for trial_id in plan.done}
         self._workers: dict[str, int] = {}
         self._compiling: dict[int, str] = {}
+        self._nodes: dict[int, str] = {}
+        self._first: tuple[float, int] | None = None  # when a worker was ready, and the trials done by then
         self._values: dict[TrialSpec, list[float]] = {}
         self.finished, self.total = len(plan.done), len(plan.trials)
         self._programs = len(programs(plan.missing))  # still to be compiled
-        for text in (*plan.trained_again, *([] if self._quiet else plan.copied)):
+        for text in (*plan.trained_again, *([] if self._quiet else [*plan.copied, *plan.machines])):
             self._say(text)
         if self._bar is not None:
             self._total_s = sum(map(cost_s, plan.missing)) + COMPILE_S * self._programs
@@ -192,6 +200,10 @@ class StudyProgress:
         )
         if self._compiling:
             words += f", compiling {', '.join(sorted(set(self._compiling.values())))}"
+        if self._first and (machines := {*self._nodes.values()} - {""}):
+            since, before = self._first
+            rate = 60 * (self.finished - before) / (now - since)
+            words += f", {count(len(machines), 'node')}, {count(len(self._nodes), 'worker')}, {rate:.0f} trials/min"
         if self._bar is not None:
             left = sum(
                 cost_s(trial) * (1 - self._epochs.get(trial_id, 0) / trial.spec.num_epochs)

@@ -13,16 +13,18 @@ from dlbench.report.tables import (
     Report,
     Table,
     amount,
+    bounded,
     capitalized,
+    count,
     field_columns,
     listed,
     means_note,
     plus_minus,
+    replicate,
     signed,
     within,
 )
 from dlbench.spec.metrics import Metric, metric, metric_key, title, words
-from dlbench.stats import Interval
 from dlbench.storage.results import TrialResult
 
 
@@ -32,14 +34,14 @@ def protocol_report(found: ProtocolFindings | None, trials: Sequence[TrialResult
         return []
     axes = axes_of(trials) or ["model"]
     measured = metric(found.selection)
-    in_unit, unit = partial(plus_minus, measured=measured), f", {measured.unit}" if measured.unit else ""
+    in_unit = partial(plus_minus, measured=measured)
     validation, test = words(found.selection), words(found.report)
     columns = (
         *field_columns(axes, trials),
         Column(metric_key(found.selection), f"{title(found.selection)} of the best epoch", in_unit),
         Column(metric_key(found.report), f"{title(found.report)} of this epoch", in_unit),
-        Column("difference", f"difference{unit} [95 %]", partial(signed, measured=measured)),
-        Column("seeds", "seeds"),
+        Column("difference", f"difference{measured.in_heading} [95 %]", partial(signed, measured=measured)),
+        Column("seeds", f"{replicate(each.configuration for each in found.differences)}s"),
     )
     rows = tuple(
         (
@@ -66,11 +68,11 @@ def protocol_report(found: ProtocolFindings | None, trials: Sequence[TrialResult
 def _overall(found: ProtocolFindings) -> Report:
     if found.overall is None:
         return []
-    measured = metric(found.selection)
+    measured, groups = metric(found.selection), [each.configuration for each in found.differences]
     difference = f"{signed(found.overall, measured)} {measured.unit}".rstrip()
     return [
         f"Over all {len(found.differences)} configurations, {words(found.selection)} less {words(found.report)} is "
-        f"{difference} on average ({len(found.overall.values)} seeds)."
+        f"{difference} on average ({count(len(found.overall.values), replicate(groups))})."
     ]
 
 
@@ -79,13 +81,12 @@ def variation_report(found: Sequence[SourceVariation], trials: Sequence[TrialRes
     if not found:
         return []
     measured, name = metric(found[0].metric), title(found[0].metric).removesuffix(" %")
-    unit = f", {measured.unit}" if measured.unit else ""
     axes = axes_of(trials)
     columns = (
         *field_columns(axes, trials),
-        Column("std", f"std of {name}{unit} [95 %]", partial(_bounds, measured=measured)),
+        Column("std", f"std of {name}{measured.in_heading} [95 %]", partial(bounded, measured=measured)),
         Column("mean", f"mean {title(found[0].metric)}", measured.text),
-        Column("seeds", "seeds"),
+        Column("seeds", f"{replicate(each.configuration for each in found)}s"),
     )
     rows = tuple(
         (
@@ -108,13 +109,12 @@ def components_report(found: Sequence[CrossedSources], trials: Sequence[TrialRes
     if not found:
         return []
     measured, name = metric(found[0].metric), title(found[0].metric).removesuffix(" %")
-    unit = f" {measured.unit}".rstrip()
     axes = axes_of(trials)
     columns = (
         *field_columns(axes, trials),
         Column("source", "source", left=True),
         Column("levels", "seeds"),
-        Column("std", f"std of {name},{unit} [95 %]", partial(within, measured=measured)),
+        Column("std", f"std of {name}{measured.in_heading} [95 %]", partial(within, measured=measured)),
         Column("share", "% of variance", lambda share: f"{100 * share:.0f}"),
     )
     rows = tuple(
@@ -161,7 +161,3 @@ def _precision(found: CrossedSources, measured: Metric) -> str:
         f"{listed([measured.text(each) for each in differences])} {measured.unit}".rstrip()
         + "."
     )
-
-
-def _bounds(interval: Interval, measured: Metric) -> str:
-    return within((interval.estimate, interval.low, interval.high), measured)

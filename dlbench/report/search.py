@@ -17,6 +17,7 @@ from dlbench.report.tables import (
     listed,
     means_note,
     plus_minus,
+    replicate,
     signed,
     thousands,
 )
@@ -32,7 +33,7 @@ _SAMPLERS = {"random": "random search", "quasi": "quasi-random search (Sobol)", 
 
 def search_record(found: SearchFindings) -> dict[str, Any]:
     """A search as a record for JSON."""
-    search, flattery = found.search, found.flattery
+    search, selection_bias = found.search, found.selection_bias
     return {
         **({"model": found.name} if found.name else {}),
         **search.model_dump(mode="json", exclude={"base"}),
@@ -51,15 +52,17 @@ def search_record(found: SearchFindings) -> dict[str, Any]:
         "winner": found.winner and found.winner.number,
         "confirmation": found.confirmation
         and {
+            "value": found.confirmation.mean(search.metric),
+            "reported": found.confirmation.mean(report_metric(search.base)),
             "val_accuracy": found.confirmation.mean("val/accuracy"),
             "test_accuracy": found.confirmation.mean("test/accuracy"),
             "trial_ids": [trial.id for trial in found.confirmation.trials],
         },
-        "flattery": flattery
+        "selection_bias": selection_bias
         and {
-            "difference": flattery.difference.estimate,
-            "low": flattery.difference.low,
-            "high": flattery.difference.high,
+            "difference": selection_bias.difference.estimate,
+            "low": selection_bias.difference.low,
+            "high": selection_bias.difference.high,
         },
         "expected_best": list(found.expected),
     }
@@ -143,7 +146,7 @@ def _table(found: SearchFindings) -> Table:
             Column(metric_key(name), title(name), partial(plus_minus, measured=metric(name)))
             for name in names
         ),
-        Column("seeds", "trials" if ordered[0].configuration.overlap else "seeds"),
+        Column("seeds", f"{replicate([ordered[0].configuration])}s"),
     )
     rows = tuple(
         (
@@ -171,7 +174,7 @@ def _winner(found: SearchFindings, winner: Candidate) -> Report:
     search = found.search
     value = f"{words(search.metric)} {value_text(search, winner.value)}"
     lead = f"Winner: {_text(search, winner)}, with {value} in the search."
-    biased = "It was chosen by this value, which is therefore flattered; the test images took no part in the choice."
+    biased = "It was selected by this value, which is therefore optimistic; the test images took no part in the choice."
     if found.confirmation is None:
         wanted = "The search has not confirmed it on new seeds yet." if search.confirm else ""
         return [" ".join(filter(None, (lead, biased, wanted)))]
@@ -180,22 +183,22 @@ def _winner(found: SearchFindings, winner: Candidate) -> Report:
     confirmed = (
         f"On {count(len(search.new_seeds), 'new seed')} ({count(len(new.complete), 'trial')}): {numbers}."
     )
-    return [f"{lead} {biased}", f"{confirmed}{_flattered(found)}"]
+    return [f"{lead} {biased}", f"{confirmed}{_bias_in_words(found)}"]
 
 
-def _flattered(found: SearchFindings) -> str:
-    if found.flattery is None or found.winner is None or found.confirmation is None:
+def _bias_in_words(found: SearchFindings) -> str:
+    if found.selection_bias is None or found.winner is None or found.confirmation is None:
         return ""
     name = found.search.metric
     known = metric(name)
-    difference = found.flattery.difference
+    difference = found.selection_bias.difference
     fewest = min(len(found.winner.configuration.complete), len(found.confirmation.complete))
     enough = fewest >= MIN_FOR_INTERVAL and not math.isnan(difference.low)
     text = signed(Summary(difference, (difference.estimate,) * (MIN_FOR_INTERVAL if enough else 1)), known)
     amount = f"{text} {known.unit}".rstrip()
     return (
-        f" What being chosen flattered it by: {amount} ({words(name)} in the search less that on new "
-        f"seeds{', with its 95 % Welch interval' if enough else ''})."
+        f" Selection bias: {amount} ({words(name)} in the search less that on new seeds"
+        f"{', with its 95 % Welch interval' if enough else ''})."
     )
 
 
@@ -217,7 +220,7 @@ def _expected(found: SearchFindings) -> Report:
     )
     caption = (
         "The expected best of so many configurations drawn from this space, estimated from those that were tried "
-        "(Dodge et al., 2019); flattered, as any best is."
+        "(Dodge et al., 2019); optimistic, because configurations are selected by it."
     )
     return [
         Table("Expected best by budget", columns, tuple((b, found.expected[b - 1]) for b in budgets), caption)

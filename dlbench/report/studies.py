@@ -58,6 +58,7 @@ from dlbench.report.tables import (
     means_note,
     percent,
     plus_minus,
+    replicate,
     spread,
     tenth,
     thousands,
@@ -161,7 +162,7 @@ def study_report(
         findings=[
             *findings,
             *([baseline_table(baselines(result))] if result.published and not is_comparison else []),
-            *_left_out(result.trials),
+            *_left_out(result),
             *mixed_trials(result),
             *superseded_trials(result),
             *copied_trials(result.trials),
@@ -350,7 +351,7 @@ def _configuration_table(groups: Sequence[Configuration], axes: Sequence[str], s
         *(column for column, _ in failed),
         Column("best_epoch", "best epoch", tenth),
         Column("train_time_s", "time s", spread),
-        Column("seeds", "trials" if any(group.overlap for group in groups) else "seeds"),
+        Column("seeds", f"{replicate(groups)}s"),
     )
     validated, tested = ([group.summary(name) for group in groups] for name in names)
     rows = tuple(
@@ -392,8 +393,9 @@ def _heat_map(plane: Plane, name: str) -> Table:
     return Table(said, tuple(columns), rows, heat=True, span=SPAN if measured.factor == 100 else math.inf)
 
 
-def _left_out(trials: Sequence[TrialResult]) -> Report:
+def _left_out(result: StudyRecord) -> Report:
     """How many trials did not complete, by status."""
+    trials = result.trials
     numbers = {
         status: sum(trial.status is status for trial in trials)
         for status in TrialStatus
@@ -403,12 +405,14 @@ def _left_out(trials: Sequence[TrialResult]) -> Report:
     if not words:
         return []
     diverged = numbers[TrialStatus.DIVERGED]
-    if not diverged:
+    if not diverged or result.spec.design == "ablation":
         return [f"Of {count(len(trials), 'trial')}, {listed(words)}: left out of means and comparisons."]
     rest = " The others are left out of both." if len(words) > 1 else ""
+    worst = metric(report_metric(trial.trial.spec for trial in trials)).worst
+    value = "an accuracy of 0" if worst == 0 else "the worst value of any trial"
     return [
         f"Of {count(len(trials), 'trial')}, {listed(words)}. Diverged trials are left out of means, and count as "
-        f"failures in comparisons, with an accuracy of 0.{rest}"
+        f"failures in comparisons, with {value}.{rest}"
     ]
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from dlbench.analysis.configurations import Configuration, Summary
 from dlbench.analysis.convergence import Convergence
 from dlbench.errors import printable
-from dlbench.spec.metrics import Metric, metric
+from dlbench.spec.metrics import Metric, metric, report_metric, title
 from dlbench.spec.naming import field_title, model_names, setting
 from dlbench.spec.trial import TrialSpec
 from dlbench.stats import Interval
@@ -244,11 +245,15 @@ def signed(summary: Summary, measured: Metric = _ACCURACY) -> str:
     """+0.80 [+0.68, +0.92], or the values of fewer than three seeds: +0.70, +0.90."""
     if not summary.has_interval:
         return ", ".join(_signed(value, measured) for value in summary.values)
-    interval = summary.interval
+    return signed_interval(summary.interval, measured)
+
+
+def signed_interval(interval: Interval, measured: Metric = _ACCURACY) -> str:
+    """+0.80 [+0.68, +0.92]; +0.80 where the bounds are not known."""
     estimate, low, high = (
         _signed(each, measured) for each in (interval.estimate, interval.low, interval.high)
     )
-    return f"{estimate} [{low}, {high}]"
+    return estimate if math.isnan(interval.low) else f"{estimate} [{low}, {high}]"
 
 
 def _signed(value: float, measured: Metric) -> str:
@@ -260,8 +265,8 @@ def means_note(summaries: Sequence[Summary | None], confidence: float = 0.95) ->
     known = [summary for summary in summaries if summary is not None]
     if not any(summary.has_interval for summary in known):
         return f"The value of each {'fold and seed' if _are_corrected(known) else 'seed'}."
-    over = "folds and seeds" if _are_corrected(known) else "seeds"
-    note = f"Means over {over} ± their {level(confidence)} {_method(known)}"
+    over, method = _method(known)
+    note = f"Means over {over} ± their {level(confidence)} {method}"
     few = any(not summary.has_interval for summary in known)
     note = f"{note}; the values themselves where there are fewer than three." if few else f"{note}."
     if any(summary.is_mixture for summary in known):
@@ -274,18 +279,25 @@ def failure_columns(
 ) -> list[tuple[Column, list[Any]]]:
     """The columns on trials that diverged or collapsed, each with its values; none if there are no such trials.
 
+    The other trials are shown by the metric that is reported of them.
+
     Args:
         groups: the configurations, one per row.
         confidence: nominal coverage of the intervals of means.
     """
     if not any(group.failures for group in groups):
         return []
+    reported = report_metric(group.spec for group in groups)
     rates = [(group.failure_rate, len(group.failures)) if group.failure_rate else None for group in groups]
     return [
         (Column("failures", "collapsed [95 %]", _rate), rates),
         (
-            Column("survivors", "test acc % of the others", plus_minus),
-            [group.survivors.summary("test/accuracy", confidence) for group in groups],
+            Column(
+                "survivors",
+                f"{title(reported)} of the others",
+                partial(plus_minus, measured=metric(reported)),
+            ),
+            [group.survivors.summary(reported, confidence) for group in groups],
         ),
     ]
 
@@ -305,15 +317,29 @@ def _rate(value: tuple[Interval, int]) -> str:
     return f"{number} of {rate.n}, {100 * rate.estimate:.0f} % [{100 * rate.low:.0f}, {100 * rate.high:.0f}]"
 
 
+def replicate(groups: Iterable[Configuration]) -> str:
+    """What to call a trial of these configurations: "seed", or "trial" where a seed has several, one for each fold."""
+    return "trial" if any(group.overlap for group in groups) else "seed"
+
+
 def _are_corrected(summaries: Sequence[Summary]) -> bool:
     """Whether the values come from folds too, not from seeds alone."""
     return any(summary.interval.is_corrected for summary in summaries)
 
 
-def _method(summaries: Sequence[Summary]) -> str:
+def _method(summaries: Sequence[Summary]) -> tuple[str, str]:
+    """What means are over, and what their intervals are."""
     if not _are_corrected(summaries):
-        return "Student t intervals"
-    return "intervals, corrected because training sets of folds overlap (Nadeau and Bengio, 2003)"
+        return "seeds", "Student t intervals"
+    if all(_are_corrected([each]) for each in summaries):
+        return (
+            "folds and seeds",
+            "intervals, corrected because training sets of folds overlap (Nadeau and Bengio, 2003)",
+        )
+    return (
+        "seeds (and folds)",
+        "intervals, corrected where training sets of folds overlap (Nadeau and Bengio, 2003)",
+    )
 
 
 def converged(value: Convergence) -> str:
@@ -335,6 +361,11 @@ def within(bounds: tuple[float, float, float], measured: Metric = _ACCURACY) -> 
     """97.40 [96.22, 98.21]."""
     value, low, high = map(measured.text, bounds)
     return f"{value} [{low}, {high}]"
+
+
+def bounded(interval: Interval, measured: Metric = _ACCURACY) -> str:
+    """A number with the bounds of its interval: 97.40 [96.22, 98.21]."""
+    return within((interval.estimate, interval.low, interval.high), measured)
 
 
 def tenth(value: float) -> str:

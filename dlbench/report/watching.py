@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dlbench.records import TrialStatus
 from dlbench.storage.database import is_worked_on
 from dlbench.storage.store import Store
 
@@ -54,6 +53,4 @@ def _num_ended(study: Path) -> int:
     """The number of trials that have a result or failed."""
     with Store(study) as store:
         counts = store.counts()
-    return sum(
-        number for status, number in counts.items() if status.is_finished or status is TrialStatus.FAILED
-    )
+    return sum(number for status, number in counts.items() if status.has_ended)

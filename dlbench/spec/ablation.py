@@ -67,7 +67,7 @@ def ablate(
         raise SpecError(
             f"the design has {count * len(replicates):,} trials; at most {designs.MAX_TRIALS:,} are allowed",
             place=place,
-            remedy="take changes away",
+            remedy="remove some changes",
         )
     layouts = _combined(factors) if factorial else _one_at_a_time(factors)
     trials: dict[TrialSpec, None] = {}

@@ -150,18 +150,27 @@ def _registers(decorator: ast.expr, registry: str = "") -> bool:
 
 
 def _declaration(node: Definition, decorator: ast.Call, tree: ast.Module) -> Declaration:
-    given = _keywords(decorator)
+    given = _keywords(decorator, tree)
     (name,) = map(ast.literal_eval, decorator.args)
     description = (ast.get_docstring(node) or "").partition("\n")[0]
     kept = {key: given[key] for key in ("aliases", "compared", "targets", "better", "unit") if key in given}
     return Declaration(name, node.name, description, _signature(tree, node.name), **kept)
 
 
-def _keywords(decorator: ast.Call) -> dict[str, Any]:
+def _keywords(decorator: ast.Call, tree: ast.Module) -> dict[str, Any]:
+    """The keyword arguments that are literals, or names of literals that the module assigns."""
+    assigned = {
+        ast.unparse(target): node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+    }
     found: dict[str, Any] = {}
     for keyword in decorator.keywords:
         with contextlib.suppress(ValueError):  # not a literal
-            found[str(keyword.arg)] = ast.literal_eval(keyword.value)
+            found[str(keyword.arg)] = ast.literal_eval(
+                assigned.get(ast.unparse(keyword.value), keyword.value)
+            )
     return found
 
 
@@ -173,7 +182,7 @@ def _signature(tree: ast.Module, attribute: str) -> Signature:
     given: dict[str, Any] = {}
     for decorator in node.decorator_list:
         if isinstance(decorator, ast.Call):
-            given |= _keywords(decorator)
+            given |= _keywords(decorator, tree)
     return replace(
         _of_definition(node, attribute, tree, defined),
         dynamic=tuple(given.get("dynamic", ())),

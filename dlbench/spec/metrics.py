@@ -36,7 +36,8 @@ class Metric:
         smallest_effect: the smallest difference of interest, in that unit, where a claim states none.
         is_timing: whether it depends on what else the machine does.
         is_censored: whether it is the time of an event that trials may end before.
-        worst: the value of a trial that diverged: 0 for an accuracy, infinity for a loss; ``None`` if it has none.
+        worst: the value of a trial that diverged: 0 for an accuracy, infinite for a metric without a bound; ``None``
+            for a time, which it has or lacks like any other trial.
     """
 
     unit: str
@@ -53,6 +54,11 @@ class Metric:
         return f"{self.factor * value:.{self.decimals}f}"
 
     @property
+    def in_heading(self) -> str:
+        """What headings of differences end with: ", points"; "" for a metric without a unit."""
+        return f", {self.unit}" if self.unit else ""
+
+    @property
     def sign(self) -> str:
         """What follows values: " %" where they are shares."""
         return " %" if self.factor == 100 else ""
@@ -60,7 +66,7 @@ class Metric:
 
 _POINTS = Metric("points", 100.0, decimals=2, smallest_effect=0.1, worst=0.0)
 _SECONDS = Metric("s", lower_is_better=True, decimals=2, is_timing=True)
-_NATS = Metric("nats", lower_is_better=True, smallest_effect=0.01, worst=math.inf)
+_LOSS = Metric("", lower_is_better=True, smallest_effect=0.01, worst=math.inf)
 _EPOCHS = Metric("epochs", lower_is_better=True, decimals=1, smallest_effect=1.0)
 _UNTIL = Metric("epochs", lower_is_better=True, decimals=1, smallest_effect=1.0, is_censored=True)
 
@@ -73,8 +79,8 @@ KNOWN_METRICS: Mapping[str, Metric] = {
     "macro_recall": _POINTS,
     "macro_f1": _POINTS,
     "roc_auc": _POINTS,
-    "test_loss": _NATS,
-    "best_val_loss": _NATS,
+    "test_loss": _LOSS,
+    "best_val_loss": _LOSS,
     "best_epoch": _EPOCHS,
     "convergence_epoch": _UNTIL,
     "plateau_epoch": _UNTIL,
@@ -122,11 +128,13 @@ def metric(name: str) -> Metric:
         return KNOWN_METRICS[key]
     part = _taken_apart(name)[1]
     declared = registry.METRICS.built_in.get(registry.METRICS.prefix + part.name)
-    if declared is None:
-        return Metric("", lower_is_better=dict(part.arguments).get("better") == "lower")
-    if declared.unit == "points":
+    if declared is not None and declared.unit == "points":
         return _POINTS
-    return Metric(declared.unit, lower_is_better=declared.better == "lower")
+    better = declared.better if declared is not None else dict(part.arguments).get("better")
+    lower = better == "lower"
+    return Metric(
+        declared.unit if declared else "", lower_is_better=lower, worst=math.inf if lower else -math.inf
+    )
 
 
 def metric_of(spec: TrialSpec, half: str) -> str:
@@ -177,6 +185,8 @@ def _shared(specs: Iterable[TrialSpec], half: str) -> str:
 def _called(name: str) -> tuple[str, str]:
     if name in KNOWN_METRICS:
         name = _NAMES.get(name, name)
+    elif name.startswith(tuple(f"{half}_" for half in _HALVES)):  # a key
+        name = name.replace("_", "/", 1)
     half, slash, text = name.partition("/")
     if not slash:
         return "", name.replace("_", " ")

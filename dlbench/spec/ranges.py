@@ -1,11 +1,12 @@
-"""Ranges of values: intervals of numbers, ``"[0, 1)"``, and choices of text, ``"step|epoch"``. No jax."""
+"""Ranges of values: intervals of numbers, ``"[0, 1)"`` or ``"odd [1, inf)"``, and choices, ``"step|epoch"``. No jax."""
 
 from __future__ import annotations
 
 import functools
 import re
 
-_INTERVAL = re.compile(r"([\[(])\s*(\S+)\s*,\s*(\S+)\s*([\])])")
+_ODD = "odd "
+_INTERVAL = re.compile(rf"(?:{_ODD})?([\[(])\s*(\S+)\s*,\s*(\S+)\s*([\])])")
 
 
 @functools.cache
@@ -26,8 +27,8 @@ def contains(values: str, value: float | str) -> bool:
     """Whether a value is possible.
 
     Args:
-        values: an interval, with square brackets at bounds that belong to it and round ones at others; or choices,
-            separated by ``|``.
+        values: an interval, with square brackets at bounds that belong to it and round ones at others, of odd numbers
+            alone if it begins with ``odd``; or choices, separated by ``|``.
         value: a number, or text.
 
     Raises:
@@ -38,7 +39,7 @@ def contains(values: str, value: float | str) -> bool:
     opening, low, high, closing = bounds(values)
     above = value >= low if opening == "[" else value > low
     below = value <= high if closing == "]" else value < high
-    return above and below
+    return above and below and (value % 2 == 1 or not values.startswith(_ODD))
 
 
 def in_words(values: str) -> str:
@@ -47,7 +48,7 @@ def in_words(values: str) -> str:
         *others, last = values.split("|")
         return f"{', '.join(others)} or {last}" if others else last
     opening, low, high, closing = bounds(values)
-    words = []
+    words = ["odd"] if values.startswith(_ODD) else []
     if low != float("-inf"):
         words.append(f"{'at least' if opening == '[' else 'greater than'} {low:g}")
     if high != float("inf"):

@@ -420,7 +420,9 @@ class Registry:
         if len(pieces := self.pieces(reference)) > 1:
             found = [self.source(piece) for piece in pieces]
             return Source(
-                digest([each.digest for each in found]), tuple(f for each in found for f in each.files)
+                digest([each.digest for each in found]),
+                tuple(path for each in found for path in each.files),
+                tuple(name for each in found for name in each.names),
             )
         module_name = reference.partition(":")[0]
         if module_name == live_code.HELD:

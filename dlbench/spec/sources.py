@@ -40,10 +40,21 @@ class Source:
         digest: SHA-256.
         files: the files that the digest covers, the defining one first; empty if the part has no file, and its code
             in memory is used instead.
+        names: the module of each file.
     """
 
     digest: str
     files: tuple[Path, ...] = ()
+    names: tuple[str, ...] = ()
+
+    @property
+    def places(self) -> dict[str, Path]:
+        """The files by their path below a folder in which Python would find their modules."""
+        found = {}
+        for name, path in zip(self.names, self.files, strict=True):
+            folder = name if path.stem == "__init__" else name.rpartition(".")[0]
+            found["/".join([*filter(None, folder.split(".")), path.name])] = path
+        return found
 
 
 class Place(NamedTuple):
@@ -71,7 +82,8 @@ def read(module: str) -> Source:
     digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in others.items()}
     own = hashlib.sha256(first.read_bytes()).hexdigest()
     whole = digest({"defines": own, "imports": digests}) if digests else own
-    return Source(whole, (first, *(others[name] for name in sorted(others))))
+    names = sorted(others)
+    return Source(whole, (first, *(others[name] for name in names)), (module, *names))
 
 
 def locate(module: str) -> Place | None:

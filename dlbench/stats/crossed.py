@@ -18,14 +18,19 @@ NUM_RESAMPLES = 400
 
 
 def crossed_interval(
-    by_seed: Iterable[float], resampled: Iterable[float], num_images: int, confidence: float = 0.95
+    by_seed: Iterable[float],
+    resampled: Iterable[float],
+    num_images: int,
+    confidence: float = 0.95,
+    overlap: float = 0.0,
 ) -> Interval:
     """Mean over seeds, with an interval for other seeds and other images of the same kind.
 
     The variances of the mean over seeds and of the mean over images are added: s² / S, where s is the standard
     deviation over the S seeds, and the variance of the bootstrap over images. The bounds are Student's, with the
     degrees of freedom of Welch and Satterthwaite. What seeds and images have in common counts twice, so the
-    interval is slightly too wide. With one seed, it covers other images alone; `method` says so.
+    interval is slightly too wide. With one seed, it covers other images alone; `method` says so. Of values from
+    cross-validation, the variance over seeds is s² (1/S + overlap), as in :func:`~dlbench.stats.corrected_interval`.
 
     Args:
         by_seed: the value of each seed on all images, [S].
@@ -33,6 +38,7 @@ def crossed_interval(
             left out.
         num_images: number of images.
         confidence: nominal coverage, in (0, 1).
+        overlap: held-out images per training image of values from cross-validation; 0 for independent values.
 
     Raises:
         InputError: no seeds, a value of a seed that is not finite, or a confidence outside (0, 1).
@@ -43,7 +49,7 @@ def crossed_interval(
     """
     sample = finite(by_seed)
     mean, std = mean_std(sample)
-    seeds = std**2 / len(sample) if len(sample) > 1 else 0.0
+    seeds = std**2 * (1 / len(sample) + overlap) if len(sample) > 1 else 0.0
     images = mean_std([float(value) for value in resampled if math.isfinite(value)] or [mean])[1] ** 2
     terms = ((seeds, len(sample) - 1), (images, num_images - 1))
     total = seeds + images
@@ -64,16 +70,31 @@ def resample_weights(
     return drawn.astype(np.float32)
 
 
+def crossed_mean(cells: NDArray[np.floating[Any]], overlap: float = 0.0) -> Interval:
+    """The mean over seeds and images of one number for each of them, with its 95 % interval.
+
+    Args:
+        cells: the numbers [S, N], such as 1 for a right answer and 0 for a wrong one.
+        overlap: as in :func:`crossed_interval`.
+
+    Raises:
+        InputError: there are no seeds, or a mean is not finite.
+    """
+    images = cells.shape[1]
+    resampled = (resample_weights(images) @ cells.T / images).mean(axis=1)
+    return crossed_interval(cells.mean(axis=1, dtype=float), resampled, images, overlap=overlap)
+
+
 def crossed_intervals(
-    statistic: Callable[[NDArray[np.float32]], NDArray[Any]], num_images: int, confidence: float = 0.95
+    statistic: Callable[[NDArray[np.float32]], NDArray[Any]], num_images: int, overlap: float = 0.0
 ) -> list[Interval]:
-    """The intervals of statistics of weighted images, as :func:`crossed_interval` makes them.
+    """The 95 % intervals of statistics of weighted images, as :func:`crossed_interval` makes them.
 
     Args:
         statistic: takes weights of images [B, N] and returns values [B, S, K] of S seeds and K statistics. With equal
             weights they must be finite.
         num_images: N.
-        confidence: nominal coverage, in (0, 1).
+        overlap: as in :func:`crossed_interval`.
 
     Returns:
         One interval for each of the K statistics.
@@ -88,6 +109,6 @@ def crossed_intervals(
     by_seed = np.asarray(statistic(np.ones((1, num_images), np.float32)), float)[0]
     resampled = np.asarray(statistic(resample_weights(num_images)), float).mean(axis=1)
     return [
-        crossed_interval(by_seed[:, k], resampled[:, k], num_images, confidence)
+        crossed_interval(by_seed[:, k], resampled[:, k], num_images, overlap=overlap)
         for k in range(by_seed.shape[1])
     ]

@@ -17,7 +17,7 @@ from dlbench.stats.pairs import (
     signed_rank_comparison,
     welch_comparison,
 )
-from dlbench.stats.resampling import corrected_comparison, corrected_interval
+from dlbench.stats.resampling import corrected_comparison, corrected_interval, without_test
 
 Groups = Mapping[str, Mapping[Any, float]]
 """Name of a group → key that pairs its values with those of other groups (seed, split) → value."""
@@ -146,7 +146,8 @@ def compare_groups(
     """Compare two groups whose values have keys (seed, split, fold).
 
     Groups that share at least two keys are compared on the shared keys (`corrected_comparison`), others on all
-    their values as independent samples (`welch_comparison`).
+    their values as independent samples (`welch_comparison`). Values from cross-validation are not independent:
+    without pairs, their difference has neither an interval nor a p-value (`nan`).
 
     Args:
         a: key → value of A.
@@ -166,7 +167,9 @@ def compare_groups(
         if by_ranks and not overlap:
             return signed_rank_comparison(values_a, values_b, confidence, null)
         return corrected_comparison(values_a, values_b, overlap, confidence, null)
-    unpaired = rank_sum_comparison if by_ranks and not overlap else welch_comparison
+    if overlap:
+        return without_test(welch_comparison(a.values(), b.values(), confidence, null))
+    unpaired = rank_sum_comparison if by_ranks else welch_comparison
     return unpaired(a.values(), b.values(), confidence, null)
 
 

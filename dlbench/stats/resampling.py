@@ -80,5 +80,11 @@ def corrected_comparison(
     return dataclasses.replace(plain, difference=corrected, p_value=p_value, test="corrected t")
 
 
+def without_test(found: Comparison) -> Comparison:
+    """The difference of a comparison alone, without interval and p-value: of overlapping values that no test is for."""
+    difference = dataclasses.replace(found.difference, low=math.nan, high=math.nan)
+    return dataclasses.replace(found, difference=difference, p_value=math.nan)
+
+
 def _std_error(std: float, n: int, overlap: float) -> float:
     return std * math.sqrt(1 / n + overlap)

@@ -57,7 +57,7 @@ class TrialResult:
     """A trial and its results.
 
     Every field of its specification and of its outcome is an attribute: ``result.learning_rate``,
-    ``result.test_accuracy``. Accuracies are in [0, 1], losses in nats, times in seconds.
+    ``result.test_accuracy``. Accuracies are in [0, 1], times in seconds.
 
     Attributes:
         trial: the trial.

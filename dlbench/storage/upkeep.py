@@ -76,7 +76,9 @@ def rename(folder: Path, target: Path) -> None:
 
 def _check_idle(folder: Path) -> None:
     if is_worked_on(folder):
-        raise StoreError(f"another process is training the study in {folder}", remedy="wait for it")
+        raise StoreError(
+            f"another process is training the study in {folder}", remedy="wait until it has ended"
+        )
 
 
 def garbage(folder: Path) -> list[Garbage]:
@@ -142,12 +144,12 @@ def all_garbage(root: Path, folders: Sequence[Path] = ()) -> tuple[list[Garbage]
         folders: the studies; by default all in ``root``.
 
     Returns:
-        The garbage, and a sentence about each study that was left alone.
+        The garbage, and a sentence about each study that was skipped.
     """
     found, skipped = ([] if folders else removed(root)), []
     for folder in folders or study_folders(root):
         try:
             found += garbage(folder)
         except StoreError as error:
-            skipped.append(f"{folder} is left alone: {error}")
+            skipped.append(f"{folder} is skipped: {error}")
     return found, skipped

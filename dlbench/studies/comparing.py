@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, overload
 
 from dlbench.analysis.across import Source, StudiesComparison, compare_studies
-from dlbench.spec.metrics import REPORT_METRIC
 from dlbench.spec.study import StudySpec
 from dlbench.storage.results import StudyRecord
 from dlbench.storage.store import FILE_NAME, Store
@@ -22,7 +21,7 @@ def compare(
     second: StudyRecord | Path | str,
     /,
     *more: StudyRecord | Path | str,
-    metric: str = ...,
+    metric: str | None = ...,
 ) -> StudiesComparison: ...
 def compare(*studies: StudyRecord | Path | str, **axes: Any) -> StudySpec | StudiesComparison:
     """A comparison of models that are trained in the same way; or of studies that were trained already.
@@ -36,7 +35,7 @@ def compare(*studies: StudyRecord | Path | str, **axes: Any) -> StudySpec | Stud
     Args:
         studies: folders of studies, or results.
         axes: without studies: as for :func:`~dlbench.grid`, with at least two models. With studies: ``metric``, the
-            metric to compare, by default "test/accuracy".
+            metric to compare, by default the one that the trials are chosen by, on test images.
 
     Raises:
         InputError: as for :func:`~dlbench.grid`, or there are fewer than two models or studies.
@@ -44,7 +43,7 @@ def compare(*studies: StudyRecord | Path | str, **axes: Any) -> StudySpec | Stud
     """
     if not studies:
         return designs.compare(**axes)
-    return compare_studies([_source(study) for study in studies], **{"metric": REPORT_METRIC, **axes})
+    return compare_studies([_source(study) for study in studies], **axes)
 
 
 def _source(study: StudyRecord | Path | str) -> Source:

@@ -31,7 +31,8 @@ def answer(asked: Mapping[str, Any]) -> None:
     for name in asked["models"]:
         MODELS.resolve(name)
     networks = [load(Path(folder)) for folder in asked["folders"]]
-    dataset = data.load(networks[0].trial.spec.dataset, asked["data_dir"])
+    spec = networks[0].trial.spec
+    dataset = data.load(spec.dataset, asked["data_dir"], test_size=spec.test_size)
     images = np.asarray(dataset.test_images)[asked["indices"]]
     labels = np.asarray(dataset.test_labels)[asked["indices"]]
     versions = [images]

@@ -11,6 +11,7 @@ from typing import Literal, TypedDict, Unpack
 from dlbench.errors import SpecError, UnknownNameError
 from dlbench.execution import messages
 from dlbench.execution.plan import Plan
+from dlbench.execution.site import Site
 
 Observer = Callable[[Plan | messages.AnyEvent], None]
 
@@ -36,6 +37,9 @@ class RunOptions:
             copied from there, instead of being trained again. Trials continue from the kept states of shorter ones.
         keep_state: whether to keep the state that each trial ends with, so that the same trial with more epochs can
             continue from it.
+        cluster: the Ray cluster whose nodes train: "auto" for the one that this machine belongs to, "local" to start
+            one here, or "HOST:PORT"; by default the environment variable ``DLBENCH_CLUSTER``, else this machine alone.
+        mixed: whether nodes of several environments may train, between which bits can differ.
 
     Raises:
         SpecError: ``checkpoint_every`` is not a positive number. The other fields are checked when a study is planned.
@@ -53,6 +57,8 @@ class RunOptions:
     checkpoint_every: int | None = None
     reuse: bool = True
     keep_state: bool = False
+    cluster: str | Site | None = None
+    mixed: bool = False
 
     def __post_init__(self) -> None:
         every = self.checkpoint_every
@@ -75,6 +81,8 @@ class RunSettings(TypedDict, total=False):
     checkpoint_every: int | None
     reuse: bool
     keep_state: bool
+    cluster: str | Site | None
+    mixed: bool
 
 
 def merged(options: RunOptions | None, **settings: Unpack[RunSettings]) -> RunOptions:

@@ -11,8 +11,9 @@ from typing import Any, Unpack
 from dlbench import data
 from dlbench.data import DatasetInfo
 from dlbench.errors import Field, SpecError, UnknownNameError
-from dlbench.execution import devices, engine
+from dlbench.execution import cluster, devices
 from dlbench.execution.plan import Plan
+from dlbench.execution.site import Site
 from dlbench.models.counts import Request, check_sizes
 from dlbench.records import digest
 from dlbench.spec import resolution
@@ -45,13 +46,18 @@ def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack
         StoreError: the folder holds other files, or a study that does not match.
     """
     how = merged(options, **settings)
+    with cluster.opened(how.cluster, how.device) as site:
+        return _plan(study, how, site)
+
+
+def _plan(study: StudySpec, how: RunOptions, site: Site) -> Plan:
     begins = study.search is not None and not study.trials
     if study.search is not None and begins:
         study = _begun(study, study.search)
     if not study.trials:
         raise SpecError("the study has no trials", remedy="give every field at least one value")
     study = study.model_copy(update={"trials": tuple(_named(study.trials))})
-    backend = devices.device(how.device)
+    backend = site.device(how.device)
 
     @functools.cache
     def info(name: str) -> DatasetInfo:
@@ -73,16 +79,31 @@ def plan(study: StudySpec, options: RunOptions | None = None, **settings: Unpack
     folder = Path(how.out).expanduser() if how.out is not None else RUNS / name
     stored = read_trials(folder, study.looks, study.search)
     in_all = study.search.most_trials if study.search else len(trials)
-    cores = devices.cores_each(how.workers, backend, in_all)
-    processes = devices.workers(how.workers, backend, study, in_all)
-    known = any(trial.id in stored.environments for trial in trials)
-    environment = engine.environment(backend, processes) if known else {}
-    planned = Plan(study, trials, folder, processes, cores, backend, how.data_dir, stored, environment)
+    cores = site.cores_each(how.workers, backend, in_all)
+    here = not site.is_elastic
+    processes = devices.workers(how.workers, site.count(backend), study, in_all, here)
+    recorded = [stored.environments[trial.id] for trial in trials if trial.id in stored.environments]
+
+    def environment() -> Mapping[str, Any]:
+        return {} if how.mixed else site.environment(backend, processes, recorded)
+
+    planned = Plan(
+        study,
+        trials,
+        folder,
+        processes,
+        cores,
+        backend,
+        how.data_dir,
+        stored,
+        environment() if recorded or not here else {},
+        machines=tuple(site.in_words()),
+    )
     if planned.missing:
-        planned = _with_sources(planned, how.reuse, lambda: engine.environment(backend, processes))
+        planned = _with_sources(planned, how.reuse, environment, how.keep_state)
     if study.search:  # more trials will be proposed
         return planned
-    left = devices.workers(how.workers, backend, study, len(planned.missing))
+    left = devices.workers(how.workers, site.count(backend), study, len(planned.missing), here)
     return replace(planned, workers=left)
 
 
@@ -106,13 +127,17 @@ def _digest(study: StudySpec, trials: Sequence[Trial]) -> str:
     return digest([study.search.model_dump(mode="json", exclude={"optuna"}), data])
 
 
-def _with_sources(planned: Plan, reuse: bool, environment: Callable[[], Mapping[str, Any]]) -> Plan:
+def _with_sources(
+    planned: Plan, reuse: bool, environment: Callable[[], Mapping[str, Any]], keep_state: bool
+) -> Plan:
     """The plan with what other studies hold of its missing trials, and with states from which they can continue.
 
     Args:
         planned: the plan.
         reuse: whether other studies are searched, besides its own folder.
         environment: describes the environment in which trials would be trained, which can take a second.
+        keep_state: whether only results are copied whose state at the end is kept there, so that longer trials can
+            continue from it.
     """
     ids = [trial.id for trial in planned.missing]
     found = sources.find(RUNS, ids, planned.folder) if reuse else sources.Sources()
@@ -120,10 +145,11 @@ def _with_sources(planned: Plan, reuse: bool, environment: Callable[[], Mapping[
     if not found.folders and not kept:
         return replace(planned, unreadable=found.unreadable)
     now = planned.environment or environment()
-    planned = replace(
-        planned, environment=now, sources=found.of(now.get("digest")), unreadable=found.unreadable
-    )
     kept = {trial_id: each for trial_id, each in kept.items() if each.environment == now.get("digest")}
+    held = found.of(now.get("digest"))
+    if keep_state:
+        held = {trial_id: folders for trial_id, folders in held.items() if trial_id in kept}
+    planned = replace(planned, environment=now, sources=held, unreadable=found.unreadable)
     candidates = {trial: sources.longest_kept(trial, kept) for trial in planned.missing}
     shorter = {trial.id: each for trial, each in candidates.items() if each and _continues(trial, each)}
     bound = sum(each is not None for each in candidates.values()) - len(shorter)

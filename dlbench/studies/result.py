@@ -106,7 +106,7 @@ class StudyResult(StudyRecord):
         return tables[0].to_latex()
 
     def plot(self) -> Figure:
-        """The figure that says most: the accuracy of every seed; with one seed, a heat map, costs or learning curves.
+        """The most informative figure: the accuracy of every seed; with one seed, a heat map, costs or learning curves.
 
         Raises:
             InputError: no trial has completed. The other figures raise it if they do not suit the study.
@@ -126,7 +126,7 @@ class StudyResult(StudyRecord):
         return self._drawn("confusion matrix")
 
     def pareto(self) -> Figure:
-        """Accuracy against training time, parameters and operations, with the Pareto fronts."""
+        """Accuracy against training time, parameters and operations, with the Pareto fronts of the latter two."""
         return self._drawn("Pareto front")
 
     def _drawn(self, *kinds: str) -> Figure:

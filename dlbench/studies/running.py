@@ -22,7 +22,7 @@ from dlbench.errors import (
     StoreError,
     StudyInterrupted,
 )
-from dlbench.execution import engine, messages
+from dlbench.execution import cluster, engine, messages
 from dlbench.execution.crew import Crew
 from dlbench.execution.place import Place
 from dlbench.execution.plan import Plan
@@ -45,7 +45,6 @@ from dlbench.studies.result import StudyResult
 
 #: The manifest lists the digests of at most this many splits, because drawing one of 60,000 images takes 40 ms.
 _MAX_SPLITS = 8
-_UNFINISHED = (TrialStatus.WAITING, TrialStatus.RUNNING, TrialStatus.INTERRUPTED)
 
 
 def run(study: StudySpec, options: RunOptions | None = None, **settings: Unpack[RunSettings]) -> StudyResult:
@@ -77,14 +76,16 @@ def run(study: StudySpec, options: RunOptions | None = None, **settings: Unpack[
 
 @contextlib.contextmanager
 def observed(options: RunOptions) -> Iterator[RunOptions]:
-    """The options; in a notebook, with a progress bar as the observer if they have none."""
-    if options.on_event is not None or not notebook.is_active():
-        yield options
-        return
-    from dlbench.report.progress import StudyProgress
+    """The options, connected to their cluster; in a notebook, with a progress bar as the observer if they have none."""
+    with cluster.opened(options.cluster, options.device) as site:
+        options = replace(options, cluster=site)
+        if options.on_event is not None or not notebook.is_active():
+            yield options
+            return
+        from dlbench.report.progress import StudyProgress
 
-    with StudyProgress(bar=notebook.NotebookBar()) as progress:
-        yield replace(options, on_event=progress)
+        with StudyProgress(bar=notebook.NotebookBar()) as progress:
+            yield replace(options, on_event=progress)
 
 
 def warn_of_failures(result: StudyResult, stacklevel: int) -> None:
@@ -125,19 +126,23 @@ def run_planned(planned: Plan, options: RunOptions, crew: Crew | None = None) ->
     if missing(read_trials(folder, study.looks, study.search)) or not (folder / FILE_NAME).exists():
         _make_folder(folder)
         with (
+            cluster.opened(options.cluster, options.device) as site,
             Store(folder, True, study.kind, study.looks, study.search) as store,
             interruptible() as stopping,
         ):
             store.add(planned.trials)
             # Another process may have trained some since the plan was made.
             todo = missing(StoredTrials(store.statuses(), store.environments()))
+            may_grow = site.is_elastic and options.workers is None
             place = Place(
                 planned.device,
-                planned.workers if crew else min(planned.workers, len(todo)),
+                len(todo) if may_grow else planned.workers if crew else min(planned.workers, len(todo)),
                 planned.data_dir,
                 options.checkpoint_every,
                 planned.cores,
                 options.keep_state,
+                site,
+                planned.environment.get("digest"),
             )
             for text in _shared_images(todo, planned.data_dir):
                 notify(messages.Notice(text=text))
@@ -157,11 +162,11 @@ def run_planned(planned: Plan, options: RunOptions, crew: Crew | None = None) ->
                     described,
                     events,
                     notify,
-                    max(place.workers, 1),
+                    None if site.is_elastic else max(place.workers, 1),
                     start,
                     options.keep_state,
                 )
-            left = [trial for trial in todo if store.statuses()[trial.id] in _UNFINISHED]
+            left = [trial for trial in todo if not store.statuses()[trial.id].has_ended]
             if stopping.is_set() and left:
                 raise StudyInterrupted(stopping.number)
     with Store(folder) as store:

@@ -148,10 +148,10 @@ def predict(
     stacked = jnp.pad(images, padding).reshape(chunks, EVAL_CHUNK, *images.shape[1:])
     network, numbers = network_of(static.model), {} if hyper is None else hyper.of_part("model")
 
+    @ops.accelerate
     def logits_of(chunk: jax.Array) -> jax.Array:
         variables = Variables(params, batch_stats)
-        with ops.accelerated():
-            return single_precision(network.apply(variables, network_input(static, chunk), numbers)[0])
+        return single_precision(network.apply(variables, network_input(static, chunk), numbers)[0])
 
     logits: jax.Array = jax.lax.map(logits_of, stacked)
     return logits.reshape(chunks * EVAL_CHUNK, -1)[:count]

@@ -33,8 +33,7 @@ def init(static: Static, data: Data, keys: Keys, hyper: Hyper) -> TrainState:
     """The state before the first epoch."""
     example = network_input(static, data.train_images[:1])
     rngs = {"params": keys.init, "dropout": keys.dropout}
-    with ops.accelerated():
-        params, batch_stats = network_of(static.model).init(rngs, example, hyper.of_part("model"))
+    params, batch_stats = network_of(static.model).init(rngs, example, hyper.of_part("model"))
     return TrainState(
         params=params,
         batch_stats=batch_stats,
@@ -138,8 +137,10 @@ def train_step(
     dropout_key = jax.random.fold_in(keys.dropout, index)
 
     def loss_of(params: Params) -> tuple[jax.Array, tuple[jax.Array, Params]]:
-        with ops.accelerated():
-            logits, updated = network.apply(Variables(params, carry.batch_stats), batch, numbers, dropout_key)
+        def apply(variables: Variables, images: jax.Array) -> tuple[jax.Array, Params]:
+            return network.apply(variables, images, numbers, dropout_key)
+
+        logits, updated = ops.accelerate(apply)(Variables(params, carry.batch_stats), batch)
         logits = single_precision(logits)
         if class_weights is None:
             losses = mixup.weighted(lambda labels: losses_of(static, logits, labels, hyper), targets)

@@ -36,7 +36,7 @@ def accuracy(logits: Any, labels: Any) -> Any:
     return hits(logits, labels).mean()
 
 
-@METRICS.register("loss", better="lower", unit="nats")
+@METRICS.register("loss", better="lower")
 def loss(losses: Any) -> Any:
     """The mean loss."""
     return losses.mean()

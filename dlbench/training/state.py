@@ -268,7 +268,7 @@ class TrainState(NamedTuple):
 
 
 class EpochMetrics(NamedTuple):
-    """float32 scalars: losses in nats, accuracies in [0, 1].
+    """float32 scalars: losses, and accuracies in [0, 1].
 
     The training loss is the mean over steps of the mean loss of each batch, as usual in PyTorch loops. The training
     accuracy is measured during the epoch, while the parameters change. Validation metrics are means over images.

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Configuration, Plane, configurations, planes
+from dlbench.analysis.cost import pareto_front
 from dlbench.execution.costs import request_of
 from dlbench.models import counts
 from dlbench.report.figures.canvas import (
@@ -25,7 +26,7 @@ from dlbench.report.figures.canvas import (
 )
 from dlbench.report.page import Figure
 from dlbench.report.shades import value_range
-from dlbench.report.tables import SPAN, capitalized, listed
+from dlbench.report.tables import SPAN, capitalized, listed, replicate
 from dlbench.spec.metrics import Metric, metric, words
 from dlbench.spec.naming import field_title, setting
 from dlbench.stats import Interval, mean_interval
@@ -141,14 +142,18 @@ def _map_words(name: str, found: Sequence[Plane], shown: Sequence[Plane], clippe
 
 
 def cost(view: View) -> list[Drawing]:
-    """The metric against training time, parameters and operations, as far as they differ, with the Pareto fronts."""
+    """The metric against training time, parameters and operations, as far as they differ.
+
+    Panels of parameters and operations show the Pareto front. There is none of times: trials that share the machine do
+    not show which is faster.
+    """
     groups = view.near
     if len(groups) < 2 or not _COSTLY & set(view.axes):
         return []
     names = {
         "train_time_s": "training time (s)",
         "num_params": "parameters",
-        "flops": "MFLOP an image, in training",
+        "flops": "MFLOP per image, in training",
     }
     costs = {
         name: {label: interval for label, group in groups.items() if (interval := group.interval(name))}
@@ -162,8 +167,12 @@ def cost(view: View) -> list[Drawing]:
     if not drawn:
         return []
     values, measured = _values(view), view.measured
+    sign = -1 if measured.lower_is_better else 1
+    merits = {label: sign * interval.estimate for label, interval in values.items()}
     fronts = {
-        name: front(costs[name], values, measured.lower_is_better) for name in drawn if name != "train_time_s"
+        name: pareto_front({label: each.estimate for label, each in costs[name].items()}, merits)
+        for name in drawn
+        if name != "train_time_s"
     }
     named = list(groups)[: len(LOOKS)] if len(groups) <= len(LOOKS) or not fronts else _at_most(fronts)
     figure = canvas(NARROW if len(drawn) == 1 else WIDE, 3.2)
@@ -196,20 +205,6 @@ def _values(view: View) -> dict[str, Interval]:
     """The metric of each configuration, by label, without the trials of a mixture that collapsed."""
     found = {label: trained(group).interval(view.metric) for label, group in view.near.items()}
     return {label: interval for label, interval in found.items() if interval is not None}
-
-
-def front(
-    costs: Mapping[str, Interval], values: Mapping[str, Interval], lower_is_better: bool = False
-) -> list[str]:
-    """The Pareto front of the means, the cheapest first: no other is as cheap and better."""
-    sign = -1 if lower_is_better else 1
-    merits = {label: sign * interval.estimate for label, interval in values.items()}
-    reached, best = [], -math.inf
-    for label in sorted(merits, key=lambda label: (costs[label].estimate, -merits[label])):
-        if merits[label] > best:
-            reached.append(label)
-            best = merits[label]
-    return reached
 
 
 def _at_most(fronts: Mapping[str, Sequence[str]]) -> list[str]:
@@ -370,14 +365,14 @@ def _strip(axes: Axes, row: int, group: Configuration, name: str) -> None:
 
 def _seeds_words(view: View, shown: Mapping[str, Configuration]) -> Figure:
     left_out = f" The first {len(shown)} of {len(view.near):,}." if len(shown) < len(view.near) else ""
-    said = []
+    noun, said = replicate(shown.values()), []
     for label, group in shown.items():
         survivors = trained(group)
         interval = survivors.interval(view.metric)
         values = survivors.by_seed(view.metric).values()
         assert interval is not None
         said.append(
-            f"{label}: mean {spoken(interval, view.measured)}, {len(values)} seeds from "
+            f"{label}: mean {spoken(interval, view.measured)}, {len(values)} {noun}s from "
             f"{view.measured.text(min(values))} to {view.measured.text(max(values))}"
             f"{_collapsed(group, '; {} of {} collapsed')}."
         )
@@ -392,9 +387,9 @@ def _seeds_words(view: View, shown: Mapping[str, Configuration]) -> Figure:
     )
     return Figure(
         "seeds",
-        f"{capitalized(view.metric_title)} seed by seed",
-        f"Strip chart of {view.metric_title} with a point for every seed. {' '.join(said)}",
-        f"{capitalized(view.metric_title)} of every seed, in the order of seeds from top to bottom, with their mean"
+        f"{capitalized(view.metric_title)} {noun} by {noun}",
+        f"Strip chart of {view.metric_title} with a point for every {noun}. {' '.join(said)}",
+        f"{capitalized(view.metric_title)} of every {noun}, in the order of seeds from top to bottom, with their mean"
         f"{interval_words}; {view.noun}s by {words(view.selection)}, the best first.{crosses}{left_out}{view.far}",
     )
 

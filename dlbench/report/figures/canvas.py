@@ -138,7 +138,7 @@ class View:
     def metric(self) -> str:
         """The metric to show: what a comparison or an ablation compares; on validation images for what selects."""
         compares = self.result.spec.design in ("comparison", "ablation")
-        return compared_metric(self.result) if compares else self.selection
+        return compared_metric(self.result.trials) if compares else self.selection
 
     @cached_property
     def has_accuracies(self) -> bool:

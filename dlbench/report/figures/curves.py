@@ -87,11 +87,6 @@ def _beside(view: View) -> str:
     return "val/accuracy" if view.selection == "val/loss" and view.has_accuracies else view.selection
 
 
-def _unit(view: View) -> str:
-    """The unit of losses: those of numbers have none that is known."""
-    return " (nats)" if view.has_accuracies else ""
-
-
 def _alone(view: View, label: str, group: Configuration) -> Drawing:
     figure = canvas(WIDE, 2.7)
     name = _beside(view)
@@ -99,7 +94,7 @@ def _alone(view: View, label: str, group: Configuration) -> Drawing:
     losses, others = figure.subplots(1, 2)
     _draw(losses, curve(group, "train_loss"), _TRAIN, "training")
     _draw(losses, curve(group, "val_loss"), _VAL, "validation")
-    _dress(losses, f"loss{_unit(view)}", log=True)
+    _dress(losses, "loss", log=True)
     losses.legend(loc="upper right")
     if is_accuracy:
         _draw(others, curve(group, "train_accuracy"), _TRAIN, "training")
@@ -121,7 +116,7 @@ def _alone(view: View, label: str, group: Configuration) -> Drawing:
 
 def _overlaid(view: View, groups: dict[str, Configuration]) -> Drawing:
     beside = _beside(view)
-    titles = {"train_loss": f"training loss{_unit(view)}", "val_loss": f"validation loss{_unit(view)}"}
+    titles = {"train_loss": "training loss", "val_loss": "validation loss"}
     names = (*titles, *([beside] if beside != "val/loss" else []))
     figure = canvas(WIDE, 3.0)
     panels = figure.subplots(1, len(names))
@@ -167,7 +162,7 @@ def _panels(view: View, groups: dict[str, Configuration], kind: str) -> Drawing:
         lowest = grid[(len(shown) - 1 - column) // _COLUMNS, column]
         lowest.set_xlabel("epoch")
         lowest.tick_params(labelbottom=True)
-    figure.supylabel(f"loss{_unit(view)}" if kind == "losses" else view.axis_title(name), fontsize=8.5)
+    figure.supylabel("loss" if kind == "losses" else view.axis_title(name), fontsize=8.5)
     if kind == "losses":
         legend_below(figure, grid[0, 0])
     return Drawing(_panels_words(view, groups, shown, kind), figure)

@@ -12,7 +12,7 @@ from dlbench.data import cache
 from dlbench.errors import DataError, InputError, StoreError
 from dlbench.report.figures.canvas import WIDE, Drawing, View, canvas
 from dlbench.report.page import Figure
-from dlbench.report.tables import count
+from dlbench.report.tables import count, replicate
 from dlbench.storage.results import TrialResult
 
 if TYPE_CHECKING:
@@ -82,23 +82,25 @@ def _confusion(chosen: str, group: Configuration, names: tuple[str, ...] | None)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    return [Drawing(_confusion_words(chosen, total, names, len(matrices)), figure)]
+    return [Drawing(_confusion_words(chosen, total, names, count(len(matrices), replicate([group]))), figure)]
 
 
-def _confusion_words(chosen: str, total: NDArray[Any], names: tuple[str, ...], trials: int) -> Figure:
+def _confusion_words(chosen: str, total: NDArray[Any], names: tuple[str, ...], trials: str) -> Figure:
     wrong = total.copy()
     wrong[range(len(names)), range(len(names))] = 0
     often = [divmod(int(place), len(names)) for place in wrong.ravel().argsort(kind="stable")[::-1][:3]]
     said = [
-        f"{names[i]} taken for {names[j]}, {count(int(wrong[i, j]), 'time')}" for i, j in often if wrong[i, j]
+        f"{names[i]} predicted as {names[j]}, {count(int(wrong[i, j]), 'time')}"
+        for i, j in often
+        if wrong[i, j]
     ]
     confused = f"Most often confused: {'; '.join(said)}." if said else "No image is misclassified."
-    summed = f", summed over {trials} seeds" if trials > 1 else ""
+    summed = "" if trials.startswith("1 ") else f", summed over {trials}"
     return Figure(
         "confusion",
         "Confusion matrix",
-        f"Confusion matrix: {int(total.trace()):,} of {int(total.sum()):,} answers are right. {confused}",
-        f"Answers on the test images of {chosen}{summed}. Rows: true class; columns: predicted class. {confused}",
+        f"Confusion matrix: {int(total.trace()):,} of {int(total.sum()):,} predictions are correct. {confused}",
+        f"Predictions on the test images of {chosen}{summed}. Rows: true class; columns: predicted class. {confused}",
     )
 
 
@@ -136,7 +138,7 @@ def _images(chosen: str, group: Configuration, dataset: data.Dataset) -> list[Dr
         verdict = f"{names[labels[index]]} → {names[taken]}"
         often = f"{errors[index]} of {len(predicted)}" if len(predicted) > 1 else ""
         axes.set_title(textwrap.fill(verdict, 16) + f"\n{often}".rstrip(), fontsize=7.5, linespacing=1.2)
-        said.append(f"{verdict.replace('→', 'taken for')}{often and f' by {often} seeds'}")
+        said.append(f"{verdict.replace('→', 'predicted as')}{often and f' by {often} networks'}")
     return [
         Drawing(_images_words(chosen, said, int((errors > 0).sum()), len(predicted)), figure, vector=False)
     ]
@@ -157,16 +159,18 @@ def _logits(trial: TrialResult, shape: tuple[int, int]) -> NDArray[np.float32] |
 
 
 def _images_words(chosen: str, said: list[str], wrong: int, trials: int) -> Figure:
-    below = "most frequent wrong answer" + (f", and how many of the {trials} seeds err" if trials > 1 else "")
+    below = "most frequent wrong prediction" + (
+        f", and how many of the {trials} networks are wrong" if trials > 1 else ""
+    )
     order = (
-        "those that most seeds misclassify first, then the most confident errors"
+        "those that most networks misclassify first, then the most confident errors"
         if trials > 1
         else "the most confident errors first"
     )
     return Figure(
         "misclassified",
         "Misclassified test images",
-        f"{count(len(said), 'test image')} with the classes they are taken for: {'; '.join(said)}.",
+        f"{count(len(said), 'test image')} with the classes that are predicted: {'; '.join(said)}.",
         f"Test images that {chosen} misclassifies: {len(said)} of {wrong:,}, {order}. Above each: true class → "
         f"{below}.",
     )

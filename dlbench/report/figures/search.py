@@ -50,5 +50,5 @@ def _words(found: SearchFindings) -> Figure:
         "History of the search",
         f"A chart of {title} of {len(found.candidates):,} configurations in the order of proposal. {best}",
         f"{capitalized(title)} of every configuration in the order of proposal, as means over the seeds of the search, "
-        f"and the best so far. {best} It was chosen by this value, which flatters it.",
+        f"and the best so far. {best} It was selected by this value, which is therefore optimistic.",
     )

@@ -54,7 +54,7 @@ def send(result: StudyRecord, uri: str) -> runs.Sent:
     raise InputError(
         f"MLflow cannot be used at {uri}: {reason}",
         field="to",
-        remedy="name a database (mlflow:sqlite:///runs.db) or a server that runs (mlflow:http://HOST:PORT)",
+        remedy="name a database (mlflow:sqlite:///runs.db) or a running server (mlflow:http://HOST:PORT)",
     )
 
 

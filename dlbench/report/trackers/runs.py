@@ -113,7 +113,7 @@ class StudyRuns:
     @cached_property
     def runs(self) -> list[Run]:
         """The trials that have a result or failed."""
-        shown = [t for t in self.result.trials if t.status.is_finished or t.status is TrialStatus.FAILED]
+        shown = [t for t in self.result.trials if t.status.has_ended]
         return [Run(trial, self.name) for trial in shown]
 
     @property
