@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from dlbench.records import TrialStatus
-from dlbench.spec.claims import key_of
+from dlbench.spec.claims import Key, key_of
 from dlbench.spec.metrics import metric as metric_named
 from dlbench.storage.results import TrialResult
 
@@ -42,7 +42,7 @@ def has_failed(trial: TrialResult) -> bool:
     return trial.status is TrialStatus.COMPLETE and chance is not None and low is not None and low <= chance
 
 
-def place_of(trial: TrialResult) -> tuple[int, int, int]:
+def place_of(trial: TrialResult) -> Key:
     """The place of a trial in its study, which pairs it with a trial of another configuration."""
     return key_of(trial.trial.spec)
 
