@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,6 @@ def _fitted(trial: Trial, data_dir: str | None) -> LinearModel:
     return LinearModel(method, {name: float(value) for name, value in values.items()})
 
 
-def _features(images: Sequence[Any]) -> Any:
+def _features(images: Any) -> Any:
     """Pixels in [0, 1], float32 [N, pixels]."""
     return np.asarray(images).reshape(len(images), -1).astype(np.float32) / np.float32(255)
