@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -158,7 +158,11 @@ def _measure(options: BenchOptions, against: Sequence[str], repeats: int, notify
             raise InputError(f"bench trial takes one --model; got {', '.join(models)}")
         work = commands.trial(models[0], epochs)
     else:
-        works = {"grid": commands.grid, "archs": commands.archs, "search": commands.search}
+        works: dict[str, Callable[[int], Work]] = {
+            "grid": commands.grid,
+            "archs": commands.archs,
+            "search": commands.search,
+        }
         work = works[options.what](epochs)
     notify(tables.announcement(options.what, commands.estimate_s(work, against, repeats)))
     return measure_command(work, against, repeats, notify)

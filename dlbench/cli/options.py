@@ -572,13 +572,13 @@ class SpaceOptions(StudyOptions):
         _option(
             "--reduction-factor",
             SEARCH,
-            "Successive halving: one in N goes on, to N times as many seeds or epochs [none].",
+            "Successive halving: the best one in N continues with N times as many seeds or epochs [none].",
             metavar="N",
         ),
     ] = None
     resource: Annotated[
         Literal["seeds", "epochs"] | None,
-        _option("--resource", SEARCH, "What those that go on get more of [seeds]."),
+        _option("--resource", SEARCH, "What configurations that continue get more of [seeds]."),
     ] = None
     hyperband: Annotated[
         bool, _option("--hyperband", SEARCH, "Halving in brackets that begin with more and more of it.")

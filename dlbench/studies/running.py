@@ -136,7 +136,7 @@ def run_planned(planned: Plan, options: RunOptions, crew: Crew | None = None) ->
             may_grow = site.is_elastic and options.workers is None
             place = Place(
                 planned.device,
-                planned.workers if crew else len(todo) if may_grow else min(planned.workers, len(todo)),
+                len(todo) if may_grow else planned.workers if crew else min(planned.workers, len(todo)),
                 planned.data_dir,
                 options.checkpoint_every,
                 planned.cores,
