@@ -53,7 +53,7 @@ def trained(study: dlbench.StudySpec, part: int | None, lanes: int = 1) -> list[
     found = [event for event in events if isinstance(event, messages.Finished)]
     names = ("params_sha256", "best_params_sha256", "history_sha256", "test_loss", "test_accuracy_augmented")
     return [
-        ({name: each.outcome.get(name) for name in names}, each.history, dict(each.files)) for each in found
+        ({name: each.outcome[name] for name in names}, each.history, dict(each.files)) for each in found
     ]
 
 
