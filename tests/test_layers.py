@@ -123,6 +123,8 @@ NEED_JAX = (
     "dlbench.execution.images",
     "dlbench.execution.programs",
     "dlbench.execution.saved_states",
+    "dlbench.execution.compiling",
+    "dlbench.execution.images",
     "dlbench.execution.worker",
     "dlbench.deploy.exporting",
     "dlbench.deploy.onnx_graph",

@@ -175,8 +175,15 @@ def num_shared(dataset: Dataset) -> int:
     path = files.cache_root() / "checks" / f"{dataset.digest[:32]}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return int(json.loads(path.read_text())["num_shared"])
-    known = {*_digests(dataset.train_images)}
-    found = sum(digest in known for digest in _digests(dataset.test_images))
+    halves = (dataset.train_images, dataset.test_images)
+    (
+        train,
+        test,
+    ) = (  # 64 bits of each digest: a million images of each half are confused with a probability of 1e-7
+        np.fromiter((int.from_bytes(each[:8]) for each in _digests(images)), np.uint64, len(images))
+        for images in halves
+    )
+    found = int(np.isin(test, train).sum())
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_whole(path, lambda file: file.write(json.dumps({"num_shared": found}).encode()))
