@@ -19,10 +19,22 @@ import numpy as np
 import pytest
 
 from dlbench import models
-from dlbench.bench import charts, commands, flax_reference, lanes, ours, rounds, scaling, steps, tables
+from dlbench.bench import (
+    charts,
+    commands,
+    flax_reference,
+    lanes,
+    operations,
+    ours,
+    rounds,
+    scaling,
+    steps,
+    tables,
+)
 from dlbench.cli import main
 from dlbench.cli.bench import measure_command
 from dlbench.execution import devices
+from dlbench.models.counts import Request, count
 from dlbench.ops import pooled
 from dlbench.studies.designs import grid
 
@@ -218,6 +230,28 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         return Outcome(int(ended.value.code or 0), *capsys.readouterr())
 
     return call
+
+
+def test_operations_are_measured_with_the_gradients_that_training_needs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(operations, "_SECONDS", 0.0)
+    model = models.create("LeNet-5")
+    found = operations.measure(model, (2, 28, 28, 1), 2)
+    names = dict.fromkeys(each["operation"] for each in found)
+    assert next(iter(names)) == "convolution 5x5, 1 → 6 channels, 2 images of 32x32"
+    assert [*names][-1] == "product of 2x84 and 84x10"
+    parts = [each["part"] for each in found]
+    assert parts[:2] == ["forward", "gradient of the kernel"], "the images themselves need no gradient"
+    assert parts[2:] == ["forward", "gradient of the input", "gradient of the kernel"] * (len(names) - 1)
+    request = Request("LeNet-5", (), (28, 28, 1), 10)
+    counts = count([request])[request]
+    assert sum(each["times"] * each["flops"] for each in found) == 2 * counts.training_flops
+    assert all(each["seconds"] > 0 for each in found)
+    (table,) = tables.operations_report({"batch_size": 2, "peak_flops": 1e15, "models": {"LeNet-5": found}})
+    assert isinstance(table, tables.Table)
+    assert {row[-1] for row in table.rows} == {"slow"}
+    assert sum(row[3] for row in table.rows) == pytest.approx(1)
 
 
 @pytest.mark.slow

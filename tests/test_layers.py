@@ -132,6 +132,7 @@ NEED_JAX = (
     "dlbench.studies.corrupted",
     "dlbench.bench.flax_reference",
     "dlbench.bench.lanes_subject",
+    "dlbench.bench.operations",
     "dlbench.bench.ours",
     "dlbench.bench.torch_",
     "dlbench.bench.widths",

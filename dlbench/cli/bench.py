@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 #: The flags that each benchmark accepts.
 _FLAGS = {
     "steps": ("model", "batch_size", "optimizer"),
+    "operations": ("model", "batch_size"),
     "lanes": ("model", "batch_size", "optimizer", "device", "lanes", "seconds"),
     "grid": ("epochs",),
     "archs": ("epochs",),
@@ -29,9 +30,24 @@ _FLAGS = {
     "search": ("epochs",),
     "scaling": (),
 }
-_AGAINST = {"steps": ("torch", "flax"), "lanes": ("torch",), "search": ("torch",), "scaling": ()}
+_AGAINST = {
+    "steps": ("torch", "flax"),
+    "lanes": ("torch",),
+    "search": ("torch",),
+    "scaling": (),
+    "operations": (),
+}
 _PIPELINES = ("torch", "original")
-_REPEATS = {"steps": 5, "lanes": 3, "grid": 3, "archs": 1, "trial": 3, "search": 3, "scaling": 2}
+_REPEATS = {
+    "steps": 5,
+    "lanes": 3,
+    "grid": 3,
+    "archs": 1,
+    "trial": 3,
+    "search": 3,
+    "scaling": 2,
+    "operations": 3,
+}
 _EPOCHS = {"grid": 20, "archs": 50, "trial": 10, "search": 5}
 
 
@@ -40,11 +56,12 @@ class BenchOptions:
     """The flags of ``bench``."""
 
     what: Annotated[
-        Literal["steps", "lanes", "grid", "archs", "trial", "search", "scaling"],
+        Literal["steps", "operations", "lanes", "grid", "archs", "trial", "search", "scaling"],
         typer.Argument(
             metavar="BENCHMARK",
-            help="steps: training step by step; lanes: many trials at once on one device; grid, archs, trial, search: "
-            "whole commands; scaling: cost by size.",
+            help="steps: training step by step; operations: the convolutions and products of a model one by one; "
+            "lanes: many trials at once on one device; grid, archs, trial, search: whole commands; scaling: cost by "
+            "size.",
         ),
     ] = "steps"
     model: Annotated[
@@ -52,13 +69,15 @@ class BenchOptions:
         typer.Option(
             "--model",
             metavar="NAME...",
-            help="steps: any models [the five]; lanes: some of the five; trial: one of them [Baseline].",
+            help="steps, operations: any models [the five]; lanes: some of the five; trial: one of them [Baseline].",
         ),
     ] = None
     batch_size: Annotated[
         Values,
         typer.Option(
-            "--batch-size", metavar="N...", help="Images per training step [steps 8 16 64 128, lanes 8 64]."
+            "--batch-size",
+            metavar="N...",
+            help="Images per training step [steps 8 16 64 128, lanes 8 64, operations 64].",
         ),
     ] = None
     optimizer: Annotated[
@@ -98,7 +117,7 @@ class BenchOptions:
         typer.Option(
             "--repeats",
             metavar="N",
-            help="Rounds [steps 5, lanes, grid, trial and search 3, archs 1, scaling 2].",
+            help="Rounds [steps 5, operations, lanes, grid, trial and search 3, archs 1, scaling 2].",
         ),
     ] = None
     chart: Annotated[
@@ -119,10 +138,17 @@ def bench(options: BenchOptions) -> None:
     against = _against(options)
     repeats = _number("--repeats", options.repeats, _REPEATS[options.what])
     if options.chart is not None:
+        if options.what == "operations":
+            raise InputError("bench operations draws no figure; leave out --chart")
         check_path("--chart", options.chart)
         charts.check(Path(options.chart))
     record = _measure(options, against, repeats, terminal.message)
-    reports = {"steps": tables.steps_report, "lanes": tables.lanes_report, "scaling": tables.scaling_report}
+    reports = {
+        "steps": tables.steps_report,
+        "operations": tables.operations_report,
+        "lanes": tables.lanes_report,
+        "scaling": tables.scaling_report,
+    }
     if options.as_json:
         print_json({"benchmark": options.what, **record})
     else:
@@ -151,6 +177,13 @@ def _measure(options: BenchOptions, against: Sequence[str], repeats: int, notify
         effort = steps.Effort(repeats)
         notify(tables.announcement("steps", steps.estimate_s(len(cases), against, effort)))
         return steps.run(cases, against, effort, notify)
+    if options.what == "operations":
+        return steps.operations(
+            _any_models(options.model or steps.MODELS, against),
+            _number("--batch-size", (options.batch_size or ["64"])[0], 64),
+            repeats,
+            notify,
+        )
     epochs = _number("--epochs", options.epochs, _EPOCHS[options.what])
     if options.what == "trial":
         models = _models(options.model or ["Baseline"])
