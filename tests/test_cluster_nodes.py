@@ -99,7 +99,7 @@ def family(pid: int) -> dict[int, str]:
 
 
 def ended(pids: list[int]) -> bool:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120  # the agents of Ray look for their server for a minute
     while any(map(alive, pids)) and time.monotonic() < end:
         time.sleep(0.1)
     return not any(map(alive, pids))

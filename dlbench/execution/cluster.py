@@ -193,6 +193,7 @@ class Cluster:
         self.ray, self._asked = ray, device
         self._nodes: dict[str, _Node] = {}
         self._exported: dict[Callable[..., Any], Any] = {}
+        self._own = ray.get_runtime_context().get_node_id()
         self._looked = -_LOOK_S
         self._kind, self._admitted = "", ""
         self._answers: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
@@ -310,6 +311,8 @@ class Cluster:
             return
         self._looked = time.monotonic()
         alive = {each["NodeID"]: each for each in self.ray.nodes() if each["Alive"]}
+        if self._own not in alive:
+            raise WorkerError("Ray has ended on this machine", remedy="start it again and repeat the command")
         self._nodes = {name: node for name, node in self._nodes.items() if name in alive}
         for name, found in alive.items():
             if name in self._nodes or not any(map(found["Resources"].get, _RESOURCES.values())):
