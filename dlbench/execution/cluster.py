@@ -245,15 +245,16 @@ class Cluster:
     def in_words(self) -> Sequence[str]:
         """The nodes that train, and those that do not with the reason."""
         admitted = self._admits(self._admitted)
-        found = [f"{len(admitted)} node{'s' * (len(admitted) != 1)} with {self.count(self._kind)} workers"]
+        slots = self.count(self._kind)
+        found = [f"{len(admitted)} node{'s' * (len(admitted) != 1)} with {slots} worker{'s' * (slots != 1)}"]
         others = Counter(
             "; ".join(differences(admitted[0].environment, node.environment))
             for node in self._surveyed()
             if node not in admitted
         )
         found += [
-            f"{number} node{'s' * (number != 1)} of another environment ({differing}) do not train, because bits could "
-            "differ"
+            f"{number} node{'s' * (number != 1)} of another environment ({differing}) "
+            f"do{'es' * (number == 1)} not train, because bits could differ"
             for differing, number in others.items()
         ]
         return found + [
