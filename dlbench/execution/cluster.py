@@ -194,6 +194,7 @@ class Cluster:
         self.ray, self._asked = ray, device
         self._nodes: dict[str, _Node] = {}
         self._exported: dict[Callable[..., Any], Any] = {}
+        self._own = ray.get_runtime_context().get_node_id()
         self._looked = -_LOOK_S
         self._kind, self._admitted = "", ""
         self._answers: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
@@ -245,15 +246,16 @@ class Cluster:
     def in_words(self) -> Sequence[str]:
         """The nodes that train, and those that do not with the reason."""
         admitted = self._admits(self._admitted)
-        found = [f"{len(admitted)} node{'s' * (len(admitted) != 1)} with {self.count(self._kind)} workers"]
+        slots = self.count(self._kind)
+        found = [f"{len(admitted)} node{'s' * (len(admitted) != 1)} with {slots} worker{'s' * (slots != 1)}"]
         others = Counter(
             "; ".join(differences(admitted[0].environment, node.environment))
             for node in self._surveyed()
             if node not in admitted
         )
         found += [
-            f"{number} node{'s' * (number != 1)} of another environment ({differing}) do not train, because bits could "
-            "differ"
+            f"{number} node{'s' * (number != 1)} of another environment ({differing}) "
+            f"do{'es' * (number == 1)} not train, because bits could differ"
             for differing, number in others.items()
         ]
         return found + [
@@ -311,6 +313,8 @@ class Cluster:
             return
         self._looked = time.monotonic()
         alive = {each["NodeID"]: each for each in self.ray.nodes() if each["Alive"]}
+        if self._own not in alive:
+            raise WorkerError("Ray has ended on this machine", remedy="start it again and repeat the command")
         self._nodes = {name: node for name, node in self._nodes.items() if name in alive}
         for name, found in alive.items():
             if name in self._nodes or not any(map(found["Resources"].get, _RESOURCES.values())):
