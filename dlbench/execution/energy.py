@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 #: Where Linux shows the counters of RAPL.
 RAPL = Path("/sys/class/powercap")
+#: Seconds between two readings.
+_EVERY_S = 2.0
 
 
 @dataclass
@@ -22,24 +26,22 @@ class Counter:
 
     Attributes:
         kind: "rapl" or "nvml".
-        read: what it has counted.
+        read: the joules that it has counted; raises OSError.
         full_j: joules at which it begins again; infinite where it does not.
-        unit_j: joules of what ``read`` returns.
         last_j: what it read last.
     """
 
     kind: str
     read: Callable[[], float]
     full_j: float = float("inf")
-    unit_j: float = 1.0
     last_j: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.last_j = self.unit_j * self.read()
+        self.last_j = self.read()
 
     def used(self) -> float:
         """The joules since this was last asked."""
-        before, self.last_j = self.last_j, self.unit_j * self.read()
+        before, self.last_j = self.last_j, self.read()
         return self.last_j - before + (self.full_j if self.last_j < before else 0.0)
 
 
@@ -54,6 +56,18 @@ class Meter:
     def __init__(self, counters: Sequence[Counter], before: Mapping[str, float]) -> None:
         self._counters, self._before = counters, before
         self._used = dict.fromkeys((counter.kind for counter in counters), 0.0)
+        self._read_at = time.monotonic()
+
+    def update(self) -> None:
+        """Read the counters, unless they were read a moment ago: some are full after minutes."""
+        if self._counters and time.monotonic() - self._read_at > _EVERY_S:
+            self._read()
+
+    def _read(self) -> None:
+        self._read_at = time.monotonic()
+        with contextlib.suppress(OSError):
+            for counter in self._counters:
+                self._used[counter.kind] += counter.used()
 
     def total(self, spent_s: float) -> dict[str, float]:
         """Joules by kind of counter, and "seconds" of the workers that they are about, earlier commands included.
@@ -61,9 +75,7 @@ class Meter:
         Args:
             spent_s: seconds of all workers since the counters were first read.
         """
-        with contextlib.suppress(OSError):
-            for counter in self._counters:
-                self._used[counter.kind] += counter.used()
+        self._read()
         found = {**self._used, "seconds": spent_s} if self._counters else {}
         return {
             kind: self._before.get(kind, 0.0) + found.get(kind, 0.0) for kind in {**self._before, **found}
@@ -95,15 +107,20 @@ def _joules(path: Path) -> float:
 
 
 def _nvml() -> Iterator[Counter]:
-    """The GPUs that this process may use."""
+    """All GPUs of the machine."""
     try:
         import pynvml
     except ImportError:
         return
-    with contextlib.suppress(pynvml.NVMLError):
+
+    def joules(handle: Any) -> float:
+        try:
+            return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3
+        except pynvml.NVMLError as error:
+            raise OSError(str(error)) from None
+
+    with contextlib.suppress(pynvml.NVMLError, OSError):
         pynvml.nvmlInit()
         for number in range(pynvml.nvmlDeviceGetCount()):
-            read = functools.partial(
-                pynvml.nvmlDeviceGetTotalEnergyConsumption, pynvml.nvmlDeviceGetHandleByIndex(number)
-            )
-            yield Counter("nvml", read, unit_j=1e-3)
+            handle = pynvml.nvmlDeviceGetHandleByIndex(number)
+            yield Counter("nvml", functools.partial(joules, handle))

@@ -220,6 +220,7 @@ def record(
             describe(described["device"])
         for event in events:
             store.check_place()
+            meter.update()
             try:
                 record_event(event)
             except OSError:
