@@ -479,7 +479,7 @@ def test_a_study_is_read_from_a_folder_of_any_name(tmp_path: Path, name: str) ->
     folder = tmp_path / name
     folder.mkdir()
     with Store(folder, write=True, kind="grid") as store:
-        store.set_times({"train": 1.5})
+        store.set_spent({"train": 1.5}, {})
     with Store(folder) as store:
         assert store.times() == {"train": 1.5}
     assert sorted(path.name for path in folder.iterdir()) == [".lock", FILE_NAME]

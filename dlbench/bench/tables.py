@@ -8,7 +8,8 @@ from typing import Any
 
 from dlbench.bench.commands import COLD, WARM
 from dlbench.bench.rounds import Triple, quartiles
-from dlbench.report import Column, Report, Table, count, duration
+from dlbench.report import Column, Points, Report, Table, count, duration
+from dlbench.spec.registry import label
 
 _AXES = {"trials": "trials", "batch_size": "batch size", "images": "images", "parameters": "parameters"}
 
@@ -325,6 +326,36 @@ def scaling_report(record: dict[str, Any]) -> Report:
         f"of start-up and compilation, it takes {whole} ({count(overhead['workers'], 'worker')})."
     )
     return report
+
+
+def latency_report(record: dict[str, Any]) -> Report:
+    """The latencies of models side by side, the fastest first, and which of them are over the budget."""
+
+    def milliseconds(value: float) -> str:
+        return f"{1e3 * value:.3f}"
+
+    columns = (
+        Column("model", "model", left=True),
+        Column("p50_s", "p50 ms", milliseconds),
+        Column("p95_s", "p95 ms", milliseconds),
+        Column("p99_s", "p99 ms", milliseconds),
+        Column("images_per_s", "images/s in batches of 64", lambda value: f"{value:,.0f}"),
+        Column("size_bytes", "file MB", lambda value: f"{value / 1e6:.3f}"),
+        Column("parameters", "parameters", lambda value: f"{value:,}"),
+    )
+    models = sorted(record["models"], key=lambda each: each["p50_s"])
+    rows = tuple(
+        tuple(label(each["model"]) if c.key == "model" else each[c.key] for c in columns) for each in models
+    )
+    height, width, channels = record["image_shape"]
+    caption = (
+        f"One image {height}x{width}x{channels} as {record['to']}{' in int8' if record['int8'] else ''}, "
+        f"{count(record['threads'], 'thread')}; models that are not trained, measured in turns."
+    )
+    over = tuple(
+        f"{label(each['model'])}: {', '.join(each['over_budget'])}" for each in models if each["over_budget"]
+    )
+    return [Table("Latency", columns, rows, caption), *([Points("Over the budget:", over)] if over else [])]
 
 
 def announcement(what: str, seconds: float) -> str:

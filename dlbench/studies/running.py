@@ -166,6 +166,7 @@ def run_planned(planned: Plan, options: RunOptions, crew: Crew | None = None) ->
                     None if site.is_elastic else max(place.workers, 1),
                     start,
                     options.keep_state,
+                    planned.device,
                 )
             if place.cores == 1:
                 _learn(store, todo)
@@ -174,14 +175,16 @@ def run_planned(planned: Plan, options: RunOptions, crew: Crew | None = None) ->
                 raise StudyInterrupted(stopping.number)
     with Store(folder) as store:
         trials = tuple(store.results([trial.id for trial in planned.trials]))
-        times, environments = store.times(), store.described_environments()
+        times, energy, environments = store.times(), store.energy(), store.described_environments()
         ids = {trial.id for trial in trials}
         superseded = tuple(trial for trial in store.superseded() if trial.id in ids)
         recorded, load = store.published(), store.load()
     published = read_published(options.config, folder) if options.config else recorded
     _remove_leftovers(trials)
     took = time.monotonic() - start
-    result = StudyResult(study, trials, folder, took, times, environments, superseded, published, load=load)
+    result = StudyResult(
+        study, trials, folder, took, times, energy, environments, superseded, published, load=load
+    )
     return (
         replace(result, linear=_linear(result, planned.data_dir)) if study.design == "comparison" else result
     )
@@ -283,7 +286,7 @@ def _about_data(trials: Sequence[Trial], data_dir: str | None, options: RunOptio
         if shared := num_shared(dataset):
             yield (
                 f"{shared:,} of the {len(dataset.test_labels):,} test images of {dataset.name!r} are training images "
-                "as well, so test accuracies are biased upwards"
+                "as well, so test accuracies are biased upwards (its argument drop_duplicates leaves them out)"
             )
 
 
