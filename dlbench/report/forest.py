@@ -129,9 +129,8 @@ class _Axis:
         linear = span if span <= _LINEAR * usual else linear
         bent = cls(low, high, linear)
         room = 0.03 * (bent.bend(high) - bent.bend(low) or 1.0)
-        return cls(
-            *(linear * math.sinh(bent.bend(v) + shift) for v, shift in ((low, -room), (high, room))), linear
-        )
+        low, high = (linear * math.sinh(bent.bend(v) + shift) for v, shift in ((low, -room), (high, room)))
+        return cls(low, high, linear)
 
     def bend(self, value: float) -> float:
         return math.asinh(value / self.linear)

@@ -74,8 +74,11 @@ def show(report: Sequence[Table | Plot | Strip | Points | str], whole: str = "")
 def _show_plot(console: Console, plot: Plot | Strip) -> None:
     console.print(Text(plot.title, style="bold"))
     width, colours = min(console.width, _PLOT_WIDTH), bool(console.color_system)
-    draw = terminal_plots.strip if isinstance(plot, Strip) else terminal_plots.draw
-    console.print(Text.from_ansi(draw(plot, width, colours)))  # type: ignore[operator]
+    if isinstance(plot, Strip):
+        drawn = terminal_plots.strip(plot, width, colours)
+    else:
+        drawn = terminal_plots.draw(plot, width, colours)
+    console.print(Text.from_ansi(drawn))
     if plot.caption:
         console.print(Text(plot.caption, style="dim"))
 
