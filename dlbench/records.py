@@ -163,6 +163,7 @@ class Outcome:
         confusion_matrix: row i counts the test images of class i by predicted class.
         compile_time_alone_s: seconds that compiling the trial's program would take for this trial alone.
         images_per_s: training images per second of training.
+        memory_bytes: bytes that the program which trained it needs at once, for all of its lanes, as XLA plans it.
         split_digest: SHA-256 of the split.
         params_sha256: SHA-256 of the parameters after the last epoch.
         best_params_sha256: SHA-256 of the parameters of the best epoch.
@@ -189,6 +190,7 @@ class Outcome:
     confusion_matrix: Sequence[Sequence[int]] | None = None
     compile_time_alone_s: float | None = None
     images_per_s: float | None = None
+    memory_bytes: int | None = None
     split_digest: str | None = None
     params_sha256: str | None = None
     best_params_sha256: str | None = None
@@ -283,6 +285,7 @@ OUTCOME_FIELDS = (
     "stopped_epoch",
     "origin",
     "plateau_epoch",
+    "memory_bytes",
 )
 
 

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import settings
 
 import dlbench
+from dlbench.ops import native
 from dlbench.records import Outcome, TrialStatus
 from dlbench.storage.results import TrialResult
 
@@ -28,19 +29,28 @@ settings.load_profile("fixed")
 
 #: The files that take longest, in that order: begun first, so that both processes end at about the same time.
 LONGEST = (
-    "bench",
-    "oracle",
-    "networks",
     "goldens",
-    "resume",
-    "study",
     "readme",
-    "examples",
-    "train",
-    "exports",
+    "foreign",
+    "study",
+    "hangs",
+    "networks",
     "ops",
-    "figures",
+    "oracle",
+    "train",
+    "other_environments",
+    "own_models",
+    "exports",
+    "safety",
+    "replay",
     "bits",
+    "environment",
+    "contents",
+    "resume",
+    "augment",
+    "stats",
+    "recipes",
+    "figures",
 )
 
 
@@ -65,8 +75,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(shared: Path) -> Path:
-    """A cache folder for the whole run, so that each program is compiled once and no user's cache is touched."""
+    """A cache folder for the whole run, so that each program is compiled once and no user's cache is touched.
+
+    Of two processes that run tests, one compiles the kernels, which both need soon, and the other waits.
+    """
     os.environ["DLBENCH_CACHE_DIR"] = str(shared / "cache")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        with locked(shared / "kernels.lock"):
+            native.choose(dict(os.environ))
     return shared / "cache"
 
 

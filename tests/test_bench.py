@@ -19,10 +19,22 @@ import numpy as np
 import pytest
 
 from dlbench import models
-from dlbench.bench import charts, commands, flax_reference, lanes, ours, rounds, scaling, steps, tables
+from dlbench.bench import (
+    charts,
+    commands,
+    flax_reference,
+    lanes,
+    operations,
+    ours,
+    rounds,
+    scaling,
+    steps,
+    tables,
+)
 from dlbench.cli import main
 from dlbench.cli.bench import measure_command
 from dlbench.execution import devices
+from dlbench.models.counts import Request, count
 from dlbench.ops import pooled
 from dlbench.studies.designs import grid
 
@@ -115,7 +127,12 @@ def executed(model: str) -> float:
     return products + 2 * first * packed + 3 * second * inside
 
 
-@pytest.mark.parametrize("model", steps.MODELS)
+def some(*quick: str) -> list[Any]:
+    """The networks, of which only these are measured in the short suite."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in steps.MODELS]
+
+
+@pytest.mark.parametrize("model", some("Baseline"))
 def test_xla_counts_the_operations_that_are_counted_by_hand(
     model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,7 +144,7 @@ def test_xla_counts_the_operations_that_are_counted_by_hand(
 # References
 
 
-@pytest.mark.parametrize("name", steps.MODELS)
+@pytest.mark.parametrize("name", some("SimpleCNN", "Stabilized"))
 def test_plain_flax_computes_the_same(name: str) -> None:
     images = np.random.default_rng(0).uniform(-9, 9, (2, 28, 28, 1)).astype(np.float32)
     mine, plain = models.create(name), flax_reference.create(name)
@@ -213,6 +230,28 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         return Outcome(int(ended.value.code or 0), *capsys.readouterr())
 
     return call
+
+
+def test_operations_are_measured_with_the_gradients_that_training_needs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(operations, "_SECONDS", 0.0)
+    model = models.create("LeNet-5")
+    found = operations.measure(model, (2, 28, 28, 1), 2)
+    names = dict.fromkeys(each["operation"] for each in found)
+    assert next(iter(names)) == "convolution 5x5, 1 → 6 channels, 2 images of 32x32"
+    assert [*names][-1] == "product of 2x84 and 84x10"
+    parts = [each["part"] for each in found]
+    assert parts[:2] == ["forward", "gradient of the kernel"], "the images themselves need no gradient"
+    assert parts[2:] == ["forward", "gradient of the input", "gradient of the kernel"] * (len(names) - 1)
+    request = Request("LeNet-5", (), (28, 28, 1), 10)
+    counts = count([request])[request]
+    assert sum(each["times"] * each["flops"] for each in found) == 2 * counts.training_flops
+    assert all(each["seconds"] > 0 for each in found)
+    (table,) = tables.operations_report({"batch_size": 2, "peak_flops": 1e15, "models": {"LeNet-5": found}})
+    assert isinstance(table, tables.Table)
+    assert {row[-1] for row in table.rows} == {"slow"}
+    assert sum(row[3] for row in table.rows) == pytest.approx(1)
 
 
 @pytest.mark.slow

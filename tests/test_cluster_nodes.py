@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from test_cluster import OWN, TINY, digests
 from test_kills import alive, children, dlbench_command
 
 import dlbench
+from dlbench import report
 from dlbench.execution import messages
 
 pytestmark = pytest.mark.slow
@@ -84,6 +86,28 @@ def test_a_node_leaves_in_mid_trial_and_another_joins(
     assert any("was lost; its trials are trained on other nodes" in text for text in said)
 
 
+def test_nodes_of_another_environment_do_not_train_unless_they_may(
+    nodes: Any, study: dlbench.StudySpec, expected: Any, tmp_path: Path
+) -> None:
+    nodes.add_node(num_cpus=1)
+    nodes.add_node(num_cpus=1, env_vars={"XLA_FLAGS": "--xla_cpu_enable_fast_min_max=true"})
+    (tmp_path / "s").mkdir()
+    known = dlbench.run(study, workers=2, reuse=False, out=tmp_path / "s" / "known")
+    planned = dlbench.plan(study, cluster=nodes.address, out=known.folder)
+    assert planned.missing == [], "the environment of the results is the one that trains"
+    assert planned.machines[0] == "1 node with 1 worker"
+    assert re.fullmatch(
+        r"1 node of another environment \(xla_flags: .*\) does not train, .*", planned.machines[1]
+    )
+    options: Any = {"cluster": nodes.address, "mixed": True, "reuse": False}
+    both = dlbench.run(study, out=tmp_path / "s" / "both", **options)
+    assert len({trial.environment for trial in both}) == 2
+    assert "come from 2 environments" in str(report.study_report(both).parts)
+    assert len(dlbench.plan(study, cluster=nodes.address, out=both.folder, reuse=False).missing) in range(
+        1, 6
+    )
+
+
 def family(pid: int) -> dict[int, str]:
     """The processes that one has started, directly or not, with their command lines."""
     found: dict[int, str] = {}
@@ -99,7 +123,7 @@ def family(pid: int) -> dict[int, str]:
 
 
 def ended(pids: list[int]) -> bool:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120  # the agents of Ray look for their server for a minute
     while any(map(alive, pids)) and time.monotonic() < end:
         time.sleep(0.1)
     return not any(map(alive, pids))

@@ -11,7 +11,9 @@ from sklearn.metrics import roc_auc_score
 from test_cli import Cli, cli  # noqa: F401
 
 import dlbench
+from dlbench.data.cleaned import cleaned
 from dlbench.data.quality import Group, check_quality, delong, num_shared, small
+from dlbench.errors import DataError
 from dlbench.execution import messages
 from dlbench.report import to_markdown
 from dlbench.report.data_quality import quality_report, quality_words
@@ -75,13 +77,20 @@ def test_small_pictures_are_means_of_blocks() -> None:
     assert small(images[:, :3, :5]).shape == (1, 15)
 
 
-def test_the_command_shows_and_prints_json(cli: Cli) -> None:  # noqa: F811
+def test_the_command_shows_and_prints_json(cli: Cli, tmp_path: Path) -> None:  # noqa: F811
     reference = dlbench.data.register(dataset())
     shown = cli("data", "check", reference).out
     assert "Duplicates across the halves:\n  train 1 (label 1), test 3 (label 1), test 5 (label 1)" in shown
     record = json.loads(cli("data", "check", reference, "--json").out)
     assert (record["num_shared"], record["num_conflicts"]) == (1, 1)
     assert record["near_duplicates"][0]["places"] == [["train", 60], ["test", 50]]
+    assert cli("data", "check", reference, "--html", str(tmp_path / "check.html")).code == 0
+    page = (tmp_path / "check.html").read_text()
+    assert page.count("data:image/png;base64,") == 3
+    for words in ("Duplicates in both halves", "Duplicates with different labels", "train 60: cat"):
+        assert words in page
+    refused = cli("data", "check", reference, "--out", "labels.csv")
+    assert (refused.code, "--out needs --study" in refused.err) == (2, True)
 
 
 def test_training_says_that_test_images_are_trained_on(tmp_path: Path, cache: Path) -> None:
@@ -104,7 +113,8 @@ def test_training_says_that_test_images_are_trained_on(tmp_path: Path, cache: Pa
     with pytest.raises(Enough):
         dlbench.run(study, workers=1, out=tmp_path / "s", on_event=on_event)
     assert said == [
-        "2 of the 200 test images of 'planted' are training images as well, so test accuracies are biased upwards"
+        "2 of the 200 test images of 'planted' are training images as well, so test accuracies are biased upwards "
+        "(its argument drop_duplicates leaves them out)"
     ]
 
 
@@ -118,3 +128,64 @@ def test_numbers_as_targets_have_no_classes() -> None:
     said = to_markdown(quality_report(found))
     assert "imbalance" not in said
     assert "train 3 (label -0.846154), test 10 (label 0.538462)" in said
+
+
+def test_duplicates_are_dropped_from_the_training_half() -> None:
+    made = dataset()
+    after = cleaned(made, {"drop_duplicates": True})
+    left_out = [1, 11, 20]  # one that the test half has, and two whose labels differ
+    assert (after.train_images == np.delete(made.train_images, left_out, 0)).all()
+    assert (after.train_labels == np.delete(made.train_labels, left_out)).all()
+    assert (after.test_images == made.test_images).all()
+    assert (after.name, num_shared(after)) == ("planted-cleaned", 0)
+    assert after.source == "arrays; 3 duplicates dropped"
+    assert cleaned(after, {"drop_duplicates": True}) is after
+
+
+def test_corrections_of_a_file_are_applied(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("half,index,label,why\ntrain,0,dog,a dog\ntest,7,0,\ntrain,299,,blurred\n")
+    made = dataset()
+    after = cleaned(made, {"corrections": str(path)})
+    assert after.train_labels.tolist() == [1, *made.train_labels[1:299].tolist()]
+    assert after.test_labels[7] == 0 != made.test_labels[7]
+    assert after.source == "arrays; 2 labels changed and 1 images left out by labels.csv"
+    dropped = cleaned(made, {"corrections": str(path), "drop_duplicates": True})
+    assert len(dropped.train_labels) == 296
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("half,index\n", "lacks the column label"),
+        ("half,index,label\nval,0,cat\n", "line 2: the half must be train or test; got 'val'"),
+        ("half,index,label\ntest,200,cat\n", "a number from 0 to 199"),
+        ("half,index,label\ntest,0,cow\n", "a class of planted, by name or number"),
+        ("half,index,label\ntest,0,1.5\n", "a class of planted, by name or number"),
+    ],
+)
+def test_wrong_corrections_name_file_and_line(tmp_path: Path, text: str, problem: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=problem):
+        cleaned(dataset(), {"corrections": str(path)})
+
+
+def test_the_id_of_a_trial_tells_what_was_cleaned(cli: Cli, tmp_path: Path) -> None:  # noqa: F811
+    reference = dlbench.data.register(dataset())
+    flags = ("train", "--model", "linear", "--epochs", "1", "--val-size", "20", "--dry-run", "--json")
+
+    def planned(*more: str) -> tuple[str, str]:
+        (trial,) = json.loads(cli(*flags, "--dataset", *more).out)["trials"]
+        return trial["id"], trial["dataset"]
+
+    plain, _ = planned(reference)
+    dropped, name = planned(reference, "--drop-duplicates")
+    assert name.startswith("planted-cleaned@")
+    assert planned(f"{reference}(drop_duplicates=True)") == (dropped, name)
+    path = tmp_path / "labels.csv"
+    path.write_text("half,index,label\ntrain,0,dog\n")
+    corrected, _ = planned(reference, "--dataset.corrections", str(path))
+    assert len({plain, dropped, corrected}) == 3
+    path.write_text("half,index,label\ntrain,0,cat\n")  # what it is already
+    assert planned(reference, "--dataset.corrections", str(path)) == (plain, reference)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from test_cli import Cli, cli  # noqa: F401
 import dlbench
 from dlbench.deploy.card import model_card
 from dlbench.deploy.export import Budget, export_trial
-from dlbench.deploy.latency import measure
+from dlbench.deploy.latency import measure, side_by_side
 from dlbench.errors import InputError
 from dlbench.stats.proportions import paired_proportions
 
@@ -45,6 +47,30 @@ def test_latency_is_that_of_one_image_after_another() -> None:
     assert 0 < found.p50_s <= found.p95_s <= found.p99_s
     assert {*sizes} == {1, 64}
     assert found.images_per_s > 0
+
+
+def test_networks_are_measured_in_turns() -> None:
+    turns: list[str] = []
+
+    def run(name: str) -> Callable[[np.ndarray], None]:
+        return lambda images: turns.append(name)
+
+    images = np.zeros((2, 2, 2, 1), np.float32)
+    found = side_by_side([run("a"), run("b")], images, 1, 2)
+    assert [name for name, _ in itertools.groupby(turns)] == ["a", "b"] * 3  # the first turn warms up
+    assert len(found) == 2
+
+
+@pytest.mark.slow
+def test_models_are_compared_side_by_side(cli: Cli) -> None:  # noqa: F811
+    flags = ("bench", "latency", "--model", "linear", "lenet5", "--repeats", "1", "--max-size", "100kB")
+    record = json.loads(cli(*flags, "--json").out)
+    linear, lenet = record["models"]
+    assert (linear["parameters"], lenet["parameters"]) == (7850, 44426)
+    assert 0 < linear["p50_s"] <= linear["p95_s"]
+    assert [bool(each["over_budget"]) for each in record["models"]] == [False, True]
+    refused = cli("bench", "latency", "--int8")
+    assert (refused.code, "--int8 must be combined with onnx" in refused.err) == (2, True)
 
 
 def test_what_cannot_be_exported_is_said(small_result: dlbench.StudyResult, cli: Cli, tmp_path: Path) -> None:  # noqa: F811

@@ -26,13 +26,20 @@ from dlbench.analysis.calibration import (
     temperature,
 )
 from dlbench.analysis.cost import accuracy_difference, costs_of
+from dlbench.analysis.mistakes import Mistake, most_frequent
 from dlbench.analysis.predictions import dataset_of, validation_of
 from dlbench.analysis.robustness import robustness
 from dlbench.data.corruptions import CORRUPTIONS, SEVERITIES, corrupted
+from dlbench.data.occlusion import corners, occluded, occlusion_map
 from dlbench.errors import InputError, StoreError, UnknownNameError
 from dlbench.models.counts import Counts
+from dlbench.report import Table, exports
 from dlbench.report.diagnosis import fit_report
+from dlbench.report.figures.robustness import robustness_curves
+from dlbench.report.folded import FOLDED_FILE
+from dlbench.report.page import to_html
 from dlbench.stats.crossed import crossed_interval, crossed_intervals, crossed_mean, resample_weights
+from dlbench.studies.diagnosis import diagnose
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +227,8 @@ def test_fit_and_cost_side_by_side(found: dlbench.StudyResult, cli: Cli) -> None
     costs = record["cost"]["configurations"]
     assert [each["parameters"] for each in costs] == [206922, 206922]
     assert all(each["flops"] > 1e6 for each in costs)
+    images = 4000 * 28 * 28  # bytes of the training half, which stay on the device
+    assert all(images < each["memory_bytes"] < 10 * images for each in costs)
     shown = cli("diagnose", str(found.folder)).out
     assert "Over- and underfitting" in shown
     refused = cli("diagnose", str(found.folder), "--show", "calibraton")
@@ -240,7 +249,7 @@ def test_who_costs_more_without_being_shown_better(found: dlbench.StudyResult) -
     assert costs_of({"a": first, "b": first}, {}).measure == "parameters"
 
 
-def test_slices_of_test_images(found: dlbench.StudyResult, cli: Cli) -> None:  # noqa: F811
+def test_slices_of_test_images(found: dlbench.StudyResult, cli: Cli, tmp_path: Path) -> None:  # noqa: F811
     for label, each in found.by_slice("brightness").items():
         predictions = each.predictions
         light = predictions.dataset.test_images.reshape(1000, -1).mean(axis=1)
@@ -253,7 +262,18 @@ def test_slices_of_test_images(found: dlbench.StudyResult, cli: Cli) -> None:  #
     record = json.loads(cli("results", str(found.folder), "--by", "contrast", "--json").out)
     assert {each["by"] for each in record["by_slice"]} == {"contrast"}
     assert "By brightness: lr 0.01" in cli("results", str(found.folder), "--by", "brightness").out
-    with pytest.raises(UnknownNameError, match="unknown rule 'brightnes'"):
+    path = tmp_path / "writers.csv"
+    path.write_text("writer\n" + "".join(f"{'ab'[n % 2]}\n" for n in range(1000)))
+    shown = cli("results", str(found.folder), "--by", f"{path}:writer").out
+    assert "By writer: lr 0.01" in shown
+    assert f"Worst slice: {found.by_slice(['a', 'b'] * 500)['lr 0.01'].worst.name}," in shown
+    refused = cli("results", str(found.folder), "--by", f"{path}:author")
+    assert (refused.code, "unknown column of" in refused.err, "Known: writer" in refused.err) == (
+        2,
+        True,
+        True,
+    )
+    with pytest.raises(UnknownNameError, match="unknown slice 'brightnes'"):
         found.by_slice("brightnes")
     with pytest.raises(InputError, match="one id per test image, 1,000; got 3"):
         found.by_slice([1, 2, 3])
@@ -274,6 +294,26 @@ def test_the_equalised_odds_difference_by_hand(found: dlbench.StudyResult) -> No
     assert [each.accuracy.estimate for each in sliced.slices] == pytest.approx([0.95, 0.65, 0.0])
     assert sliced.gap.estimate == pytest.approx(0.95)
     assert sliced.equalized_odds.estimate == pytest.approx(0.4)
+
+
+def test_slices_are_those_of_fairlearn(found: dlbench.StudyResult) -> None:
+    fairlearn = pytest.importorskip("fairlearn.metrics")
+    first = next(iter(found.predictions().values()))
+    one = dataclasses.replace(first, trials=first.trials[:1], logits=first.logits[:1])
+    ids = np.random.default_rng(0).integers(0, 3, len(one.labels))
+    answers = one.logits[0].argmax(1)
+    sliced = by_slice(one, ids)
+    frame = fairlearn.MetricFrame(
+        metrics=metrics.accuracy_score, y_true=one.labels, y_pred=answers, sensitive_features=ids
+    )
+    assert [each.accuracy.estimate for each in sliced.slices] == pytest.approx(frame.by_group.tolist())
+    assert sliced.gap.estimate == pytest.approx(frame.difference())
+    assert sliced.worst.accuracy.estimate == pytest.approx(frame.group_min())
+    odds = [
+        fairlearn.equalized_odds_difference(one.labels == c, answers == c, sensitive_features=ids)
+        for c in range(10)
+    ]
+    assert sliced.equalized_odds.estimate == pytest.approx(max(odds))
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
@@ -300,6 +340,11 @@ def test_robustness_is_a_mean_over_corruptions_and_severities(found: dlbench.Stu
     assert made.mean.estimate == pytest.approx(answers[:, 1:].mean())
     assert made.means["blur"].estimate == pytest.approx(answers[:, 6:11].mean())
     assert made.by_severity["occlusion"][4].estimate == pytest.approx(answers[:, 30].mean())
+    drawing = robustness_curves({"lr 0.01": made})
+    assert f"{100 * made.means['blur'].estimate:.2f} % under blur" in drawing.about.alt
+    panels = [axes for axes in drawing.canvas.axes if axes.get_title()]
+    assert [axes.get_title().lower() for axes in panels] == [*CORRUPTIONS]
+    assert panels[1].lines[0].get_ydata()[3] == pytest.approx(100 * answers[:, 8].mean())
 
 
 @pytest.mark.slow
@@ -354,11 +399,16 @@ def test_folds_and_a_part_of_the_test_half_are_diagnosed(folded: dlbench.StudyRe
 
 
 def test_the_corrupted_images_are_those_that_the_trials_were_tested_on(folded: dlbench.StudyResult) -> None:
-    from dlbench.studies import corrupted as child
+    from dlbench.studies import altered as child
 
     (found, _) = folded.predictions().values()
     out = folded.folder / "right.npy"
-    asked = {"folders": [str(found.trials[0].folder)], "indices": range(30), "data_dir": None}
+    asked = {
+        "how": "corrupt",
+        "folders": [str(found.trials[0].folder)],
+        "indices": range(30),
+        "data_dir": None,
+    }
     child.answer({**asked, "out": str(out), "path": [], "models": []})
     assert np.load(out)[0, 0].tolist() == (found.right[0] == 1).tolist()
 
@@ -370,3 +420,75 @@ def test_intervals_of_folds_are_wider() -> None:
     assert wide.high - wide.low > plain.high - plain.low
     (same,) = crossed_intervals(lambda weights: (weights @ cells.T / 50)[:, :, None], 50, 0.5)
     assert (same.low, same.high) == pytest.approx((wide.low, wide.high))
+
+
+@pytest.mark.slow
+def test_networks_are_run_on_covered_images(found: dlbench.StudyResult, cli: Cli, tmp_path: Path) -> None:  # noqa: F811
+    made = found.occlusion()
+    assert made is not None
+    label, occluded_images = made
+    assert label == "lr 0.01"
+    chances = probabilities(occluded_images.predictions.logits).mean(axis=0)
+    for each in occluded_images.maps:
+        place = each.mistake.index
+        assert each.probability == pytest.approx(chances[place, each.mistake.answer], abs=1e-5)
+        assert each.label_probability == pytest.approx(chances[place, each.mistake.label], abs=1e-5)
+        assert 0 < np.abs(each.support).max() <= 1
+    done = cli("report", str(found.folder), "--robustness", "--out", str(tmp_path))
+    assert done.code == 0, done.err
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<details") == 6  # five sections and the manifest
+    assert "What the mistakes look at" in page
+
+
+def test_the_most_frequent_mistakes_come_first() -> None:
+    logits = np.zeros((3, 4, 3), np.float32)
+    logits[:, 0, 0] = 1  # right
+    logits[:, 1, 2] = 5  # all err
+    logits[0, 2, 1], logits[1:, 2, 0] = 9, 1  # one errs
+    logits[0, 3, 1], logits[1:, 3, 2] = 3, 1  # all err, in two ways
+    found, wrong = most_frequent(logits, np.array([0, 1, 0, 0]), 3)
+    assert found == (Mistake(1, 1, 2, 3), Mistake(3, 0, 2, 3), Mistake(2, 0, 1, 1))
+    assert wrong == 3
+    assert most_frequent(logits, np.array([0, 1, 0, 0]), 1)[0] == found[:1]
+
+
+def test_an_occlusion_map_shows_the_patch_that_matters() -> None:
+    image = np.full((12, 10, 3), 100, np.uint8)
+    image[6:8, 4:6] = 200
+    covered = occluded(image)
+    side, places = corners(image.shape)
+    assert (side, len(covered)) == (2, len(places))
+    for (row, column), each in zip(places, covered, strict=True):
+        assert (each[row : row + side, column : column + side] == np.rint(image.mean((0, 1)))).all()
+    changes = [float(each.max() < 200) for each in covered]
+    support = occlusion_map(image.shape, changes)
+    assert support.shape == (12, 10)
+    assert support.argmax() == 6 * 10 + 4
+    assert np.flatnonzero(support.sum(1)).tolist() == np.arange(6, 8).tolist()
+    assert not np.isnan(support).any()
+
+
+def test_a_report_keeps_the_diagnosis_folded(found: dlbench.StudyResult, tmp_path: Path) -> None:
+    made = diagnose(found.folder)
+    titles = [*made.folded]
+    assert titles == ["By class", "Calibration", "Over- and underfitting", "Cost"]
+    assert (made.drawings, made.problems) == ((), ())
+    exported = exports.export(found.folder, tmp_path / "s", made.folded)
+    again = exports.read(tmp_path / "s")
+    page = exported.section().page
+    assert page is not None
+    text = to_html("Report", [exported.section()])
+    assert text == to_html("Report", [again.section()])
+    assert all(f"<summary>{title}</summary>" in text for title in titles)
+    for title, parts in page.folded.items():
+        tables = [part for part in made.folded[title] if isinstance(part, Table)]
+        assert [part.texts() for part in parts if isinstance(part, Table)] == [
+            each.texts() for each in tables
+        ]
+    assert "By class" not in (tmp_path / "s" / "report.md").read_text()
+    exports.export(found.folder, tmp_path / "s")
+    assert not (tmp_path / "s" / FOLDED_FILE).exists()
+    (tmp_path / "s" / FOLDED_FILE).write_text('{"By class": [{"rows": 1}]}')
+    with pytest.raises(StoreError, match="holds no reports by title; remove it"):
+        exports.read(tmp_path / "s").section()

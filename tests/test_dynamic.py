@@ -28,6 +28,7 @@ RECIPE: dict[str, Any] = {
     "transform": "rotate+noise",
     **SMALL,
     "batch_size": 24,  # all steps are of one size, and are compiled once
+    "train_size": 48,
 }
 #: Ten values each of the arguments that are arrays, by path.
 AXES: Mapping[str, Sequence[float]] = {

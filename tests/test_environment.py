@@ -173,7 +173,7 @@ print(json.dumps(said))
 IN_PROCESS = """
 import json, os, dlbench, dlbench.studies.running
 from dlbench.execution import messages
-SMALL = {"train_size": 72, "val_size": 32, "batch_size": 16, "num_epochs": 2}
+SMALL = {"model": "linear", "train_size": 72, "val_size": 32, "batch_size": 16, "num_epochs": 2}
 """
 
 
@@ -228,9 +228,7 @@ def test_what_is_set_on_purpose_is_recorded_and_said_and_earlier_trials_are_name
         if isinstance(event, messages.Notice):
             notices.append(event.text)
 
-    result = dlbench.run(
-        dlbench.grid(model="baseline", seed=2, **SMALL), out=folder, workers=1, on_event=note
-    )
+    result = dlbench.run(dlbench.grid(model="linear", seed=2, **SMALL), out=folder, workers=1, on_event=note)
     flags, others = notices
     assert flags.startswith("XLA_FLAGS=--xla_cpu_enable_fast_math=true is set: it can change bits")
     assert others.startswith("4 results in this folder come from another environment (")

@@ -291,6 +291,11 @@ def test_a_trial_of_an_exported_study_is_trained_again(own: Path, cli: Cli) -> N
     again = cli("replay", str(own), trial.id[:8])
     assert again.code == 0, again.err
     assert again.out.startswith(f"IDENTICAL: trial {trial.id}")
+
+
+@pytest.mark.slow
+def test_a_changed_trial_of_an_exported_study_is_different(own: Path, cli: Cli) -> None:  # noqa: F811
+    trial = exports.read(own).result.trials[1]
     table = own / "trials.csv"
     table.write_text(table.read_text().replace(trial.history_sha256, "0" * 64))
     changed = cli("replay", str(own), trial.id)

@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+import forked
 import pytest
 from conftest import SMALL
 from hypothesis import HealthCheck, example, given, settings
@@ -364,9 +365,7 @@ def test_the_list_of_studies_survives_those_that_cannot_be_read(
     assert {name for name, summary in listed.items() if summary.problem} == {"newer", "damaged", "wrong-date"}
     assert "schema version 99" in (listed["newer"].problem or "")
     assert listed["good"].counts == {TrialStatus.COMPLETE: 4}
-    done = subprocess.run(
-        [sys.executable, "-m", "dlbench", "results"], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = forked.run("results", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("unreadable") == 3
     assert "schema version 99" in done.stdout
@@ -480,7 +479,7 @@ def test_a_study_is_read_from_a_folder_of_any_name(tmp_path: Path, name: str) ->
     folder = tmp_path / name
     folder.mkdir()
     with Store(folder, write=True, kind="grid") as store:
-        store.set_times({"train": 1.5})
+        store.set_spent({"train": 1.5}, {})
     with Store(folder) as store:
         assert store.times() == {"train": 1.5}
     assert sorted(path.name for path in folder.iterdir()) == [".lock", FILE_NAME]

@@ -77,8 +77,13 @@ def drawn(result: StudyResult, folder: Path) -> dict[str, Figure]:
     [
         ({"kind": "train"}, ["learning-curves", "confusion"]),
         ({"kind": "train", "num_epochs": 1}, ["confusion"]),
-        ({"seed": range(3)}, ["seeds", "learning-curves", "confusion"]),
-        ({"learning_rate": [1e-3, 1e-2]}, ["learning-curves", "confusion"]),
+        *(
+            pytest.param(made, names, marks=pytest.mark.slow)
+            for made, names in (
+                ({"seed": range(3)}, ["seeds", "learning-curves", "confusion"]),
+                ({"learning_rate": [1e-3, 1e-2]}, ["learning-curves", "confusion"]),
+            )
+        ),
         (
             {"learning_rate": [1e-3, 1e-2], "batch_size": [8, 16], "seed": [0, 1]},
             ["seeds", "heat-map", "cost", "learning-curves", "confusion"],

@@ -20,6 +20,7 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 from conftest import SMALL
@@ -32,7 +33,7 @@ from dlbench.records import TrialStatus
 from dlbench.report import exports
 from dlbench.report.tables import Column, Table, escaped, from_cell, to_cell
 from dlbench.spec import config
-from dlbench.storage import artifacts, checkout, checkpoints
+from dlbench.storage import artifacts, checkout, checkpoints, database
 from dlbench.storage.store import FILE_NAME, Store
 from dlbench.storage.studies import list_studies
 
@@ -59,6 +60,10 @@ def run_dlbench(*words: str, cwd: Path, **environ: str) -> subprocess.CompletedP
         text=True,
         timeout=120,
     )
+
+
+def forked_dlbench(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return forked.run(*words, cwd=cwd, env=os.environ | {"COLUMNS": "200"}, memory=MEMORY)
 
 
 # Checkouts.
@@ -247,7 +252,7 @@ def test_a_repository_runs_nothing(place: str, repository: Path, tmp_path: Path)
     os.utime(inner / "b.bin", (2, 2))
     assert checkout.describe(top) is not None
     assert not marker.exists(), marker.read_text()
-    done = run_dlbench("info", "--json", cwd=top)
+    done = forked_dlbench("info", "--json", cwd=top)
     assert len(json.loads(done.stdout)["git"]["commit"]) == 40
     assert not marker.exists()
 
@@ -285,22 +290,15 @@ def test_no_command_imports_what_lies_in_the_working_folder(
     decoys: Path, tmp_path: Path, small_result: dlbench.StudyResult
 ) -> None:
     shutil.copytree(small_result.folder, decoys / "runs" / "s")
-    trial = small_result.trials[0].id
     (decoys / "c.yaml").write_text("model: baseline\nlr: 1e-3\n")
     commands = [
         ["train", *FLAGS, "--workers=1"],
         ["train", *FLAGS, "--workers=0", "--name=other"],
-        ["plan", *FLAGS],
         ["run", "c.yaml", "--dry-run", *FLAGS],
-        ["results"],
-        ["results", "s"],
         ["results", "s", "--check"],
         ["report", "s", "--html", "page.html"],
-        ["replay", "s", trial],
-        ["data"],
         ["data", "show", "mnist5k"],
         ["info"],
-        ["--help"],
     ]
     for words in commands:
         done = run_dlbench(*words, cwd=decoys)
@@ -370,8 +368,8 @@ def test_it_is_said_once_where_there_are_no_kernels_and_no_temporary_file_is_lef
     assert done.stderr.count("Warning: there are no compiled kernels") == 1
     assert "(no C compiler: no-such-compiler was not found)" in done.stderr
     assert list((tmp_path / "temporary").iterdir()) == []
-    done = run_dlbench("train", *FLAGS, "--quiet", "--json", "--workers=1", "--name=b", cwd=tmp_path)
-    assert ("no compiled kernels" in done.stderr) == (not native.chosen())
+    folder = tmp_path / json.loads(done.stdout)["study"]["folder"]
+    assert json.loads((folder / "manifest.json").read_text())["device"]["kernels"] is None
 
 
 # Links, pipes, devices.
@@ -551,7 +549,7 @@ def test_a_hostile_database_is_refused_and_blocks_no_list(
     with sqlite3.connect(copy / FILE_NAME) as db:
         db.executescript(statements)
     db.close()
-    listed = run_dlbench("results", "--json", cwd=tmp_path)
+    listed = forked_dlbench("results", "--json", cwd=tmp_path)
     assert listed.returncode == 0, listed.stderr
     assert len(listed.stdout) < 20_000
     by_name = {row["name"]: row for row in json.loads(listed.stdout)["studies"]}
@@ -566,14 +564,15 @@ def test_a_hostile_database_is_refused_and_blocks_no_list(
             continue  # the list alone shows when a study was made
         if "kind" in statements and words[0] == "replay":
             continue  # it does not read the study's kind
-        done = run_dlbench(*words, cwd=tmp_path)
+        done = forked_dlbench(*words, cwd=tmp_path)
         assert done.returncode == 2, (words, done.stdout, done.stderr)
         assert done.stderr.startswith("Error: "), done.stderr[:300]
         assert len(done.stderr) < 5000
 
 
-def test_a_database_that_grows_by_itself_ends(copy: Path) -> None:
+def test_a_database_that_grows_by_itself_ends(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page of a table that names itself as its own child, many times over."""
+    monkeypatch.setattr(database, "_LOOKS", 20)
     with sqlite3.connect(copy / FILE_NAME) as db:
         db.execute("PRAGMA page_size")
         size = db.execute("PRAGMA page_size").fetchone()[0]
@@ -645,7 +644,7 @@ def test_logits_and_data_that_claim_too_much_are_left_out(
     )
     (trial.folder / "test_logits.npy").write_bytes(header.getvalue())
     for words in (["results", "copy"], ["report", "copy"], ["replay", "copy", trial.id]):
-        done = run_dlbench(*words, cwd=tmp_path)
+        done = forked_dlbench(*words, cwd=tmp_path)
         assert done.returncode == 0, (words, done.stderr)
     from dlbench.data import cache, load
 

@@ -137,7 +137,7 @@ def group(pid: int) -> list[int]:
     ("name", "code"),
     [
         ("SIGTERM", 143),
-        ("SIGHUP", 129),
+        pytest.param("SIGHUP", 129, marks=pytest.mark.slow),
         pytest.param("SIGUSR1", 138, marks=pytest.mark.slow),
         pytest.param("SIGINT", 130, marks=pytest.mark.slow),
     ],
@@ -193,7 +193,7 @@ def test_the_first_interrupt_is_answered_at_once_and_the_second_obeyed(cwd: Path
 )
 def test_of_a_long_epoch_only_this_epoch_is_lost(workers: int, name: str, cwd: Path) -> None:
     number = getattr(signal, name)
-    flags = ["--train-size=72", "--val-size=16", "--batch-size=16", "--epochs=3", f"--workers={workers}"]
+    flags = ["--train-size=48", "--val-size=16", "--batch-size=16", "--epochs=3", f"--workers={workers}"]
     process = begun("train", "--model=unruly:Slow", "--name=s", "--quiet", *flags, cwd=cwd)
     wait_for(lambda: epochs(cwd / "runs" / "s") == 1, process)
     start = time.monotonic()
@@ -225,7 +225,7 @@ def test_a_second_interrupt_ends_training_in_this_process_at_once(cwd: Path) -> 
     assert process.returncode == 130
 
 
-@pytest.mark.parametrize("delay", [0.3, 1.5])
+@pytest.mark.parametrize("delay", [pytest.param(0.3, marks=pytest.mark.slow), 1.5])
 def test_an_interrupt_while_workers_start_shows_no_traceback(delay: float, cwd: Path) -> None:
     process = begun("grid", "--name=s", "--workers=2", "--seeds=2", *TINY, cwd=cwd)
     wait_for(lambda: len(group(process.pid)) > 2, process)
@@ -237,7 +237,7 @@ def test_an_interrupt_while_workers_start_shows_no_traceback(delay: float, cwd: 
     assert group(process.pid) == []
 
 
-@pytest.mark.parametrize("delay", [0.0, 3.0])
+@pytest.mark.parametrize("delay", [0.0, pytest.param(3.0, marks=pytest.mark.slow)])
 def test_workers_end_with_a_parent_that_is_killed(delay: float, cwd: Path) -> None:
     """Though they ignore what would have ended them."""
     process = begun("train", "--name=s", "--workers=1", *LONG, cwd=cwd)
@@ -275,8 +275,8 @@ def test_nohup_is_respected(cwd: Path) -> None:
     ("redirected", "code", "workers"),
     [
         ("2>&1 | head -1", 0, 1),
-        ("2>&1 | head -1", 0, 0),
-        ("2>&-", 0, 1),
+        pytest.param("2>&1 | head -1", 0, 0, marks=pytest.mark.slow),
+        pytest.param("2>&-", 0, 1, marks=pytest.mark.slow),
         ("<&- >&- 2>&-", 0, 1),
         (">/dev/full", 1, 1),
         pytest.param("2>/dev/full", 0, 1, marks=pytest.mark.slow),
@@ -301,7 +301,7 @@ def test_a_study_ends_whatever_becomes_of_its_streams(
         assert json.loads(done.stdout), "what a model prints is not in the results"
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_study_ends_though_nobody_reads_what_its_model_prints(workers: int, cwd: Path) -> None:
     words = ["train", "--model=unruly:Noisy", "--name=s", f"--workers={workers}", *TINY]
     process = begun(*words, cwd=cwd, stdout=subprocess.DEVNULL)
@@ -328,7 +328,7 @@ def test_a_deleted_working_folder_is_said_in_a_line(cwd: Path) -> None:
 # Folders that vanish, disks that have limits, studies whose process is gone.
 
 
-@pytest.mark.parametrize("how", ["moved", "deleted"])
+@pytest.mark.parametrize("how", [pytest.param("moved", marks=pytest.mark.slow), "deleted"])
 def test_a_study_whose_folder_vanishes_ends_with_a_line_and_writes_no_more(how: str, cwd: Path) -> None:
     folder = cwd / "runs" / "s"
     process = begun("train", "--name=s", "--workers=1", "--checkpoint-every=1", *LONG, cwd=cwd)
@@ -347,7 +347,9 @@ def test_a_study_whose_folder_vanishes_ends_with_a_line_and_writes_no_more(how: 
         assert epochs(cwd / "runs" / "other") >= 1
 
 
-@pytest.mark.parametrize("flags", ["--workers=1", "--workers=0 --checkpoint-every=1"])
+@pytest.mark.parametrize(
+    "flags", ["--workers=1", pytest.param("--workers=0 --checkpoint-every=1", marks=pytest.mark.slow)]
+)
 def test_a_limit_on_the_size_of_files_is_said_in_a_line(flags: str, cwd: Path) -> None:
     done = shell(f"ulimit -f 300; dlbench train --name=s --quiet {flags} {' '.join(TINY)}", cwd)
     assert done.returncode == 2
@@ -387,12 +389,18 @@ def test_a_killed_study_is_interrupted_not_running(cwd: Path) -> None:
 # Models that end their process, and workers that die.
 
 
-@pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize(
-    ("model", "reason"),
+    ("model", "reason", "workers"),
     [
-        ("Exits", "SystemExit: the model ended its process, with exit code 0"),
-        ("Surrogate", r"no such file: caf\udce9.txt"),
+        ("Exits", "SystemExit: the model ended its process, with exit code 0", 1),
+        ("Surrogate", r"no such file: caf\udce9.txt", 0),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("Exits", "SystemExit: the model ended its process, with exit code 0", 0),
+                ("Surrogate", r"no such file: caf\udce9.txt", 1),
+            )
+        ),
     ],
 )
 def test_a_model_that_fails_oddly_has_failed_with_its_reason(

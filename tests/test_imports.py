@@ -54,7 +54,16 @@ def test_the_stand_ins_are_found(imports: Path) -> None:
 
 def test_heavy_packages_are_not_imported_to_train_and_show_a_built_in_data_set(imports: Path) -> None:
     flags = [f"{FLAGS[name]}={value}" for name, value in SMALL.items()]
-    train = ["grid", "--dataset=mnist5k", "--seeds=2", "--workers=1", "--name=s", "--quiet", *flags]
+    train = [
+        "grid",
+        "--model=linear",
+        "--dataset=mnist5k",
+        "--seeds=2",
+        "--workers=1",
+        "--name=s",
+        "--quiet",
+        *flags,
+    ]
     assert call(imports, "-m", "dlbench", *train) == []
     assert call(imports, "-m", "dlbench", "results", "s") == []
     assert (

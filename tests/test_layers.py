@@ -76,13 +76,14 @@ def test_an_import_is_seen_wherever_it_stands(source: str) -> None:
     assert imported(source) == {"cli"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_follow_the_document(path: Path) -> None:
-    here = module_of(path)
-    if here in ENTRANCES:
-        return
-    undocumented = imported(path.read_text()) - {here} - ALLOWED[here]
-    assert not undocumented, f"{here} imports {undocumented}, which docs/architecture.md does not allow"
+def test_imports_follow_the_document() -> None:
+    for path in FILES:
+        here = module_of(path)
+        if here not in ENTRANCES:
+            undocumented = imported(path.read_text()) - {here} - ALLOWED[here]
+            assert not undocumented, (
+                f"{path} imports {undocumented}, which docs/architecture.md does not allow"
+            )
 
 
 def test_only_the_terminals_modules_import_rich() -> None:
@@ -118,8 +119,12 @@ NEED_JAX = (
     "dlbench.training.optimizers",
     "dlbench.training.state",
     "dlbench.storage.checkpoints",
+    "dlbench.execution.compiling",
+    "dlbench.execution.images",
     "dlbench.execution.programs",
     "dlbench.execution.saved_states",
+    "dlbench.execution.compiling",
+    "dlbench.execution.images",
     "dlbench.execution.worker",
     "dlbench.deploy.exporting",
     "dlbench.deploy.onnx_graph",
@@ -127,6 +132,7 @@ NEED_JAX = (
     "dlbench.studies.corrupted",
     "dlbench.bench.flax_reference",
     "dlbench.bench.lanes_subject",
+    "dlbench.bench.operations",
     "dlbench.bench.ours",
     "dlbench.bench.torch_",
     "dlbench.bench.widths",

@@ -35,36 +35,46 @@ def files_in(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.fixture(autouse=True)
+def compiler(tmp_path_factory, monkeypatch):
+    """One that does not optimise: these tests are about files, and not about what is computed."""
+    path = tmp_path_factory.mktemp("compiler") / "cc"
+    path.write_text('#!/bin/sh\nexec cc "$@" -O0\n')
+    path.chmod(0o755)
+    monkeypatch.setenv("CC", str(path))
+    return str(path)
+
+
 @pytest.fixture
 def empty_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("DLBENCH_CACHE_DIR", str(tmp_path))
     return tmp_path
 
 
-def test_it_is_compiled_once_and_again_if_the_file_is_gone(empty_cache):
-    environ = {}
+def test_it_is_compiled_once_and_again_if_the_file_is_gone(empty_cache, compiler):
+    environ = {"CC": compiler}
     native.choose(environ)
     note, name = files_in(empty_cache)
     path = empty_cache / name
-    assert environ == {native.VARIABLE: str(path)}
+    assert environ == {"CC": compiler, native.VARIABLE: str(path)}
     before = path.stat().st_mtime_ns
-    native.choose(again := {})
+    native.choose(again := {"CC": compiler})
     assert (again, path.stat().st_mtime_ns) == (environ, before)
     path.unlink()
     native.choose(environ)
     assert files_in(empty_cache) == [note, name]
 
 
-@pytest.mark.parametrize("compiler", ["cc -O1", "'cc' \"-O1\"", "'{place}' -O1", "{wrapper} cc -O1"])
-def test_a_compiler_is_named_as_in_a_shell(compiler, empty_cache):
+@pytest.mark.parametrize("named", ["{cc} -O1", "'{cc}' \"-O1\"", "'{place}' -O1", "{wrapper} {cc} -O1"])
+def test_a_compiler_is_named_as_in_a_shell(named, empty_cache, compiler):
     """With quotes, options, spaces in its path, or a wrapper in front of it, as ccache is."""
     place = empty_cache / "my compilers" / "cc"
     place.parent.mkdir()
-    place.symlink_to(shutil.which("cc"))
+    place.symlink_to(compiler)
     wrapper = empty_cache / "wrapper"
     wrapper.write_text('#!/bin/sh\nexec "$@"\n')
     wrapper.chmod(0o755)
-    native.choose(environ := {"CC": compiler.format(place=place, wrapper=wrapper)})
+    native.choose(environ := {"CC": named.format(cc=compiler, place=place, wrapper=wrapper)})
     assert Path(environ[native.VARIABLE]).is_file(), native.reason()
 
 
@@ -73,14 +83,14 @@ def test_a_compiler_that_hangs_is_ended_with_what_it_has_started_and_not_tried_a
 ):
     monkeypatch.setattr(native, "_PREPROCESS_S", 1)
     monkeypatch.setattr(native, "_hung", {})
-    compiler, mark = empty_cache / "slow-cc", empty_cache / "mark"
-    compiler.write_text(f"#!/bin/sh\n(sleep 60; echo late) &\necho $! >> {mark}\nwait\n")
-    compiler.chmod(0o755)
+    slow, mark = empty_cache / "slow-cc", empty_cache / "mark"
+    slow.write_text(f"#!/bin/sh\n(sleep 60; echo late) &\necho $! >> {mark}\nwait\n")
+    slow.chmod(0o755)
     start = time.monotonic()
     for _ in range(2):
-        native.choose(environ := {"CC": str(compiler)})
+        native.choose(environ := {"CC": str(slow)})
         assert environ[native.VARIABLE] == ""
-        assert native.reason() == f"the compiler {compiler} did not end within 1 s"
+        assert native.reason() == f"the compiler {slow} did not end within 1 s"
     assert time.monotonic() - start < 5
     (child,) = mark.read_text().split()
     status = Path(f"/proc/{child}/stat")
@@ -88,8 +98,8 @@ def test_a_compiler_that_hangs_is_ended_with_what_it_has_started_and_not_tried_a
 
 
 @pytest.mark.slow
-def test_processes_that_compile_at_once_leave_one_file_and_its_digest(empty_cache):
-    chosen = [{} for _ in range(4)]
+def test_processes_that_compile_at_once_leave_one_file_and_its_digest(empty_cache, compiler):
+    chosen = [{"CC": compiler} for _ in range(4)]
     threads = [threading.Thread(target=native.choose, args=(environ,)) for environ in chosen]
     for thread in threads:
         thread.start()
@@ -100,7 +110,7 @@ def test_processes_that_compile_at_once_leave_one_file_and_its_digest(empty_cach
 
 
 @pytest.mark.parametrize(
-    ("compiler", "reason"),
+    ("named", "reason"),
     [
         ("", "no C compiler: CC is ''"),
         ("'", 'no C compiler: CC is "\'"'),
@@ -110,12 +120,12 @@ def test_processes_that_compile_at_once_leave_one_file_and_its_digest(empty_cach
         ("cc -no-such-option", "the compiler failed: cc ended with exit code 1, cc: error: "),
     ],
 )
-def test_without_a_compiler_there_is_no_compiled_file_and_a_reason(compiler, reason, empty_cache):
-    native.choose(environ := {"CC": compiler})
-    assert environ == {"CC": compiler, native.VARIABLE: ""}
+def test_without_a_compiler_there_is_no_compiled_file_and_a_reason(named, reason, empty_cache, compiler):
+    native.choose(environ := {"CC": named})
+    assert environ == {"CC": named, native.VARIABLE: ""}
     assert files_in(empty_cache) == []
     assert native.reason().startswith(reason)
-    native.choose({})
+    native.choose({"CC": compiler})
     assert native.reason() is None
 
 
@@ -208,8 +218,8 @@ PLANTED = {
         for name, plant in PLANTED.items()
     ],
 )
-def test_what_lies_in_the_cache_is_loaded_only_as_it_was_made_here(planted, empty_cache):
-    native.choose(environ := {})
+def test_what_lies_in_the_cache_is_loaded_only_as_it_was_made_here(planted, empty_cache, compiler):
+    native.choose(environ := {"CC": compiler})
     path = Path(environ[native.VARIABLE])
     made = path.read_bytes()
     if planted is give_away and os.geteuid():
@@ -224,10 +234,10 @@ def test_what_lies_in_the_cache_is_loaded_only_as_it_was_made_here(planted, empt
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["somebody else's", "a link", "writable by all"])
-def test_the_folder_of_the_cache_is_ones_own(kind, empty_cache):
+def test_the_folder_of_the_cache_is_ones_own(kind, empty_cache, compiler):
     if kind == "somebody else's" and os.geteuid():
         pytest.skip("only root can give folders away")
-    native.choose(environ := {})
+    native.choose(environ := {"CC": compiler})
     path = Path(environ[native.VARIABLE])
     folder = path.parent
     {"somebody else's": give_away, "a link": link_away, "writable by all": make_writable}[kind](folder)
@@ -264,12 +274,17 @@ def stem(environ):
 
 
 @pytest.mark.slow
-def test_the_name_depends_on_the_compilers_options(empty_cache):
+def test_the_name_depends_on_the_compilers_options(empty_cache, compiler):
     """Also on those that define no macro."""
-    assert stem({}) == stem({"CC": "cc"}) != stem({"CC": "cc -fno-unroll-loops"})
+    assert (
+        stem({})
+        == stem({"CC": "cc"})
+        != stem({"CC": compiler})
+        != stem({"CC": f"{compiler} -fno-unroll-loops"})
+    )
 
 
-def test_the_name_does_not_depend_on_where_the_package_is(empty_cache):
+def test_the_name_does_not_depend_on_where_the_package_is(empty_cache, compiler):
     """It is part of the environment that is recorded with a trial, and compared."""
     shutil.copytree(Path(dlbench.__file__).parent, empty_cache / "elsewhere" / "dlbench")
     code = "from dlbench.ops import native; print(native.SOURCES[0]); print(native.chosen())"
@@ -281,7 +296,7 @@ def test_the_name_does_not_depend_on_where_the_package_is(empty_cache):
         cwd=empty_cache, env=environ | {"PYTHONPATH": str(empty_cache / "elsewhere")}
     ).stdout.splitlines()
     assert Path(source).is_relative_to(empty_cache)
-    assert Path(path).stem == stem({})
+    assert Path(path).stem == stem({"CC": compiler})
 
 
 def test_loading_and_choosing_import_no_jax():

@@ -59,6 +59,11 @@ NARROW: dict[str, dict[str, Any]] = {
 }
 
 
+#: One of each kind of block; the others are trained and started in the long suite.
+KINDS = ("CIFAR-CNN", "MLP", "ResNet-18", "MobileNetV2", "ViT-Tiny")
+QUICK = [name if name in KINDS else pytest.param(name, marks=pytest.mark.slow) for name in NARROW]
+
+
 # Every kind of block once: eight or seventeen of them take long to compile.
 
 
@@ -110,6 +115,7 @@ def test_parameters_are_those_of_the_literature(name: str) -> None:
         assert shipped.parameters == expected
 
 
+@pytest.mark.slow
 def test_other_sizes_of_the_literature() -> None:
     imagenet = models.create("vit-tiny(patch=16)", num_classes=1000)
     assert size(shapes(imagenet, (224, 224, 3))["params"]) == 5_717_416  # timm's vit_tiny_patch16_224
@@ -304,7 +310,7 @@ def test_pytorch_counts_the_same_parameters(name: str) -> None:
 DRAWS = 6
 
 
-@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize("name", QUICK)
 def test_weights_start_as_pytorchs_do(name: str) -> None:
     """Each tensor has the spread and the kind of distribution of its counterpart; what is constant is equal."""
     image = (SIDE, SIDE, 3)
@@ -434,7 +440,7 @@ def side_of(name: str) -> int:
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", pytest.param("adam", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize("name", QUICK)
 def test_steps_agree_with_pytorch(name: str, optimizer: str) -> None:
     image = (side_of(name), side_of(name), 3)
     data = batches(image, STEPS, BATCH)
@@ -443,8 +449,8 @@ def test_steps_agree_with_pytorch(name: str, optimizer: str) -> None:
     assert tensor < 1e-6
 
 
-#: Those that C code computes in float32; the others are slow to compile.
-FUSED = ("CIFAR-CNN", "LeNet-5")
+#: One that C code computes in float32; the others are slow to compile.
+FUSED = ("CIFAR-CNN",)
 
 
 @pytest.mark.parametrize(

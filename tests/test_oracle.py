@@ -287,10 +287,14 @@ def _one_torch_thread():
 
 # Tests
 
+#: One with batch norm, one with another activation; the others are trained in the long suite.
+QUICK = ("Stabilized", "Modernist")
+TRAINED = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+
 
 @pytest.mark.parametrize("decay", DECAYS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TRAINED)
 def test_20_steps_agree_with_pytorch(name, optimizer, decay):
     single, double = (differences(name, optimizer, decay)[dtype] for dtype in (np.float32, np.float64))
     assert double.losses.max() < 1e-10
@@ -307,10 +311,11 @@ def test_20_steps_agree_with_pytorch(name, optimizer, decay):
     assert single.var < 0.05
 
 
-def test_most_float32_runs_agree_to_rounding():
+@pytest.mark.parametrize("names", [QUICK, pytest.param(NAMES, marks=pytest.mark.slow)], ids=["quick", "all"])
+def test_most_float32_runs_agree_to_rounding(names):
     runs = [
         differences(name, optimizer, decay)[np.float32]
-        for name in NAMES
+        for name in names
         for optimizer in OPTIMIZERS
         for decay in DECAYS
     ]
@@ -319,7 +324,7 @@ def test_most_float32_runs_agree_to_rounding():
     assert np.median([run.accuracy for run in runs]) < 1e-6
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TRAINED)
 def test_ties_in_pooling_pass_the_gradient_where_pytorch_does(name):
     """Digits in black and white and weights of few values: windows that differ, and sums that do not."""
     run = differences(name, "sgd", "none", ties=True)[np.float64]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import forked
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -107,21 +105,9 @@ def test_parts_of_ones_own_are_trained_with_their_arguments(study: dlbench.Study
 
 def test_a_study_of_them_is_reported(study: dlbench.StudyResult, tmp_path: Path) -> None:
     for words in (("results", str(study.folder), "--check"), ("report", str(study.folder))):
-        done = command(*words, cwd=tmp_path)
+        done = forked.run(*words, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     assert "inverted" in (tmp_path / "report" / "report.md").read_text()
-
-
-def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    root = str(Path(dlbench.__file__).parents[1])
-    return subprocess.run(
-        [sys.executable, "-m", "dlbench", *words],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": root, "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize(("field", "name", "changed"), OWN, ids=[name for _, name, _ in OWN])
@@ -190,25 +176,25 @@ def test_a_stored_study_runs_nobodys_code_unless_it_is_named(
 
 def test_a_folder_is_continued_once_its_part_is_named(study: dlbench.StudyResult, folder: Path) -> None:
     copy = folder / "runs" / "s"
-    done = command("plan", str(copy), cwd=folder)
+    done = forked.run("plan", str(copy), cwd=folder)
     assert done.returncode == 2
     assert "code outside dlbench" in done.stderr
     assert "name it yourself: --model dlbench_small_net:Small" in done.stderr
     named = [f"--{field}={name.rpartition('+')[2].partition('(')[0]}" for field, name, _ in OWN]
-    done = command("plan", str(copy), "--model", "dlbench_small_net:Small", *named, cwd=folder)
+    done = forked.run("plan", str(copy), "--model", "dlbench_small_net:Small", *named, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "0 to train" in done.stdout
-    done = command("plan", str(copy), "--optimizer", "sgd", cwd=folder)
+    done = forked.run("plan", str(copy), "--optimizer", "sgd", cwd=folder)
     assert "already holds a study, which --optimizer cannot change" in done.stderr
 
 
 def test_a_trial_is_replayed_once_its_parts_are_named(study: dlbench.StudyResult, folder: Path) -> None:
     trial = next(each for each in study if each.optimizer == f"{NAME}:direction")
     words = ["replay", str(study.folder), trial.id, "--model", "dlbench_small_net:Small"]
-    done = command(*words, cwd=folder)
+    done = forked.run(*words, cwd=folder)
     assert done.returncode == 2
     assert f"name it yourself: --optimizer {NAME}:direction" in done.stderr
-    done = command(*words, "--optimizer", f"{NAME}:direction", cwd=folder)
+    done = forked.run(*words, "--optimizer", f"{NAME}:direction", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("IDENTICAL")
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import forked
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +26,7 @@ from dlbench.models import counting, counts
 from dlbench.models.counts import Counts, Request
 from dlbench.spec import claims, config, designs, parts, registry
 from dlbench.spec.declarations import Default, signature
+from dlbench.spec.naming import phrase
 from dlbench.spec.parts import Part, parse
 from dlbench.spec.trial import FIRST_FIELDS, Trial, TrialSpec
 from dlbench.training.optimizers import make_optimizer
@@ -352,14 +354,10 @@ def test_flags_split_outside_brackets() -> None:
         split_values(["--model.width"], flags)
 
 
-def planned(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "dlbench", "plan", "--json", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
-
-
 def test_parts_on_the_command_line(tmp_path: Path) -> None:
     sizes = ["--out", str(tmp_path / "s"), "--train-size=72", "--val-size=32"]
-    done = planned(
+    done = forked.run(
+        *("plan", "--json"),
         *("--model", "Stabilized(dropout_rate=0.5,kernel_size=5)", "modernist"),
         *("--model.batch_norm", "true", "false", "--optimizer", "sgd", "--optimizer.momentum", "0.8", *sizes),
     )
@@ -371,7 +369,7 @@ def test_parts_on_the_command_line(tmp_path: Path) -> None:
         ("Modernist", {}),
     ]
     assert {trial["optimizer_args"]["momentum"] for trial in trials} == {0.8}
-    done = planned("--model.dropot_rate", "0.1", *sizes)
+    done = forked.run("plan", "--model.dropot_rate", "0.1", *sizes)
     assert done.returncode == 2
     assert "Did you mean 'dropout_rate'?" in done.stderr
 
@@ -444,8 +442,12 @@ BY_HAND = {
 }
 
 
-def test_the_shipped_counts_are_those_of_the_models_and_of_a_count_by_hand() -> None:
+@pytest.mark.slow
+def test_the_shipped_counts_are_those_of_the_models() -> None:
     assert json.loads(counts.TABLE.read_text()) == counting.table(), "run python -m dlbench.models.counting"
+
+
+def test_the_shipped_counts_are_those_of_a_count_by_hand() -> None:
     shipped = {name: counts.at_hand(Request(name, (), DIGITS, 10)) for name in BY_HAND}
     assert shipped == BY_HAND
     conv, conv2, dense = 2 * 28**2 * 9 * 16, 2 * 14**2 * 9 * 16 * 32, 2 * (1568 * 128 + 1280)
@@ -518,3 +520,9 @@ def test_anybodys_model_is_counted_once_by_another_process(
     assert counts.count([first, attending, strided]) == found
     assert (tmp_path / "made").read_text() == runs
     assert math.isfinite(found[strided].training_flops)
+
+
+def test_labels_name_arguments() -> None:
+    assert phrase("model_args", ()) == "model at its defaults"
+    assert phrase("model_args", (("hidden", 8),)) == "hidden=8"
+    assert phrase("optimizer_args", (("momentum", 0.8),)) == "optimizer momentum=0.8"

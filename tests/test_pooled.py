@@ -378,6 +378,7 @@ def test_images_too_small_to_pool_have_no_gradient(shape, channels):
         np.testing.assert_array_equal(got, 0)
 
 
+@pytest.mark.slow
 def test_a_study_records_its_kernels_and_learns_the_same_without_them(tmp_path, monkeypatch):
     compiled = native.chosen()
     trials = dlbench.grid(**SMALL | {"model": "Baseline", "optimizer": "sgd"})

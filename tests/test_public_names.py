@@ -5,11 +5,10 @@ from __future__ import annotations
 import inspect
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 
 import dlbench
@@ -87,7 +86,5 @@ def test_parameters(name: str) -> None:
 
 @pytest.mark.parametrize("command", FROZEN["flags"])
 def test_flags(command: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "dlbench", command, "--help"], capture_output=True, text=True, check=True
-    )
+    done = forked.run(command, "--help")
     assert not missing(FROZEN["flags"][command], re.findall(r"(?<![-\w])(--[a-z][a-z-]*)", done.stdout))

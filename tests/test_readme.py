@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 from PIL import Image
 
@@ -30,12 +31,22 @@ FLAGS_ELSEWHERE = {
 NESTED = {"data": ("show", "prepare"), "results": ("rm", "mv", "gc")}
 
 
+#: Blocks that take longest and train what others train too: they run in the long suite.
+LONG = ("library-1", "library-2", "library-4", "models-2", "models-4")
+
+
 def blocks(language: str) -> list[object]:
     """The code blocks in a language, each named by its page and its number there."""
     found = []
     for page in DOCUMENTATION:
         texts = re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
-        found += [pytest.param(text, id=f"{page.stem}-{number}") for number, text in enumerate(texts, 1)]
+        named = ((f"{page.stem}-{number}", text) for number, text in enumerate(texts, 1))
+        found += [
+            pytest.param(
+                text, id=name, marks=pytest.mark.slow if language == "python" and name in LONG else ()
+            )
+            for name, text in named
+        ]
     return found
 
 
@@ -58,15 +69,9 @@ def planned() -> list[str]:
     return found
 
 
-def dlbench(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dlbench", *words], cwd=cwd, capture_output=True, text=True, check=False
-    )
-
-
 @functools.cache
 def help_of(*command: str) -> str:
-    done = dlbench(*command, "--help")
+    done = forked.run(*command, "--help")
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -89,7 +94,7 @@ def test_every_python_block_runs(block: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("block", blocks("yaml"))
 def test_every_yaml_block_is_a_study(block: str, tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(block)
-    done = dlbench("plan", "study.yaml", cwd=tmp_path)
+    done = forked.run("plan", "study.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
@@ -101,7 +106,7 @@ def test_every_study_that_is_shown_can_be_trained(command: str, tmp_path: Path) 
         picture = tmp_path / "pictures" / "ab"[number % 2] / f"{number}.png"
         picture.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40, 36), (number, 0, 0)).save(picture)
-    done = dlbench(*shlex.split(command)[1:], "--dry-run", cwd=tmp_path)
+    done = forked.run(*shlex.split(command)[1:], "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "to train: about" in done.stdout
 

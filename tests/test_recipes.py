@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -40,10 +41,14 @@ def hyper_of(rate: float = 0.1, **others: float) -> Hyper:
     return Hyper(jnp.float32(rate), others=found)
 
 
-init = jax.jit(loop.init, static_argnums=0)
-run_epoch = jax.jit(loop.run_epoch, static_argnums=0)
-train_epoch = jax.jit(loop.train_epoch, static_argnums=0)
-validate = jax.jit(evaluation.validate, static_argnums=0)
+#: Compiled in half the time: little is run.
+quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+init = quick(loop.init, static_argnums=0)
+run_epoch = quick(loop.run_epoch, static_argnums=0)
+train_epoch = quick(loop.train_epoch, static_argnums=0)
+train_step = quick(loop.train_step, static_argnums=0)
+validate = quick(evaluation.validate, static_argnums=0)
+mixed_of = quick(mixup.mixed)
 
 
 # Losses
@@ -52,7 +57,7 @@ LOGITS = np.random.default_rng(2).normal(size=(9, 5), scale=4).astype(np.float32
 TARGETS = np.random.default_rng(3).integers(0, 5, 9)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.05, 0.1, 0.9])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_label_smoothing_is_pytorchs(smoothing: float) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is the reference here: install dlbench[oracle]")
     criterion = torch.nn.CrossEntropyLoss(label_smoothing=smoothing, reduction="none")
@@ -209,7 +214,7 @@ BATCH_LABELS = jnp.asarray(LABELS[:8])
 
 def test_images_are_weighted_means_of_pairs() -> None:
     """The weights and the order, taken from the targets, give the images by NumPy's arithmetic."""
-    mixed, ((first, weight), (second, rest)) = mixup.mixed(
+    mixed, ((first, weight), (second, rest)) = mixed_of(
         BATCH, BATCH_LABELS, jax.random.key(1), jnp.float32(0.4)
     )
     order = np.asarray(
@@ -227,7 +232,7 @@ def test_images_are_weighted_means_of_pairs() -> None:
 
 @pytest.mark.parametrize("alpha", [0.2, *(pytest.param(a, marks=pytest.mark.slow) for a in (1.0, 4.0))])
 def test_weights_are_drawn_from_the_beta_distribution(alpha: float) -> None:
-    @jax.jit
+    @quick
     def weights(keys: Any) -> Any:
         def weight(key: Any) -> Any:
             return mixup.mixed(BATCH[:2], BATCH_LABELS[:2], key, jnp.float32(alpha))[1][0][1]
@@ -249,10 +254,10 @@ def test_a_step_with_mixup_is_that_of_numpy() -> None:
     static, hyper = Static(MODEL, 8, "sgd"), hyper_of(0.3, mixup=0.7, optimizer__momentum=0.0)
     state = init(static, DATA, KEYS, hyper)
     carry = loop.Carry(state.params, state.batch_stats, state.opt_state)
-    after, (loss, hits) = loop.train_step(
+    after, (loss, hits) = train_step(
         static, carry, DATA.train_images[:8], DATA.train_labels[:8], KEYS, jnp.asarray(2), hyper
     )
-    images, ((_, share), (others, _)) = mixup.mixed(
+    images, ((_, share), (others, _)) = mixed_of(
         BATCH, BATCH_LABELS, jax.random.fold_in(KEYS.augment, 2), jnp.float32(0.7)
     )
     pixels = np.asarray(images, np.float64).reshape(8, -1)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
+import forked
 import pytest
 
 import dlbench
@@ -27,14 +26,9 @@ def change(folder: Path, statement: str, *values: object) -> None:
         assert db.execute(statement, values).rowcount == 1
 
 
-def dlbench_command(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "dlbench", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def test_a_trial_is_replayed_to_the_last_bit(small_result: dlbench.StudyResult) -> None:
     trial = small_result.trials[2]
-    done = dlbench_command("replay", small_result.folder, trial.id[:6])
+    done = forked.run("replay", small_result.folder, trial.id[:6])
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"IDENTICAL: trial {trial.id}\n")
     assert trial.params_sha256 in done.stdout
@@ -47,7 +41,7 @@ def test_a_difference_is_named_with_epoch_quantity_and_size(
     trial = small_result.trials[0]
     change(copy, "UPDATE epochs SET val_loss = val_loss + 0.5 WHERE trial_id = ? AND epoch = 2", trial.id)
     change(copy, "UPDATE manifests SET manifest = replace(manifest, ?, ?)", '"jax":"', '"jax":"0.')
-    done = dlbench_command("replay", copy, trial.id, "--json")
+    done = forked.run("replay", copy, trial.id, "--json")
     assert done.returncode == 1
     said = json.loads(done.stdout)
     assert not said["identical"]
@@ -61,14 +55,14 @@ def test_what_cannot_be_replayed_is_said(small_result: dlbench.StudyResult) -> N
         ((small_result.folder, "zzz"), "no trial whose id begins with 'zzz'"),
         ((small_result.folder / "nowhere", "a"), "nowhere"),
     ):
-        done = dlbench_command("replay", *words)
+        done = forked.run("replay", *words)
         assert done.returncode == 2
         assert said in done.stderr
         assert "Traceback" not in done.stderr
 
 
 def test_a_whole_study_passes_the_check(small_result: dlbench.StudyResult) -> None:
-    done = dlbench_command("results", small_result.folder, "--check")
+    done = forked.run("results", small_result.folder, "--check")
     assert (done.returncode, done.stdout) == (0, f"{small_result.folder} is undamaged\n")
 
 
@@ -80,15 +74,15 @@ def test_curves_are_read_and_checked_where_they_are_shown(
     first, second = (trial.id for trial in small_result.trials[:2])
     change(copy, "UPDATE epochs SET train_loss = 1 WHERE trial_id = ? AND epoch = 1", first)
     change(copy, "UPDATE epochs SET train_loss = 9e999 WHERE trial_id = ? AND epoch = 1", second)
-    before, after = (dlbench_command("results", folder) for folder in (small_result.folder, copy))
+    before, after = (forked.run("results", folder) for folder in (small_result.folder, copy))
     assert after.returncode == 0
     assert after.stdout.replace(str(copy), "") == before.stdout.replace(str(small_result.folder), "")
     for words in (["--json"], ["--plot"], ["--filter", f"id={first}"], ["--filter", f"id={second}"]):
-        done = dlbench_command("results", copy, *words)
+        done = forked.run("results", copy, *words)
         assert (done.returncode, done.stdout) == (2, ""), words
         assert "its history differs from what was recorded" in done.stderr
     change(copy, "UPDATE trials SET outcome = replace(outcome, '0.', '1.') WHERE id = ?", second)
-    done = dlbench_command("results", copy)
+    done = forked.run("results", copy)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"trial {second}: its row differs from what was recorded" in done.stderr
 
@@ -105,7 +99,7 @@ def test_damage_is_found(copy: Path, small_result: dlbench.StudyResult) -> None:
     assert f"trial {third}: its specification has the id" in problems
     assert "stray does not belong to a trial" in problems
     assert fourth not in problems
-    assert dlbench_command("results", copy, "--check").returncode == 1
+    assert forked.run("results", copy, "--check").returncode == 1
 
 
 @pytest.mark.slow
@@ -115,14 +109,14 @@ def test_a_sample_drawn_with_a_seed_is_replayed(small_result: dlbench.StudyResul
     assert drawn == [{trial.id for trial in sample(small_result, 2, seed)} for seed in range(20)]
     assert set.union(*drawn) == {trial.id for trial in small_result}
 
-    done = dlbench_command("replay", small_result.folder, "--sample", 2, "--seed", 3, "--json")
+    done = forked.run("replay", small_result.folder, "--sample", 2, "--seed", 3, "--json")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert (said["sample"], said["of"], said["seed"], said["identical"]) == (2, 4, 3, True)
     assert {trial["trial"] for trial in said["trials"]} == drawn[3]
 
     change(copy, "UPDATE epochs SET val_loss = 1 WHERE trial_id = ? AND epoch = 2", min(drawn[3]))
-    done = dlbench_command("replay", copy, "--sample", 9)
+    done = forked.run("replay", copy, "--sample", 9)
     assert done.returncode == 1
     assert "3 of 4 trials identical, drawn from 4 with seed " in done.stdout
     assert f"DIFFERENT: trial {min(drawn[3])}\nfirst difference: epoch 2, val_loss" in done.stdout
@@ -136,7 +130,7 @@ def test_what_to_replay_is_said_once(small_result: dlbench.StudyResult) -> None:
         (["--sample", "some"], "must be a positive number of trials"),
         (["--sample", 1, "--seed", "x"], "must be a whole number, or 'random'"),
     ):
-        done = dlbench_command("replay", small_result.folder, *words)
+        done = forked.run("replay", small_result.folder, *words)
         assert done.returncode == 2
         assert said in done.stderr, done.stderr
 
@@ -146,7 +140,7 @@ def test_random_seeds_are_drawn_once_and_recorded(tmp_path: Path) -> None:
     file.write_text("kind: grid\ntrain_size: 72\nval_size: 32\nseed: [random, random]\n")
 
     def seeds(*words: object) -> list[int]:
-        done = dlbench_command(*words, "--json", "--quiet")
+        done = forked.run(*words, "--json", "--quiet")
         assert done.returncode == 0, done.stderr
         return [trial["seed"] for trial in json.loads(done.stdout)["trials"]]
 

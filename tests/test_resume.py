@@ -62,7 +62,7 @@ def steps(folder: Path) -> list[Path]:
     return sorted((trial / artifacts.STATE).iterdir())
 
 
-@pytest.mark.parametrize("epoch", [1, 2, 4])
+@pytest.mark.parametrize("epoch", [2, *(pytest.param(epoch, marks=pytest.mark.slow) for epoch in (1, 4))])
 def test_an_interrupted_trial_goes_on_to_the_same_bits(
     epoch: int, uninterrupted: dlbench.TrialResult, tmp_path: Path
 ) -> None:
@@ -75,7 +75,13 @@ def test_an_interrupted_trial_goes_on_to_the_same_bits(
     assert not (trial.folder / artifacts.STATE).exists()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "torn", "missing", "half-deleted", "foreign"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("truncated", "foreign"),
+        *(pytest.param(damage, marks=pytest.mark.slow) for damage in ("torn", "missing", "half-deleted")),
+    ],
+)
 def test_a_damaged_state_is_passed_over_and_reported(
     damage: str, halfway: Path, uninterrupted: dlbench.TrialResult, tmp_path: Path
 ) -> None:
@@ -120,6 +126,7 @@ def test_a_state_of_another_environment_is_not_used(
     assert epochs[0] == 1
 
 
+@pytest.mark.slow  # test_hangs.py interrupts commands
 def test_ctrl_c_keeps_what_is_done_and_the_command_again_goes_on(
     uninterrupted: dlbench.TrialResult, tmp_path: Path
 ) -> None:
@@ -242,6 +249,7 @@ def test_more_epochs_continue_from_a_kept_state(kept: Path, uninterrupted: dlben
     assert not dlbench.plan(study, out="elsewhere", reuse=False).shorter
 
 
+@pytest.mark.slow
 def test_a_damaged_kept_state_is_not_used(kept: Path, uninterrupted: dlbench.TrialResult) -> None:
     (state,) = (kept / "runs" / "half").glob(f"trials/*/{artifacts.KEPT}/3/state")
     for path in state.rglob("*"):

@@ -19,6 +19,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 from conftest import OF_EXTRAS, SMALL
@@ -62,9 +63,20 @@ def calls(tree: ast.AST) -> set[str]:
     return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_the_source_has_no_way_to_run_data(path: Path) -> None:
-    tree = ast.parse(path.read_text())
+SOURCES = {str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+@pytest.fixture(scope="module")
+def trees() -> dict[str, ast.AST]:
+    return {name: ast.parse(path.read_text()) for name, path in SOURCES.items()}
+
+
+def test_the_source_has_no_way_to_run_data(trees: dict[str, ast.AST]) -> None:
+    for name, tree in trees.items():
+        check_calls(name, tree)
+
+
+def check_calls(place: str, tree: ast.AST) -> None:
     imported = {
         name.split(".")[0]
         for node in ast.walk(tree)
@@ -76,37 +88,55 @@ def test_the_source_has_no_way_to_run_data(path: Path) -> None:
             else []
         )
     }
-    if path.name == "cifar.py":  # the published batches are pickles; its unpickler knows arrays alone
+    if place == "data/cifar.py":  # the published batches are pickles; its unpickler knows arrays alone
         imported.discard("pickle")
         assert not calls(tree) & {"pickle.load", "pickle.loads", "pickle.Unpickler"}
-    assert not imported & {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib", "code"}
+    refused = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib", "code"}
+    assert not imported & refused, place
     found = calls(tree)
-    assert not found & {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load"}
-    assert not {name for name in found if name.startswith("yaml.unsafe") or name.endswith(".FullLoader")}
+    assert not found & {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load"}, place
+    unsafe = {name for name in found if name.startswith("yaml.unsafe") or name.endswith(".FullLoader")}
+    assert not unsafe, place
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "numpy.load", "np.save"):
             allowed = [ast.unparse(word.value) for word in node.keywords if word.arg == "allow_pickle"]
-            assert allowed == ["False"], f"line {node.lineno}"
+            assert allowed == ["False"], f"{place}:{node.lineno}"
         if isinstance(node, ast.keyword) and node.arg == "shell":
-            pytest.fail(f"a shell in line {node.value.lineno}")
+            pytest.fail(f"a shell in {place}:{node.value.lineno}")
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_sql_is_parameterised(path: Path) -> None:
+def test_sql_is_parameterised(trees: dict[str, ast.AST]) -> None:
     """Only names of columns that stand in the source are put into a statement."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for place, node in ((place, node) for place, tree in trees.items() for node in ast.walk(tree)):
         if not (isinstance(node, ast.Call) and ast.unparse(node.func).endswith((".execute", ".executemany"))):
             continue
         if isinstance(node.args[0], ast.JoinedStr):
             parts = [ast.unparse(part) for part in node.args[0].values if not isinstance(part, ast.Constant)]
-            assert parts == ["{_CHECKED}"] * len(parts), f"line {node.lineno}: {parts}"
+            assert parts == ["{_CHECKED}"] * len(parts), f"{place}:{node.lineno}: {parts}"
         else:
-            assert isinstance(node.args[0], ast.Constant | ast.Name), f"line {node.lineno}"
+            assert isinstance(node.args[0], ast.Constant | ast.Name), f"{place}:{node.lineno}"
 
 
-def test_importing_needs_no_network() -> None:
+def all_modules() -> list[str]:
     names = [path.relative_to(PACKAGE.parent).with_suffix("") for path in PACKAGE.rglob("*.py")]
-    modules = [".".join(name.parts) for name in names if name.name not in ("__main__", "__init__")]
+    return [".".join(name.parts) for name in names if name.name not in ("__main__", "__init__")]
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        [
+            "dlbench",
+            "dlbench.cli.app",
+            "dlbench.execution.worker",
+            "dlbench.studies.running",
+            "dlbench.report",
+        ],
+        pytest.param(all_modules(), marks=pytest.mark.slow),
+    ],
+    ids=["entrances", "all"],
+)
+def test_importing_needs_no_network(modules: list[str]) -> None:
     code = textwrap.dedent(f"""
         import importlib
         for name in {modules!r}:
@@ -228,9 +258,7 @@ def test_names_are_data_in_the_store_and_its_reports(name: str, tmp_path: Path) 
     with sqlite3.connect(folder / FILE_NAME) as db:
         tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     assert tables == {"meta", "trials", "epochs", "manifests", "superseded"}
-    listed = subprocess.run(
-        [sys.executable, "-m", "dlbench", "results"], cwd=tmp_path, capture_output=True, text=True
-    )
+    listed = forked.run("results", cwd=tmp_path)
     assert listed.returncode == 0
     assert "\x1b" not in listed.stdout + listed.stderr
     with pytest.raises(StoreError):
@@ -283,13 +311,7 @@ def test_a_stored_model_of_somebody_is_not_run(copy: dlbench.StudyResult, tmp_pa
         ["results", "evil"],
         ["results", "evil", "--check"],
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "dlbench", *words],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            env=environ,
-        )
+        done = forked.run(*words, cwd=tmp_path, env=environ)
         assert not (tmp_path / "made").exists(), words
         assert "Traceback" not in done.stderr
         if words[0] in ("run", "plan", "replay"):
@@ -347,7 +369,13 @@ def test_writing_a_file_replaces_a_link(precious: Path, tmp_path: Path) -> None:
         assert untouched(precious)
 
 
-@pytest.mark.parametrize("place", ["trials", "trial", "state", "best", "test_logits.npy", "tensorboard"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("trials", "state", "test_logits.npy"),
+        *(pytest.param(place, marks=pytest.mark.slow) for place in ("trial", "best", "tensorboard")),
+    ],
+)
 def test_a_study_whose_inside_is_a_link_outside_touches_nothing_there(
     place: str, precious: Path, tmp_path: Path, small_study: dlbench.StudySpec
 ) -> None:

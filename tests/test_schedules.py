@@ -15,6 +15,8 @@ from dlbench.training import loop
 from dlbench.training.state import Coefficient, Data, Hyper, Static, TrainState
 
 STEPS_PER_EPOCH, EPOCHS = 7, 9
+#: Compiled in half the time: little is run.
+quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 TOTAL = STEPS_PER_EPOCH * EPOCHS
 
 
@@ -173,7 +175,7 @@ def compiled(name: str, steps_per_epoch: int, epochs: int, **arguments: Any) -> 
     arrays = {key: jnp.float32(value) for key, value in arguments.items() if isinstance(value, float)}
     static = {key: value for key, value in arguments.items() if key not in arrays}
 
-    @jax.jit
+    @quick
     def run(steps: Any, epochs: Any, arrays: Any) -> Any:
         return jax.lax.map(
             lambda step: jnp.float32(
@@ -201,12 +203,12 @@ def test_rates_change_at_the_first_step_of_an_epoch_however_long_epochs_are(
     """A quotient that rounds to just below a whole number would change them a step late."""
     epochs = 100
 
-    @functools.partial(jax.jit, static_argnums=0)
+    @functools.partial(quick, static_argnums=0)
     def run(steps_per_epoch: int, steps: Any) -> Any:
         numbers = {key: jnp.float32(value) for key, value in arguments.items()}
         return SCHEDULES.load(name)(steps, steps_per_epoch, jnp.float32(epochs), **numbers)
 
-    for steps_per_epoch in (1, 3, 41, 47, 49, 55, 61, 82, 83, 97, 98, 103, 107, 195, 391, 469, 1875, 3750):
+    for steps_per_epoch in (1, 3, 41, 49, 107, 469, 3750):
         found = run(steps_per_epoch, jnp.arange(steps_per_epoch * epochs, dtype=jnp.float32))
         expected = np.repeat(0.5 ** np.arange(epochs), steps_per_epoch)
         np.testing.assert_allclose(found, expected, rtol=1e-4, err_msg=str(steps_per_epoch))
@@ -239,9 +241,9 @@ def test_the_rate_of_each_step_is_the_schedules() -> None:
     others = {key: Coefficient.of(value) for key, value in numbers.items()}
     hyper = Hyper(jnp.float32(0.5), jnp.float32(0.01), others)
     rates = 0.5 * factors("cosine", 4, 3, warmup_steps=3.0, final=0.1)
-    state = loop.init(static, data, KEYS, hyper)
-    train_epoch = jax.jit(functools.partial(loop.train_epoch, static))
-    train_step = jax.jit(functools.partial(loop.train_step, Static(MODEL, 4, "sgd")))
+    state = quick(loop.init, static_argnums=0)(static, data, KEYS, hyper)
+    train_epoch = quick(functools.partial(loop.train_epoch, static))
+    train_step = quick(functools.partial(loop.train_step, Static(MODEL, 4, "sgd")))
     steps = loop.Carry(state.params, state.batch_stats, state.opt_state, state.ema_params)
     for epoch in range(3):
         state, _, _ = train_epoch(state, data, KEYS, hyper)
@@ -263,16 +265,19 @@ def test_the_rate_of_each_step_is_the_schedules() -> None:
     assert int(state.epoch) == 3
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "one-cycle", "exponential", "step"])
+@pytest.mark.parametrize(
+    "schedule",
+    ["cosine", *(pytest.param(s, marks=pytest.mark.slow) for s in ("one-cycle", "exponential", "step"))],
+)
 def test_training_goes_on_from_a_state_with_the_rates_that_it_had_left(schedule: str) -> None:
     static = Static(MODEL, 4, "sgd", schedule=schedule)
     hyper = Hyper(jnp.float32(0.5), others={"num_epochs": Coefficient.of(4.0)})
 
-    @jax.jit
+    @quick
     def epoch(state: TrainState) -> TrainState:
         return loop.train_epoch(static, state, DATA, KEYS, hyper)[0]
 
-    whole = [loop.init(static, DATA, KEYS, hyper)]
+    whole = [quick(loop.init, static_argnums=0)(static, DATA, KEYS, hyper)]
     for _ in range(4):
         whole.append(epoch(whole[-1]))
     kept = jax.tree.map(np.asarray, whole[2])

@@ -64,7 +64,7 @@ def test_the_levels_of_all_looks_are_those_of_exact_boundaries() -> None:
     assert sum(levels) > 0.06, "looks share most of their data, so their levels add up to more than 5 %"
     shared = [alpha_of(Look(number, looks_at), 10) for number in (1, 2, 3, 4)]
     assert shared == [10 * level for level in stats.sequential_levels(looks_at, 0.005)]
-    for tests in range(1, 46):  # so that no step of Holm's correction exceeds its share
+    for tests in (1, 2, 5, 20, 45):  # so that no step of Holm's correction exceeds its share
         assert all(
             alpha_of(Look(number, looks_at), 46) <= alpha_of(Look(number, looks_at), tests) + 1e-12
             for number in (1, 2, 3, 4)
@@ -194,7 +194,7 @@ def facts(found: StudyResult) -> Any:
 
 def test_models_that_differ_end_the_study_at_the_first_look(tmp_path: Path) -> None:
     study = designs.expand(
-        {**SMALL, "model": "baseline", "learning_rate": [1e-9, 5e-3], "num_epochs": 8, "seed": range(4)},
+        {**SMALL, "model": "linear", "learning_rate": [1e-9, 5e-3], "num_epochs": 8, "seed": range(4)},
         "comparison",
     )
     seen: list[object] = []

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from conftest import SMALL, modules_of
 
@@ -166,9 +165,7 @@ def test_where_a_trial_stopped_is_in_every_record(stopped: dlbench.StudyResult, 
 
 
 def dlbench_command(*words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "dlbench", *words], capture_output=True, text=True, check=False
-    )
+    done = forked.run(*words)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

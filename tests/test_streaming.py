@@ -52,9 +52,7 @@ def trained(study: dlbench.StudySpec, part: int | None, lanes: int = 1) -> list[
     assert [data.part_bytes is None for data in worker._data.values()] == [part is None]
     found = [event for event in events if isinstance(event, messages.Finished)]
     names = ("params_sha256", "best_params_sha256", "history_sha256", "test_loss", "test_accuracy_augmented")
-    return [
-        ({name: each.outcome.get(name) for name in names}, each.history, dict(each.files)) for each in found
-    ]
+    return [({name: each.outcome[name] for name in names}, each.history, dict(each.files)) for each in found]
 
 
 def test_a_trial_has_the_bits_that_it_has_in_memory(shades: str) -> None:

@@ -290,7 +290,7 @@ def test_lanes_do_not_depend_on_neighbours_or_place(
 
 
 def test_augmented_trials_report_both_accuracies(tmp_path: Path) -> None:
-    study = dlbench.grid(transform="augmented", **SMALL)
+    study = dlbench.grid(transform="augmented", model="linear", **SMALL)
     trial = dlbench.run(study, out=tmp_path / "s").trials[0]
     assert trial.status is TrialStatus.COMPLETE
     assert 0 <= trial.test_accuracy_augmented <= 1
@@ -298,7 +298,7 @@ def test_augmented_trials_report_both_accuracies(tmp_path: Path) -> None:
 
 
 def test_trials_are_tested_on_augmented_images_where_asked(tmp_path: Path) -> None:
-    trials = dlbench.grid(test_augmented=[False, True], seed=[0, 1], **SMALL).trials
+    trials = dlbench.grid(test_augmented=[False, True], seed=[0, 1], model="linear", **SMALL).trials
     clean, asked, clean_1, asked_1 = dlbench.run(
         dlbench.StudySpec(trials=(trials[0], trials[2], trials[1], trials[3])), out=tmp_path / "s"
     )
@@ -321,11 +321,14 @@ def test_a_killed_worker_is_replaced_and_its_trial_tried_again(
             killed.append(_children(os.getpid())[0])
             os.kill(killed[0], signal.SIGKILL)
 
-    result = dlbench.run(small_study, workers=1, out=tmp_path / "s", on_event=kill_once)
+    two = small_study.model_copy(update={"trials": small_study.trials[:2]})
+    result = dlbench.run(two, workers=1, out=tmp_path / "s", on_event=kill_once)
     assert killed
-    assert digests(result) == digests(small_result)
+    assert len(digests(result)) == 2
+    assert digests(result).items() <= digests(small_result).items()
 
 
+@pytest.mark.slow  # test_kills.py kills a study three times
 def test_a_killed_study_is_taken_up_again(
     small_result: dlbench.StudyResult, small_study: dlbench.StudySpec, tmp_path: Path
 ) -> None:
@@ -445,7 +448,9 @@ def test_a_data_set_of_ones_own(tmp_path: Path) -> None:
     labels = draw.integers(0, 2, 220)
     images = (draw.integers(0, 60, (220, 12, 12)) + 150 * labels[:, None, None]).astype(np.uint8)
     mine = dlbench.from_arrays("bright", images[:160], labels[:160], images[160:], labels[160:])
-    study = dlbench.grid(dataset=mine, train_size=96, val_size=32, num_epochs=3)
+    study = dlbench.grid(
+        dataset=mine, model="linear", learning_rate=1e-2, train_size=96, val_size=32, num_epochs=3
+    )
     trial = dlbench.run(study, out=tmp_path / "s").trials[0]
     assert trial.test_accuracy > 0.95
 

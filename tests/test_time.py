@@ -70,7 +70,7 @@ def test_a_workers_life_adds_up_from_its_start(tmp_path: Path) -> None:
             spent.append(total(event.spent))
 
     begun = time.monotonic()
-    dlbench.run(dlbench.grid(**SMALL), workers=1, out=tmp_path / "s", on_event=hear)
+    dlbench.run(dlbench.grid(model="linear", **SMALL), workers=1, out=tmp_path / "s", on_event=hear)
     assert seen[-1] - seen[0] < spent[0] < seen[-1] - begun
 
 

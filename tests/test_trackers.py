@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 
 import dlbench
@@ -86,8 +87,7 @@ def test_a_flag_that_would_have_no_effect_is_refused(
 
 def command(study: Path, target: str, cwd: Path) -> str:
     """The message of ``report STUDY --to TARGET``."""
-    words = [sys.executable, "-m", "dlbench", "report", str(study), "--to", target]
-    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
+    done = forked.run("report", study, "--to", target, cwd=cwd)
     assert done.returncode == 0, done.stderr
     assert not done.stderr.strip(), done.stderr
     assert [path.name for path in cwd.iterdir() if path.name == "report"] == []
@@ -191,8 +191,7 @@ def test_a_server_that_does_not_answer_is_said_in_one_line(
     small_result: dlbench.StudyResult, tmp_path: Path
 ) -> None:
     target = f"mlflow:http://127.0.0.1:{free_port()}"
-    words = [sys.executable, "-m", "dlbench", "report", str(small_result.folder), "--to", target]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = forked.run("report", small_result.folder, "--to", target, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("Error: --to: MLflow cannot be used at http://127.0.0.1:")
     assert done.stderr.count("\n") == 1

@@ -17,6 +17,8 @@ from dlbench.training.state import Data, Hyper, Keys, Static, TrainState
 HYPER = Hyper(np.float32(0.02))
 TRACES = 0
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+fit = quick_jit(loop.fit, static_argnums=(0, 4))
+evaluate = quick_jit(evaluation.evaluate, static_argnums=0)
 
 
 class Linear(nn.Module):
@@ -87,24 +89,24 @@ def differ(a, b):
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_separable_classes_are_learned(optimizer):
     static = Static(Linear(), 16, optimizer)
-    state, metrics = loop.fit(static, SEPARABLE, jax.random.key(0), HYPER, 12)
+    state, metrics = fit(static, SEPARABLE, jax.random.key(0), HYPER, 12)
     assert metrics.val_accuracy[-1] == 1
     assert metrics.train_accuracy[-1] == 1
     assert metrics.train_loss[-1] < metrics.train_loss[0] / 3
-    loss, accuracy = evaluation.evaluate(static, state.params, {}, SEPARABLE.val_images, SEPARABLE.val_labels)
+    loss, accuracy = evaluate(static, state.params, {}, SEPARABLE.val_images, SEPARABLE.val_labels)
     np.testing.assert_allclose([loss, accuracy], [metrics.val_loss[-1], 1], rtol=1e-5)
 
 
 def test_eight_images_are_memorised():
     images, labels = noise(8)
-    _, metrics = loop.fit(Static(Hidden(), 3), make_data(images, labels), jax.random.key(0), HYPER, 40)
+    _, metrics = fit(Static(Hidden(), 3), make_data(images, labels), jax.random.key(0), HYPER, 40)
     assert metrics.train_accuracy[-1] == 1
     assert metrics.train_loss[-1] < 0.05
 
 
 def test_labels_without_meaning_give_chance():
     data = make_data(*noise(90), *noise(1000, seed=1))
-    _, metrics = loop.fit(LINEAR, data, jax.random.key(0), HYPER, 12)
+    _, metrics = fit(LINEAR, data, jax.random.key(0), HYPER, 12)
     assert metrics.train_accuracy[-1] > 0.35  # it has learned the noise by heart
     assert abs(metrics.val_accuracy[-1] - 0.25) < 5 * (0.25 * 0.75 / 1000) ** 0.5
 
@@ -163,7 +165,8 @@ def watched_epoch(count, size, keys=None, epoch=0):
     seen = jnp.full(steps * size, -1, jnp.int32)
     state = TrainState(seen, empty, empty, jnp.asarray(epoch), *[None] * 4)
     with mock.patch.object(loop, "train_step", watch):
-        state, loss, accuracy = loop.train_epoch(Static(Linear(), size), state, data, keys, HYPER)
+        epoch_of = quick_jit(functools.partial(loop.train_epoch, Static(Linear(), size)))
+        state, loss, accuracy = epoch_of(state, data, keys, HYPER)
     assert state.epoch == epoch + 1
     seen, dropout, augment = map(np.asarray, (state.params, state.batch_stats, state.opt_state))
     return seen[:count], dropout, augment, float(loss), float(accuracy)
@@ -186,9 +189,8 @@ def test_every_epoch_has_its_own_order():
 
 
 def test_orders_are_uniform():
-    orders = np.asarray(
-        jax.vmap(functools.partial(loop.permutation, count=4))(jax.random.split(jax.random.key(0), 2400))
-    )
+    permutations = quick_jit(jax.vmap(functools.partial(loop.permutation, count=4)))
+    orders = np.asarray(permutations(jax.random.split(jax.random.key(0), 2400)))
     _, counts = np.unique(orders, axis=0, return_counts=True)
     assert len(counts) == 24
     assert np.square((counts - 100) / 10).sum() < 49.7  # chi-square, 23 degrees of freedom, p = 0.001
@@ -196,7 +198,7 @@ def test_orders_are_uniform():
 
 def test_a_batch_larger_than_the_data_trains():
     images, labels = quadrants(5)
-    state, metrics = loop.fit(LINEAR, make_data(images, labels), jax.random.key(0), HYPER, 3)
+    state, metrics = fit(LINEAR, make_data(images, labels), jax.random.key(0), HYPER, 3)
     assert metrics.train_loss[2] < metrics.train_loss[0]
     assert np.isfinite(jax.tree.leaves(state.params)[0]).all()
 
@@ -245,8 +247,8 @@ def test_manual_equals_cross_entropy():
     values, grads = {}, {}
     for name in registry.CRITERIA.built_in:
         criterion = registry.CRITERIA.load(name)
-        values[name] = criterion(logits, labels)
-        grads[name] = jax.grad(lambda x, criterion=criterion: criterion(x, labels).mean())(logits)
+        values[name] = quick_jit(criterion)(logits, labels)
+        grads[name] = quick_jit(jax.grad(lambda x, criterion=criterion: criterion(x, labels).mean()))(logits)
     exact = logits.astype(np.float64)
     expected = np.log(np.exp(exact).sum(1)) - exact[np.arange(50), labels]
     for name in ("cross_entropy", "manual"):
@@ -289,11 +291,11 @@ def test_the_first_of_the_best_epochs_is_kept():
 
 def test_the_best_parameters_have_the_best_accuracy():
     data = make_data(*quadrants(40), *noise(60))  # validation accuracy goes up and down
-    state, metrics = loop.fit(LINEAR, data, jax.random.key(2), Hyper(np.float32(0.1)), 6)
+    state, metrics = fit(LINEAR, data, jax.random.key(2), Hyper(np.float32(0.1)), 6)
     assert metrics.val_accuracy[-1] < metrics.val_accuracy.max()  # or the last would do for the best
     assert state.best_epoch == 1 + metrics.val_accuracy.argmax()
     assert state.best_val_accuracy == metrics.val_accuracy.max()
-    _, accuracy = evaluation.evaluate(LINEAR, state.best_params, {}, data.val_images, data.val_labels)
+    _, accuracy = evaluate(LINEAR, state.best_params, {}, data.val_images, data.val_labels)
     assert accuracy == state.best_val_accuracy
     assert state.epoch == 6
 
@@ -305,7 +307,7 @@ def test_evaluation_is_the_mean_over_images():
         params = {
             "Dense_0": {"kernel": np.eye(16, 4, dtype=np.float32), "bias": np.arange(4, dtype=np.float32)}
         }
-        loss, accuracy = evaluation.evaluate(LINEAR, params, {}, images, labels)
+        loss, accuracy = evaluate(LINEAR, params, {}, images, labels)
         logits = (images.reshape(count, 16).astype(np.float64) / 255 - 0.5) / 0.5 @ np.eye(16, 4) + np.arange(
             4
         )
@@ -327,11 +329,11 @@ def lanes():
     keys = jnp.stack([jax.random.key(seed) for seed in range(4)])
     hyper = Hyper(np.array([0.01, 1e20, 0.1, 0.03], np.float32), np.array([0, 0, 0.1, 1], np.float32))
 
-    def fit(key, hyper):
+    def train(key, hyper):
         return loop.fit(static, data, key, hyper, 2)
 
-    together = quick_jit(jax.vmap(fit))(keys, hyper)
-    fit_alone = quick_jit(fit)
+    together = quick_jit(jax.vmap(train))(keys, hyper)
+    fit_alone = quick_jit(train)
     alone = [fit_alone(keys[lane], Hyper(*(h[lane] for h in hyper[:2]))) for lane in range(4)]
     return jax.device_get(together), jax.device_get(alone)
 
@@ -356,12 +358,12 @@ def test_a_lane_agrees_with_the_trial_alone(lanes):
 
 
 def test_reruns_are_bit_identical():
-    first, again = (loop.fit(LINEAR, SEPARABLE, jax.random.key(5), HYPER, 3) for _ in range(2))
+    first, again = (fit(LINEAR, SEPARABLE, jax.random.key(5), HYPER, 3) for _ in range(2))
     assert_identical(first, again)
 
 
 def test_one_trace_for_all_learning_rates_and_seeds():
-    epoch = jax.jit(functools.partial(loop.train_epoch, LINEAR))
+    epoch = quick_jit(functools.partial(loop.train_epoch, LINEAR))
     before, traces = TRACES, []
     for seed, learning_rate, weight_decay in [(0, 0.1, 0.0), (1, 0.2, 0.0), (2, 0.1, 0.3)]:
         hyper = Hyper(np.float32(learning_rate), np.float32(weight_decay))
@@ -398,7 +400,7 @@ def test_three_steps_by_hand(optimizer, decay_mode):
     p = [generator.normal(size=(16, 4)), generator.normal(size=4)]
     params = {"Dense_0": {"kernel": p[0].astype(np.float32), "bias": p[1].astype(np.float32)}}
     carry = params, {}, loop._optimizer(static, hyper).init(params)
-    step = jax.jit(functools.partial(loop.train_step, static))
+    step = quick_jit(functools.partial(loop.train_step, static))
     m, v = [0.0, 0.0], [0.0, 0.0]
     for t in range(3):
         batch = slice(5 * t, 5 * t + 5)

@@ -14,6 +14,7 @@ from dlbench.analysis.comparison import compared_metric, pair_record, reported_m
 from dlbench.analysis.configurations import Configuration, axes_of, configurations
 from dlbench.analysis.failures import measured
 from dlbench.analysis.looks import ALPHA
+from dlbench.analysis.search import concluded
 from dlbench.errors import InputError
 from dlbench.records import canonical_json
 from dlbench.spec.claims import key_of
@@ -129,13 +130,14 @@ def compare_studies(sources: Sequence[Source], metric: str | None = None) -> Stu
     """
     if len(sources) < 2:
         raise InputError("a comparison across studies needs two studies or more", remedy="name another study")
-    trials = [trial for source in sources for trial in source.result]
+    trials = [trial for source in sources for trial in concluded(source.result)]
     metric = metric or _shared_metric(sources)
     metric_key(metric)
     names, axes = _names(sources), axes_of(trials)
     models = model_names(trial.model for trial in trials)
     groups = [
-        [Configuration(g.spec, g.trials, models) for g in configurations(source.result)] for source in sources
+        [Configuration(g.spec, g.trials, models) for g in configurations(concluded(source.result))]
+        for source in sources
     ]
     compared = [
         _test(a, b, f"{names[i]}: {a.label(axes)}", f"{names[j]}: {b.label(axes)}", metric)
@@ -215,8 +217,8 @@ def _test(
 
 def _by_split(trial: TrialResult) -> tuple[object, ...]:
     """What pairs trials: seeds, fold, data and split; without a recorded split, a trial is paired with none."""
-    spec = trial.trial.spec.model_copy(update={"split_seed": None})
-    return key_of(spec), trial.trial.data_digest, trial.split_digest or trial.trial.id
+    place = key_of(trial.trial.spec.model_copy(update={"split_seed": None}))
+    return place, trial.trial.data_digest, trial.split_digest or trial.trial.id
 
 
 def _shared(sources: Sequence[Source]) -> tuple[int, int]:

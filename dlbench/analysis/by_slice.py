@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlbench import files
 from dlbench.analysis.predictions import Predictions
-from dlbench.errors import InputError, UnknownNameError
+from dlbench.errors import InputError, StoreError, UnknownNameError
 from dlbench.stats import Interval
 from dlbench.stats.crossed import crossed_intervals
 
@@ -95,13 +99,31 @@ def rule_slices(rule: str, images: NDArray[np.uint8]) -> list[str]:
     import numpy as np
 
     if rule not in RULES:
-        raise UnknownNameError("rule", rule, RULES, field="by")
+        raise UnknownNameError("slice", rule, ("class", *RULES), field="by")
     low, high, function = RULES[rule]
     numbers = function(images)
     rank = np.argsort(np.argsort(numbers, kind="stable"), kind="stable")
     part = rank * NUM_PARTS // len(numbers)
     names = [f"1 ({low})", *map(str, range(2, NUM_PARTS)), f"{NUM_PARTS} ({high})"]
     return [names[n] for n in part]
+
+
+def slices_of(path: Path, column: str) -> list[str]:
+    """The slice of each test image, from a column of a CSV file that has one row per test image.
+
+    Raises:
+        InputError: the file cannot be read, or has no such column.
+    """
+    try:
+        with files.opened(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            names = reader.fieldnames or ()
+            if column in names:
+                return [str(row[column]) for row in reader]
+    except (OSError, ValueError, StoreError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path} cannot be read: {reason}", field="by", value=str(path)) from None
+    raise UnknownNameError(f"column of {path}", column, names, field="by")
 
 
 def by_slice(predictions: Predictions, ids: Sequence[Any], by: str = "slice") -> BySlice:

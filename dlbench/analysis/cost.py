@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dlbench.analysis.energy import DEFAULT, UNKNOWN, Power, Rates
 from dlbench.analysis.failures import place_of
 from dlbench.analysis.predictions import Predictions
 from dlbench.models.counts import Counts
@@ -12,7 +13,7 @@ from dlbench.stats import Interval
 from dlbench.stats.crossed import crossed_mean
 
 #: Costs that can be compared, the first that is known before the others; attributes of :class:`Cost`.
-MEASURES = ("flops", "parameters")
+MEASURES = ("flops", "parameters", "memory_bytes")
 #: A configuration is costlier than another if it costs this much more.
 COSTLIER = 1.05
 
@@ -25,17 +26,26 @@ class Cost:
         accuracy: test accuracy, over seeds and images.
         parameters: number of parameters; ``None`` if unknown.
         size_bytes: bytes of the parameters in float32; likewise.
+        memory_bytes: bytes that training needs at once, with the images of the data set, as XLA plans it; ``None`` in
+            studies of earlier releases.
         flops: operations of one forward pass of one image; ``None`` where they cannot be counted.
         train_s: mean training time of a trial, in seconds.
         images_per_s: mean number of training images per second.
+        energy_j: energy of training and evaluating a trial, in joules; ``None`` where the power is not known.
+        carbon_g: carbon dioxide equivalent of that energy, in grams; likewise.
+        price: price of the time of a trial by a stated rate; ``None`` without one.
     """
 
     accuracy: Interval
     parameters: int | None
     size_bytes: int | None
+    memory_bytes: int | None
     flops: int | None
     train_s: float | None
     images_per_s: float | None
+    energy_j: float | None = None
+    carbon_g: float | None = None
+    price: float | None = None
 
 
 @dataclass(frozen=True)
@@ -62,40 +72,63 @@ class Costs:
     Attributes:
         costs: by label.
         fronts: by measure, the labels of the Pareto front of the means, the cheapest first. There is none of training
-            times: trials that share the machine do not show which is faster.
+            times, and of the energy that follows from them: trials that share the machine do not show which is faster.
         measure: the measure by which `not_better` calls a configuration costlier; empty where none is known.
         not_better: costlier configurations that are not shown to be better.
+        power: the power of a worker, by which energy is computed, and where it comes from.
+        rates: by what carbon dioxide and price are computed.
+        worker_s: seconds of all workers that the whole study took, waiting and compiling included.
     """
 
     costs: Mapping[str, Cost]
     fronts: Mapping[str, tuple[str, ...]]
     measure: str
     not_better: tuple[NotShownBetter, ...]
+    power: Power = UNKNOWN
+    rates: Rates = DEFAULT
+    worker_s: float = 0.0
 
 
-def costs_of(found: Mapping[str, Predictions], counted: Mapping[str, Counts]) -> Costs:
+def costs_of(
+    found: Mapping[str, Predictions],
+    counted: Mapping[str, Counts],
+    power: Power = UNKNOWN,
+    rates: Rates = DEFAULT,
+    worker_s: float = 0.0,
+) -> Costs:
     """The costs of configurations.
 
     Args:
         found: their predictions by label.
         counted: parameters and operations by label, where they can be counted.
+        power: the power of a worker.
+        rates: by what carbon dioxide and price are computed.
+        worker_s: seconds of all workers that the study took.
     """
-    costs = {label: _cost(each, counted.get(label)) for label, each in found.items()}
+    costs = {label: _cost(each, counted.get(label), power, rates) for label, each in found.items()}
     fronts = {name: front for name in MEASURES if (front := _front(costs, name))}
     measure = next(iter(fronts), "")
-    return Costs(costs, fronts, measure, tuple(_not_better(costs, found, measure)) if measure else ())
+    not_better = tuple(_not_better(costs, found, measure)) if measure else ()
+    return Costs(costs, fronts, measure, not_better, power, rates, worker_s)
 
 
-def _cost(found: Predictions, counts: Counts | None) -> Cost:
+def _cost(found: Predictions, counts: Counts | None, power: Power, rates: Rates) -> Cost:
     group = found.configuration
     parameters = next((trial.num_params for trial in found.trials if trial.num_params), None)
+    times = [group.mean(name) for name in ("train_time_s", "eval_time_s")]
+    busy_s = sum(seconds for seconds in times if seconds is not None)
+    energy_j = power.energy_j(busy_s)
     return Cost(
         crossed_mean(found.right, found.overlap),
         parameters,
         None if parameters is None else 4 * parameters,
+        max((trial.memory_bytes for trial in found.trials if trial.memory_bytes), default=None),
         counts.forward_flops if counts else None,
-        group.mean("train_time_s"),
+        times[0],
         group.mean("images_per_s"),
+        energy_j,
+        rates.carbon_of(energy_j),
+        rates.price_of(busy_s),
     )
 
 

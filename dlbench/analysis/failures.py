@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from dlbench.records import TrialStatus
-from dlbench.spec.claims import key_of
+from dlbench.spec.claims import Key, key_of
 from dlbench.spec.metrics import metric as metric_named
 from dlbench.storage.results import TrialResult
 
@@ -22,7 +22,7 @@ class _Measured(Protocol):
     def complete(self) -> Sequence[TrialResult]: ...
 
 
-def place_of(trial: TrialResult) -> tuple[int, ...]:
+def place_of(trial: TrialResult) -> Key:
     """The place of a trial in its study, which pairs it with a trial of another configuration."""
     return key_of(trial.trial.spec)
 

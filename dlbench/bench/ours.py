@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlbench import data, models, ops
+from dlbench.bench import operations
 from dlbench.bench.serving import peak_bytes, serve
 from dlbench.execution.images import DeviceData
 from dlbench.execution.programs import compile_program, inputs_of
@@ -153,6 +154,7 @@ def main(make: Callable[[str], Any]) -> None:
             "peak_bytes": peak_bytes,
             "use_cores": native.use_cores,
             "step_flops": lambda model: step_flops(make(model)),
+            "operations": lambda model, shape, rounds: operations.measure(make(model), shape, rounds),
         }
     )
 

@@ -226,6 +226,31 @@ def run(cases: Sequence[Case], against: Sequence[str], effort: Effort, notify: N
     return {"cores": devices.count("cpu"), "effort": vars(effort), "cases": measured}
 
 
+def operations(models: Sequence[str], batch_size: int, repeats: int, notify: Notify) -> dict[str, Any]:
+    """Measure the convolutions and matrix products of models one by one; see :mod:`dlbench.bench.operations`.
+
+    Args:
+        models: the models, which are given digits.
+        batch_size: number of images of a training step.
+        repeats: number of rounds, of which medians are taken.
+        notify: called with a line of text when the measurement of a model begins.
+    """
+    shape, _ = DIGITS
+    measured = {}
+    with (
+        tempfile.TemporaryDirectory(prefix="dlbench-bench-") as cache,
+        Subject(MODULES["dlbench"], 1, Path(cache), **import_path(*models)) as subject,
+    ):
+        peaks = [subject.ask("peak")]
+        for model in models:
+            notify(f"measuring the operations of {model}, batch size {batch_size}")
+            measured[model] = subject.ask(
+                "operations", model=model, shape=[batch_size, *shape], rounds=repeats
+            )
+            peaks.append(subject.ask("peak"))
+    return {"batch_size": batch_size, "peak_flops": max(peaks), "models": measured}
+
+
 def import_path(*models: str) -> dict[str, str]:
     """The environment variable by which a process finds models of users."""
     found = registry.import_path(parts.parse(model).name for model in models)

@@ -8,7 +8,8 @@ from typing import Any
 
 from dlbench.bench.commands import COLD, WARM
 from dlbench.bench.rounds import Triple, quartiles
-from dlbench.report import Column, Report, Table, count, duration
+from dlbench.report import Column, Points, Report, Table, count, duration
+from dlbench.spec.registry import label
 
 _AXES = {"trials": "trials", "batch_size": "batch size", "images": "images", "parameters": "parameters"}
 
@@ -24,6 +25,8 @@ def _around(text: str) -> Any:
     return write
 
 
+#: Operations below this share of a matrix product's rate are slow.
+_SLOW = 0.5
 _RATE = _around(",.0f")
 _SECONDS = _around(",.2f")
 _TIMES = _around(",.2f")
@@ -37,6 +40,40 @@ def steps_report(record: dict[str, Any]) -> Report:
     """Images per second, latency and memory, and the comparisons with the references."""
     cases, cores = record["cases"], record["cores"]
     return [_rates(cases, cores), _costs(cases), *(_compared(cases, s, cores) for s in cases[0]["ratios"])]
+
+
+def operations_report(record: dict[str, Any]) -> Report:
+    """The operations of each model, the slowest share of a step first; those at less than half the peak are marked."""
+    return [_operations(name, found, record) for name, found in record["models"].items()]
+
+
+def _operations(model: str, found: Sequence[dict[str, Any]], record: dict[str, Any]) -> Table:
+    total = sum(each["times"] * each["seconds"] for each in found)
+    columns = (
+        Column("operation", "operation", left=True),
+        Column("part", "part", left=True),
+        Column("times", "times"),
+        Column("share", "% of their time", lambda share: f"{100 * share:.0f}"),
+        Column("rate", "GFLOP/s", lambda rate: f"{rate / 1e9:,.0f}"),
+        Column("of_peak", "% of a matrix product", lambda share: f"{100 * share:.0f}"),
+        Column("slow", "", left=True),
+    )
+    rows = []
+    for each in found:
+        rate = each["flops"] / each["seconds"]
+        of_peak = rate / record["peak_flops"]
+        share = each["times"] * each["seconds"] / total
+        slow = "slow" if of_peak < _SLOW else ""
+        rows.append((each["operation"], each["part"], each["times"], share, rate, of_peak, slow))
+    slow_share = sum(row[3] for row in rows if row[-1])
+    return Table(
+        f"Convolutions and matrix products of {model}",
+        columns,
+        tuple(sorted(rows, key=lambda row: -row[3])),
+        f"Batch size {record['batch_size']}, images of digits, one thread, each operation alone. A product of large "
+        f"matrices reaches {record['peak_flops'] / 1e9:,.0f} GFLOP/s; operations at less than half of that are slow, "
+        f"and take {100 * slow_share:.0f} % of the time of all. Zeros of the padding are counted as operations.",
+    )
 
 
 def _case(case: dict[str, Any]) -> tuple[Any, ...]:
@@ -289,6 +326,36 @@ def scaling_report(record: dict[str, Any]) -> Report:
         f"of start-up and compilation, it takes {whole} ({count(overhead['workers'], 'worker')})."
     )
     return report
+
+
+def latency_report(record: dict[str, Any]) -> Report:
+    """The latencies of models side by side, the fastest first, and which of them are over the budget."""
+
+    def milliseconds(value: float) -> str:
+        return f"{1e3 * value:.3f}"
+
+    columns = (
+        Column("model", "model", left=True),
+        Column("p50_s", "p50 ms", milliseconds),
+        Column("p95_s", "p95 ms", milliseconds),
+        Column("p99_s", "p99 ms", milliseconds),
+        Column("images_per_s", "images/s in batches of 64", lambda value: f"{value:,.0f}"),
+        Column("size_bytes", "file MB", lambda value: f"{value / 1e6:.3f}"),
+        Column("parameters", "parameters", lambda value: f"{value:,}"),
+    )
+    models = sorted(record["models"], key=lambda each: each["p50_s"])
+    rows = tuple(
+        tuple(label(each["model"]) if c.key == "model" else each[c.key] for c in columns) for each in models
+    )
+    height, width, channels = record["image_shape"]
+    caption = (
+        f"One image {height}x{width}x{channels} as {record['to']}{' in int8' if record['int8'] else ''}, "
+        f"{count(record['threads'], 'thread')}; models that are not trained, measured in turns."
+    )
+    over = tuple(
+        f"{label(each['model'])}: {', '.join(each['over_budget'])}" for each in models if each["over_budget"]
+    )
+    return [Table("Latency", columns, rows, caption), *([Points("Over the budget:", over)] if over else [])]
 
 
 def announcement(what: str, seconds: float) -> str:

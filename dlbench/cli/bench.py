@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from dlbench.cli.deploy import budget_of
 from dlbench.cli.options import FLAGS, Values, check_path, takes
 from dlbench.cli.studies import print_json
 from dlbench.errors import InputError, UnknownNameError, shown
@@ -22,16 +23,35 @@ if TYPE_CHECKING:
 #: The flags that each benchmark accepts.
 _FLAGS = {
     "steps": ("model", "batch_size", "optimizer"),
+    "operations": ("model", "batch_size"),
     "lanes": ("model", "batch_size", "optimizer", "device", "lanes", "seconds"),
     "grid": ("epochs",),
     "archs": ("epochs",),
     "trial": ("model", "epochs"),
     "search": ("epochs",),
     "scaling": (),
+    "latency": ("model", "dataset", "to", "int8", "threads", "max_latency", "max_size"),
 }
-_AGAINST = {"steps": ("torch", "flax"), "lanes": ("torch",), "search": ("torch",), "scaling": ()}
+_AGAINST = {
+    "steps": ("torch", "flax"),
+    "lanes": ("torch",),
+    "search": ("torch",),
+    "scaling": (),
+    "operations": (),
+    "latency": (),
+}
 _PIPELINES = ("torch", "original")
-_REPEATS = {"steps": 5, "lanes": 3, "grid": 3, "archs": 1, "trial": 3, "search": 3, "scaling": 2}
+_REPEATS = {
+    "steps": 5,
+    "lanes": 3,
+    "grid": 3,
+    "archs": 1,
+    "trial": 3,
+    "search": 3,
+    "scaling": 2,
+    "operations": 3,
+    "latency": 3,
+}
 _EPOCHS = {"grid": 20, "archs": 50, "trial": 10, "search": 5}
 
 
@@ -40,11 +60,12 @@ class BenchOptions:
     """The flags of ``bench``."""
 
     what: Annotated[
-        Literal["steps", "lanes", "grid", "archs", "trial", "search", "scaling"],
+        Literal["steps", "operations", "lanes", "grid", "archs", "trial", "search", "scaling", "latency"],
         typer.Argument(
             metavar="BENCHMARK",
-            help="steps: training step by step; lanes: many trials at once on one device; grid, archs, trial, search: "
-            "whole commands; scaling: cost by size.",
+            help="steps: training step by step; operations: the convolutions and products of a model one by one; "
+            "lanes: many trials at once on one device; grid, archs, trial, search: whole commands; scaling: cost by "
+            "size; latency: exported models, in their runtime.",
         ),
     ] = "steps"
     model: Annotated[
@@ -52,13 +73,16 @@ class BenchOptions:
         typer.Option(
             "--model",
             metavar="NAME...",
-            help="steps: any models [the five]; lanes: some of the five; trial: one of them [Baseline].",
+            help="steps, operations, latency: any models [the five]; lanes: some of the five; trial: one of them "
+            "[Baseline].",
         ),
     ] = None
     batch_size: Annotated[
         Values,
         typer.Option(
-            "--batch-size", metavar="N...", help="Images per training step [steps 8 16 64 128, lanes 8 64]."
+            "--batch-size",
+            metavar="N...",
+            help="Images per training step [steps 8 16 64 128, lanes 8 64, operations 64].",
         ),
     ] = None
     optimizer: Annotated[
@@ -84,6 +108,28 @@ class BenchOptions:
         str | None,
         typer.Option("--epochs", metavar="N", help="Epochs [grid 20, archs 50, trial 10, search 5]."),
     ] = None
+    dataset: Annotated[
+        str | None,
+        typer.Option("--dataset", metavar="NAME", help="latency: whose images are answered [mnist5k]."),
+    ] = None
+    to: Annotated[
+        Literal["stablehlo", "npz", "onnx"] | None,
+        typer.Option("--to", help="latency: the kind of file [stablehlo]."),
+    ] = None
+    int8: Annotated[
+        bool | None, typer.Option("--int8", help="latency: compute in int8, with onnx.", show_default=False)
+    ] = None
+    threads: Annotated[
+        int | None, typer.Option("--threads", metavar="N", help="latency: threads of the runtime [1].")
+    ] = None
+    max_latency: Annotated[
+        str | None,
+        typer.Option("--max-latency", metavar="TIME", help="latency: say which p95 is above it: 5ms."),
+    ] = None
+    max_size: Annotated[
+        str | None,
+        typer.Option("--max-size", metavar="SIZE", help="latency: say which file is larger: 1MB."),
+    ] = None
     against: Annotated[
         Values,
         typer.Option(
@@ -98,7 +144,7 @@ class BenchOptions:
         typer.Option(
             "--repeats",
             metavar="N",
-            help="Rounds [steps 5, lanes, grid, trial and search 3, archs 1, scaling 2].",
+            help="Rounds [steps 5, archs 1, scaling 2, others 3].",
         ),
     ] = None
     chart: Annotated[
@@ -111,7 +157,7 @@ class BenchOptions:
 
 @takes(BenchOptions)
 def bench(options: BenchOptions) -> None:
-    """Measure the speed of training on this machine's CPU, alone or against PyTorch and plain Flax."""
+    """Measure the speed of training on this machine's CPU, alone or against PyTorch and plain Flax; or of answers."""
     from dlbench.bench import charts, tables
     from dlbench.report import terminal
 
@@ -119,10 +165,18 @@ def bench(options: BenchOptions) -> None:
     against = _against(options)
     repeats = _number("--repeats", options.repeats, _REPEATS[options.what])
     if options.chart is not None:
+        if options.what in ("operations", "latency"):
+            raise InputError(f"bench {options.what} draws no chart; leave out --chart")
         check_path("--chart", options.chart)
         charts.check(Path(options.chart))
     record = _measure(options, against, repeats, terminal.message)
-    reports = {"steps": tables.steps_report, "lanes": tables.lanes_report, "scaling": tables.scaling_report}
+    reports = {
+        "steps": tables.steps_report,
+        "operations": tables.operations_report,
+        "lanes": tables.lanes_report,
+        "scaling": tables.scaling_report,
+        "latency": tables.latency_report,
+    }
     if options.as_json:
         print_json({"benchmark": options.what, **record})
     else:
@@ -136,6 +190,8 @@ def _measure(options: BenchOptions, against: Sequence[str], repeats: int, notify
 
     if options.what == "lanes":
         return _measure_lanes(options, against, repeats, notify)
+    if options.what == "latency":
+        return _measure_latency(options, repeats)
     if options.what == "scaling":
         extent = scaling.Extent(repeats)
         notify(tables.announcement("scaling", scaling.estimate_s(extent)))
@@ -151,6 +207,13 @@ def _measure(options: BenchOptions, against: Sequence[str], repeats: int, notify
         effort = steps.Effort(repeats)
         notify(tables.announcement("steps", steps.estimate_s(len(cases), against, effort)))
         return steps.run(cases, against, effort, notify)
+    if options.what == "operations":
+        return steps.operations(
+            _any_models(options.model or steps.MODELS, against),
+            _number("--batch-size", (options.batch_size or ["64"])[0], 64),
+            repeats,
+            notify,
+        )
     epochs = _number("--epochs", options.epochs, _EPOCHS[options.what])
     if options.what == "trial":
         models = _models(options.model or ["Baseline"])
@@ -158,7 +221,11 @@ def _measure(options: BenchOptions, against: Sequence[str], repeats: int, notify
             raise InputError(f"bench trial takes one --model; got {', '.join(models)}")
         work = commands.trial(models[0], epochs)
     else:
-        works = {"grid": commands.grid, "archs": commands.archs, "search": commands.search}
+        works: dict[str, Callable[[int], Work]] = {
+            "grid": commands.grid,
+            "archs": commands.archs,
+            "search": commands.search,
+        }
         work = works[options.what](epochs)
     notify(tables.announcement(options.what, commands.estimate_s(work, against, repeats)))
     return measure_command(work, against, repeats, notify)
@@ -186,6 +253,49 @@ def _measure_lanes(
     effort = lanes.Effort(repeats, seconds=seconds)
     notify(tables.announcement("lanes", lanes.estimate_s(chosen, against, effort)))
     return lanes.run(chosen, device, against, effort, notify)
+
+
+def _measure_latency(options: BenchOptions, rounds: int) -> dict[str, Any]:
+    """Exported models side by side, and which of them are over the budget."""
+    from dlbench import data
+    from dlbench.bench.steps import MODELS
+    from dlbench.deploy.export import latencies
+    from dlbench.report import terminal
+
+    budget = budget_of(options.max_latency, options.max_size)
+    models = _any_models(options.model or MODELS, ())
+    dataset, to, threads = (
+        options.dataset or "mnist5k",
+        options.to or "stablehlo",
+        1 if options.threads is None else options.threads,
+    )
+    shape, classes = data.images_of(dataset) or _images(dataset)
+    with terminal.waiting("measuring latencies", quiet=options.as_json):
+        found = latencies(models, to, shape, classes, int8=bool(options.int8), threads=threads, rounds=rounds)
+    return {
+        "to": to,
+        "int8": bool(options.int8),
+        "threads": threads,
+        "dataset": dataset,
+        "image_shape": list(shape),
+        "models": [
+            {
+                "model": each.model,
+                "parameters": each.parameters,
+                "size_bytes": each.size_bytes,
+                **vars(each.latency),
+                "over_budget": list(budget.exceeded(each.latency, each.size_bytes)),
+            }
+            for each in found
+        ],
+    }
+
+
+def _images(dataset: str) -> tuple[tuple[int, int, int], int]:
+    from dlbench import data
+
+    found = data.info(dataset)
+    return found.image_shape, found.num_classes
 
 
 def measure_command(work: Work, against: Sequence[str], repeats: int, notify: Notify) -> dict[str, Any]:

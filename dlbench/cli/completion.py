@@ -114,8 +114,15 @@ def _trackers(_: dict[str, Any]) -> Iterable[Candidate]:
     return [(f"{name}:", place) for name, place in TRACKERS.items()]
 
 
+def _slices(_: dict[str, Any]) -> Iterable[Candidate]:
+    from dlbench.analysis.by_slice import RULES
+
+    return [(name, "") for name in ("class", *RULES)]
+
+
 #: What completes the values of each field of the commands' options.
 SOURCES: dict[str, Source] = {
+    "by": _slices,
     "model": _listed("models"),
     "base": _listed("models"),
     "optimizer": _listed("optimizers"),

@@ -14,7 +14,7 @@ from dlbench.cli.studies import print_json, study_folder
 from dlbench.errors import InputError
 
 if TYPE_CHECKING:
-    from dlbench.deploy.export import Exported
+    from dlbench.deploy.export import Budget, Exported
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +61,11 @@ def export(options: ExportOptions) -> int:
 
     The file takes float32 images [N, H, W, C] in [-1, 1]. Exit code 1: a budget is exceeded.
     """
-    from dlbench.deploy.export import Budget, export_trial
+    from dlbench.deploy.export import export_trial
     from dlbench.report import terminal
-    from dlbench.spec.quantities import BYTES, SECONDS, quantity
     from dlbench.spec.registry import MODELS
 
-    latency, size = options.max_latency, options.max_size
-    budget = Budget(
-        None if latency is None else quantity("max_latency", latency, SECONDS),
-        None if size is None else quantity("max_size", size, BYTES),
-    )
+    budget = budget_of(options.max_latency, options.max_size)
     if options.model:
         MODELS.resolve(options.model)
     out = options.out or f"{options.trial}{'-int8' if options.int8 else ''}.{options.to}"
@@ -122,6 +117,21 @@ def card(options: CardOptions) -> None:
     except OSError as error:
         raise InputError(f"{options.out} cannot be written: {error.strerror}", field="out") from None
     terminal.text(f"The card is in {options.out}")
+
+
+def budget_of(max_latency: str | None, max_size: str | None) -> Budget:
+    """The budget that two flags give.
+
+    Raises:
+        InputError: one has no known unit.
+    """
+    from dlbench.deploy.export import Budget
+    from dlbench.spec.quantities import BYTES, SECONDS, quantity
+
+    return Budget(
+        None if max_latency is None else quantity("max_latency", max_latency, SECONDS),
+        None if max_size is None else quantity("max_size", max_size, BYTES),
+    )
 
 
 def _record(done: Exported) -> dict[str, Any]:

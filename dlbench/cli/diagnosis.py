@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +15,7 @@ from dlbench.cli.studies import print_json, study_folder
 from dlbench.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
+    from dlbench.analysis.energy import Rates
     from dlbench.studies.result import StudyResult
 
 #: What ``diagnose`` shows.
@@ -28,15 +31,20 @@ def show_by(result: StudyResult, by: str, style: str) -> None:
 
     Args:
         result: the trials that were chosen.
-        by: "class", or a rule that makes slices.
+        by: "class", a rule that makes slices, or a column of a CSV file, ``FILE.csv:COLUMN``.
         style: the format of ``results``.
     """
+    from dlbench.analysis.by_slice import slices_of
     from dlbench.report import diagnosis as words
 
     if by == "class":
         show_each(result, result.by_class(), words.by_class_report, words.by_class_record, "by_class", style)
     else:
-        found = result.by_slice(by)
+        path, is_column, column = by.partition(".csv:")
+        if is_column:
+            found = result.by_slice(slices_of(Path(f"{path}.csv"), column), name=column)
+        else:
+            found = result.by_slice(by)
         show_each(result, found, words.by_slice_report, words.by_slice_record, "by_slice", style)
 
 
@@ -50,7 +58,55 @@ class DiagnoseOptions:
         typer.Option("--show", metavar="NAME...", help=f"Any of {', '.join(DIAGNOSES)} [the first three]."),
     ] = None
     data_dir: DataDir = None
+    rate: Annotated[
+        str | None,
+        typer.Option("--rate", metavar="PRICE", help="cost: price of an hour of one worker (a core or GPU)."),
+    ] = None
+    watts: Annotated[
+        str | None,
+        typer.Option("--watts", metavar="N", help="cost: power of one worker [as counted, else 4 per core]."),
+    ] = None
+    carbon: Annotated[
+        str | None,
+        typer.Option("--carbon", metavar="N", help="cost: grams of CO2 equivalent per kWh [475]."),
+    ] = None
+    country: Annotated[
+        str | None,
+        typer.Option(
+            "--country",
+            metavar="CODE",
+            help="cost: the same by a country's electricity, DEU; needs codecarbon.",
+        ),
+    ] = None
     as_json: Json = False
+
+    def rates(self) -> Rates:
+        """By what energy, carbon dioxide and price are computed.
+
+        Raises:
+            InputError: a number is none, or both --carbon and --country are given.
+        """
+        from dlbench.analysis.energy import DEFAULT, Rates, country_rates
+
+        given = {name: _positive(name, getattr(self, name)) for name in ("watts", "carbon", "rate")}
+        if self.country is not None and given["carbon"] is not None:
+            raise InputError(
+                "--carbon and --country both say what a kilowatt hour emits", remedy="give one of them"
+            )
+        carbon, origin = DEFAULT.carbon, DEFAULT.origin
+        if given["carbon"] is not None:
+            carbon, origin = given["carbon"], "as stated"
+        elif self.country is not None:
+            carbon, origin = country_rates(self.country)
+        return Rates(given["watts"], carbon, origin, given["rate"])
+
+
+def _positive(field: str, text: str | None) -> float | None:
+    """A number above 0."""
+    with contextlib.suppress(ValueError):
+        if text is None or 0 < float(text) < 1e9:
+            return None if text is None else float(text)
+    raise InputError.must_be(field, "a number above 0", text)
 
 
 @takes(DiagnoseOptions)
@@ -67,6 +123,7 @@ def diagnose(options: DiagnoseOptions) -> None:
     for name in wanted:
         if name not in DIAGNOSES:
             raise UnknownNameError("diagnosis", name, DIAGNOSES, field="show")
+    rates = options.rates()
     result = open_study(study_folder(options.study))
     record: dict[str, Any] = {"study": result.summary()}
     parts: list[Any] = []
@@ -81,7 +138,7 @@ def diagnose(options: DiagnoseOptions) -> None:
                 record[name] = diagnosis.fit_record(fits)
                 parts += diagnosis.fit_report(fits)
             case "cost":
-                costs = result.cost(options.data_dir)
+                costs = result.cost(options.data_dir, rates)
                 record[name] = diagnosis.cost_record(costs)
                 parts += diagnosis.cost_report(costs)
             case "robustness":

@@ -228,6 +228,14 @@ class StudyOptions:
     dataset: Annotated[
         Values, _values("--dataset", DATA, "NAME...", "Data sets: names, folder:PATH, MODULE:FUNCTION.")
     ] = None
+    drop_duplicates: Annotated[
+        bool,
+        _option(
+            "--drop-duplicates",
+            DATA,
+            "Leave out training images that are test images too, or are there twice.",
+        ),
+    ] = False
     train_size: Annotated[Values, _values("--train-size", DATA, "N...", "Numbers of training images.")] = None
     val_size: Annotated[Values, _values("--val-size", DATA, "N...", "Numbers of validation images.")] = None
     test_size: Annotated[
@@ -388,6 +396,8 @@ class StudyOptions:
             given.setdefault(path, []).append(parts.literal(value))
         if self.test_augmented:
             given["test_augmented"] = [True]
+        if self.drop_duplicates:
+            given["dataset.drop_duplicates"] = [True]
         if self.seeds is not None:
             from dlbench.spec.designs import first_seeds
 
@@ -572,13 +582,13 @@ class SpaceOptions(StudyOptions):
         _option(
             "--reduction-factor",
             SEARCH,
-            "Successive halving: one in N goes on, to N times as many seeds or epochs [none].",
+            "Successive halving: the best one in N continues with N times as many seeds or epochs [none].",
             metavar="N",
         ),
     ] = None
     resource: Annotated[
         Literal["seeds", "epochs"] | None,
-        _option("--resource", SEARCH, "What those that go on get more of [seeds]."),
+        _option("--resource", SEARCH, "What configurations that continue get more of [seeds]."),
     ] = None
     hyperband: Annotated[
         bool, _option("--hyperband", SEARCH, "Halving in brackets that begin with more and more of it.")

@@ -7,8 +7,10 @@ import gc
 import operator
 import os
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -17,6 +19,7 @@ from dlbench.cli.checks import check
 from dlbench.cli.completion import completer
 from dlbench.cli.diagnosis import show_by
 from dlbench.cli.options import DataDir, Json, Values, takes
+from dlbench.cli.reports import refuse_foreign, write_page
 from dlbench.cli.studies import WHOLE_TABLE, print_json, show_failures, study_folder
 from dlbench.errors import InputError, UnknownNameError
 
@@ -66,8 +69,12 @@ class ResultsOptions:
         bool, typer.Option("--plot", help="Draw learning curves and heat maps instead of tables.")
     ] = False
     by: Annotated[
-        Literal["class", "brightness", "contrast"] | None,
-        typer.Option("--by", help="Show scores by class or by slice of the test images."),
+        str | None,
+        typer.Option(
+            "--by",
+            metavar="class|brightness|contrast|FILE.csv:COLUMN",
+            help="Show scores by class or by slice of the test images; a file has one row per test image.",
+        ),
     ] = None
     check: Annotated[
         bool, typer.Option("--check", help="Check the study for damage; exit code 1 if there is any.")
@@ -322,16 +329,82 @@ def show_data(name: Name, data_dir: DataDir = None, as_json: Json = False) -> No
     _print("json" if as_json else "table", list, lambda: report.data_report(found), lambda: record)
 
 
-def check_data(name: Name, data_dir: DataDir = None, as_json: Json = False) -> None:
-    """Check a data set: imbalance, constant and duplicate images, label conflicts, and a shift between its halves."""
-    from dlbench import data
-    from dlbench.data.quality import check_quality
-    from dlbench.report import terminal
-    from dlbench.report.data_quality import quality_record, quality_report
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """The flags of ``data check``."""
 
-    with terminal.waiting(f"checking {name}"):
-        found = check_quality(data.load(name, data_dir))
-    _print("json" if as_json else "table", list, lambda: quality_report(found), lambda: quality_record(found))
+    name: Name
+    study: Annotated[
+        str | None,
+        typer.Option(
+            "--study",
+            metavar="STUDY",
+            help="A study of this data set with --folds, whose networks judge the labels; needs cleanlab.",
+        ),
+    ] = None
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="With --study: write likely label errors as CSV, to be edited and given to --dataset.corrections.",
+        ),
+    ] = None
+    html: Annotated[
+        str | None, typer.Option("--html", metavar="FILE", help="Write a page with the images.")
+    ] = None
+    data_dir: DataDir = None
+    as_json: Json = False
+
+
+@takes(CheckOptions)
+def check_data(options: CheckOptions) -> None:
+    """Check a data set: imbalance, constant, equal and nearly equal images, labels, and a shift between its halves."""
+    from dlbench import data, files
+    from dlbench.data.quality import check_quality
+    from dlbench.report import data_quality, terminal
+    from dlbench.report.data_page import data_page
+    from dlbench.studies.result import open_study
+
+    if options.html:
+        refuse_foreign(Path(options.html))
+    if options.out and not options.study:
+        raise InputError(
+            "--out needs --study, which finds label errors", remedy="leave it out, or name a study"
+        )
+    dataset = data.load(options.name, options.data_dir)
+    names = dataset.class_names or tuple(map(str, range(dataset.num_classes)))
+    errors = None
+    if options.study:
+        result = open_study(study_folder(options.study), history=False)
+        with terminal.waiting("judging labels", quiet=options.as_json):
+            errors = result.label_errors(options.data_dir)
+        if errors.digest != dataset.digest:
+            raise InputError(
+                f"{options.study} was trained on other data than {options.name}",
+                field="study",
+                remedy="name a study of these data",
+            )
+    with terminal.waiting(f"checking {options.name}", quiet=options.as_json):
+        found = check_quality(dataset)
+    parts, record = data_quality.quality_report(found), data_quality.quality_record(found)
+    if errors is not None:
+        parts += data_quality.label_errors_report(errors, names)
+        record["label_errors"] = data_quality.label_errors_record(errors, names)
+    if options.html:
+        command = shlex.join(
+            ["dlbench", "data", "check", options.name, *(["--study", options.study] if errors else [])]
+        )
+        write_page(Path(options.html), data_page(dataset, found, errors, parts, command))
+        parts = [*parts, f"The page is {options.html}"]
+    if errors is not None and options.out:
+        text = data_quality.corrections(errors, names)
+        try:
+            files.write_whole(Path(options.out), lambda file: file.write(text.encode()))
+        except OSError as error:
+            raise InputError(f"{options.out} cannot be written: {error.strerror}", field="out") from None
+        parts.append(f"The likely label errors are in {options.out}.")
+    _print("json" if options.as_json else "table", list, lambda: parts, lambda: record)
 
 
 def prepare_data(name: Name, data_dir: DataDir = None) -> None:

@@ -47,6 +47,13 @@ class ReportOptions:
             help="Write the report again whenever trials end, until the studies are done; the page reloads itself.",
         ),
     ] = False
+    robustness: Annotated[
+        bool,
+        typer.Option(
+            "--robustness",
+            help="Run the best networks on corrupted and on partly covered images, and show what they make of them.",
+        ),
+    ] = False
     to: Annotated[
         str | None,
         typer.Option(
@@ -67,7 +74,12 @@ def report(options: ReportOptions) -> None:
     sending a study again adds only what is new.
     """
     if options.to is not None:
-        files = {"--watch": options.watch, "--markdown": options.markdown, "--html": options.html}
+        files = {
+            "--watch": options.watch,
+            "--robustness": options.robustness,
+            "--markdown": options.markdown,
+            "--html": options.html,
+        }
         if given := [flag for flag, value in files.items() if value]:
             raise InputError(f"--to sends trials to a tracker and writes no files; leave out {given[0]}")
         return _send(options.studies, options.to)
@@ -77,10 +89,10 @@ def report(options: ReportOptions) -> None:
     markdown = Path(options.markdown) if options.markdown else out / "report.md"
     page = Path(options.html) if options.html else out / "report.html"
     for path in (markdown, page):
-        _refuse_foreign(path)
+        refuse_foreign(path)
     watched = list(map(study_folder, options.studies)) if options.watch else []
     for going_on in watching.moments(watched):
-        exported = _exported(options.studies, out)
+        exported = _exported(options.studies, out, going_on, options.robustness)
         _write_both(exported, markdown, page, watching.RELOAD_S if going_on else None)
         if going_on:
             terminal.message(f"{page} is up to date, and is written again when trials end")
@@ -110,7 +122,7 @@ def _write_both(exported: Sequence[Export], markdown: Path, page: Path, reload_s
         for section in (each for each in sections if each.page is not None):
             _write(place_of(section), to_page(section, section.folder))
         _write(markdown, to_overview(_title(markdown), sections, markdown.parent))
-    _write(page, _marked(to_html(_title(page), sections, reload_s, page.parent)))
+    write_page(page, to_html(_title(page), sections, reload_s, page.parent))
 
 
 def _send(names: list[str], target: str) -> None:
@@ -122,14 +134,15 @@ def _send(names: list[str], target: str) -> None:
         terminal.text(trackers.sent_in_words(sent))
 
 
-def _exported(names: list[str], out: Path) -> list[Export]:
-    """The named studies, exported if they are not yet.
+def _exported(names: list[str], out: Path, going_on: bool, robustness: bool) -> list[Export]:
+    """The named studies, exported if they are not yet; diagnosed, unless they are going on.
 
     Raises:
         InputError: two studies have the same name.
     """
     from dlbench.report import exports, terminal
     from dlbench.storage.store import FILE_NAME
+    from dlbench.studies.diagnosis import Diagnosis, diagnose
 
     folders = [
         Path(name)
@@ -140,11 +153,18 @@ def _exported(names: list[str], out: Path) -> list[Export]:
     places = [out / folder.resolve().name for folder in folders]
     if twice := next((place for place in places if places.count(place) > 1), None):
         raise InputError(f"two studies are called {twice.name}; report them separately, or rename one")
-    with terminal.waiting("drawing figures"):
-        return [
-            exports.export(folder, place) if (folder / FILE_NAME).is_file() else exports.read(folder)
-            for folder, place in zip(folders, places, strict=True)
-        ]
+    found = []
+    for folder, place in zip(folders, places, strict=True):
+        if not (folder / FILE_NAME).is_file():
+            found.append(exports.read(folder))
+            continue
+        with terminal.waiting("diagnosing the study"):
+            diagnosis = Diagnosis() if going_on else diagnose(folder, robustness)
+        for problem in diagnosis.problems:
+            terminal.message(problem)
+        with terminal.waiting("drawing figures"):
+            found.append(exports.export(folder, place, diagnosis.folded, diagnosis.drawings))
+    return found
 
 
 def _title(path: Path) -> str:
@@ -152,15 +172,15 @@ def _title(path: Path) -> str:
     return words[:1].upper() + words[1:]
 
 
-def _marked(text: str) -> str:
-    """HTML with the marker after its first line, the document type."""
+def write_page(path: Path, html: str) -> None:
+    """Write a page, with the marker after its first line, the document type."""
     from dlbench.report.document import MARKER
 
-    first, _, rest = text.partition("\n")
-    return f"{first}\n{MARKER}\n{rest}"
+    first, _, rest = html.partition("\n")
+    _write(path, f"{first}\n{MARKER}\n{rest}")
 
 
-def _refuse_foreign(path: Path) -> None:
+def refuse_foreign(path: Path) -> None:
     """Refuse to replace a file that dlbench has not written.
 
     Raises:

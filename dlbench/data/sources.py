@@ -13,6 +13,7 @@ from pathlib import Path
 from dlbench import files
 from dlbench.data import cache, functions, public
 from dlbench.data.arrays import DIGEST_PREFIX, Dataset, check_name
+from dlbench.data.cleaned import cleaned
 from dlbench.data.originals import Original
 from dlbench.data.public import DATA_DIR_VARIABLE
 from dlbench.data.splits import test_indices
@@ -119,13 +120,26 @@ def _load(name: str, data_dir: str | os.PathLike[str] | None, verify: bool) -> t
         called, arguments = DATASETS.parse(name) or (name, ())
     except ValueError as error:
         raise InputError.must_be("dataset", str(error), name) from None
-    base, at, digest = called.partition("@")
-    if at:
-        return _by_reference(called, base, digest, _data_folder(data_dir), verify), name
     reference = DATASETS.find(called)
     if reference is None:
         raise DATASETS.unknown(called)
+    own = DATASETS.own_signature(reference).arguments
     arguments = DATASETS.arguments(reference, arguments)
+    cleaning = {each: value for each, value in arguments if each in DATASETS.CLEANING and each not in own}
+    made, found = _made(
+        reference, tuple(each for each in arguments if each[0] not in cleaning), data_dir, verify
+    )
+    after = cleaned(made, cleaning)
+    return (made, found) if after is made else (after, register(after))
+
+
+def _made(
+    reference: str, arguments: Arguments, data_dir: str | os.PathLike[str] | None, verify: bool
+) -> tuple[Dataset, str]:
+    """As :func:`_load`, of the data set's own arguments."""
+    base, at, digest = reference.partition("@")
+    if at:
+        return _by_reference(reference, base, digest, _data_folder(data_dir), verify), reference
     _check_complete(reference, arguments)
     given: dict[str, object] = dict(arguments)
     if "data_dir" in DATASETS.signature(reference).arguments:

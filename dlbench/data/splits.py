@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,6 +23,8 @@ from numpy.typing import NDArray
 
 from dlbench.errors import SpecError
 from dlbench.spec.trial import TrialSpec
+
+_BLOCK = 1 << 16
 
 
 class Labelled(Protocol):
@@ -227,25 +231,42 @@ def _stratified_order(labels: NDArray[np.integer], seed: int) -> NDArray[np.int3
     if labels.dtype.kind == "f":  # numbers as targets have no classes
         labels = np.zeros(len(labels), np.int32)
     total = len(labels)
-    rank = np.argsort(np.argsort(np.random.PCG64(seed).random_raw(total), kind="stable"), kind="stable")
-    first, last = np.empty(total, np.int64), np.empty(total, np.int64)
+    drawn = np.argsort(np.random.PCG64(seed).random_raw(total), kind="stable")
+    rank = _inverse(drawn)
+    first, last = np.empty(total, np.int32), np.empty(total, np.int32)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         members = members[np.argsort(rank[members])]
         number = np.arange(len(members), dtype=np.int64)
         first[members] = number * total // len(members)
         last[members] = -(-(number + 1) * total // len(members))
-    by_urgency = np.lexsort((rank, last))
-    urgency = np.empty(total, np.int64)
-    urgency[by_urgency] = np.arange(total)  # one number per image, so that the heap compares integers
+    by_urgency = np.lexsort((rank, last)).astype(np.int32)
     waiting = np.lexsort((rank, first))
-    arriving = urgency[waiting].tolist()
-    arrived = np.searchsorted(first[waiting], np.arange(total), side="right").tolist()
-    allowed: list[int] = []
-    order, start = [], 0
-    for end in arrived:
-        for image in arriving[start:end]:
-            heapq.heappush(allowed, image)
-        start = end
-        order.append(heapq.heappop(allowed))
-    return by_urgency[order].astype(np.int32)
+    arriving = _listed(
+        _inverse(by_urgency)[waiting]
+    )  # one number per image, so that the heap compares integers
+    arrived = _listed(np.searchsorted(first[waiting], np.arange(total), side="right"))
+
+    def order() -> Iterator[int]:
+        allowed: list[int] = []
+        start = 0
+        for end in arrived:
+            for image in itertools.islice(arriving, end - start):
+                heapq.heappush(allowed, image)
+            start = end
+            yield heapq.heappop(allowed)
+
+    return by_urgency[np.fromiter(order(), np.int32, total)]
+
+
+def _inverse(order: NDArray[np.integer]) -> NDArray[np.int32]:
+    """The place of each number in an order."""
+    places = np.empty(len(order), np.int32)
+    places[order] = np.arange(len(order), dtype=np.int32)
+    return places
+
+
+def _listed(array: NDArray[np.integer]) -> Iterator[int]:
+    """The numbers of an array, made a block at a time: as a list, they take eight times the memory."""
+    for start in range(0, len(array), _BLOCK):
+        yield from array[start : start + _BLOCK].tolist()

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +42,15 @@ class Budget:
 
     max_latency_s: float | None = None
     max_size_bytes: float | None = None
+
+    def exceeded(self, latency: Latency, size_bytes: int) -> tuple[str, ...]:
+        """What of it is exceeded, in words."""
+        said = []
+        if self.max_latency_s is not None and latency.p95_s > self.max_latency_s:
+            said.append(f"latency p95 {1e3 * latency.p95_s:.2f} ms exceeds {1e3 * self.max_latency_s:g} ms")
+        if self.max_size_bytes is not None and size_bytes > self.max_size_bytes:
+            said.append(f"size {size_bytes / 1e6:.3f} MB exceeds {self.max_size_bytes / 1e6:g} MB")
+        return tuple(said)
 
 
 @dataclass(frozen=True)
@@ -81,14 +90,7 @@ class Exported:
 
     def over(self, budget: Budget) -> tuple[str, ...]:
         """What of a budget it exceeds, in words."""
-        said = []
-        if budget.max_latency_s is not None and self.latency.p95_s > budget.max_latency_s:
-            said.append(
-                f"latency p95 {1e3 * self.latency.p95_s:.2f} ms exceeds {1e3 * budget.max_latency_s:g} ms"
-            )
-        if budget.max_size_bytes is not None and self.size_bytes > budget.max_size_bytes:
-            said.append(f"size {self.size_bytes / 1e6:.3f} MB exceeds {budget.max_size_bytes / 1e6:g} MB")
-        return tuple(said)
+        return budget.exceeded(self.latency, self.size_bytes)
 
 
 def export_trial(
@@ -121,19 +123,7 @@ def export_trial(
         StoreError: the folder holds no study.
         WorkerError: the file predicts other classes than the trained network.
     """
-    if to not in _NEEDS:
-        raise InputError.must_be("to", f"one of {', '.join(_NEEDS)}", to)
-    if int8 and to != "onnx":
-        raise InputError.must_be("int8", "combined with onnx", to)
-    if threads < 1:
-        raise InputError.must_be("threads", "a positive whole number", threads)
-    if missing := [name for name in _NEEDS[to] if importlib.util.find_spec(name) is None]:
-        raise InputError(
-            f"exporting to {to} needs {' and '.join(missing)}",
-            field="to",
-            value=to,
-            remedy="run pip install 'dlbench[deploy]'",
-        )
+    _check(to, int8, threads)
     folder = Path(folder)
     with Store(folder) as store:
         trial = find(store.results(), trial_id, folder)
@@ -169,6 +159,80 @@ def export_trial(
         latency=Latency(**found.pop("latency")),
         **found,
     )
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model as a file of a runtime, and how long that takes.
+
+    Attributes:
+        model: the model, with its arguments.
+        parameters: number of its parameters.
+        size_bytes: bytes of the file.
+        latency: measured times.
+    """
+
+    model: str
+    parameters: int
+    size_bytes: int
+    latency: Latency
+
+
+def latencies(
+    models: Sequence[str],
+    to: Kind,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    int8: bool = False,
+    threads: int = 1,
+    rounds: int = 3,
+) -> list[Served]:
+    """Export models that are not trained, run the files by their runtime in turns, and measure them.
+
+    Args:
+        models: the models, with their arguments.
+        to: as in :func:`export_trial`.
+        image_shape: height, width and channels of the images.
+        num_classes: number of classes.
+        int8: as in :func:`export_trial`.
+        threads: likewise.
+        rounds: how often each model has its turn.
+
+    Raises:
+        InputError: a package is missing, a model cannot be made, or has an operation that ONNX lacks.
+    """
+    _check(to, int8, threads)
+    found = _answer(
+        {
+            "models": list(models),
+            "to": to,
+            "int8": int8,
+            "threads": threads,
+            "rounds": rounds,
+            "image_shape": list(image_shape),
+            "num_classes": num_classes,
+            "path": registry.import_path(models),
+        },
+        threads,
+    )
+    return [Served(**each | {"latency": Latency(**each["latency"])}) for each in found["models"]]
+
+
+def _check(to: str, int8: bool, threads: int) -> None:
+    if to not in _NEEDS:
+        raise InputError.must_be("to", f"one of {', '.join(_NEEDS)}", to)
+    if int8 and to != "onnx":
+        raise InputError.must_be("int8", "combined with onnx", to)
+    if threads < 1:
+        raise InputError.must_be("threads", "a positive whole number", threads)
+    if missing := [name for name in _NEEDS[to] if importlib.util.find_spec(name) is None]:
+        raise InputError(
+            f"exporting to {to} needs {' and '.join(missing)}",
+            field="to",
+            value=to,
+            remedy="run pip install 'dlbench[deploy]'",
+        )
 
 
 def _answer(asked: Mapping[str, Any], threads: int) -> dict[str, Any]:

@@ -24,8 +24,10 @@ from dlbench.deploy import latency, runtimes
 from dlbench.deploy.onnx_graph import INPUT, OPSET, to_onnx
 from dlbench.errors import DlbenchError, InputError, WorkerError
 from dlbench.files import scratch, write_whole
+from dlbench.models import create
 from dlbench.models.network import Variables, network_of
 from dlbench.spec.registry import MODELS
+from dlbench.spec.trial import Trial, TrialSpec
 from dlbench.storage.checkpoints import LoadedModel, load
 
 #: Two logits that are closer than this are a tie: rounding may answer either.
@@ -142,14 +144,12 @@ def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Export a trial, run the file, and measure it.
 
     Args:
-        asked: "folder" of the trial, "to", "int8", "out", "threads" and "data_dir"; "path" and "model", to find and
-            trust a user's model.
+        asked: "folder" of the trial, "to", "int8", "out", "threads" and "data_dir"; "model", to trust a user's.
 
     Raises:
         DlbenchError: the trial cannot be exported.
         WorkerError: the exported network predicts other classes than the trained one.
     """
-    sys.path.extend(path for path in asked["path"] if path not in sys.path)
     if asked["model"]:
         MODELS.resolve(asked["model"])
     loaded = load(Path(asked["folder"]))
@@ -193,11 +193,42 @@ def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def side_by_side(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Write models that are not trained, and measure them in turns.
+
+    Args:
+        asked: "models" with their arguments, "to", "int8", "threads", "rounds", "image_shape" and "num_classes".
+
+    Raises:
+        DlbenchError: a model cannot be made or written.
+    """
+    shape = tuple(asked["image_shape"])
+    images = np.random.default_rng(0).uniform(-1, 1, (latency.BATCH, *shape)).astype(np.float32)
+    keys = {name: jax.random.key(0) for name in ("params", "dropout")}
+    runs, found = [], []
+    with scratch() as folder:
+        for place, name in enumerate(asked["models"]):
+            model = create(name, asked["num_classes"])
+            variables = network_of(model).init(keys, jnp.asarray(images[:1]), {})
+            loaded = LoadedModel(model, *variables, Trial(spec=TrialSpec(model=name), data_digest=""))
+            made = written(asked["to"], loaded, shape)
+            path = folder / f"{place}.{asked['to']}"
+            path.write_bytes(quantized(made, images) if asked["int8"] else made)
+            runs.append(runtimes.opened(asked["to"], path, model, asked["threads"]))
+            parameters = sum(leaf.size for leaf in jax.tree.leaves(variables.params))
+            found.append({"model": name, "parameters": parameters, "size_bytes": path.stat().st_size})
+        latencies = latency.side_by_side(runs, images, asked["threads"], asked["rounds"])
+    return {
+        "models": [{**each, "latency": asdict(times)} for each, times in zip(found, latencies, strict=True)]
+    }
+
+
 def main() -> None:
     """Answer one request."""
     asked = json.load(sys.stdin)
+    sys.path.extend(path for path in asked["path"] if path not in sys.path)
     try:
-        print(json.dumps({"answer": answer(asked)}))
+        print(json.dumps({"answer": side_by_side(asked) if "models" in asked else answer(asked)}))
     except DlbenchError as error:
         print(json.dumps({"error": error.text(), "code": error.exit_code, "field": error.field}))
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Seconds that each measurement takes at most, and calls that it makes at most and at least.
+    Run = Callable[[NDArray[Any]], Any]
+
+#: Seconds that each measurement takes at most in all its rounds, and calls of a round at most and at least.
 _BUDGET_S = 2.0
 _MOST, _LEAST = 1000, 20
 _WARM_UP = 5
@@ -37,7 +39,7 @@ class Latency:
     threads: int
 
 
-def measure(run: Callable[[NDArray[Any]], Any], images: NDArray[Any], threads: int) -> Latency:
+def measure(run: Run, images: NDArray[Any], threads: int) -> Latency:
     """Measure a network.
 
     Args:
@@ -45,22 +47,46 @@ def measure(run: Callable[[NDArray[Any]], Any], images: NDArray[Any], threads: i
         images: float32 [N, H, W, C], at least one.
         threads: threads that the runtime uses, for the record.
     """
+    (latency,) = side_by_side([run], images, threads, 1)
+    return latency
+
+
+def side_by_side(runs: Sequence[Run], images: NDArray[Any], threads: int, rounds: int) -> list[Latency]:
+    """Measure networks in turns, so that what else the machine does falls on all of them alike.
+
+    Args:
+        runs: as in :func:`measure`.
+        images: likewise.
+        threads: likewise.
+        rounds: number of turns.
+
+    Returns:
+        One per network, of the calls of all rounds.
+    """
     import numpy as np
 
     alone = [images[n : n + 1] for n in range(min(len(images), BATCH))]
-    times = _times(run, alone)
-    batch = np.resize(images, (BATCH, *images.shape[1:]))
-    p50, p95, p99 = np.quantile(times, [0.5, 0.95, 0.99])
-    together = float(np.median(_times(run, [batch])))
-    return Latency(float(p50), float(p95), float(p99), BATCH / together, threads)
+    batch = [np.resize(images, (BATCH, *images.shape[1:]))]
+    single: list[list[float]] = [[] for _ in runs]
+    together: list[list[float]] = [[] for _ in runs]
+    for run in runs:  # compiles, loads, and fills caches
+        for inputs in (alone, batch):
+            _times(run, inputs, 0.0, _WARM_UP)
+    for _ in range(rounds):
+        for place, run in enumerate(runs):
+            single[place] += _times(run, alone, _BUDGET_S / rounds, _LEAST)
+            together[place] += _times(run, batch, _BUDGET_S / rounds, _LEAST)
+    quantiles = [[float(each) for each in np.quantile(times, [0.5, 0.95, 0.99])] for times in single]
+    return [
+        Latency(p50, p95, p99, BATCH / float(np.median(batches)), threads)
+        for (p50, p95, p99), batches in zip(quantiles, together, strict=True)
+    ]
 
 
-def _times(run: Callable[[NDArray[Any]], Any], inputs: list[NDArray[Any]]) -> list[float]:
-    for n in range(_WARM_UP):
-        run(inputs[n % len(inputs)])
+def _times(run: Run, inputs: list[NDArray[Any]], budget_s: float, least: int) -> list[float]:
     times: list[float] = []
-    end = time.perf_counter() + _BUDGET_S
-    while len(times) < _LEAST or (len(times) < _MOST and time.perf_counter() < end):
+    end = time.perf_counter() + budget_s
+    while len(times) < least or (len(times) < _MOST and time.perf_counter() < end):
         start = time.perf_counter()
         run(inputs[len(times) % len(inputs)])
         times.append(time.perf_counter() - start)

@@ -28,7 +28,7 @@ import dlbench
 from dlbench import data
 from dlbench.data.arrays import ARRAY_FIELDS
 from dlbench.errors import Field, InputError, SpecError, WorkerError
-from dlbench.execution import devices, messages, modules, nodes, stderr
+from dlbench.execution import devices, messages, modules, nodes
 from dlbench.execution.endpoint import End, Endpoint, Receive
 from dlbench.execution.environment import differences
 from dlbench.execution.place import Place
@@ -45,6 +45,10 @@ _LOOK_S = 1.0
 _SURVEY_S = 180.0
 #: Seconds that a killed worker may take to exit.
 _KILL_S = 5.0
+#: The beginning of lines that Ray's own processes print.
+_OF_RAY = re.compile(r"\((raylet|gcs_server|autoscaler)[^)]*\)")
+#: Seconds between questions to a worker that does not answer.
+_ASK_AGAIN_S = 0.2
 #: Memory for objects of a cluster that is started here, whose workers share this machine's cache.
 _LOCAL_STORE_BYTES = 2**28
 
@@ -122,20 +126,34 @@ def _connected(ray: Any, asked: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Send what Ray's threads print, such as the output of workers, to standard error."""
-    with contextlib.redirect_stdout(cast(TextIO, _Output())):
+    """Send what Ray's threads print, the output of workers, to standard error, without what Ray says of itself."""
+    stdout, stderr = (cast(TextIO, _Output(stream, sys.stderr)) for stream in (sys.stdout, sys.stderr))
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
         yield
 
 
 class _Output:
-    """Standard output; what threads of Ray write there goes to standard error."""
+    """A stream for which threads of Ray write to standard error.
 
-    def __init__(self) -> None:
-        self._stdout, self._stderr = sys.stdout, stderr.Stream()
+    Args:
+        stream: where all other threads write.
+        stderr: standard error.
+    """
+
+    def __init__(self, stream: TextIO, stderr: TextIO) -> None:
+        self._stream, self._stderr, self._is_dropping = stream, stderr, False
+
+    def write(self, text: str) -> int:
+        if not threading.current_thread().name.startswith("ray_"):
+            return self._stream.write(text)
+        self._is_dropping = bool(_OF_RAY.search(text)) or (self._is_dropping and text == "\n")
+        if not self._is_dropping:
+            with contextlib.suppress(OSError, ValueError):
+                self._stderr.write(text)
+        return len(text)
 
     def __getattr__(self, name: str) -> Any:
-        of_ray = threading.current_thread().name.startswith("ray")
-        return getattr(self._stderr if of_ray else self._stdout, name)
+        return getattr(self._stream, name)
 
 
 @dataclass
@@ -176,6 +194,7 @@ class Cluster:
         self.ray, self._asked = ray, device
         self._nodes: dict[str, _Node] = {}
         self._exported: dict[Callable[..., Any], Any] = {}
+        self._own = ray.get_runtime_context().get_node_id()
         self._looked = -_LOOK_S
         self._kind, self._admitted = "", ""
         self._answers: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
@@ -227,15 +246,16 @@ class Cluster:
     def in_words(self) -> Sequence[str]:
         """The nodes that train, and those that do not with the reason."""
         admitted = self._admits(self._admitted)
-        found = [f"{len(admitted)} node{'s' * (len(admitted) != 1)} with {self.count(self._kind)} workers"]
+        slots = self.count(self._kind)
+        found = [f"{len(admitted)} node{'s' * (len(admitted) != 1)} with {slots} worker{'s' * (slots != 1)}"]
         others = Counter(
             "; ".join(differences(admitted[0].environment, node.environment))
             for node in self._surveyed()
             if node not in admitted
         )
         found += [
-            f"{number} node{'s' * (number != 1)} of another environment ({differing}) do not train, because bits could "
-            "differ"
+            f"{number} node{'s' * (number != 1)} of another environment ({differing}) "
+            f"do{'es' * (number == 1)} not train, because bits could differ"
             for differing, number in others.items()
         ]
         return found + [
@@ -293,6 +313,8 @@ class Cluster:
             return
         self._looked = time.monotonic()
         alive = {each["NodeID"]: each for each in self.ray.nodes() if each["Alive"]}
+        if self._own not in alive:
+            raise WorkerError("Ray has ended on this machine", remedy="start it again and repeat the command")
         self._nodes = {name: node for name, node in self._nodes.items() if name in alive}
         for name, found in alive.items():
             if name in self._nodes or not any(map(found["Resources"].get, _RESOURCES.values())):
@@ -418,7 +440,7 @@ class ActorEndpoint:
         self._receive = receive
         self._numbers = itertools.count()
         self._exited = threading.Event()
-        self._closing = False
+        self._closing = self._is_doubtful = self._is_cut_off = False
         self._error: BaseException | None = None
         self._ask()
 
@@ -444,9 +466,10 @@ class ActorEndpoint:
 
     def how_it_ended(self) -> End:
         """See :class:`~dlbench.execution.endpoint.Endpoint`."""
-        self._cluster.kill(self._actor)  # it may live on, where a message was lost
         if not self._cluster.is_alive(self.node.id):
             return End(f"node {self.node.host} was lost", is_loss=True)
+        if self._error is None:
+            return End(f"the connection to node {self.node.host} was lost", is_loss=True)
         if isinstance(self._error, WorkerError):
             return End("ended with an error", str(self._error))
         return End("died", _in_one_line(self._error))
@@ -455,28 +478,36 @@ class ActorEndpoint:
         self._cluster.when_done(self._actor.events.remote(), self._hear)
 
     def _sent(self, done: Future[None]) -> None:
-        if (error := done.exception()) is not None:
-            self._exit(error)
+        if done.exception() is not None:
+            self._is_cut_off = True
 
     def _hear(self, done: Future[bytes]) -> None:
         try:
-            batch = io.BytesIO(done.result())
-            while (event := messages.read_event(batch)) is not None:
-                self._receive(self, event)
+            batch = done.result()
+        except self._cluster.ray.exceptions.ActorUnavailableError:
+            # The worker or its node has died, or a message was lost. Ray finds out which, for those who ask again.
+            self._is_doubtful = True
+            again = threading.Timer(_ASK_AGAIN_S, self._ask)
+            again.daemon = True
+            again.start()
+            return
         except Exception as error:
             self._exit(error)
             return
-        if batch.tell():
-            self._ask()
-        else:
+        self._is_cut_off |= self._is_doubtful
+        if not batch or self._is_cut_off:
             self._exit(None)
+            return
+        stream = io.BytesIO(batch)
+        while (event := messages.read_event(stream)) is not None:
+            self._receive(self, event)
+        self._ask()
 
     def _exit(self, error: BaseException | None) -> None:
-        self._error = self._error or error
-        if not self._exited.is_set():
-            self._exited.set()
-            if not self._closing:
-                self._receive(self, None)
+        self._error = error
+        self._exited.set()
+        if not self._closing:
+            self._receive(self, None)
 
 
 def _in_one_line(error: object) -> str:

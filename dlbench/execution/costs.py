@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterable, Sequence
 
 from dlbench import data
+from dlbench.execution import rates
 from dlbench.models.counts import Counts, Request, at_hand
 from dlbench.spec.parts import Arguments
 from dlbench.spec.programs import programs
@@ -37,15 +38,45 @@ def counted_arguments(spec: TrialSpec) -> Arguments:
 
 
 def cost_s(trial: Trial) -> float:
-    """Estimated seconds that one core takes for one trial, without compilation."""
+    """Estimated seconds that one core of this machine takes for one trial, without compilation."""
     spec = trial.spec
     assert spec.train_size is not None
     assert spec.val_size is not None
     images = spec.num_epochs * (spec.train_size + spec.val_size / 3)
-    small_batch = 1 + 4 / spec.batch_size
+    return images * _image_s(spec) * rates.ratio(_rated(spec))
+
+
+def learn(trials: Iterable[tuple[Trial, float]]) -> None:
+    """Estimate as the latest trials went.
+
+    Args:
+        trials: trials, each with the seconds of training alone.
+    """
+    rates.learn(
+        (
+            _rated(trial.spec),
+            trial.spec.num_epochs * (trial.spec.train_size or 0) * _image_s(trial.spec),
+            took_s,
+        )
+        for trial, took_s in trials
+    )
+
+
+def _image_s(spec: TrialSpec) -> float:
+    """Seconds to train on an image, on the processor on which the constants were measured."""
     counts = _counts(spec.model, counted_arguments(spec), spec.dataset)
     image_s = _ANY_IMAGE_S + counts.training_flops / _FLOPS_PER_S if counts else _UNCOUNTED_IMAGE_S
-    return images * image_s * small_batch
+    return image_s * (1 + 4 / spec.batch_size)
+
+
+def _rated(spec: TrialSpec) -> str:
+    """The model with everything on which its speed depends."""
+    return _named(spec.model, counted_arguments(spec), spec.dataset)
+
+
+@functools.lru_cache(maxsize=1024)  # trials by the ten thousand share a few models
+def _named(model: str, arguments: Arguments, dataset: str) -> str:
+    return f"{model} {dict(arguments)} {data.shape_of(dataset)}"
 
 
 def disk_bytes(trials: Iterable[Trial], workers: int) -> int:

@@ -5,43 +5,50 @@ They keep what they have compiled, and need not start again. No jax, unless this
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from dlbench.execution import messages
 from dlbench.execution.endpoint import End, Endpoint, Receive
 from dlbench.execution.place import Place
-from dlbench.execution.site import Start
+from dlbench.execution.site import Start, import_path
+from dlbench.spec.trial import Trial
 
 if TYPE_CHECKING:
     from dlbench.execution.worker import Worker
 
 
 class Crew:
-    """Keeps workers that a pool closes, and gives them to the next pool; a context manager, which ends them."""
+    """Keeps workers that a pool closes, and gives them to the next pool; a context manager, which ends them.
+
+    Workers on other machines are not kept, because their room may be needed.
+    """
 
     def __init__(self) -> None:
         self._idle: dict[int, _Kept] = {}
         self._settings: object = None
         self._local: Worker | None = None
 
-    def starting(self, start: Start, place: Place, path: tuple[str, ...]) -> Start:
-        """A function that starts workers as ``start`` does, unless one with these settings is kept."""
-        self._begin((place, path))
+    def starter(self, place: Place, trials: Sequence[Trial]) -> Start:
+        """As :meth:`dlbench.execution.site.Site.starter`; but a worker with the same settings that is kept is given."""
+        start = place.site.starter(place, trials)
+        if place.site.is_elastic:
+            return start
+        self._begin((replace(place, environment=None), import_path(trials)))
 
         def give(number: int, receive: Receive) -> Endpoint | None:
             kept = self._idle.pop(number, None)
-            if kept and kept.attach(receive):
+            if kept is not None and kept.attach(receive):
                 return kept
-            new = _Kept(number, receive, self._idle)
-            return new if new.begin(start) else None
+            return _Kept.started(start, number, receive, self._idle)
 
         return give
 
     def local(self, make: Callable[[], Worker], place: Place) -> Worker:
         """The worker in this process."""
-        self._begin(place)
+        self._begin(replace(place, environment=None))
         self._local = self._local or make()
         return self._local
 
@@ -79,12 +86,15 @@ class _Kept:
         self._spent: dict[str, float] = {}
         self._spent_before: dict[str, float] = {}
 
-    def begin(self, start: Start) -> bool:
-        """Start the worker; False if there is no room for it."""
-        endpoint = start(self.number, self._pass_on)
-        if endpoint is not None:
-            self._endpoint = endpoint
-        return endpoint is not None
+    @classmethod
+    def started(cls, start: Start, number: int, receive: Receive, idle: dict[int, _Kept]) -> _Kept | None:
+        """A worker that starts now; ``None`` if there is no room for it."""
+        kept = cls(number, receive, idle)
+        endpoint = start(number, kept._pass_on)
+        if endpoint is None:
+            return None
+        kept._endpoint = endpoint
+        return kept
 
     def attach(self, receive: Receive) -> bool:
         """Report to another pool, as a worker that has just started; False if this one has died meanwhile."""

@@ -27,7 +27,6 @@ from dlbench.execution.environment import (
 from dlbench.execution.jobs import Job, JobQueue
 from dlbench.execution.place import Place
 from dlbench.execution.pool import Pool
-from dlbench.execution.site import import_path
 from dlbench.execution.stopping import NOTICE, pauses
 from dlbench.ops import native
 from dlbench.spec.programs import Program
@@ -78,9 +77,7 @@ def run(
         yield from _in_process(jobs, place, states, stopping, crew)
         return
     trials = [trial for program in programs for trial in program.trials]
-    start = place.site.starter(place, trials)
-    if crew:
-        start = crew.starting(start, place, import_path(trials))
+    start = crew.starter(place, trials) if crew else place.site.starter(place, trials)
     said = place.device != "cpu"
     for event in Pool(jobs, place.workers, start, states, stopping).run():
         yield event

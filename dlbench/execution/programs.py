@@ -30,6 +30,9 @@ from dlbench.training.state import Coefficient, Data, Hyper, Keys, Static, Train
 class CompiledProgram:
     """The compiled functions that the trials of one program share, and the seconds that compiling them took.
 
+    ``memory_bytes`` is what an epoch needs at once, as XLA plans it: the images and other arguments, results and
+    temporary arrays; ``None`` where that is not known.
+
     ``validate`` returns the new state, loss, accuracy, and the trials' own metric for each lane: ``None`` where it is
     one of the two. ``predict`` takes images and the rows of them that count (``None`` for all), and returns logits on
     the host.
@@ -40,6 +43,7 @@ class CompiledProgram:
     validate: Callable[..., Any]
     predict: Callable[..., NDArray[Any]]
     compile_s: float
+    memory_bytes: int | None
 
 
 #: The fields of the static part that validation alone depends on, and the parts and numbers that it uses.
@@ -131,13 +135,24 @@ def compile_program(
         logits: NDArray[Any] = predicted(params, batch_stats, images, rows, hyper.only("model"))
         return logits
 
+    train_epoch = images.train_epoch(by_everything, state, data, keys, hyper)
     return CompiledProgram(
         init=init,
-        train_epoch=images.train_epoch(by_everything, state, data, keys, hyper),
+        train_epoch=train_epoch,
         validate=validate,
         predict=predict,
         compile_s=build.seconds,
+        memory_bytes=_memory_bytes(train_epoch),
     )
+
+
+def _memory_bytes(call: Any) -> int | None:
+    """The bytes that a compiled function needs at once, as XLA plans it; ``None`` for several functions in turn."""
+    planned = call.memory_analysis() if isinstance(call, jax.stages.Compiled) else None
+    if planned is None:
+        return None
+    needed = ("argument_size_in_bytes", "output_size_in_bytes", "temp_size_in_bytes")
+    return int(sum(getattr(planned, name) for name in needed)) - int(planned.alias_size_in_bytes)
 
 
 def check_metric(trial: Trial, dataset: DeviceData) -> None:

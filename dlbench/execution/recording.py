@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from dlbench.errors import StoreError, StudyInterrupted
-from dlbench.execution import environment, messages
+from dlbench.execution import energy, environment, messages
 from dlbench.execution.processes import LEFT_TO_PARENT
 from dlbench.records import TIME_KINDS, Epoch, TrialStatus
 from dlbench.spec.trial import Trial
@@ -133,6 +133,7 @@ def record(
     workers: int | None,
     since: float,
     keep_state: bool = False,
+    device: str = "cpu",
 ) -> None:
     """Record every event, then pass it on.
 
@@ -146,6 +147,7 @@ def record(
         workers: number of workers; ``None`` if it changes.
         since: when (``time.monotonic``) the command began; the workers' waiting counts from there.
         keep_state: whether to keep the state that each trial ends with.
+        device: the kind of device that trains, whose energy is counted.
 
     Raises:
         StoreError: the disk cannot be written.
@@ -155,6 +157,10 @@ def record(
     writer = TensorBoardWriter(store.folder / "tensorboard")
     recorded = False
     times = _Times(store.times(), workers, since)
+    meter = energy.Meter(energy.counters(device), store.energy())
+
+    def set_spent() -> None:
+        store.set_spent(times.total(), meter.total(workers * (time.monotonic() - since)))
 
     def describe(found: Mapping[str, Any]) -> None:
         nonlocal recorded
@@ -185,7 +191,7 @@ def record(
             case messages.Ready() if not recorded:
                 describe(event.environment)
             case messages.Ready() | messages.Idle() if times.update(event):
-                store.set_times(times.total())
+                set_spent()
             case messages.Started():
                 begin(event.trial_ids)
             case messages.Copied():
@@ -214,6 +220,7 @@ def record(
             describe(described["device"])
         for event in events:
             store.check_place()
+            meter.update()
             try:
                 record_event(event)
             except OSError:
@@ -221,7 +228,7 @@ def record(
                     raise
             notify(event)
         store.check_place()
-        store.set_times(times.total())
+        set_spent()
     finally:
         events.close()
         with contextlib.suppress(OSError):

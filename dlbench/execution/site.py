@@ -60,6 +60,11 @@ class Site(Protocol):
         """A function that starts the workers for these trials."""
 
 
+def import_path(trials: Sequence[Trial]) -> tuple[str, ...]:
+    """The folders in which workers look for the parts of these trials, besides their own."""
+    return registry.import_path({getattr(trial.spec, field) for trial in trials for field in PARTS})
+
+
 class Here:
     """This machine: one worker process for each core or accelerator."""
 
@@ -104,8 +109,3 @@ class Here:
             return ProcessEndpoint(number, place, kernels, path, receive)
 
         return start
-
-
-def import_path(trials: Sequence[Trial]) -> tuple[str, ...]:
-    """The folders in which workers look for the modules that these trials name."""
-    return registry.import_path({getattr(trial.spec, field) for trial in trials for field in PARTS})

@@ -262,6 +262,7 @@ class Worker:
         for trial, history, (outcome, made) in zip(trials, histories, finished, strict=True):
             outcome |= {f"{kind}_time_s": seconds / len(trials) for kind, seconds in spent.items()}
             outcome["compile_time_alone_s"] = program.compile_s
+            outcome["memory_bytes"] = program.memory_bytes
             outcome["images_per_s"] = len(history) * (trial.spec.train_size or 0) / outcome["train_time_s"]
             self.emit(
                 messages.Finished(

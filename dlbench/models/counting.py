@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,23 @@ def count(model: Any, image_shape: Sequence[int]) -> Counts:
         model: a model as :func:`dlbench.models.creation.create` makes it.
         image_shape: height, width, channels.
     """
-    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    parameters, traced = products(model, (1, *image_shape))
+    forward = training = 0
+    for equation, times, factors in traced:
+        here = times * operations(equation)
+        forward += here
+        training += here * (1 + sum(factors))
+    return Counts(parameters, forward, training)
+
+
+def products(model: Any, shape: Sequence[int]) -> tuple[int, list[Product]]:
+    """The number of parameters, and the convolutions and matrix products of a forward pass.
+
+    Args:
+        model: a model as :func:`dlbench.models.creation.create` makes it.
+        shape: number of images, height, width, channels.
+    """
+    images = jax.ShapeDtypeStruct(tuple(shape), jnp.float32)
     key = jax.random.key(0)
     network = network_of(model)
 
@@ -50,38 +66,46 @@ def count(model: Any, image_shape: Sequence[int]) -> Counts:
 
     with ops.lowered("lax"):
         keys = {"params": key, "dropout": key}
-        params, others = jax.eval_shape(lambda x: network.init(keys, x, {}), image)
-        traced = jax.make_jaxpr(logits)(params, others, image)
+        params, others = jax.eval_shape(lambda x: network.init(keys, x, {}), images)
+        traced = jax.make_jaxpr(logits)(params, others, images)
     leaves = jax.tree.leaves(params)
     given = [True] * len(leaves) + [False] * (len(traced.jaxpr.invars) - len(leaves))
-    forward, training = _operations(traced.jaxpr, given)
-    return Counts(sum(math.prod(leaf.shape) for leaf in leaves), forward, training)
+    return sum(math.prod(leaf.shape) for leaf in leaves), list(_products(traced.jaxpr, given))
 
 
-def _operations(jaxpr: Any, given: Sequence[bool]) -> tuple[int, int]:
-    """Operations forward, and in training.
+class Product(NamedTuple):
+    """A convolution or matrix product of a traced function.
+
+    Attributes:
+        equation: the operation.
+        times: how often it is computed.
+        factors: which of its two factors depend on parameters, so that training computes their gradients.
+    """
+
+    equation: Any
+    times: int
+    factors: tuple[bool, ...]
+
+
+def _products(jaxpr: Any, given: Sequence[bool]) -> Iterator[Product]:
+    """The products of a traced function.
 
     Args:
-        jaxpr: a traced function.
+        jaxpr: the function.
         given: which of its arguments depend on parameters.
     """
     depends = dict(zip(jaxpr.invars, given, strict=True))
-    forward = training = 0
     for equation in jaxpr.eqns:
         factors = [not isinstance(v, core.Literal) and depends.get(v, False) for v in equation.invars]
         if equation.primitive.name in ("dot_general", "conv_general_dilated"):
-            here = _product(equation)
-            forward += here
-            training += here * (1 + sum(factors[:2]))
+            yield Product(equation, 1, tuple(factors[:2]))
         for inner, times, arguments in _inner(equation, factors):
-            more, more_training = _operations(inner, arguments)
-            forward += times * more
-            training += times * more_training
+            for each in _products(inner, arguments):
+                yield each._replace(times=times * each.times)
         depends |= dict.fromkeys(equation.outvars, any(factors))
-    return forward, training
 
 
-def _product(equation: Any) -> int:
+def operations(equation: Any) -> int:
     """Operations of a convolution or matrix product, two for each product."""
     left, right = (v.aval.shape for v in equation.invars[:2])
     products = math.prod(equation.outvars[0].aval.shape)

@@ -131,6 +131,8 @@ def listing_table(kind: str, rows: list[dict[str, Any]]) -> Table:
     note = f"Arguments are written in brackets, '{_EXAMPLES[kind]}', or by path, so that they can be an axis."
     if any(each["shares_a_program"] for row in rows for each in row["arguments"]):
         note += " Trials that differ only in the values of arguments marked with * share a compiled program."
+    if kind == "datasets":
+        note += f" Each also takes {' and '.join(DATASETS.CLEANING)}."
     return Table("Data sets" if kind == "datasets" else kind.capitalize(), columns, cells, note)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from dlbench.analysis.label_errors import LabelError, LabelErrors
+from dlbench.data.cleaned import COLUMNS
 from dlbench.data.quality import NEAR, Group, Quality
 from dlbench.report.listings import facts_table
 from dlbench.report.tables import Column, Points, Report, Table, count, percent, thousands
@@ -13,6 +17,8 @@ from dlbench.report.tables import Column, Points, Report, Table, count, percent,
 #: Groups of images that are listed.
 _LISTED = 5
 _IMBALANCE = "the most frequent class has {:.2f} times as many images as the rarest"
+#: Likely label errors of a half that are listed.
+_ERRORS = 15
 
 
 def quality_report(found: Quality) -> Report:
@@ -22,7 +28,8 @@ def quality_report(found: Quality) -> Report:
     low, high = found.shift_interval
     near = found.near_duplicates
     crossing = sum(group.crosses for group in near)
-    some = f" among {found.compared:,} images drawn at random" if found.compared < total else ""
+    some = f", of {found.compared:,} images drawn at random" if found.compared < total else ""
+    copied = {place for group in near if group.crosses for place in group.places if place[0] == "test"}
     facts = (
         ("images", f"{found.num_train:,} for training, {found.num_test:,} for testing"),
         ("shape", f"{height}x{width}x{channels}, values {found.value_range[0]} to {found.value_range[1]}"),
@@ -33,7 +40,10 @@ def quality_report(found: Quality) -> Report:
             f"{count(len(found.duplicates), 'group')}, {len(found.shared):,} with images of both halves",
         ),
         ("label conflicts", f"{count(len(found.conflicts), 'group')} of duplicates with different labels"),
-        ("near-duplicates", f"{count(len(near), 'pair')}, {crossing:,} across the halves{some}"),
+        (
+            "near-duplicates",
+            f"{count(len(near), 'pair')}, {crossing:,} across the halves, of {count(len(copied), 'test image')}{some}",
+        ),
         ("train/test shift", f"AUC {found.shift_auc:.3f} [{low:.3f}, {high:.3f}]"),
     )
     columns = (
@@ -72,8 +82,8 @@ def quality_words(found: Quality) -> list[str]:
         )
     if found.near_duplicates:
         said.append(
-            f"Near-duplicates are pairs whose 8x8 grey pictures correlate by at least {NEAR:g}; look at them before "
-            "you remove any."
+            f"Near-duplicates are pairs whose details correlate by at least {NEAR:g}, far more than with other images; "
+            "look at them before you remove any."
         )
     return said
 
@@ -100,3 +110,60 @@ def quality_record(found: Quality) -> dict[str, Any]:
         "num_conflicts": len(found.conflicts),
         "words": quality_words(found),
     }
+
+
+def label_errors_report(found: LabelErrors, names: Sequence[str]) -> Report:
+    """The labels that are likely wrong, the least probable first.
+
+    Args:
+        found: the labels.
+        names: one name per class.
+    """
+    columns = (
+        Column("index", "image", thousands),
+        Column("label", "label", left=True),
+        Column("suggested", "networks say", left=True),
+        Column("probability", "probability of the label %", percent),
+    )
+    parts: Report = []
+    for half, errors in found.found.items():
+        rows = tuple((e.index, names[e.label], names[e.suggested], e.probability) for e in errors[:_ERRORS])
+        checked, share = found.num_checked[half], len(errors) / found.num_checked[half]
+        first = f" The {_ERRORS} with the least probable labels." if len(errors) > _ERRORS else ""
+        half = {"train": "training", "test": "test"}[half]
+        networks = count(len(found.trials), "network")
+        caption = (
+            f"{len(errors):,} of {checked:,} {half} images ({percent(share)} %), by {networks} "
+            f"of {found.configuration}, each image by those that were not trained on it.{first}"
+        )
+        parts.append(Table(f"Likely label errors, {half} half", columns, rows, caption))
+    parts.append(
+        "Confident learning also flags images that are hard; look at them before you correct their labels."
+    )
+    return parts
+
+
+def label_errors_record(found: LabelErrors, names: Sequence[str]) -> dict[str, Any]:
+    """The labels that are likely wrong for JSON, classes by name."""
+    return {
+        "configuration": found.configuration,
+        "trials": list(found.trials),
+        "num_checked": dict(found.num_checked),
+        "found": {half: [_named(each, names) for each in errors] for half, errors in found.found.items()},
+    }
+
+
+def _named(error: LabelError, names: Sequence[str]) -> dict[str, Any]:
+    return {**asdict(error), "label": names[error.label], "suggested": names[error.suggested]}
+
+
+def corrections(found: LabelErrors, names: Sequence[str]) -> str:
+    """The likely label errors as a file of corrections, in which each image is left out until it is given a label."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, (*COLUMNS, "given", "suggested", "probability"), lineterminator="\n")
+    writer.writeheader()
+    for errors in found.found.values():
+        for error in errors:
+            record = _named(error, names)
+            writer.writerow({**record, "given": record["label"], "label": ""})
+    return text.getvalue()

@@ -381,7 +381,7 @@ def fit_record(found: Mapping[str, Fit]) -> list[dict[str, Any]]:
     ]
 
 
-_COSTS = {"parameters": "parameters", "flops": "operations per image"}
+_COSTS = {"parameters": "parameters", "flops": "operations per image", "memory_bytes": "memory"}
 
 
 def cost_report(found: Costs) -> Report:
@@ -391,15 +391,28 @@ def cost_report(found: Costs) -> Report:
         Column("accuracy", "test % [95 %]", share),
         Column("parameters", "parameters", thousands),
         Column("size_bytes", "MB", lambda value: f"{value / 1e6:.2f}"),
+        Column("memory_bytes", "MB in training", lambda value: f"{value / 1e6:.0f}"),
         Column("flops", "MFLOP per image", lambda value: f"{value / 1e6:.2f}"),
         Column("train_s", "training time", duration),
         Column("images_per_s", "images/s", lambda value: f"{value:,.0f}"),
+        Column("energy_j", "energy Wh", lambda value: _significant(value / 3600)),
+        Column("carbon_g", "CO2e g", _significant),
+        Column("price", "price", _significant),
     )
+    known = [
+        column
+        for column in columns
+        if column.key == "configuration"
+        or any(getattr(cost, column.key) is not None for cost in found.costs.values())
+    ]
     rows = tuple(
-        (label, *(getattr(cost, column.key) for column in columns[1:])) for label, cost in found.costs.items()
+        (label, *(getattr(cost, column.key) for column in known[1:])) for label, cost in found.costs.items()
     )
-    caption = "Operations of a forward pass; bytes of the parameters in float32; training time of one trial."
-    parts: Report = [Table("Cost", columns, rows, caption)]
+    caption = (
+        "Bytes of the parameters in float32, and what training needs at once; operations of a forward pass; time and "
+        "energy, and what follows from them, of one trial."
+    )
+    parts: Report = [Table("Cost", tuple(known), rows, caption), _study_words(found), _energy_words(found)]
     if len(found.costs) > 1 and found.fronts:
         fronts = tuple(f"{_COSTS[name]}: {listed(list(front))}" for name, front in found.fronts.items())
         parts.append(Points("Pareto fronts of the means (no other is as cheap and more accurate):", fronts))
@@ -417,6 +430,37 @@ def cost_report(found: Costs) -> Report:
     return parts
 
 
+def _significant(value: float) -> str:
+    """A number with three significant digits, without exponent unless it is small."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _study_words(found: Costs) -> str:
+    """What the whole study took."""
+    energy_j = found.power.energy_j(found.worker_s)
+    carbon_g, price = found.rates.carbon_of(energy_j), found.rates.price_of(found.worker_s)
+    said = [f"The study took {duration(found.worker_s)} of its workers' time, waiting and compiling included"]
+    if energy_j is not None and carbon_g is not None:
+        said.append(f"{_significant(energy_j / 3600)} Wh and {_significant(carbon_g)} g of CO2 equivalent")
+    if price is not None:
+        said.append(f"a price of {_significant(price)} at {found.rates.price:g} for an hour of a worker")
+    return f"{listed(said)}."
+
+
+def _energy_words(found: Costs) -> str:
+    """Where energy and carbon dioxide come from."""
+    if found.power.watts is None:
+        return f"The energy is not known: {found.power.assumption}."
+    counted = " and ".join(name.upper() for name in found.power.counters)
+    source = (
+        f"Energy was measured by {counted}, which count all that runs on the machine: {found.power.watts:.3g} W for "
+        "each worker on average"
+        if counted
+        else f"Energy is estimated, not measured: it assumes {found.power.assumption}"
+    )
+    return f"{source}. CO2 equivalents take {found.rates.carbon:g} g per kWh, {found.rates.origin}."
+
+
 def cost_record(found: Costs) -> dict[str, Any]:
     """The costs of every configuration for JSON."""
     return {
@@ -424,6 +468,14 @@ def cost_record(found: Costs) -> dict[str, Any]:
             {"configuration": label, **vars(cost), "accuracy": interval_record(cost.accuracy)}
             for label, cost in found.costs.items()
         ],
+        "study": {
+            "worker_s": found.worker_s,
+            "energy_j": (energy_j := found.power.energy_j(found.worker_s)),
+            "carbon_g": found.rates.carbon_of(energy_j),
+            "price": found.rates.price_of(found.worker_s),
+        },
+        "power": vars(found.power) | {"measured": bool(found.power.counters)},
+        "rates": vars(found.rates),
         "fronts": {name: list(front) for name, front in found.fronts.items()},
         "not_better": [
             {**vars(each), "measure": found.measure, "difference": interval_record(each.difference)}

@@ -7,6 +7,7 @@
 | `manifest.json` | the recorded environment |
 | `study.yaml` | the file that the study was run from, if there was one |
 | `figures/` | the figures, and `figures.json` with their titles, captions and alternative texts |
+| `diagnosis.json` | the folded sections of the page, if the study was diagnosed |
 | `report.md` | the report |
 | `notes.md` | remarks written by hand; read, but never written |
 """
@@ -38,11 +39,13 @@ from dlbench.report import figures, origin, records_table, study_report, trial_t
 from dlbench.report.collapse import collapse_report
 from dlbench.report.document import to_page
 from dlbench.report.few_seeds import few_seeds_report
+from dlbench.report.figures.canvas import Drawing
+from dlbench.report.folded import FOLDED_FILE, read_folded, to_text
 from dlbench.report.histories import history_table
 from dlbench.report.page import Section, StudyPage, read_figures
 from dlbench.report.protocols import components_report, protocol_report, variation_report
 from dlbench.report.studies import StudyReport, study_title
-from dlbench.report.tables import capitalized, from_cell, listed
+from dlbench.report.tables import Report, capitalized, from_cell, listed
 from dlbench.report.verdicts import ClaimsReport
 from dlbench.spec.claims import Claim
 from dlbench.spec.config import read_claims, read_published
@@ -65,7 +68,7 @@ TRIALS, HISTORY, MANIFEST, STUDY, NOTES, REPORT = (
 #: Bytes of a file, at most.
 _LONGEST = 2**28
 #: Columns that exports of 0.1.0 do not have.
-_ADDED = ("environment", "files_sha256", "stopped_epoch", "origin", "plateau_epoch")
+_ADDED = ("environment", "files_sha256", "stopped_epoch", "origin", "plateau_epoch", "memory_bytes")
 #: Columns that hold text; the others hold numbers or JSON.
 _TEXTS = (
     "split_digest",
@@ -141,6 +144,7 @@ class Export:
             figures_dir=folder,
             manifest=shown,
             commands=tuple(command for command in commands if command),
+            folded=read_folded(self.folder),
         )
 
     def _report(self, result: StudyRecord) -> StudyReport:
@@ -165,12 +169,16 @@ def is_export(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (TRIALS, NOTES))
 
 
-def export(study: Path, folder: Path) -> Export:
+def export(
+    study: Path, folder: Path, folded: Mapping[str, Report] | None = None, drawings: Sequence[Drawing] = ()
+) -> Export:
     """Write a study as text and figures. An earlier export of the same study is replaced.
 
     Args:
         study: the study's folder.
         folder: the folder to write to; created if necessary.
+        folded: further reports that the page shows folded, by title.
+        drawings: figures beside those of every study.
 
     Raises:
         StoreError: the study cannot be read, or ``folder`` holds anything but an export of it.
@@ -187,6 +195,7 @@ def export(study: Path, folder: Path) -> Export:
         manifest["linear"] = {key: vars(each) for key, each in result.linear.items()}
     if result.load is not None:
         manifest["load"] = result.load
+    manifest |= {"energy": dict(result.energy)} if result.energy else {}
     if len({trial.environment for trial in result.trials}) > 1:
         manifest["environments"] = {name: {**each} for name, each in result.environments.items()}
     for described in (manifest.get("device", {}), *manifest.get("environments", {}).values()):
@@ -196,14 +205,15 @@ def export(study: Path, folder: Path) -> Export:
         HISTORY: history_table(result.trials).to_csv(),
         MANIFEST: json.dumps(manifest, indent=2) + "\n",
         **({STUDY: config} if config else {}),
+        **({FOLDED_FILE: to_text(folded)} if folded else {}),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not config:
-            files.remove(folder / STUDY)
+        for name in {STUDY, FOLDED_FILE} - texts.keys():
+            files.remove(folder / name)
         for name, text in texts.items():
             _write(folder / name, text)
-        figures.draw(result, folder / "figures")
+        figures.draw(result, folder / "figures", drawings)
         exported = read(folder)
         _write(folder / REPORT, to_page(exported.section(), folder))
     except OSError as error:
@@ -294,7 +304,9 @@ def _result(folder: Path, manifest: Mapping[str, Any], published: tuple[Publishe
         load = _LOAD.validate_python(manifest.get("load"))
     except ValidationError:
         raise StoreError(f"{folder / MANIFEST} is not a manifest as dlbench wrote it") from None
-    times = {kind: float(seconds) for kind, seconds in manifest.get("times", {}).items()}
+    times, energy = (
+        {kind: float(number) for kind, number in manifest.get(key, {}).items()} for key in ("times", "energy")
+    )
     histories = tuple(_with_histories(trials, folder / HISTORY))
     environments = _environments(manifest)
     return StudyRecord(
@@ -302,6 +314,7 @@ def _result(folder: Path, manifest: Mapping[str, Any], published: tuple[Publishe
         histories,
         folder,
         times=times,
+        energy=energy,
         environments=environments,
         published=published,
         linear=linear,

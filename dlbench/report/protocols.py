@@ -109,13 +109,12 @@ def components_report(found: Sequence[CrossedSources], trials: Sequence[TrialRes
     if not found:
         return []
     measured, name = metric(found[0].metric), title(found[0].metric).removesuffix(" %")
-    unit = f" {measured.unit}".rstrip()
     axes = axes_of(trials)
     columns = (
         *field_columns(axes, trials),
         Column("source", "source", left=True),
         Column("levels", "seeds"),
-        Column("std", f"std of {name},{unit} [95 %]", partial(within, measured=measured)),
+        Column("std", f"std of {name}{measured.in_heading} [95 %]", partial(within, measured=measured)),
         Column("share", "% of variance", lambda share: f"{100 * share:.0f}"),
     )
     rows = tuple(

@@ -371,7 +371,7 @@ class _Reader:
         if not values:
             raise self.error(node, "a published result has a metric, such as 'test/accuracy: 0.98'")
         name, source = (" ".join(text.split()) for text in texts)
-        return Published(name, source, values, of)
+        return Published(name, source, values, of=of)
 
     def _sides(
         self, first: yaml.Node, second: yaml.Node, metric: str, spread: bool

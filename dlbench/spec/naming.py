@@ -65,6 +65,9 @@ def phrase(name: str, value: Any, models: Mapping[str, str] | None = None) -> st
     """The same in a sentence: with the field's title where the value alone says little."""
     if name == "split_seed" and value is not None:
         return f"one split (seed {value})"
-    says_itself = isinstance(value, str) and name not in _SAY_LITTLE
     shown = setting(name, value, models)
+    if name.endswith("_args"):
+        part = name.removesuffix("_args").replace("_", " ")
+        return f"{part} at its defaults" if not value else shown if part == "model" else f"{part} {shown}"
+    says_itself = isinstance(value, str) and name not in _SAY_LITTLE
     return shown if says_itself else f"{field_title(name)} {shown}"

@@ -19,8 +19,7 @@ class Published:
     Attributes:
         name: what it is a result of.
         source: where it was published.
-        values: metrics by their key in a flat record, and ``num_params``: accuracies in [0, 1], losses in nats, times
-            in seconds.
+        values: metrics by their key in a flat record, and ``num_params``: accuracies in [0, 1], times in seconds.
         is_published: False for what was computed here.
         of: the trials of the study that repeat it, each with a seed of its own; ``None`` for a baseline.
     """

@@ -529,7 +529,13 @@ class Registry:
 
 
 class DatasetRegistry(Registry):
-    """The data sets, which can also be named by their files, ``folder:PATH``, or by their arrays, ``name@digest``."""
+    """The data sets, which can also be named by their files, ``folder:PATH``, or by their arrays, ``name@digest``.
+
+    Each can be cleaned, by the arguments of :attr:`CLEANING`, unless it has arguments of these names of its own.
+    """
+
+    #: The arguments by which any data set is cleaned, with their defaults.
+    CLEANING: Mapping[str, Scalar] = types.MappingProxyType({"corrections": "", "drop_duplicates": False})
 
     def parse(self, text: str) -> tuple[str, Arguments] | None:
         """See :meth:`Registry.parse`; ``folder:PATH`` is short for ``folder(path="PATH")``."""
@@ -555,6 +561,11 @@ class DatasetRegistry(Registry):
         return "@" in reference or super()._is_own(reference)
 
     def _signature_of_one(self, reference: str) -> Signature:
+        own = self.own_signature(reference)
+        return replace(own, arguments={**self.CLEANING, **own.arguments})
+
+    def own_signature(self, reference: str) -> Signature:
+        """What the data set itself is made with, without the arguments that clean it."""
         return Signature(is_open=False) if "@" in reference else super()._signature_of_one(reference)
 
 

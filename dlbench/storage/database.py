@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from pydantic import ValidationError
+
 from dlbench import files
 from dlbench.errors import ANOTHER_OUT, Field, StoreError, shown
 
@@ -100,6 +102,9 @@ def decoded(folder: Path, read: Callable[[Any], T], value: object) -> T:
 
 
 def _in_one_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):  # its text has a line for each problem, and a link
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     return " ".join(str(error).split())
 
 

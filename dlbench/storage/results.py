@@ -130,6 +130,7 @@ class TrialResult:
     diverged_epoch = _OfOutcome[int]()
     stopped_epoch = _OfOutcome[int]()
     plateau_epoch = _OfOutcome[int]()
+    memory_bytes = _OfOutcome[int]()
     test_accuracy = _OfOutcome[float]()
     test_accuracy_low = _OfOutcome[float]()
     test_accuracy_high = _OfOutcome[float]()
@@ -319,6 +320,8 @@ class StudyRecord:
         times: seconds by kind (:data:`~dlbench.records.TIME_KINDS`) of all workers, over all commands that trained the
             study. For one command they add up to workers times its wall time; trials that failed or were started
             twice are included.
+        energy: joules by kind of counter ("rapl", "nvml"), and the "seconds" of all workers during which they were
+            counted; empty where no counter could be read.
         environments: descriptions of the environments in which it was trained, by digest.
         superseded: the earlier results of trials that were trained again in another environment.
         published: results that others have published, which the study's file names.
@@ -331,6 +334,7 @@ class StudyRecord:
     folder: Path
     wall_time_s: float = 0.0
     times: Mapping[str, float] = field(default_factory=dict)
+    energy: Mapping[str, float] = field(default_factory=dict)
     environments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     superseded: tuple[TrialResult, ...] = ()
     published: tuple[Published, ...] = ()

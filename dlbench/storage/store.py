@@ -244,18 +244,31 @@ class Store:
             ).fetchall():
                 self._update_checksum(trial_id)
 
-    def set_times(self, times: Mapping[str, float]) -> None:
-        """Record the seconds that the workers have spent so far, by kind, replacing earlier values."""
+    def set_spent(self, times: Mapping[str, float], energy: Mapping[str, float]) -> None:
+        """Record what the workers have spent so far, replacing earlier values.
+
+        Args:
+            times: seconds by kind.
+            energy: joules by kind of counter, and the seconds that they are about; empty where none can be read.
+        """
+        rows = [
+            (key, canonical_json(dict(each))) for key, each in (("times", times), ("energy", energy)) if each
+        ]
         with self._transaction():
-            self._db.execute(
-                "INSERT OR REPLACE INTO meta VALUES ('times', ?)", (canonical_json(dict(times)),)
-            )
+            self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
 
     def times(self) -> dict[str, float]:
         """The seconds that the workers have spent, by kind; empty if not recorded."""
+        return self._spent("times")
+
+    def energy(self) -> dict[str, float]:
+        """The joules that were counted, by kind of counter, and the "seconds" of all workers that they are about."""
+        return self._spent("energy")
+
+    def _spent(self, key: str) -> dict[str, float]:
         with explained(self.folder):
-            row = self._db.execute("SELECT value FROM meta WHERE key = 'times'").fetchone()
-            return decoded(self.folder, _TIMES, row[0]) if row else {}
+            row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+            return decoded(self.folder, _NUMBERS, row[0]) if row else {}
 
     def add_manifest(self, manifest: dict[str, Any]) -> None:
         """Record the environment of a command that trains the study."""
@@ -629,7 +642,7 @@ def _share_compilation(trials: Iterable[tuple[Trial, dict[str, Any]]]) -> None:
 
 
 _LOOKS = TypeAdapter(tuple[int, ...]).validate_json
-_TIMES = TypeAdapter(dict[str, float]).validate_json
+_NUMBERS = TypeAdapter(dict[str, float]).validate_json
 _LINEAR = TypeAdapter(dict[str, LinearModel]).validate_json
 _RECORD = TypeAdapter(dict[str, Any]).validate_json
 _EPOCHS = TypeAdapter(

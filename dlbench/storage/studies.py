@@ -74,6 +74,7 @@ def read_study(folder: Path, history: bool = True) -> StudyRecord:
             trials,
             folder,
             times=store.times(),
+            energy=store.energy(),
             environments=described,
             superseded=superseded,
             published=store.published(),

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlbench import data
 from dlbench.analysis import by_class as classes
 from dlbench.analysis import by_slice as slices
 from dlbench.analysis import calibration as calibrations
 from dlbench.analysis.configurations import axes_of, best_first, configurations, labelled
 from dlbench.analysis.cost import Costs, costs_of
+from dlbench.analysis.energy import DEFAULT, Rates, power_of
 from dlbench.analysis.generalization import Fit, fit_of
+from dlbench.analysis.label_errors import LabelErrors, label_errors
+from dlbench.analysis.occlusion import Occlusion
 from dlbench.analysis.predictions import Predictions, predictions_of
 from dlbench.analysis.robustness import Robustness
 from dlbench.errors import InputError, StoreError
@@ -24,7 +28,7 @@ from dlbench.spec.metrics import metric, selection_metric
 from dlbench.spec.trial import TrialSpec
 from dlbench.storage.results import StudyRecord, TrialResult
 from dlbench.storage.studies import read_study
-from dlbench.studies.robustness import robustness_of
+from dlbench.studies.robustness import occlusion_of, robustness_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,12 +170,15 @@ class StudyResult(StudyRecord):
         """Precision, recall, F1 and top-k accuracy of every configuration; arguments as in :meth:`predictions`."""
         return {label: classes.by_class(found) for label, found in self.predictions(data_dir).items()}
 
-    def by_slice(self, by: str | Sequence[Any], data_dir: str | None = None) -> dict[str, slices.BySlice]:
+    def by_slice(
+        self, by: str | Sequence[Any], data_dir: str | None = None, name: str = "slice"
+    ) -> dict[str, slices.BySlice]:
         """The accuracy of every configuration by slice of the test images.
 
         Args:
             by: a rule ("brightness" or "contrast"), or the slice of each test image.
             data_dir: as in :meth:`predictions`.
+            name: what to call slices that are given.
 
         Raises:
             UnknownNameError: there is no such rule.
@@ -180,7 +187,7 @@ class StudyResult(StudyRecord):
         made = {}
         for label, found in self.predictions(data_dir).items():
             ids = slices.rule_slices(by, found.dataset.test_images) if isinstance(by, str) else by
-            made[label] = slices.by_slice(found, ids, by if isinstance(by, str) else "slice")
+            made[label] = slices.by_slice(found, ids, by if isinstance(by, str) else name)
         return made
 
     def calibration(self, data_dir: str | None = None) -> dict[str, calibrations.Calibration]:
@@ -191,6 +198,19 @@ class StudyResult(StudyRecord):
         """Accuracies on corrupted test images; arguments as in :meth:`predictions`. The networks are run for this."""
         return {label: robustness_of(found, data_dir) for label, found in self.predictions(data_dir).items()}
 
+    def occlusion(self, data_dir: str | None = None) -> tuple[str, Occlusion] | None:
+        """What the networks of the best configuration look at in the images that they misclassify most often.
+
+        Args:
+            data_dir: as in :meth:`predictions`. The networks are run for this.
+
+        Returns:
+            The label of the configuration and its maps; ``None`` if it makes no mistakes.
+        """
+        label, found = next(iter(self.predictions(data_dir).items()))
+        made = occlusion_of(found, data_dir)
+        return made and (label, made)
+
     def fit(self, data_dir: str | None = None) -> dict[str, Fit]:
         """Over- and underfitting of every configuration; arguments as in :meth:`predictions`.
 
@@ -198,8 +218,26 @@ class StudyResult(StudyRecord):
         """
         return {label: fit_of(found) for label, found in self.predictions(data_dir).items()}
 
-    def cost(self, data_dir: str | None = None) -> Costs:
-        """What each configuration costs, and which are on a Pareto front; arguments as in :meth:`predictions`."""
+    def label_errors(self, data_dir: str | None = None) -> LabelErrors:
+        """Labels that are likely wrong, by the networks of the best cross-validated configuration; needs cleanlab.
+
+        Args:
+            data_dir: as in :meth:`predictions`.
+
+        Raises:
+            InputError: the study is not cross-validated, or cleanlab is not installed.
+        """
+        label, found = next(iter(self.predictions(data_dir).items()))
+        return label_errors(found, label, data.load(found.dataset.reference, data_dir))
+
+    def cost(self, data_dir: str | None = None, rates: Rates = DEFAULT) -> Costs:
+        """What each configuration and the study cost, and which are on a Pareto front.
+
+        Args:
+            data_dir: as in :meth:`predictions`.
+            rates: by what energy, carbon dioxide and price are computed; by default what was counted while the study
+                was trained, or else 4 W per core, the world's mean electricity, and no price.
+        """
         found = self.predictions(data_dir)
         requests = {
             label: Request(
@@ -211,7 +249,14 @@ class StudyResult(StudyRecord):
             for label, each in found.items()
         }
         counted = counts.count(requests.values())
-        return costs_of(found, {label: counted[r] for label, r in requests.items() if r in counted})
+        devices = {str(each.get("backend")) for each in self.environments.values()}
+        return costs_of(
+            found,
+            {label: counted[r] for label, r in requests.items() if r in counted},
+            power_of(self.energy, rates, devices.pop() if len(devices) == 1 else None),
+            rates,
+            sum(self.times.values()),
+        )
 
 
 def open_study(folder: Path | str, history: bool = True) -> StudyResult:

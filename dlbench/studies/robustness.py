@@ -8,6 +8,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+from dlbench.analysis.mistakes import most_frequent
+from dlbench.analysis.occlusion import Occlusion, occlusion
 from dlbench.analysis.predictions import Predictions
 from dlbench.analysis.robustness import Robustness, robustness
 from dlbench.errors import WorkerError
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Test images that are corrupted at most, drawn with seed 0.
 MAX_IMAGES = 2_000
+#: Mistakes that are looked at.
+MAX_MAPS = 8
 
 
 def robustness_of(found: Predictions, data_dir: str | None = None) -> Robustness:
@@ -36,10 +40,22 @@ def robustness_of(found: Predictions, data_dir: str | None = None) -> Robustness
 
     total = len(found.labels)
     indices = np.sort(np.random.default_rng(0).permutation(total)[:MAX_IMAGES])
-    return robustness(found, _right(found, [*map(int, indices)], data_dir))
+    return robustness(found, _altered(found, "corrupt", [*map(int, indices)], data_dir))
 
 
-def _right(found: Predictions, indices: list[int], data_dir: str | None) -> NDArray[Any]:
+def occlusion_of(found: Predictions, data_dir: str | None = None) -> Occlusion | None:
+    """Run a configuration's networks on its most frequent mistakes, covered part by part; ``None`` without mistakes.
+
+    Arguments and errors as in :func:`robustness_of`.
+    """
+    mistakes, _ = most_frequent(found.logits, found.labels, MAX_MAPS)
+    if not mistakes:
+        return None
+    return occlusion(found, mistakes, _altered(found, "occlude", [each.index for each in mistakes], data_dir))
+
+
+def _altered(found: Predictions, how: str, indices: list[int], data_dir: str | None) -> NDArray[Any]:
+    """What the networks make of altered images, from a process of its own."""
     import numpy as np
 
     models = sorted({trial.model for trial in found.trials})
@@ -48,15 +64,16 @@ def _right(found: Predictions, indices: list[int], data_dir: str | None) -> NDAr
     path = registry.import_path(models)
     with scratch() as folder:
         asked = {
+            "how": how,
             "folders": [str(trial.folder.absolute()) for trial in found.trials],
             "indices": indices,
             "data_dir": data_dir,
-            "out": str(folder / "right.npy"),
+            "out": str(folder / "found.npy"),
             "path": path,
             "models": models if path else [],
         }
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "dlbench.studies.corrupted"],
+            [sys.executable, "-P", "-m", "dlbench.studies.altered"],
             input=json.dumps(asked),
             env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
             capture_output=True,
@@ -65,6 +82,6 @@ def _right(found: Predictions, indices: list[int], data_dir: str | None) -> NDAr
         )
         if done.returncode:
             last = next(reversed(done.stderr.strip().splitlines()), f"exit code {done.returncode}")
-            raise WorkerError(f"the networks cannot be run on corrupted images: {last}")
-        right: NDArray[Any] = np.load(folder / "right.npy", allow_pickle=False)
-    return right
+            raise WorkerError(f"the networks cannot be run on altered images: {last}")
+        made: NDArray[Any] = np.load(folder / "found.npy", allow_pickle=False)
+    return made

@@ -22,7 +22,7 @@ from dlbench.errors import (
     StoreError,
     StudyInterrupted,
 )
-from dlbench.execution import cluster, engine, messages
+from dlbench.execution import cluster, costs, engine, messages
 from dlbench.execution.crew import Crew
 from dlbench.execution.place import Place
 from dlbench.execution.plan import Plan
@@ -136,7 +136,7 @@ def run_planned(planned: Plan, options: RunOptions, crew: Crew | None = None) ->
             may_grow = site.is_elastic and options.workers is None
             place = Place(
                 planned.device,
-                planned.workers if crew else len(todo) if may_grow else min(planned.workers, len(todo)),
+                len(todo) if may_grow else planned.workers if crew else min(planned.workers, len(todo)),
                 planned.data_dir,
                 options.checkpoint_every,
                 planned.cores,
@@ -166,22 +166,39 @@ def run_planned(planned: Plan, options: RunOptions, crew: Crew | None = None) ->
                     None if site.is_elastic else max(place.workers, 1),
                     start,
                     options.keep_state,
+                    planned.device,
                 )
+            if place.cores == 1:
+                _learn(store, todo)
             left = [trial for trial in todo if not store.statuses()[trial.id].has_ended]
             if stopping.is_set() and left:
                 raise StudyInterrupted(stopping.number)
     with Store(folder) as store:
         trials = tuple(store.results([trial.id for trial in planned.trials]))
-        times, environments = store.times(), store.described_environments()
+        times, energy, environments = store.times(), store.energy(), store.described_environments()
         ids = {trial.id for trial in trials}
         superseded = tuple(trial for trial in store.superseded() if trial.id in ids)
         recorded, load = store.published(), store.load()
     published = read_published(options.config, folder) if options.config else recorded
     _remove_leftovers(trials)
     took = time.monotonic() - start
-    result = StudyResult(study, trials, folder, took, times, environments, superseded, published, load=load)
+    result = StudyResult(
+        study, trials, folder, took, times, energy, environments, superseded, published, load=load
+    )
     return (
         replace(result, linear=_linear(result, planned.data_dir)) if study.design == "comparison" else result
+    )
+
+
+def _learn(store: Store, trained: Sequence[Trial]) -> None:
+    """Let estimates go by how long trials took that were trained here, one at a time."""
+    costs.learn(
+        (each.trial, each.train_time_s)
+        for each in store.results([trial.id for trial in trained])
+        if each.status is TrialStatus.COMPLETE
+        and each.train_time_s is not None
+        and each.trial.lanes == 1
+        and each.origin is None
     )
 
 
@@ -269,7 +286,7 @@ def _about_data(trials: Sequence[Trial], data_dir: str | None, options: RunOptio
         if shared := num_shared(dataset):
             yield (
                 f"{shared:,} of the {len(dataset.test_labels):,} test images of {dataset.name!r} are training images "
-                "as well, so test accuracies are biased upwards"
+                "as well, so test accuracies are biased upwards (its argument drop_duplicates leaves them out)"
             )
 
 

@@ -11,12 +11,15 @@
 | `sizes` | the metric by the number of training images |
 | `search` | the history of a search |
 | `mistakes` | the confusion matrix and misclassified images |
+| `occlusion` | what networks look at in misclassified images |
+| `robustness` | accuracy under corruptions |
+| `samples` | images of a data set that its check names |
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,7 +85,7 @@ _NEEDS = {
 }
 
 
-def draw(result: StudyRecord, folder: Path) -> tuple[Figure, ...]:
+def draw(result: StudyRecord, folder: Path, more: Sequence[Drawing] = ()) -> tuple[Figure, ...]:
     """Draw the figures that suit a study, and write them and their texts.
 
     Equal results give equal bytes with the same version of matplotlib. Figures of an earlier call are replaced.
@@ -90,6 +93,7 @@ def draw(result: StudyRecord, folder: Path) -> tuple[Figure, ...]:
     Args:
         result: the study; trials without a result are left out.
         folder: the folder for ``NAME.svg``, ``NAME.png`` and ``figures.json``; created if necessary.
+        more: figures that are drawn already, to be written after the others.
 
     Returns:
         The figures in order; none if no trial completed.
@@ -111,6 +115,7 @@ def draw(result: StudyRecord, folder: Path) -> tuple[Figure, ...]:
             *cost(view),
             *learning_curves(view),
             *mistakes(view),
+            *more,
         ]
         for drawing in drawings:
             write(drawing, folder)

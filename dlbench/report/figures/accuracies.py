@@ -29,7 +29,7 @@ from dlbench.report.figures.canvas import (
 from dlbench.report.figures.vector import OVER_DARK, OVER_LIGHT
 from dlbench.report.page import Figure
 from dlbench.report.shades import value_range
-from dlbench.report.tables import SPAN, capitalized, listed, replicate
+from dlbench.report.tables import SPAN, capitalized, count, listed, replicate
 from dlbench.spec.metrics import Metric, metric, words
 from dlbench.spec.naming import field_title, setting
 from dlbench.stats import Interval, mean_interval
@@ -433,7 +433,7 @@ def _seeds_words(view: View, shown: Mapping[str, Configuration]) -> Figure:
         values = survivors.by_seed(view.metric).values()
         assert interval is not None
         said.append(
-            f"{label}: mean {spoken(interval, view.measured)}, {len(values)} {noun}s from "
+            f"{label}: mean {spoken(interval, view.measured)}, {count(len(values), noun)} from "
             f"{view.measured.text(min(values))} to {view.measured.text(max(values))}"
             f"{_collapsed(group, '; {} of {} collapsed')}."
         )
@@ -451,7 +451,7 @@ def _seeds_words(view: View, shown: Mapping[str, Configuration]) -> Figure:
         "seeds",
         f"{capitalized(view.metric_title)} {noun} by {noun}",
         f"Strip chart of {view.metric_title} with a point for every {noun}. {' '.join(said)}",
-        f"{capitalized(view.metric_title)} of every {noun}, in the order of seeds from top to bottom, with their mean"
+        f"{capitalized(view.metric_title)} of every {noun}, in order from top to bottom, with their mean"
         f"{interval_words}; {view.noun}s by {words(view.selection)}, the best first.{crosses}{arrows}{left_out}",
     )
 

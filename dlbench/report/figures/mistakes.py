@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from dlbench import data, files
 from dlbench.analysis.configurations import Configuration
+from dlbench.analysis.mistakes import most_frequent
 from dlbench.data import cache
 from dlbench.errors import DataError, InputError, StoreError
 from dlbench.report.figures.canvas import WIDE, Drawing, View, canvas
@@ -18,11 +18,13 @@ from dlbench.storage.results import TrialResult
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
     from numpy.typing import NDArray
 
 #: With more classes than this, the cells have no numbers.
 MAX_WRITTEN = 20
-_COLUMNS, _ROWS = 8, 3
+COLUMNS, _ROWS = 8, 3
 
 
 def mistakes(view: View) -> list[Drawing]:
@@ -108,41 +110,37 @@ def _confusion_words(chosen: str, total: NDArray[Any], names: tuple[str, ...], t
 def _images(chosen: str, group: Configuration, dataset: data.Dataset) -> list[Drawing]:
     import numpy as np
 
-    answers, doubts = [], []
     labels = np.asarray(dataset.test_labels)
-    for trial in group.complete:
-        logits = _logits(trial, (len(labels), dataset.num_classes))
-        if logits is None:
-            return []
-        answers.append(logits.argmax(axis=1))
-        doubts.append(logits.max(axis=1) - logits[np.arange(len(labels)), labels])
-    predicted = np.stack(answers)
-    errors = (predicted != labels).sum(axis=0)
-    if not errors.any():
+    found = [_logits(trial, (len(labels), dataset.num_classes)) for trial in group.complete]
+    logits = [each for each in found if each is not None]
+    shown, wrong = (
+        most_frequent(np.stack(logits), labels, COLUMNS * _ROWS) if len(logits) == len(found) else ((), 0)
+    )
+    if not shown:
         return []
-    order = np.lexsort((-np.mean(doubts, axis=0), -errors))
-    shown = [int(index) for index in order[: _COLUMNS * _ROWS] if errors[index]]
     names = dataset.class_names or tuple(map(str, range(dataset.num_classes)))
-    rows = -(-len(shown) // _COLUMNS)
-    figure = canvas(WIDE, 1.22 * rows)
-    grid = figure.subplots(rows, _COLUMNS, squeeze=False)
+    figure = canvas(WIDE, 1.22 * -(-len(shown) // COLUMNS))
     said = []
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for axes, index in zip(grid.flat, shown, strict=False):
-        wrong = Counter(int(answer) for answer in predicted[:, index] if answer != labels[index])
-        taken = min(wrong, key=lambda answer: (-wrong[answer], answer))
-        picture = dataset.test_images[index]
-        axes.imshow(
-            picture if picture.shape[-1] == 3 else 255 - picture[..., 0], cmap="gray", vmin=0, vmax=255
-        )
-        verdict = f"{names[labels[index]]} → {names[taken]}"
-        often = f"{errors[index]} of {len(predicted)}" if len(predicted) > 1 else ""
+    for axes, mistake in zip(grid(figure, len(shown)), shown, strict=True):
+        picture(axes, dataset.test_images[mistake.index])
+        verdict = f"{names[mistake.label]} → {names[mistake.answer]}"
+        often = f"{mistake.times} of {len(logits)}" if len(logits) > 1 else ""
         axes.set_title(textwrap.fill(verdict, 16) + f"\n{often}".rstrip(), fontsize=7.5, linespacing=1.2)
         said.append(f"{verdict.replace('→', 'predicted as')}{often and f' by {often} networks'}")
-    return [
-        Drawing(_images_words(chosen, said, int((errors > 0).sum()), len(predicted)), figure, vector=False)
-    ]
+    return [Drawing(_images_words(chosen, said, wrong, len(logits)), figure, vector=False)]
+
+
+def grid(figure: Canvas, number: int) -> list[Axes]:
+    """Axes for so many pictures, in rows of eight."""
+    found = [*figure.subplots(-(-number // COLUMNS), COLUMNS, squeeze=False).flat]
+    for axes in found:
+        axes.set_axis_off()
+    return found[:number]
+
+
+def picture(axes: Axes, image: NDArray[np.uint8]) -> None:
+    """Show an image; one of a single channel as ink on paper."""
+    axes.imshow(image if image.shape[-1] == 3 else 255 - image[..., 0], cmap="gray", vmin=0, vmax=255)
 
 
 def _logits(trial: TrialResult, shape: tuple[int, int]) -> NDArray[np.float32] | None:
