@@ -56,6 +56,8 @@ def to_overview(title: str, sections: Sequence[Section], folder: Path) -> str:
         page = section.page
         if page is not None and page.description:
             parts.append(escaped(printable(page.description, "\n")))
+        if page is not None and page.report.answer:
+            parts.append(to_markdown([page.report.answer]))
         parts += _first_paragraph(section, folder)
         if page is not None:
             parts += [to_markdown(in_short(page.report.claims))] if page.report.claims else []

@@ -138,7 +138,6 @@ class StudyReport:
         """The parts after the answer and its picture."""
         return [
             *(self.claims.parts if self.claims else []),
-            *self.published,
             *([self.trials] if self.trials else []),
             *self.findings,
             *self.later,
@@ -147,7 +146,14 @@ class StudyReport:
     @property
     def later(self) -> Report:
         """The parts after the findings."""
-        return [*self.same_images, *self.variation, *self.protocols, *self.times, *self.origin]
+        return [
+            *self.published,
+            *self.same_images,
+            *self.variation,
+            *self.protocols,
+            *self.times,
+            *self.origin,
+        ]
 
 
 def study_report(
