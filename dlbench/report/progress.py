@@ -75,8 +75,6 @@ class TerminalBar:
             transient=True,
             refresh_per_second=1 / _REFRESH_S,
             expand=True,
-            redirect_stdout=False,  # the console writes to standard error itself, and would wait for its own lock
-            redirect_stderr=False,
         )
         self._progress.start()
         self._task = self._progress.add_task("starting", total=1.0, end=time.monotonic())
@@ -127,13 +125,14 @@ class StudyProgress:
     def __call__(self, event: Plan | messages.AnyEvent) -> None:
         """Update the display with an event."""
         match event:
-            case (
-                messages.Ready()
-                | messages.Left()
-                | messages.Idle()
-                | messages.StateSaved()
-                | messages.Copied()
-            ):
+            case messages.Ready():
+                self._nodes[event.worker] = event.node
+                self._first = self._first or (time.monotonic(), self.finished)
+                return
+            case messages.Left():
+                self._nodes.pop(event.worker, None)
+                return
+            case messages.Idle() | messages.StateSaved() | messages.Copied():
                 return
             case messages.Notice():
                 if event.urgent or not self._quiet:

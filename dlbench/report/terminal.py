@@ -15,10 +15,8 @@ from typing import TextIO, cast
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
-from rich.live import Live
 from rich.measure import Measurement
 from rich.segment import Segment
-from rich.spinner import Spinner
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -103,16 +101,7 @@ def waiting(words: str, quiet: bool = False) -> Iterator[None]:
         with data.listening(lambda words: None):
             yield
         return
-    spinner = Spinner("dots", words)
-    live = Live(
-        spinner,
-        console=console,
-        transient=True,
-        redirect_stdout=False,  # the console writes to standard error itself, and would wait for its own lock
-        redirect_stderr=False,
-        refresh_per_second=12.5,
-    )
-    with live, data.listening(lambda words: spinner.update(text=words)):
+    with console.status(words) as status, data.listening(status.update):
         yield
 
 
