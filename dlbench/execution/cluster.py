@@ -178,7 +178,8 @@ class _Node:
 
     @property
     def environment(self) -> Mapping[str, Any]:
-        return (self.about or {}).get("environment", {})
+        found: Mapping[str, Any] = (self.about or {}).get("environment", {})
+        return found
 
 
 class Cluster:

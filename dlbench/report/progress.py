@@ -122,13 +122,14 @@ class StudyProgress:
     def __call__(self, event: Plan | messages.AnyEvent) -> None:
         """Update the display with an event."""
         match event:
-            case (
-                messages.Ready()
-                | messages.Left()
-                | messages.Idle()
-                | messages.StateSaved()
-                | messages.Copied()
-            ):
+            case messages.Ready():
+                self._nodes[event.worker] = event.node
+                self._first = self._first or (time.monotonic(), self.finished)
+                return
+            case messages.Left():
+                self._nodes.pop(event.worker, None)
+                return
+            case messages.Idle() | messages.StateSaved() | messages.Copied():
                 return
             case messages.Notice():
                 if event.urgent or not self._quiet:
