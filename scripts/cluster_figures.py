@@ -140,14 +140,14 @@ def memory(trials: int = 100_000) -> None:
     print(f"driver: {peak:.0f} MB at {jobs.num_open:,} trials, planned in {took:.1f} s")
 
 
-def simulation(workers: int = 1000, seeds: int = 40) -> None:
+def simulation(workers: int = 1000, seeds: int = 100) -> None:
     """The makespan of a study of real lengths on many workers, against its lower bound."""
     study = dlbench.grid(
         model=["simplecnn", "baseline", "stabilized", "high_vision", "modernist"],
         learning_rate=[1e-4, 1e-3, 1e-2, 1e-1],
         batch_size=[8, 16, 32, 64, 128],
         seed=list(range(seeds)),
-        num_epochs=20,
+        num_epochs=50,
         train_size=3200,
         val_size=800,
     )

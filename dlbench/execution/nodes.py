@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
 from typing import Any
 
 import dlbench
@@ -139,7 +138,7 @@ def survey(asked: str) -> str:
     )
 
 
-def deliver(about: Mapping[str, Any], arrays: dict[str, Any], *before: object) -> None:
+def deliver(about: dict[str, Any], arrays: dict[str, NDArray[Any]], *before: object) -> None:
     """Write a data set to the node's cache.
 
     Args:
@@ -150,7 +149,7 @@ def deliver(about: Mapping[str, Any], arrays: dict[str, Any], *before: object) -
     Raises:
         DataError: it is damaged, or the cache cannot be written.
     """
-    dataset = Dataset(**about, **arrays)
+    dataset = Dataset(**{**about, **arrays})
     if digest_of(arrays, dataset.num_classes) != dataset.digest:
         raise DataError(f"data set {dataset.name!r} arrived damaged")
     try:
