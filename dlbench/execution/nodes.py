@@ -138,7 +138,7 @@ def survey(asked: str) -> str:
     )
 
 
-def deliver(about: dict[str, Any], arrays: dict[str, NDArray[Any]], *before: object) -> None:
+def deliver(about: dict[str, Any], arrays: dict[str, Any], *before: object) -> None:
     """Write a data set to the node's cache.
 
     Args:

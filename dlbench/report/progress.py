@@ -110,6 +110,7 @@ class StudyProgress:
         self._console = _console(_stderr())
         self._bar = bar
         self._start = self._shown_at = time.monotonic()
+        self._first: tuple[float, int] | None = None  # when a worker was ready, and the trials done by then
 
     def __enter__(self) -> Self:
         if self._bar is None and not self._quiet and self._console.is_terminal:
@@ -127,7 +128,8 @@ class StudyProgress:
         match event:
             case messages.Ready():
                 self._nodes[event.worker] = event.node
-                self._first = self._first or (time.monotonic(), self.finished)
+                if self._first is None:
+                    self._first = (time.monotonic(), self.finished)
                 return
             case messages.Left():
                 self._nodes.pop(event.worker, None)
@@ -164,7 +166,7 @@ class StudyProgress:
         self._workers: dict[str, int] = {}
         self._compiling: dict[int, str] = {}
         self._nodes: dict[int, str] = {}
-        self._first: tuple[float, int] | None = None  # when a worker was ready, and the trials done by then
+        self._first = None
         self._values: dict[TrialSpec, list[float]] = {}
         self._axes = [name for name in plan.study.axes if name not in REPLICATES] or ["model"]
         if plan.done and plan.missing and holds_study(plan.folder):
