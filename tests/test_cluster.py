@@ -136,7 +136,11 @@ def test_a_model_of_ones_own_and_data_of_ones_own(
     digits = dlbench.data.load("mnist5k")
     few = slice(0, 200)
     own = dlbench.from_arrays(
-        digits.train_images[few], digits.train_labels[few], digits.test_images[few], digits.test_labels[few]
+        "own",
+        digits.train_images[few],
+        digits.train_labels[few],
+        digits.test_images[few],
+        digits.test_labels[few],
     )
     study = dlbench.grid(model="travelling:Net", dataset=own, **SMALL)
     here = dlbench.run(study, workers=1, reuse=False, out=tmp_path / "here")

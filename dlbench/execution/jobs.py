@@ -34,20 +34,21 @@ class _Jobs:
     """Jobs of one program, the longest first, and what is left of their cost."""
 
     def __init__(self, jobs: Iterable[Job]) -> None:
-        self.waiting = deque(sorted(jobs, key=_cost, reverse=True))
-        self.cost_s = sum(map(_cost, self.waiting))
+        costs = ((_cost(job), job) for job in jobs)
+        self._waiting = deque(sorted(costs, key=lambda each: each[0], reverse=True))
+        self.cost_s = sum(cost for cost, _ in self._waiting)
 
     def __len__(self) -> int:
-        return len(self.waiting)
+        return len(self._waiting)
 
     def take(self) -> Job:
-        job = self.waiting.popleft()
-        self.cost_s -= _cost(job)
+        cost, job = self._waiting.popleft()
+        self.cost_s -= cost
         return job
 
     def put_back(self, job: Job) -> None:
-        self.waiting.appendleft(job)
-        self.cost_s += _cost(job)
+        self._waiting.appendleft((_cost(job), job))
+        self.cost_s += self._waiting[0][0]
 
 
 class JobQueue:
