@@ -175,12 +175,14 @@ def test_training_that_never_converged_has_no_convergence_epoch() -> None:
         side("convergence_epoch", model="Stabilized"),
     )
     judged = claims_report([claim], found.trials)
-    assert "2 trials did not converge before the last epoch. They are censored there" in judged.table.caption
+    assert (
+        "2 trials did not converge before the last epoch. They are censored there" in judged.tables[0].caption
+    )
     assert judged.judgements[0].comparison is not None
     assert judged.judgements[0].comparison.test == "log-rank"
     events = [[(e, e < 9) for e in epochs[model]] for model in ("SimpleCNN", "Stabilized")]
     assert judged.judgements[0].comparison.p_value == stats.logrank_p(*events)
-    assert judged.table.texts()[0][5] == "5 and 5"
+    assert judged.tables[0].texts()[0][5] == "5 and 5"
     assert judged.judgements[0].comparison.difference.estimate == pytest.approx(0.0), (
         "(4+..+8 - 4-4-4-9-9) / 5"
     )
