@@ -321,7 +321,7 @@ def test_several_configurations_are_averaged_seed_by_seed_and_gaps_left_out() ->
         2: pytest.approx((0.61 + 0) / 2),
     }, "a trial that diverged has an accuracy of 0"
     waiting = [t for t in found.trials if (t.learning_rate, t.seed) != (0.1, 2)]
-    assert {*claims.side_values(side(model="baseline"), waiting)} == {(0, 0, 0), (1, 0, 0)}
+    assert {seed for seed, *_ in claims.side_values(side(model="baseline"), waiting)} == {0, 1}
 
 
 def test_variation_is_judged_by_spread() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -179,6 +180,12 @@ def hosts() -> Iterator[Any]:
         subprocess.run(["ip", *words], check=True, capture_output=True)
 
     running: list[subprocess.Popen[str]] = []
+    settings = {
+        "DLBENCH_CACHE_DIR": f"{root}/cache",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    }
 
     def on(host: int, script: str) -> subprocess.Popen[str]:
         """Run a shell script on a host; what it starts ends with it."""
@@ -199,7 +206,7 @@ def hosts() -> Iterator[Any]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, "DLBENCH_CACHE_DIR": f"{root}/cache", "RAY_USAGE_STATS_ENABLED": "0"},
+            env={**os.environ, **settings},
         )
         running.append(process)
         return process

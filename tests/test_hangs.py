@@ -5,6 +5,7 @@ Real processes get real signals.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -459,3 +460,21 @@ def test_kernels_that_cannot_be_chosen_end_the_study_with_their_reason(
     stopping = threading.Event()
     with pytest.raises(WorkerError, match="No closing quotation"):
         list(Pool(JobQueue(programs.programs(planned.trials)), 1, start, lambda job: {}, stopping).run())
+
+
+def test_a_study_is_shown_to_its_end_in_a_terminal(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "dlbench", "train", "--model=mlp", "--epochs=40", *TINY]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=tmp_path) as process:
+        os.close(theirs)
+        shown = b""
+        killer = threading.Timer(120, process.kill)
+        killer.start()
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while part := os.read(ours, 65536):
+                shown += part
+        killer.cancel()
+    os.close(ours)
+    assert process.returncode == 0, shown[-2000:].decode(errors="replace")
+    assert "━".encode() in shown, "the bar"
+    assert b"test accuracy" in shown

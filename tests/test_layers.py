@@ -129,7 +129,7 @@ NEED_JAX = (
     "dlbench.deploy.exporting",
     "dlbench.deploy.onnx_graph",
     "dlbench.deploy.runtimes",
-    "dlbench.studies.corrupted",
+    "dlbench.studies.altered",
     "dlbench.bench.flax_reference",
     "dlbench.bench.lanes_subject",
     "dlbench.bench.operations",

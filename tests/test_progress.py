@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
 import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -89,8 +98,42 @@ def test_a_cluster_shows_its_nodes_workers_and_rate(
 
 def test_the_estimate_begins_with_the_plans_and_settles_within_the_first_tenth() -> None:
     assert progress.expected_s(0.0, 0.0, 30.0) == 30.0
+    assert progress.expected_s(40.0, 0.0, 30.0) == 40.0, "nothing is done yet, so nothing is known"
+    assert progress.expected_s(6.0, 0.001, 30.0) < 35.0, "nor is much of a thousandth"
     for truth in (15.0, 30.0, 60.0):  # whatever the plan thought
         expected = [progress.expected_s(share * truth, share, 30.0) for share in (0.1, 0.3, 0.5, 1.0)]
         assert all(abs(each - truth) <= 0.2 * truth for each in expected)
-        errors = [abs(each - truth) for each in expected]
-        assert errors == sorted(errors, reverse=True)
+
+
+def test_a_real_terminal_shows_the_bar_and_no_lock_is_waited_for() -> None:
+    code = (
+        "import time\n"
+        "from dlbench.execution import stderr\n"
+        "from dlbench.report import terminal\n"
+        "from dlbench.report.progress import TerminalBar\n"
+        "with terminal.waiting('checking'):\n"
+        "    terminal.message('a message while waiting')\n"
+        "bar = TerminalBar(terminal._console(terminal._stderr()))\n"
+        "bar.update('1/2 trials, compiling Baseline', 0.5, 90.0)\n"
+        "bar.say('a message above the bar')\n"
+        "time.sleep(0.6)\n"
+        "bar.stop()\n"
+        "stderr.write('the end\\n')\n"
+    )
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
+    shown = b""
+    with subprocess.Popen([sys.executable, "-c", code], stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        deadline = time.monotonic() + 60
+        while b"the end" not in shown and time.monotonic() < deadline:
+            if select.select([ours], [], [], 0.2)[0]:
+                shown += os.read(ours, 65536)
+        process.kill() if process.poll() is None and b"the end" not in shown else process.wait()
+    os.close(ours)
+    text = shown.decode()
+    for words in ("checking", "a message while waiting", "1/2 trials, compiling Baseline", "50%"):
+        assert words in text
+    assert "about 1 min 30 s left" in text or "about 1 min 29 s left" in text
+    assert text.rstrip().endswith("the end")

@@ -57,14 +57,16 @@ def commands(page: Path) -> list[str]:
 
 
 def planned() -> list[str]:
-    """The commands that train a study of data that are installed with dlbench."""
+    """The commands that train a study of data that are installed with dlbench, and on this machine."""
     found = []
     for command in dict.fromkeys(line.strip() for page in DOCUMENTATION for line in commands(page)):
         words = command.split()
         files = [ROOT / word for word in words if word.endswith(".yaml")]
-        if words[1] in ("train", "grid", "compare-archs", "run", "plan") and not any(
+        if "--cluster" in words or any(
             re.search("^dataset: mnist$", file.read_text(), flags=re.MULTILINE) for file in files
         ):
+            continue
+        if words[1] in ("train", "grid", "compare-archs", "run", "plan"):
             found.append(command)
     return found
 
@@ -93,6 +95,8 @@ def test_every_python_block_runs(block: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("block", blocks("yaml"))
 def test_every_yaml_block_is_a_study(block: str, tmp_path: Path) -> None:
+    if block.startswith("apiVersion:"):
+        return  # it describes a cluster to Kubernetes
     (tmp_path / "study.yaml").write_text(block)
     done = forked.run("plan", "study.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

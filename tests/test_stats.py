@@ -1044,25 +1044,22 @@ def test_rank_ranges_hold_simultaneously() -> None:
     assert 0 < wrong / num_studies <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / num_studies)
 
 
-@given(st.lists(st.lists(VALUES, min_size=1, max_size=6), min_size=2, max_size=2))
-def test_improvement_within_a_task_is_the_u_statistic(pair: list[list[float]]) -> None:
-    a, b = pair
-    found = stats.probability_of_improvement({"a": {"x": a}, "b": {"x": b}}, "a", "b")
-    assert found.estimate == pytest.approx(scipy.stats.mannwhitneyu(a, b).statistic / (len(a) * len(b)))
+@given(st.lists(st.lists(VALUES, min_size=1, max_size=6), min_size=4, max_size=4))
+def test_improvement_is_the_mean_u_statistic_over_tasks(values: list[list[float]]) -> None:
+    a, b = dict(enumerate(values[:2])), dict(enumerate(values[2:]))
+    tasks = {"a": {str(i): a[i] for i in a}, "b": {str(i): b[i] for i in b}}
+    shares = [scipy.stats.mannwhitneyu(a[i], b[i]).statistic / (len(a[i]) * len(b[i])) for i in a]
+    assert stats.probability_of_improvement(tasks, "a", "b").estimate == pytest.approx(np.mean(shares))
 
 
-@given(st.lists(VALUES, min_size=1, max_size=20))
-def test_the_interquartile_mean_is_the_trimmed_mean_of_scipy(values: list[float]) -> None:
-    assert stats.interquartile_mean(values) == pytest.approx(scipy.stats.trim_mean(values, 0.25), abs=1e-9)
-
-
+@pytest.mark.slow
+@settings(max_examples=10)
 @given(P_VALUES.filter(bool), st.floats(0.3, 2), st.integers(3, 40))
 def test_statsmodels_agrees(p_values: list[float], effect: float, n: int) -> None:
     statsmodels = pytest.importorskip("statsmodels.stats.api", reason="the oracle is not installed")
     assert stats.holm(p_values) == pytest.approx(statsmodels.multipletests(p_values, method="holm")[1])
-    assert stats.power_of(n, effect, 1) == pytest.approx(
-        statsmodels.TTestPower().power(effect, n, 0.05), abs=1e-6
-    )
+    found = statsmodels.TTestPower().power(effect, n, 0.025, alternative="larger")
+    assert stats.power_of(n, effect, 1) == pytest.approx(found, abs=1e-6), "in the right direction"
     interval = stats.wilson_interval(n // 3, n)
     expected = statsmodels.proportion_confint(n // 3, n, method="wilson")
     assert (interval.low, interval.high) == pytest.approx(expected)

@@ -188,8 +188,11 @@ def test_a_study_of_a_set_ten_times_as_large_stays_within_its_memory(tmp_path: P
         cut = count * 9 // 10
         data = dlbench.from_arrays("large", images[:cut], labels[:cut], images[cut:], labels[cut:])
         study = dlbench.grid(dataset=data, model="Baseline", batch_size=64, val_size=count // 20, num_epochs=1)
-        (trial,) = dlbench.run(study, workers=1, data_memory="64MiB", out=sys.argv[2])
+        said = []
+        notice = lambda event: said.append(getattr(event, "text", ""))
+        (trial,) = dlbench.run(study, workers=1, data_memory="64MiB", out=sys.argv[2], on_event=notice)
         assert not trial.error, trial.error
+        assert any("they are streamed from the cache" in text for text in said) == (count > 10_000)
         usage = [resource.getrusage(who).ru_maxrss * 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         print(json.dumps(usage))
         """

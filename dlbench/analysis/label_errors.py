@@ -92,7 +92,7 @@ def label_errors(predictions: Predictions, configuration: str, whole: data.Datas
     sums, times = np.zeros((len(labels), whole.num_classes)), np.zeros(len(labels), int)
     for trial in predictions.trials:
         logits, _ = validation_of(trial, whole)
-        judged = data.split_of(labels, trial.trial.spec).val_indices
+        judged = data.split_of(whole, trial.trial.spec).val_indices
         sums[judged] += probabilities(logits)
         times[judged] += 1
     train = np.flatnonzero(times)

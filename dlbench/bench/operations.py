@@ -1,7 +1,7 @@
 """How fast the convolutions and matrix products of a model are, one by one, beside a matrix product of large matrices.
 
-Each is computed as it would be in a model that dlbench trains, alone and with one thread: forward, and the gradients
-that training needs. Runs in a process that measures.
+Each is computed as workers compute it, alone and with one thread: forward, and the gradients that training needs. Runs
+in a process that measures.
 """
 
 from __future__ import annotations

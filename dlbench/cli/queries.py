@@ -393,7 +393,7 @@ def check_data(options: CheckOptions) -> None:
         record["label_errors"] = data_quality.label_errors_record(errors, names)
     if options.html:
         command = shlex.join(
-            ["dlbench", "data", "check", options.name, *(["--study", options.study] if errors else [])]
+            ["dlbench", "data", "check", options.name, *(["--study", options.study] if options.study else [])]
         )
         write_page(Path(options.html), data_page(dataset, found, errors, parts, command))
         parts = [*parts, f"The page is {options.html}"]

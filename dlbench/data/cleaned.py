@@ -133,7 +133,7 @@ def _label(dataset: Dataset, text: str, place: str) -> Any:
     return value
 
 
-def _rows(path: Path) -> Iterator[tuple[str, str, str, str]]:
+def _rows(path: Path) -> Iterator[tuple[str, ...]]:
     """The place and the cells of each row."""
     try:
         text = files.read(path, _LONGEST).decode("utf-8-sig")

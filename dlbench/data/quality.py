@@ -224,7 +224,8 @@ def shrunk(images: Images, side: int) -> NDArray[np.float32]:
 
 def small(images: Images) -> NDArray[np.float32]:
     """Grey pictures of 8x8 or fewer pixels: float32 [N, pixels], 0 to 255."""
-    return shrunk(images, _SIDE).mean(axis=3).reshape(len(images), -1)
+    grey: NDArray[np.float32] = shrunk(images, _SIDE).mean(axis=3).reshape(len(images), -1)
+    return grey
 
 
 def _near_duplicates(
@@ -268,10 +269,11 @@ def _sample(count: int) -> NDArray[np.intp]:
 
 def _unit(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
     """Pictures as vectors of length 1 and mean 0, whose products are correlations; 0 for constant ones."""
-    flat = pictures.reshape(len(pictures), -1)
+    flat: NDArray[np.float32] = pictures.reshape(len(pictures), -1)
     flat = flat - flat.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(flat, axis=1, keepdims=True)
-    return np.divide(flat, norms, out=np.zeros_like(flat), where=norms > 1e-3)
+    unit: NDArray[np.float32] = np.divide(flat, norms, out=np.zeros_like(flat), where=norms > 1e-3)
+    return unit
 
 
 def _nearest(

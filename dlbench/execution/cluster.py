@@ -43,6 +43,8 @@ _RESOURCES = {"cpu": "CPU", "gpu": "GPU", "tpu": "TPU"}
 _LOOK_S = 1.0
 #: Seconds that nodes may take to describe themselves when a study begins: they start jax and compile the kernels.
 _SURVEY_S = 180.0
+#: Seconds to wait for a first node.
+_JOIN_S = 60.0
 #: Seconds that a killed worker may take to exit.
 _KILL_S = 5.0
 #: The beginning of lines that Ray's own processes print.
@@ -216,16 +218,25 @@ class Cluster:
             handle()
 
     def device(self, asked: str) -> str:
-        """The kind of device that most workers would have."""
+        """The kind of device that most workers would have; waits a while for a first node that can train."""
         self._asked = asked
-        self._wait()
-        slots = Counter[str]()
-        for node in self._surveyed():
-            slots[node.about["device"]] += node.slots(node.about["device"])  # type: ignore[index]
-        if not slots.total():
-            raise WorkerError(f"no node of the cluster can train:\n{self._problems()}")
+        end = time.monotonic() + _JOIN_S
+        while not (slots := self._slots()) and time.monotonic() < end:
+            if any(node.problem for node in self._nodes.values()):
+                break
+            time.sleep(_LOOK_S)
+        if not slots:
+            raise WorkerError(f"no node of the cluster can train\n{self._problems()}".strip())
         self._kind = slots.most_common(1)[0][0]
         return self._kind
+
+    def _slots(self) -> Counter[str]:
+        """The room for workers, by kind of device."""
+        self._wait()
+        found = Counter[str]()
+        for node in self._surveyed():
+            found[node.about["device"]] += node.slots(node.about["device"])  # type: ignore[index]
+        return +found
 
     def count(self, kind: str) -> int:
         """See :class:`~dlbench.execution.site.Site`."""

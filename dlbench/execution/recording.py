@@ -160,7 +160,11 @@ def record(
     meter = energy.Meter(energy.counters(device), store.energy())
 
     def set_spent() -> None:
-        store.set_spent(times.total(), meter.total(workers * (time.monotonic() - since)))
+        total = times.total()
+        store.set_spent(
+            total,
+            meter.total(sum(total.values()) if workers is None else workers * (time.monotonic() - since)),
+        )
 
     def describe(found: Mapping[str, Any]) -> None:
         nonlocal recorded

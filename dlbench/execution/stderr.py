@@ -9,6 +9,7 @@ import contextlib
 import select
 import sys
 import threading
+from typing import Any
 
 #: Seconds to wait, once, for a reader to make room. After that, text is dropped until it reads again.
 PATIENCE_S = 1.0
@@ -25,7 +26,7 @@ def write(text: str) -> None:
             if not _has_room():
                 return
             with contextlib.suppress(OSError, ValueError, AttributeError):
-                sys.stderr.write(text[start : start + _PIECE])
+                _file().write(text[start : start + _PIECE])
 
 
 def flush() -> None:
@@ -33,21 +34,26 @@ def flush() -> None:
     with _lock:
         if _has_room():
             with contextlib.suppress(OSError, ValueError, AttributeError):
-                sys.stderr.flush()
+                _file().flush()
 
 
 def is_terminal() -> bool:
     """Whether standard error is a terminal."""
     try:
-        return sys.stderr.isatty()
+        return bool(_file().isatty())
     except (ValueError, AttributeError):
         return False
+
+
+def _file() -> Any:
+    """Standard error itself: while rich shows a bar, its own file is in that place, which writes to it through here."""
+    return getattr(sys.stderr, "rich_proxied_file", sys.stderr)
 
 
 def _has_room() -> bool:
     global _is_read
     try:
-        number = sys.stderr.fileno()
+        number = _file().fileno()
     except (OSError, ValueError, AttributeError):
         return True  # not a file, as in a notebook, or closed
     poll = select.poll()
@@ -65,7 +71,7 @@ class Stream:
     @property
     def encoding(self) -> str:
         """The encoding of standard error."""
-        return getattr(sys.stderr, "encoding", None) or "utf-8"
+        return getattr(_file(), "encoding", None) or "utf-8"
 
     def write(self, text: str) -> int:
         """See :func:`write`."""
@@ -87,6 +93,6 @@ class Stream:
             OSError: it has none.
         """
         try:
-            return sys.stderr.fileno()
+            return int(_file().fileno())
         except AttributeError:
             raise OSError("there is no standard error") from None

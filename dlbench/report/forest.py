@@ -30,6 +30,7 @@ class Row:
     Attributes:
         says: the claim.
         verdict: what the data say of it.
+        is_fragile: whether new seeds could easily change the verdict.
         texts: its numbers.
         claimed: where the claimed difference stands, in percent of the width; ``None`` if none is claimed.
         estimate: where the measured difference stands; ``None`` if it could not be measured.
@@ -38,6 +39,7 @@ class Row:
 
     says: str
     verdict: Verdict
+    is_fragile: bool
     texts: ClaimTexts
     claimed: float | None
     estimate: float | None
@@ -103,6 +105,7 @@ def _row(judged: Judgement, axis: _Axis) -> Row:
     return Row(
         judged.claim.says,
         judged.verdict,
+        judged.is_fragile,
         claim_texts(judged),
         None if claimed is None else axis.place(claimed),
         None if estimate is None else axis.place(estimate),
@@ -129,9 +132,8 @@ class _Axis:
         linear = span if span <= _LINEAR * usual else linear
         bent = cls(low, high, linear)
         room = 0.03 * (bent.bend(high) - bent.bend(low) or 1.0)
-        return cls(
-            *(linear * math.sinh(bent.bend(v) + shift) for v, shift in ((low, -room), (high, room))), linear
-        )
+        low, high = (linear * math.sinh(bent.bend(v) + shift) for v, shift in ((low, -room), (high, room)))
+        return cls(low, high, linear)
 
     def bend(self, value: float) -> float:
         return math.asinh(value / self.linear)

@@ -236,7 +236,7 @@ def _verdicts(sections: Sequence[Section]) -> dict[str, Any] | None:
     plot = forest(claims)
     if plot is None:
         return None
-    (answer, _), *rest = _paragraphs(verdicts.summary([each for each in claims if each]))
+    (answer, _), *rest = _paragraphs([*verdicts.summary([each for each in claims if each])])
     studies = [
         {
             "id": _id(place + 1),

@@ -75,6 +75,8 @@ class TerminalBar:
             transient=True,
             refresh_per_second=1 / _REFRESH_S,
             expand=True,
+            redirect_stdout=False,  # the console writes to standard error itself, and would wait for its own lock
+            redirect_stderr=False,
         )
         self._progress.start()
         self._task = self._progress.add_task("starting", total=1.0, end=time.monotonic())
@@ -247,19 +249,23 @@ class StudyProgress:
         return f", best {title(self._metric).removesuffix(' %')} {found} ({where})"
 
 
-#: The estimate of the plan weighs as much as this share of the work that is done.
-_PRIOR = 0.02
+#: Where this share of the work is done, the time it took weighs as much as the estimate of the plan.
+_EVEN = 0.05
 
 
 def expected_s(elapsed_s: float, share: float, estimate_s: float) -> float:
-    """How long a study will have taken: as the plan estimates at first, and more and more by what was measured.
+    """How long a study will have taken: as the plan estimates at first, and soon by what was measured.
 
     Args:
         elapsed_s: seconds since its beginning.
         share: the share of the work that is done.
         estimate_s: the estimate of the plan.
     """
-    return (elapsed_s + _PRIOR * estimate_s) / (share + _PRIOR)
+    planned = max(estimate_s, elapsed_s)
+    if not share:
+        return planned
+    weight = share**2 / (share**2 + _EVEN**2)
+    return weight * elapsed_s / share + (1 - weight) * planned
 
 
 def _in_words(plan: Plan) -> str:

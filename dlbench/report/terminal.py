@@ -15,8 +15,10 @@ from typing import TextIO, cast
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
+from rich.live import Live
 from rich.measure import Measurement
 from rich.segment import Segment
+from rich.spinner import Spinner
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -74,8 +76,11 @@ def show(report: Sequence[Table | Plot | Strip | Points | str], whole: str = "")
 def _show_plot(console: Console, plot: Plot | Strip) -> None:
     console.print(Text(plot.title, style="bold"))
     width, colours = min(console.width, _PLOT_WIDTH), bool(console.color_system)
-    draw = terminal_plots.strip if isinstance(plot, Strip) else terminal_plots.draw
-    console.print(Text.from_ansi(draw(plot, width, colours)))  # type: ignore[operator]
+    if isinstance(plot, Strip):
+        drawn = terminal_plots.strip(plot, width, colours)
+    else:
+        drawn = terminal_plots.draw(plot, width, colours)
+    console.print(Text.from_ansi(drawn))
     if plot.caption:
         console.print(Text(plot.caption, style="dim"))
 
@@ -98,7 +103,16 @@ def waiting(words: str, quiet: bool = False) -> Iterator[None]:
         with data.listening(lambda words: None):
             yield
         return
-    with console.status(words) as status, data.listening(status.update):
+    spinner = Spinner("dots", words)
+    live = Live(
+        spinner,
+        console=console,
+        transient=True,
+        redirect_stdout=False,  # the console writes to standard error itself, and would wait for its own lock
+        redirect_stderr=False,
+        refresh_per_second=12.5,
+    )
+    with live, data.listening(lambda words: spinner.update(text=words)):
         yield
 
 

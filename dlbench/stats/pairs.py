@@ -374,12 +374,12 @@ def _signed_rank_p(differences: list[float]) -> float:
     signed = [difference for difference in differences if difference]
     if not signed or len(signed) > _EXACT:
         return float(scipy.stats.wilcoxon(differences).pvalue)
-    twice = [round(2 * rank) for rank in scipy.stats.rankdata([abs(each) for each in signed])]
-    ways = [1, *[0] * sum(twice)]  # of signs by which the ranks above 0 have a sum
+    twice: list[int] = [round(2 * rank) for rank in scipy.stats.rankdata([abs(each) for each in signed])]
+    ways: list[int] = [1, *[0] * sum(twice)]  # of signs by which the ranks above 0 have a sum
     for rank in twice:
         ways = [way + (ways[total - rank] if total >= rank else 0) for total, way in enumerate(ways)]
     above = sum(rank for rank, each in zip(twice, signed, strict=True) if each > 0)
-    return min(1.0, sum(ways[: min(above, sum(twice) - above) + 1]) / 2 ** (len(signed) - 1))
+    return float(min(1.0, sum(ways[: min(above, sum(twice) - above) + 1]) / 2 ** (len(signed) - 1)))
 
 
 def _hedges(mean: float, std: float, df: float) -> float:

@@ -46,7 +46,7 @@ def occlude(networks: list[LoadedModel], images: NDArray[Any], labels: NDArray[A
     """
     versions = np.stack([np.concatenate([image[None], occluded(image)]) for image in images])
     flat = versions.reshape(-1, *images.shape[1:])
-    mean = np.mean([probabilities(network.predict(flat)) for network in networks], axis=0)
+    mean: NDArray[Any] = np.mean([probabilities(network.predict(flat)) for network in networks], axis=0)
     return mean.reshape(*versions.shape[:2], -1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dlbench import data
-from dlbench.errors import InputError
+from dlbench.errors import DlbenchError
 from dlbench.spec.metrics import SELECTION_METRIC, metric_key, metric_of
 from dlbench.spec.registry import METRICS
 from dlbench.spec.trial import Trial
@@ -40,15 +41,11 @@ def linear_models(
     found: dict[str, LinearModel] = {}
     left = MAX_PIXELS
     for key, trial in wanted:
-        try:
+        with contextlib.suppress(DlbenchError):
             info = data.info(trial.spec.dataset, data_dir)
-        except InputError:
-            continue
-        left -= (trial.spec.train_size or 0) * math.prod(info.image_shape)
-        if left < 0:
-            break
-        if key not in known:
-            found[key] = _fitted(trial, data_dir)
+            left -= (trial.spec.train_size or 0) * math.prod(info.image_shape)
+            if left >= 0 and key not in known:
+                found[key] = _fitted(trial, data_dir)
     return found
 
 

@@ -209,7 +209,7 @@ class StudyResult(StudyRecord):
         """
         label, found = next(iter(self.predictions(data_dir).items()))
         made = occlusion_of(found, data_dir)
-        return made and (label, made)
+        return None if made is None else (label, made)
 
     def fit(self, data_dir: str | None = None) -> dict[str, Fit]:
         """Over- and underfitting of every configuration; arguments as in :meth:`predictions`.

@@ -51,7 +51,8 @@ class Curve:
         last = len(self.epochs) - 1
         steps = range(min(most, last + 1))
         kept = sorted({round(last * (n / (most - 1)) ** 2) for n in range(most)}) if last >= most else steps
-        return Curve(*([values[n] for n in kept] for values in (self.epochs, self.mean, self.low, self.high)))
+        mean, low, high = ([values[n] for n in kept] for values in (self.mean, self.low, self.high))
+        return Curve([self.epochs[n] for n in kept], mean, low, high)
 
 
 def curve(group: Configuration, name: str) -> Curve:

@@ -54,7 +54,7 @@ def samples(dataset: Dataset, found: Quality, errors: LabelErrors | None = None)
 def _of_groups(groups: Iterable[Group], names: Sequence[str]) -> list[tuple[Place, str]]:
     """The first two images of each group."""
     return [
-        (place, names[label] if names else f"{label:g}")
+        (place, names[int(label)] if names else f"{label:g}")
         for group in groups
         for place, label in zip(group.places[:2], group.labels, strict=False)
     ]

@@ -47,7 +47,7 @@ def compact(svg: str) -> str:
     _strip(root)
     used = {name for value in _values(root) for name in re.findall(r"#([^)]+)\)?$", value)}
     names = _short()
-    ids = {name: next(names) for each in root.iter() if (name := each.get("id")) in used}
+    ids = {name: next(names) for each in root.iter() if (name := each.get("id", "")) in used}
     classes: dict[str, str] = {}
     for each in root.iter():
         _shorten(each, ids, classes, names)
@@ -211,7 +211,7 @@ def _recompressed(uri: str) -> str:
     kind, _, data = uri.partition(",")
     image = Image.open(io.BytesIO(base64.b64decode(data)))
     colours = image.convert("RGB").getcolors(256)
-    if colours is None or image.convert("RGBA").getextrema()[3][0] < 255:
+    if colours is None or image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
         return uri
     file = io.BytesIO()
     image.convert("RGB").quantize(len(colours)).save(file, "PNG", optimize=True)
