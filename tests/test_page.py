@@ -226,7 +226,9 @@ def test_the_page_is_made_of_the_reports_tables_and_sentences(pages: list[StudyP
 def test_the_first_screen_is_the_answer_and_a_row_for_each_claim(pages: list[StudyPage], file: Path) -> None:
     text = file.read_text(encoding="utf-8")
     plot = text[text.index('<section class="verdicts"') : text.index("The verdicts in numbers")]
-    assert re.findall(r'class="answer">([^<]*)', plot) == ["Of 3 claims, 1 is refuted and 2 are open."]
+    assert re.findall(r'class="answer">([^<]*)', plot) == [
+        "Of 3 claims, 1 is refuted and 2 are open. 1 verdict is fragile."
+    ]
     rows = re.findall(r'<th scope="row">([^<]*)</th>(.*?)</tr>', plot)
     assert pages[0].report.claims is not None
     for (says, row), judged in zip(rows, pages[0].report.claims.judgements, strict=True):

@@ -18,7 +18,7 @@ from dlbench.spec.published import Published
 def test_a_published_run_has_a_place_among_the_seeds() -> None:
     found = study(lambda spec: 0.91 + spec.seed / 100, model=["baseline"], seed=range(9))
     published = tuple(
-        Published(name, "A paper", {"test_accuracy": value}, Selection((("model", ("baseline",)),)))
+        Published(name, "A paper", {"test_accuracy": value}, of=Selection((("model", ("baseline",)),)))
         for name, value in (("inside", 0.94), ("above", 0.99))
     )
     baseline = Published("elsewhere", "A paper", {"test_accuracy": 0.99})
@@ -41,7 +41,9 @@ def test_the_figure_marks_the_published_run(tmp_path: Path) -> None:
 
     found = study(lambda spec: 0.91 + spec.seed / 100, model=["baseline"], seed=range(9))
     of = Selection((("model", ("baseline",)),))
-    found = dataclasses.replace(found, published=(Published("far", "A paper", {"test_accuracy": 0.99}, of),))
+    found = dataclasses.replace(
+        found, published=(Published("far", "A paper", {"test_accuracy": 0.99}, of=of),)
+    )
     drawn = {figure.name: figure for figure in figures.draw(found, tmp_path)}
     assert "Outside the range of the seeds: far." in drawn["published"].alt
     assert (tmp_path / "published.svg").is_file()
