@@ -233,10 +233,10 @@ def _course(search: SearchSpec) -> str:
     several = f"in {generations} generations of {search.generation}" if generations > 1 else "at once"
     space = listed([f"{_title(path)}={text}" for path, text in search.space])
     kind = "Hyperband with rungs at" if search.hyperband else "halving after"
+    *earlier, last = search.rungs[:-1] or (0,)
+    resource = search.resource.removesuffix("s")
     halving = (
-        f", {kind} {listed([str(rung) for rung in search.rungs[:-1]])} {search.resource}"
-        if search.reduction_factor
-        else ""
+        f", {kind} {listed([*map(str, earlier), count(last, resource)])}" if search.reduction_factor else ""
     )
     return (
         f"Searched by {_SAMPLERS[search.sampler]} (Optuna {search.optuna}, seed {search.search_seed}): "
