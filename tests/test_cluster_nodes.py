@@ -87,9 +87,9 @@ def test_a_node_leaves_in_mid_trial_and_another_joins(
     assert any("was lost; its trials are trained on other nodes" in text for text in said)
 
 
-def test_nodes_of_another_environment_do_not_train_unless_they_may(
-    nodes: Any, study: dlbench.StudySpec, expected: Any, tmp_path: Path
-) -> None:
+def test_nodes_of_another_environment_do_not_train_unless_they_may(nodes: Any, tmp_path: Path) -> None:
+    longer = SMALL | {"num_epochs": 300, "batch_size": [16, 24]}  # two programs, one for each node
+    study = dlbench.grid(model="baseline", seed=[0, 1, 2], **longer)
     nodes.add_node(num_cpus=1)
     nodes.add_node(num_cpus=1, env_vars={"XLA_FLAGS": "--xla_cpu_enable_fast_min_max=true"})
     (tmp_path / "s").mkdir()

@@ -32,7 +32,7 @@ from dlbench.execution import devices, messages, modules, nodes
 from dlbench.execution.endpoint import End, Endpoint, Receive
 from dlbench.execution.environment import differences
 from dlbench.execution.place import Place
-from dlbench.execution.processes import held_back
+from dlbench.execution.processes import LEFT_TO_PARENT, held_back
 from dlbench.execution.site import Here, Site, Start
 from dlbench.spec.trial import Trial
 
@@ -107,11 +107,13 @@ def _connected(ray: Any, asked: str) -> Iterator[None]:
             "object_store_memory": _LOCAL_STORE_BYTES,
             "include_dashboard": False,
         }
-    signals = tuple(s for s in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1))
+    meant_for_us = tuple(
+        number for number in LEFT_TO_PARENT if number != signal.SIGTERM
+    )  # by which Ray ends them
     try:
-        with held_back(signals):  # processes that Ray starts here do not end by what is meant for this one
+        with held_back(meant_for_us):  # the processes that Ray starts here would end by these
             ray.init(address=asked, logging_level=logging.ERROR, **here)
-    except (ConnectionError, ValueError, RuntimeError, AssertionError) as error:
+    except (ConnectionError, ValueError, RuntimeError, AssertionError, ray.exceptions.RayError) as error:
         raise InputError(
             *(Field("cluster"), f" {asked}: Ray cannot connect: {_in_one_line(error)}"),
             value=asked,
@@ -251,6 +253,7 @@ class Cluster:
         slots, known = Counter[str](), Counter(recorded)
         for node in self._surveyed():
             slots[node.environment["digest"]] += node.slots(kind)
+        slots = +slots
         self._admitted = max(slots, key=lambda found: (known[found], slots[found], found))
         return next(n.environment for n in self._surveyed() if n.environment["digest"] == self._admitted)
 
@@ -510,9 +513,13 @@ class ActorEndpoint:
             self._exit(None)
             return
         stream = io.BytesIO(batch)
-        while (event := messages.read_event(stream)) is not None:
-            self._receive(self, event)
-        self._ask()
+        try:
+            while (event := messages.read_event(stream)) is not None:
+                self._receive(self, event)
+        except ValueError as error:  # a message of another version
+            self._exit(error)
+        else:
+            self._ask()
 
     def _exit(self, error: BaseException | None) -> None:
         self._error = error
