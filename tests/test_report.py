@@ -478,6 +478,11 @@ def test_crossed_seeds_have_their_components() -> None:
     numbers = (*crossed.levels.values(), 24)
     error = sum(part.variance / number for part, number in zip(expected, numbers, strict=True)) ** 0.5
     assert crossed.std_error == pytest.approx(error)
+    summary = crossed.configuration.summary("test/accuracy")
+    assert summary
+    assert summary.interval == stats.crossed_mean(values, [*crossed.levels])
+    independent = stats.mean_interval(values.values())
+    assert summary.interval.high - summary.interval.low > 2 * (independent.high - independent.low)
     spread = (2 * sum(part.variance for part in expected)) ** 0.5
     assert crossed.detectable[10] == pytest.approx(stats.smallest_difference(10, spread))
     (table,) = [

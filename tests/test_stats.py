@@ -655,6 +655,18 @@ class TestVarianceComponents:
         with pytest.raises(InputError, match="every combination"):
             stats.variance_components(values, ["a", "b"])
 
+    @pytest.mark.parametrize("stds", [(2.0, 1.0, 1.0), (0.5, 0.5, 1.0)])
+    def test_the_mean_of_crossed_values_is_covered(self, stds: tuple[float, float, float]) -> None:
+        draw, covered, naive, num_studies = np.random.default_rng(1), 0, 0, 400
+        for _ in range(num_studies):
+            a, b, e = (draw.normal(0, std, size) for std, size in zip(stds, (5, 4, (5, 4)), strict=True))
+            values = {(i, j): a[i] + b[j] + e[i, j] for i in range(5) for j in range(4)}
+            found, other = stats.crossed_mean(values, ["a", "b"]), stats.mean_interval(values.values())
+            covered += found.low <= 0 <= found.high
+            naive += other.low <= 0 <= other.high
+        assert covered / num_studies >= 0.93
+        assert naive / num_studies < 0.85, "values that share a level are not independent"
+
     @pytest.mark.slow
     @pytest.mark.parametrize("stds", [(2.0, 1.0, 1.0), (0.3, 0.0, 1.0)])
     def test_the_intervals_cover(self, stds: tuple[float, float, float]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import statistics
@@ -12,13 +13,14 @@ from operator import attrgetter, ne
 from typing import Any
 
 from dlbench.analysis.failures import measured, place_of
+from dlbench.errors import InputError
 from dlbench.records import TrialStatus
 from dlbench.spec.claims import Key
 from dlbench.spec.metrics import metric as metric_named
 from dlbench.spec.metrics import metric_of, selection_metric
 from dlbench.spec.naming import model_names, phrase
-from dlbench.spec.trial import PARTS, REPLICATES, TrialSpec
-from dlbench.stats import Interval, corrected_interval, wilson_interval
+from dlbench.spec.trial import PARTS, REPLICATES, SEEDS, TrialSpec
+from dlbench.stats import Interval, corrected_interval, crossed_mean, wilson_interval
 from dlbench.storage.results import TrialResult
 
 #: Fields that may be an axis of a heat map.
@@ -96,10 +98,31 @@ class Configuration:
         """The values of a metric and their mean with its interval; ``None`` if no trial completed."""
         by_seed = self.by_seed(metric)
         values = tuple(by_seed[key] for key in sorted(by_seed))
+        if not values:
+            return None
         mixed = self.is_mixture and any(trial.collapsed for trial in self.complete)
-        return (
-            Summary(corrected_interval(values, self.overlap, confidence), values, mixed) if values else None
-        )
+        return Summary(self._mean(metric, values, confidence), values, mixed)
+
+    @functools.cached_property
+    def crossed(self) -> list[str]:
+        """The seeds that are crossed, by field; empty if one seed tells the trials apart."""
+        fields = axes_of(self.trials, [name for name in TrialSpec.model_fields if name not in SEEDS])
+        return fields if len(fields) > 1 else []
+
+    def by_crossed_seeds(self, metric: str) -> dict[tuple[Any, ...], float]:
+        """The values of a metric by the seeds that are crossed."""
+        specs = ((trial.value(metric), trial.trial.spec) for trial in self.complete)
+        return {
+            tuple(getattr(spec, name) for name in self.crossed): value
+            for value, spec in specs
+            if value is not None
+        }
+
+    def _mean(self, metric: str, values: Sequence[float], confidence: float) -> Interval:
+        if self.crossed and not self.overlap:
+            with contextlib.suppress(InputError):  # not every combination
+                return crossed_mean(self.by_crossed_seeds(metric), self.crossed, confidence)
+        return corrected_interval(values, self.overlap, confidence)
 
     @functools.cached_property
     def failures(self) -> list[TrialResult]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Configuration, Summary, axes_of, configurations
 from dlbench.errors import InputError
 from dlbench.spec.metrics import report_metric, selection_metric
-from dlbench.spec.trial import SEEDS, TrialSpec
 from dlbench.stats import (
     Component,
     Interval,
@@ -165,21 +164,17 @@ _NUM_SEEDS = (5, 10, 20)
 
 def components_of(trials: Sequence[TrialResult], metric: str | None = None) -> tuple[CrossedSources, ...]:
     """The variance by source of randomness of every configuration whose trials cross two sources or more."""
-    if len(axes_of(trials, [name for name in TrialSpec.model_fields if name not in SEEDS])) < 2:
+    groups = [group for group in configurations(trials) if group.crossed]
+    if not groups:
         return ()
     metric = metric or report_metric(trial.trial.spec for trial in trials)
-    found = (_crossed(group, metric) for group in configurations(trials))
+    found = (_crossed(group, metric) for group in groups)
     return tuple(each for each in found if each is not None)
 
 
 def _crossed(group: Configuration, metric: str) -> CrossedSources | None:
-    fields = axes_of(group.trials, [name for name in TrialSpec.model_fields if name not in SEEDS])
-    values = {
-        tuple(getattr(trial, name) for name in fields): trial.value(metric)
-        for trial in group.trials
-        if not trial.collapsed
-    }
-    if len(fields) < 2 or len(values) < len(group.trials) or None in values.values():
+    values, fields = group.by_crossed_seeds(metric), group.crossed
+    if len(values) < len(group.trials) or group.failures:
         return None  # folds, or trials that collapsed or are missing
     levels = {name: len({getattr(trial, name) for trial in group.trials}) for name in fields}
     try:

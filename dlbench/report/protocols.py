@@ -155,8 +155,8 @@ def _precision(found: CrossedSources, measured: Metric) -> str:
     label = found.configuration.label(("model",))
     return (
         f"{label}: the mean of these {len(found.configuration.trials)} trials has a standard error of "
-        f"{amount(found.std_error, measured)}, which counts each seed once; intervals of means take trials as "
-        f"independent. The smallest difference that "
+        f"{amount(found.std_error, measured)}, which counts each seed once. "
+        f"The smallest difference that "
         f"{listed([str(number) for number in numbers])} seeds of everything can show (paired, power 80 %): "
         f"{listed([measured.text(each) for each in differences])} {measured.unit}".rstrip()
         + "."

@@ -22,7 +22,7 @@ Three rules hold throughout:
 """
 
 from dlbench.stats.budgets import expected_best, wrong_winner
-from dlbench.stats.components import Component, variance_components
+from dlbench.stats.components import Component, crossed_mean, variance_components
 from dlbench.stats.intervals import (
     Interval,
     bootstrap_interval,
@@ -97,6 +97,7 @@ __all__ = [
     "compare_groups",
     "corrected_comparison",
     "corrected_interval",
+    "crossed_mean",
     "effect_interval",
     "expected_best",
     "holm",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlbench.errors import InputError
-from dlbench.stats.intervals import check_fraction
+from dlbench.stats.intervals import Interval, check_fraction, mean_std, student_bounds
 
 #: The name of what no source explains: the interactions of all of them, and noise.
 RESIDUAL = "residual"
@@ -124,3 +124,32 @@ def variance_components(
         )
         for name, (variance, low, high, df) in zip((*sources, RESIDUAL), found, strict=True)
     )
+
+
+def crossed_mean(
+    values: Mapping[tuple[Any, ...], float], sources: Sequence[str], confidence: float = 0.95
+) -> Interval:
+    """The mean of a crossed design with its interval, in which values that share a level are not independent.
+
+    With N values and n levels of a source, the variance of the mean is the sum of σ² / n over the sources, and of the
+    residual's σ² / N; its degrees of freedom are Satterthwaite's. Arguments and errors are those of
+    :func:`variance_components`.
+
+    References:
+        Satterthwaite (1946), "An approximate distribution of estimates of variance components", Biometrics 2(6).
+    """
+    *effects, residual = variance_components(values, sources, confidence)
+    n = len(values)
+    levels = [len({key[place] for key in values}) for place in range(len(sources))]
+    terms = [
+        (each.variance / k + residual.variance / n, each.df) for each, k in zip(effects, levels, strict=True)
+    ]
+    terms.append(
+        ((1 - len(effects)) * residual.variance / n, residual.df)
+    )  # each mean square has the residual in it
+    variance = math.fsum(term for term, _ in terms)
+    mean, std = mean_std([*values.values()])
+    squares = math.fsum(term**2 / df for term, df in terms)
+    df = variance**2 / squares if squares else math.inf
+    low, high = student_bounds(mean, math.sqrt(max(variance, 0.0)), df, confidence)
+    return Interval(mean, low, high, "Student t, crossed", n, std, confidence)
