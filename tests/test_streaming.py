@@ -52,7 +52,15 @@ def trained(study: dlbench.StudySpec, part: int | None, lanes: int = 1) -> list[
     assert [data.part_bytes is None for data in worker._data.values()] == [part is None]
     found = [event for event in events if isinstance(event, messages.Finished)]
     names = ("params_sha256", "best_params_sha256", "history_sha256", "test_loss", "test_accuracy_augmented")
-    return [({name: each.outcome[name] for name in names}, each.history, dict(each.files)) for each in found]
+    made = ("val_logits.npy", "test_logits.npy")
+    return [
+        (
+            {name: each.outcome[name] for name in names},
+            each.history,
+            {name: each.files[name] for name in made},
+        )
+        for each in found
+    ]
 
 
 def test_a_trial_has_the_bits_that_it_has_in_memory(shades: str) -> None:
@@ -80,6 +88,8 @@ def test_a_trial_has_the_bits_that_it_has_in_memory(shades: str) -> None:
         {"model": ["Stabilized"], "mixup": 0.2, "ema_decay": 0.9, "clip_norm": 1.0, "test_size": 60},
         {"model": ["CIFAR-CNN(dropout_rate=0.2)"], "batch_size": 70, "transform": "augmented"},
         {"model": ["ViT-Tiny(depth=1,width=8,heads=1,patch=4)"], "batch_size": 64},
+        {"model": ["Linear"], "train_size": 20},
+        {"model": ["MLP"], "train_size": 64, "val_size": 60, "schedule": "one-cycle", "epochs": 3},
     ],
     ids=lambda fields: fields["model"][0],
 )

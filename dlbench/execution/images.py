@@ -166,37 +166,48 @@ class Streamed:
     def train_epoch(self, part: Static, state: TrainState, data: Data, keys: Keys, hyper: Hyper) -> Any:
         """See :class:`Images`."""
         count, batch_size = _size(data.train_indices), part.batch_size
-        size = min(max(1, self._room // (batch_size * self._build.lanes)) * batch_size, count)
+        left = count % batch_size
+        whole = count - left if count // batch_size > 1 or not left else 0  # an epoch of two steps is not cut
+        size = max(1, self._room // (batch_size * self._build.lanes)) * batch_size
         carry, others = loop.Carry.of(state), _part(data)
         order_of = self._build(loop.epoch_order, None, (0, LANES_OF_DATA, 0), state.epoch, others, keys)
 
-        def steps(number: int) -> Any:
+        def compiled(function: Callable[..., Any], number: int, *full: Any) -> Any:
             images, labels = self._images(number), self._array(self._label_type, number)
             places, first = (jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((number,), ()))
-            own = _part(data, images, labels)
-            axes = (0, 0, LANES_OF_PART, None, None, 0, 0)
-            arrays = (carry, state.epoch, own, places, first, keys, hyper)
-            return self._build(loop.train_steps, part, axes, *arrays)
+            axes = (0, 0, LANES_OF_PART, None, None, *(0 for _ in full), 0, 0)
+            arrays = (carry, state.epoch, _part(data, images, labels), places, first, *full, keys, hyper)
+            return self._build(function, part, axes, *arrays)
 
-        train_on = {number: steps(number) for number in sorted({size, count % size or size})}
-        made = self._array(jnp.float32, -(-count // batch_size))
-        correct = made.update(dtype=train_on[size].out_info[2].dtype)
-        summary = self._build(loop.summary, None, (LANES_OF_DATA, 0, 0), others, made, correct)
+        sizes = {min(size, whole - start) for start in range(0, whole, size)}
+        train_on = {number: compiled(loop.train_steps, number) for number in sorted(sizes)}
+        made = (jnp.float32, next(iter(train_on.values())).out_info[1][1].dtype) if train_on else ()
+        full = tuple(self._array(dtype, whole // batch_size) for dtype in made) or None
+        last_step = compiled(loop.last_step, count - whole, full) if left else None
+        summary = None if left else self._build(loop.summary, None, (LANES_OF_DATA, 0), others, full)
 
         def train_epoch(state: TrainState, data: Data, keys: Keys, hyper: Hyper) -> Any:
-            others, labels, values = _part(data), np.asarray(data.train_labels), []
-            order = np.asarray(order_of(state.epoch, others, keys))
-            carry = loop.Carry.of(state)
-            for start in range(0, count, size):
-                rows = order[..., start : start + size]
+            labels = np.asarray(data.train_labels)
+            order = np.asarray(order_of(state.epoch, _part(data), keys))
+            carry, values = loop.Carry.of(state), []
+
+            def inputs(start: int, stop: int) -> tuple[Any, ...]:
+                rows = order[..., start:stop]
                 images = jnp.asarray(take(np.asarray(data.train_images), rows))
-                jax.block_until_ready(carry)  # the part before was trained on meanwhile
-                own = _part(data, images, labels[rows])
-                places, first = np.arange(rows.shape[-1], dtype=np.int32), np.int32(start // batch_size)
-                carry, *of_steps = train_on[len(places)](carry, state.epoch, own, places, first, keys, hyper)
-                values.append(of_steps)
-            losses, correct = (np.concatenate(each, axis=-1) for each in zip(*values, strict=True))
-            return carry.put(state)._replace(epoch=state.epoch + 1), *summary(others, losses, correct)
+                places, first = np.arange(stop - start, dtype=np.int32), np.int32(start // batch_size)
+                return state.epoch, _part(data, images, labels[rows]), places, first
+
+            for start in range(0, whole, size):
+                given = inputs(start, min(start + size, whole))
+                jax.block_until_ready(carry)  # this part was read while the one before was trained on
+                carry, made, _ = train_on[len(given[2])](carry, *given, keys, hyper)
+                values.append(made)
+            full = tuple(np.concatenate(each, axis=-1) for each in zip(*values, strict=True)) or None
+            if last_step is not None:
+                carry, loss, accuracy = last_step(carry, *inputs(whole, count), full, keys, hyper)
+            else:
+                loss, accuracy = summary(_part(data), full)
+            return carry.put(state)._replace(epoch=state.epoch + 1), loss, accuracy
 
         return train_epoch
 

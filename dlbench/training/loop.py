@@ -23,6 +23,9 @@ from dlbench.training.metrics import IN_PROGRAM, hits
 from dlbench.training.optimizers import make_optimizer
 from dlbench.training.state import Data, EpochMetrics, Hyper, Keys, Params, Static, TrainState
 
+Steps = tuple[jax.Array, jax.Array]
+"""The loss and the number of correct answers, of one step or of each of several."""
+
 
 def purpose_keys(key: jax.Array) -> Keys:
     """Derive the four keys of a trial from one key."""
@@ -68,8 +71,8 @@ def train_epoch(
     """
     order = epoch_order(state.epoch, data, keys)
     before = Carry.of(state)
-    carry, losses, correct = train_steps(static, before, state.epoch, data, order, 0, keys, hyper)
-    return carry.put(state)._replace(epoch=state.epoch + 1), *summary(data, losses, correct)
+    carry, full, last = train_steps(static, before, state.epoch, data, order, 0, keys, hyper)
+    return carry.put(state)._replace(epoch=state.epoch + 1), *summary(data, full, last)
 
 
 def epoch_order(epoch: jax.Array, data: Data, keys: Keys) -> jax.Array:
@@ -93,7 +96,7 @@ def train_steps(
     first: jax.Array | int,
     keys: Keys,
     hyper: Hyper,
-) -> tuple[Carry, jax.Array, jax.Array]:
+) -> tuple[Carry, Steps, Steps | None]:
     """Train on images of an epoch, batch after batch: on all of them, or on a part whose images lie in memory.
 
     Args:
@@ -108,7 +111,7 @@ def train_steps(
         hyper: the hyper-parameters.
 
     Returns:
-        The new carry; the loss and the number of correct answers of each step, [steps].
+        The new carry; what the steps on full batches gave; and what a step on fewer images at the end gave, if any.
     """
     size = static.batch_size
     steps, left = divmod(len(places), size)
@@ -123,16 +126,46 @@ def train_steps(
         return train_step(static, carry, images, labels, keys, index, scheduled, past, data.class_weights)
 
     full = places[: steps * size].reshape(steps, size)
-    carry, (losses, correct) = jax.lax.scan(step, carry, (first + jnp.arange(steps), full))
-    if left:
-        last = jnp.asarray(first + steps), places[steps * size :]
-        carry, (loss, correct_last) = step(carry, last)
-        losses, correct = jnp.append(losses, loss), jnp.append(correct, correct_last)
-    return carry, losses, correct
+    carry, values = jax.lax.scan(step, carry, (first + jnp.arange(steps), full))
+    if not left:
+        return carry, values, None
+    carry, last = step(carry, (jnp.asarray(first + steps), places[steps * size :]))
+    return carry, values, last
 
 
-def summary(data: Data, losses: jax.Array, correct: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The mean of the losses of an epoch's steps, and the accuracy over its images."""
+def last_step(
+    static: Static,
+    carry: Carry,
+    epoch: jax.Array,
+    data: Data,
+    places: jax.Array,
+    first: jax.Array,
+    full: Steps | None,
+    keys: Keys,
+    hyper: Hyper,
+) -> tuple[Carry, jax.Array, jax.Array]:
+    """Make the step on the images that are left, and summarise the epoch, with the bits of :func:`train_epoch`.
+
+    The two are one program, because there the compiler does not round the last loss before it is added. Nor does it
+    round the first of two, so an epoch of two steps is trained as a whole: ``full`` is then ``None``.
+
+    The arguments are those of :func:`train_steps` and :func:`summary`.
+    """
+    carry, own, last = train_steps(static, carry, epoch, data, places, first, keys, hyper)
+    return carry, *summary(data, full or own, last)
+
+
+def summary(data: Data, full: Steps, last: Steps | None = None) -> tuple[jax.Array, jax.Array]:
+    """The mean of the losses of an epoch's steps, and the accuracy over its images.
+
+    Args:
+        data: training and validation images; the images themselves are not read.
+        full: what the steps on full batches gave, [steps].
+        last: what the step on the images that are left gave, if there is one.
+    """
+    losses, correct = full
+    if last is not None:
+        losses, correct = jnp.append(losses, last[0]), jnp.append(correct, last[1])
     return losses.mean(), correct.sum() / data.train_size
 
 
