@@ -181,15 +181,18 @@ class Streamed:
 
         sizes = {min(size, whole - start) for start in range(0, whole, size)}
         train_on = {number: compiled(loop.train_steps, number) for number in sorted(sizes)}
-        made = (jnp.float32, next(iter(train_on.values())).out_info[1][1].dtype) if train_on else ()
-        full = tuple(self._array(dtype, whole // batch_size) for dtype in made) or None
-        last_step = compiled(loop.last_step, count - whole, full) if left else None
-        summary = None if left else self._build(loop.summary, None, (LANES_OF_DATA, 0), others, full)
+        steps = [call.out_info[1] for call in train_on.values()]
+        full = tuple(self._array(each.dtype, whole // batch_size) for each in steps[0]) if steps else None
+        if left:
+            end = compiled(loop.last_step, count - whole, full)
+        else:
+            end = self._build(loop.summary, None, (LANES_OF_DATA, 0), others, full)
 
         def train_epoch(state: TrainState, data: Data, keys: Keys, hyper: Hyper) -> Any:
             labels = np.asarray(data.train_labels)
             order = np.asarray(order_of(state.epoch, _part(data), keys))
-            carry, values = loop.Carry.of(state), []
+            carry: Any = loop.Carry.of(state)
+            values: list[Any] = []
 
             def inputs(start: int, stop: int) -> tuple[Any, ...]:
                 rows = order[..., start:stop]
@@ -203,10 +206,10 @@ class Streamed:
                 carry, made, _ = train_on[len(given[2])](carry, *given, keys, hyper)
                 values.append(made)
             full = tuple(np.concatenate(each, axis=-1) for each in zip(*values, strict=True)) or None
-            if last_step is not None:
-                carry, loss, accuracy = last_step(carry, *inputs(whole, count), full, keys, hyper)
+            if left:
+                carry, loss, accuracy = end(carry, *inputs(whole, count), full, keys, hyper)
             else:
-                loss, accuracy = summary(_part(data), full)
+                loss, accuracy = end(_part(data), full)
             return carry.put(state)._replace(epoch=state.epoch + 1), loss, accuracy
 
         return train_epoch
