@@ -54,7 +54,7 @@ def test_many_configurations_are_capped_and_that_is_said() -> None:
     found = trained(learning_rate=[n / 100 for n in range(1, 31)])
     accuracy, _ = curves(found)
     assert len(accuracy.curves) == plots.MAX_CURVES
-    assert "The first 8 of 30 configurations; filter or sort trials to see others." in accuracy.caption
+    assert "The best 7 and the worst of 30 configurations." in accuracy.caption
 
 
 def test_a_study_without_epochs_has_nothing_to_draw() -> None:

@@ -78,12 +78,18 @@ def test_the_remedy_for_images_of_another_type_works(images: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("images", [np.full((4, 8, 8), np.nan), np.linspace(-9, 900, 256).reshape(4, 8, 8)])
-def test_images_of_unknown_scale_are_not_given_a_wrong_remedy(images: Any) -> None:
+def test_images_of_unknown_scale_are_not_given_a_wrong_remedy() -> None:
+    images = np.linspace(-9, 900, 256).reshape(4, 8, 8)
     with pytest.raises(DataError, match="state the range that they can have"):
         made(images, np.arange(4))
     with pytest.raises(DataError, match=r"must lie in \[0, 1\]; found values from"):
         made(images, np.arange(4), value_range="[0, 1]")
+
+
+@pytest.mark.parametrize("given", [{}, {"value_range": "[0, 1]"}])
+def test_images_with_values_that_are_no_numbers_are_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match=r"some values of train_images are not numbers \(nan\)"):
+        made(np.full((4, 8, 8), np.nan), np.arange(4), **given)
 
 
 @pytest.mark.parametrize("value_range", ["0 to 1", "[1, 0]", "[0, inf)"])

@@ -26,9 +26,10 @@ FLAGS_ELSEWHERE = {
     "--show-completion",
     "--build-arg",
     "--rm",
+    "--memory",
 }
 #: The commands of groups of commands.
-NESTED = {"data": ("show", "prepare"), "results": ("rm", "mv", "gc")}
+NESTED = {"data": ("show", "prepare", "check"), "results": ("rm", "mv", "gc")}
 
 
 #: Blocks that take longest and train what others train too: they run in the long suite.
@@ -65,6 +66,8 @@ def planned() -> list[str]:
         if "--cluster" in words or any(
             re.search("^dataset: mnist$", file.read_text(), flags=re.MULTILINE) for file in files
         ):
+            continue
+        if any(word.endswith(".csv") for word in words) or {"mnist", "cifar10"} & {*words}:  # not here
             continue
         if words[1] in ("train", "grid", "compare-archs", "run", "plan"):
             found.append(command)
@@ -145,6 +148,7 @@ def test_every_command_that_is_shown_has_its_flags() -> None:
 
 def test_every_flag_that_is_named_exists() -> None:
     known = "".join(map(help_of, listed_commands()))
-    for page in DOCUMENTATION:
-        for flag in set(re.findall(r"(?<![-\w])(--[a-z][a-z0-9-]*)", page.read_text())) - FLAGS_ELSEWHERE:
+    for page in DOCUMENTATION:  # in its sentences; the blocks name flags of other programs too
+        prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+        for flag in set(re.findall(r"(?<![-\w])(--[a-z][a-z0-9-]*)", prose)) - FLAGS_ELSEWHERE:
             assert re.search(rf"{flag}\b(?!-)", known), f"{page.name}: {flag}"

@@ -194,7 +194,7 @@ def facts(found: StudyResult) -> Any:
 
 def test_models_that_differ_end_the_study_at_the_first_look(tmp_path: Path) -> None:
     study = designs.expand(
-        {**SMALL, "model": "linear", "learning_rate": [1e-9, 5e-3], "num_epochs": 8, "seed": range(4)},
+        {**SMALL, "model": "baseline", "learning_rate": [1e-9, 5e-3], "num_epochs": 8, "seed": range(4)},
         "comparison",
     )
     seen: list[object] = []

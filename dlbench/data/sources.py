@@ -303,7 +303,7 @@ def _keep(original: Original) -> Dataset:
             "in memory and prepared again each time. "
             f"Set {files.CACHE_DIR_VARIABLE} to a folder that you can write to.",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
         return dataset
     return cache.open_entry(path) or dataset

@@ -552,10 +552,10 @@ class DatasetRegistry(Registry):
         return name if "@" in name else super().find(name)
 
     def _meant(self, name: str) -> str | None:
-        place = Path(name).expanduser()
-        if place.is_dir():
+        place = os.path.expanduser(name)
+        if os.path.isdir(place):
             return f"pictures in a folder are named as in folder:{name}, IDX files as in idx:{name}"
-        return f"arrays in a file are named as in npz:{name}" if place.is_file() else super()._meant(name)
+        return f"arrays in a file are named as in npz:{name}" if os.path.isfile(place) else super()._meant(name)
 
     def _is_own(self, reference: str) -> bool:
         return "@" in reference or super()._is_own(reference)
