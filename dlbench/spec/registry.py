@@ -555,7 +555,9 @@ class DatasetRegistry(Registry):
         place = os.path.expanduser(name)
         if os.path.isdir(place):
             return f"pictures in a folder are named as in folder:{name}, IDX files as in idx:{name}"
-        return f"arrays in a file are named as in npz:{name}" if os.path.isfile(place) else super()._meant(name)
+        return (
+            f"arrays in a file are named as in npz:{name}" if os.path.isfile(place) else super()._meant(name)
+        )
 
     def _is_own(self, reference: str) -> bool:
         return "@" in reference or super()._is_own(reference)
