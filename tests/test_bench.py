@@ -290,7 +290,6 @@ def test_a_real_run(bench: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("model", ["resnet18(width=2)", "bench_net:Net"])
 def test_any_model_that_can_be_named_is_measured(bench: Any, tmp_path: Path, model: str) -> None:
     """Against its counterpart in PyTorch, or with jax's own operations."""
@@ -308,7 +307,8 @@ def test_any_model_that_can_be_named_is_measured(bench: Any, tmp_path: Path, mod
     assert done.code == 0, done.err
     (case,) = json.loads(done.out)["cases"]
     assert case["model"] == model.replace("resnet18", "ResNet-18")
-    assert 0.8 < case["flops_per_image"] / case["xla_flops_per_image"] < 1.2
+    # XLA counts what is done to each pixel too, which is much beside convolutions of few channels.
+    assert 0.5 < case["flops_per_image"] / case["xla_flops_per_image"] < 1.2
     assert case["ratios"][against]["training_alone"]["faster"] > 0
     if ":" in model:
         refused = bench("--model", model, "--against", "torch")
