@@ -308,7 +308,7 @@ def test_any_model_that_can_be_named_is_measured(bench: Any, tmp_path: Path, mod
     (case,) = json.loads(done.out)["cases"]
     assert case["model"] == model.replace("resnet18", "ResNet-18")
     # XLA counts what is done to each pixel too, which is much beside convolutions of few channels.
-    assert 0.5 < case["flops_per_image"] / case["xla_flops_per_image"] < 1.2
+    assert 0.2 < case["flops_per_image"] / case["xla_flops_per_image"] < 1.2
     assert case["ratios"][against]["training_alone"]["faster"] > 0
     if ":" in model:
         refused = bench("--model", model, "--against", "torch")
