@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dlbench import data
 from dlbench.bench.rounds import quartiles
 from dlbench.bench.steps import Notify
+from dlbench.data.splits import test_indices
 from dlbench.errors import WorkerError
 from dlbench.execution import devices
 from dlbench.report import count as counted
@@ -147,12 +148,13 @@ class _Runner:
         """
         workers, count = devices.count("cpu"), self._extent.overhead_trials
         dataset = data.load(self._extent.dataset)
+        train, test = (test_indices(labels, 96) for labels in (dataset.train_labels, dataset.test_labels))
         few = data.from_arrays(
             "few",
-            dataset.train_images[:96],
-            dataset.train_labels[:96],
-            dataset.test_images[:96],
-            dataset.test_labels[:96],
+            dataset.train_images[train],
+            dataset.train_labels[train],
+            dataset.test_images[test],
+            dataset.test_labels[test],
             dataset.num_classes,
         )
         tiny = {"dataset": few, "train_size": 64, "val_size": 32}
