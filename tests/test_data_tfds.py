@@ -214,6 +214,32 @@ def test_two_processes_may_prepare_at_once(tmp_path, small_set):
         assert np.array_equal(np.load(out / "train_images.npy"), arrays((28, 28, 1))["train_images"])
 
 
+def test_another_process_may_prepare_it_after_one_has_looked(tmp_path, small_set):
+    files = idx_files()
+    small_set("mnist", files)
+    folder = tmp_path / "tfds"
+    put_by_hand(folder / "downloads" / "manual", files)
+    outs = [tmp_path / "first", tmp_path / "second"]
+    for out in outs:
+        out.mkdir()
+    first = [*tfds_source.CHILD, "mnist", "--tfds-dir", str(folder), "--out"]
+    meanwhile = f"""
+import subprocess
+def look(known, folder, build=tfds_prepare._builder):
+    builder = build(known, folder)
+    if not told:
+        told.append(builder)
+        subprocess.run({[*first, str(outs[0])]!r}, check=True)
+    return builder
+told, tfds_prepare._builder = [], look
+"""
+    python, option, code, *rest = [*first, str(outs[1])]
+    code = code.replace("del sys.argv[1]", f"{meanwhile}del sys.argv[1]")
+    subprocess.run([python, option, code, *rest], check=True)
+    for out in outs:
+        assert np.array_equal(np.load(out / "train_images.npy"), arrays((28, 28, 1))["train_images"])
+
+
 def test_what_tfds_itself_prepared_is_read_in_the_original_order(tmp_path, small_set):
     small_set("mnist", idx_files())
     for key, array in arrays((28, 28, 1)).items():

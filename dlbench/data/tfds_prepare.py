@@ -95,8 +95,8 @@ def prepare(known: PublicSet, folder: Path, out: Path) -> None:
     except OSError:
         if not Path(builder.data_path).is_dir():
             raise
-        builder = _builder(known, folder)  # another process has prepared the data set in the meantime
-    _write_arrays(builder, known, out, shuffled=False)
+    # A builder knows what was there when it was made; another process may have prepared the data set since.
+    _write_arrays(_builder(known, folder), known, out, shuffled=False)
 
 
 def export(known: PublicSet, prepared: Path, out: Path) -> None:
