@@ -28,7 +28,7 @@ from dlbench.storage.store import FILE_NAME, Store
 TINY = [f"{FLAGS[name]}={value}" for name, value in SMALL.items()]
 COMMAND = ["grid", "--lr=1e-3,1e-2", "--seeds=2", "--name=s", "--json", *TINY]
 TARGETS = ("parent", "worker", "group")
-Rows = dict[str, tuple[Any, ...]]
+Rows = dict[str, dict[str, Any]]
 
 
 def dlbench_command(*words: str, cwd: Path) -> subprocess.Popen[bytes]:
@@ -65,13 +65,27 @@ def finished(folder: Path) -> Rows:
     if not path.is_file():
         return {}
     db = sqlite3.connect(path)
+    db.row_factory = sqlite3.Row
     try:
         rows = db.execute("SELECT * FROM trials WHERE finished_at IS NOT NULL").fetchall()
     except sqlite3.OperationalError:  # killed before the tables were made
         return {}
     finally:
         db.close()
-    return {row[0]: row for row in rows}
+    return {row["id"]: dict(row) for row in rows}
+
+
+def changed(before: Rows, after: Rows) -> dict[str, Any]:
+    """What is gone, or differs, of the trials that had ended: by trial and column, before and after."""
+    return {
+        trial: {
+            name: (value, after.get(trial, {}).get(name))
+            for name, value in row.items()
+            if value != after.get(trial, {}).get(name)
+        }
+        for trial, row in before.items()
+        if row != after.get(trial)
+    }
 
 
 def children(pid: int) -> list[int]:
@@ -167,7 +181,7 @@ def sweep(cwd: Path, reference: Reference, targets: list[str], chance: random.Ra
             _, err = process.communicate(timeout=120)
             assert process.returncode == 0, err.decode()
         now = finished(folder)
-        assert kept.items() <= now.items(), "what had ended is as it was"
+        assert not changed(kept, now), "what had ended is as it was"
         kept = now
     start = time.monotonic()
     process = dlbench_command(*words, cwd=cwd)
@@ -175,7 +189,7 @@ def sweep(cwd: Path, reference: Reference, targets: list[str], chance: random.Ra
     assert process.returncode == 0, err.decode()
     if len(kept) < len(reference.printed["trials"]):
         tally.seconds = min(tally.seconds, time.monotonic() - start)
-    assert kept.items() <= finished(folder).items()
+    assert not changed(kept, finished(folder))
     assert printed(out) == reference.printed
     assert table(cwd) == reference.table
     assert audit(folder) == []
