@@ -28,18 +28,24 @@ from dlbench.storage.store import FILE_NAME, Store
 TINY = [f"{FLAGS[name]}={value}" for name, value in SMALL.items()]
 COMMAND = ["grid", "--lr=1e-3,1e-2", "--seeds=2", "--name=s", "--json", *TINY]
 TARGETS = ("parent", "worker", "group")
+SAID = "said.txt"
 Rows = dict[str, dict[str, Any]]
 
 
 def dlbench_command(*words: str, cwd: Path) -> subprocess.Popen[bytes]:
-    """A command that leads a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "dlbench", *words],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    """A command that leads a process group of its own; what it says is added to a file in its folder."""
+    with (cwd / SAID).open("ab") as said:
+        return subprocess.Popen(
+            [sys.executable, "-m", "dlbench", *words],
+            cwd=cwd,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            start_new_session=True,
+        )
+
+
+def said(cwd: Path) -> str:
+    return (cwd / SAID).read_text(errors="replace")
 
 
 def timeless(record: dict[str, Any]) -> dict[str, Any]:
@@ -125,8 +131,8 @@ def reference(tmp_path_factory: pytest.TempPathFactory, small_result: dlbench.St
     cwd = tmp_path_factory.mktemp("reference")
     start = time.monotonic()
     process = dlbench_command(*COMMAND, "--workers=2", cwd=cwd)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err.decode()
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said(cwd)
     return Reference(cwd / "runs" / "s", printed(out), table(cwd), time.monotonic() - start)
 
 
@@ -178,15 +184,15 @@ def sweep(cwd: Path, reference: Reference, targets: list[str], chance: random.Ra
         struck = kill(process, target, chance)
         tally.kills[target] += struck
         if target == "worker" or not struck:
-            _, err = process.communicate(timeout=120)
-            assert process.returncode == 0, err.decode()
+            process.communicate(timeout=120)
+            assert process.returncode == 0, said(cwd)
         now = finished(folder)
-        assert not changed(kept, now), "what had ended is as it was"
+        assert not changed(kept, now), f"what had ended is not as it was:\n{said(cwd)}"
         kept = now
     start = time.monotonic()
     process = dlbench_command(*words, cwd=cwd)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err.decode()
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said(cwd)
     if len(kept) < len(reference.printed["trials"]):
         tally.seconds = min(tally.seconds, time.monotonic() - start)
     assert not changed(kept, finished(folder))
