@@ -74,3 +74,27 @@ def test_heavy_packages_are_not_imported_to_train_and_show_a_built_in_data_set(i
         )
         == []
     )
+
+
+def test_a_worker_imports_nnx_only_for_a_model_that_is_one(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from flax import nnx\n"
+        "class Net(nnx.Module):\n"
+        "    def __init__(self, num_classes, *, rngs):\n"
+        "        self.layer = nnx.Linear(784, num_classes, rngs=rngs)\n"
+        "    def __call__(self, images):\n"
+        "        return self.layer(images.reshape(len(images), -1))\n"
+    )
+    code = (
+        "import sys, dlbench.execution.worker\n"
+        "from dlbench.models import creation, network\n"
+        "network.network_of(creation.create('Baseline'))\n"
+        "assert 'flax.nnx' not in sys.modules\n"
+        "import dlbench\n"
+        "made = network.network_of(creation.create('own:Net'))\n"
+        "print(type(made).__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "NnxNetwork", done.stderr

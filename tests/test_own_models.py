@@ -16,7 +16,8 @@ from flax import nnx
 
 import dlbench
 from dlbench.models import creation
-from dlbench.models.network import FunctionNetwork, NnxNetwork, network_of
+from dlbench.models.network import FunctionNetwork, network_of
+from dlbench.models.nnx_network import NnxNetwork
 from dlbench.records import TrialStatus
 from dlbench.spec import registry
 
