@@ -97,6 +97,25 @@ def test_a_compiler_that_hangs_is_ended_with_what_it_has_started_and_not_tried_a
     assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
+@pytest.mark.parametrize("call", [1, 2])
+def test_a_compiler_that_is_killed_is_started_once_more(call, empty_cache, compiler):
+    mark, killed = empty_cache / "mark", empty_cache / "killed-cc"
+    killed.write_text(
+        f'#!/bin/sh\necho >> {mark}\n[ $(wc -l < {mark}) = {call} ] && kill -9 $$\nexec {compiler} "$@"\n'
+    )
+    killed.chmod(0o755)
+    native.choose(environ := {"CC": str(killed)})
+    assert Path(environ[native.VARIABLE]).is_file(), native.reason()
+    always = empty_cache / "always-cc"
+    always.write_text(f"#!/bin/sh\necho >> {mark}\nkill -9 $$\n")
+    always.chmod(0o755)
+    before = len(mark.read_text())
+    native.choose(environ := {"CC": str(always)})
+    assert environ[native.VARIABLE] == ""
+    assert native.reason() == f"the compiler failed: {always} ended with exit code -9"
+    assert len(mark.read_text()) == before + 2
+
+
 @pytest.mark.slow
 def test_processes_that_compile_at_once_leave_one_file_and_its_digest(empty_cache, compiler):
     chosen = [{"CC": compiler} for _ in range(4)]

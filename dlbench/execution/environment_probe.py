@@ -65,7 +65,10 @@ def described_by_child(environ: MutableMapping[str, str]) -> dict[str, Any]:
     """
     command = [sys.executable, "-P", "-m", "dlbench.execution.worker", "environment"]
     environ = {**environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # a study may be using the GPU's memory
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    for _ in range(2):
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+        if done.returncode >= 0:  # not killed
+            break
     if done.returncode:
         raise WorkerError(f"jax cannot start:\n{done.stderr.strip()}")
     described: dict[str, Any] = json.loads(done.stdout)

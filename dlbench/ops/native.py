@@ -226,12 +226,28 @@ def _is_ours(path: Path, is_kind: Callable[[int], bool], others: bool = False) -
 def _run(commands: Sequence[list[str]], timeout_s: float) -> list[bytes]:
     """Run a compiler several times side by side, and return what each wrote.
 
-    If it takes too long, it is ended with all that it has started.
+    If it takes too long, it is ended with all that it has started. If it is killed, perhaps for want of memory, it is
+    started once more: without a compiled file, trials have other bits.
     """
     name = commands[0][0]
     if reason := _hung.get(name):
         raise _UnavailableError(reason)
-    end = time.monotonic() + timeout_s
+    ended = _ended(commands, timeout_s)
+    if any(code < 0 for code, _, _ in ended):
+        ended = _ended(commands, timeout_s)
+    for code, _, errors in ended:
+        if code:
+            lines = errors.decode(errors="replace").strip().splitlines()
+            said = next((line for line in lines if "error" in line), lines[-1] if lines else "")
+            raise _UnavailableError(
+                f"the compiler failed: {name} ended with exit code {code}" + (f", {said[:200]}" if said else "")
+            )
+    return [output for _, output, _ in ended]
+
+
+def _ended(commands: Sequence[list[str]], timeout_s: float) -> list[tuple[int, bytes, bytes]]:
+    """Run commands side by side, and return the exit code of each, its output and its errors."""
+    name, end = commands[0][0], time.monotonic() + timeout_s
     try:
         with contextlib.ExitStack() as running:
             processes = [running.enter_context(_started(command)) for command in commands]
@@ -239,15 +255,10 @@ def _run(commands: Sequence[list[str]], timeout_s: float) -> list[bytes]:
     except subprocess.TimeoutExpired:
         _hung[name] = f"the compiler {name} did not end within {timeout_s} s"
         raise _UnavailableError(_hung[name]) from None
-    for process, (_, errors) in zip(processes, written, strict=True):
-        if process.returncode:
-            lines = errors.decode(errors="replace").strip().splitlines()
-            said = next((line for line in lines if "error" in line), lines[-1] if lines else "")
-            raise _UnavailableError(
-                f"the compiler failed: {name} ended with exit code {process.returncode}"
-                + (f", {said[:200]}" if said else "")
-            )
-    return [output for output, _ in written]
+    return [
+        (process.returncode, output, errors)
+        for process, (output, errors) in zip(processes, written, strict=True)
+    ]
 
 
 @contextlib.contextmanager
