@@ -177,6 +177,7 @@ SMALL = {"model": "linear", "train_size": 72, "val_size": 32, "batch_size": 16, 
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_trains_by_itself_keeps_its_environment(tmp_path: Path) -> None:
     code = """
 before = dict(os.environ)

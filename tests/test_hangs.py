@@ -158,6 +158,7 @@ def test_a_signal_to_the_whole_group_saves_the_trial_in_hand(name: str, code: in
     assert group(process.pid) == []
 
 
+@pytest.mark.slow
 def test_timeout_and_its_two_signals_are_one_request(cwd: Path) -> None:
     """timeout(1) signals the process, then the group that it is in."""
     process = begun("train", "--name=s", "--workers=1", *LONG, cwd=cwd)
@@ -254,6 +255,7 @@ def test_workers_end_with_a_parent_that_is_killed(delay: float, cwd: Path) -> No
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_nohup_is_respected(cwd: Path) -> None:
     process = subprocess.Popen(
         ["nohup", sys.executable, "-m", "dlbench", "train", "--name=s", "--workers=1", *TINY],
@@ -278,7 +280,7 @@ def test_nohup_is_respected(cwd: Path) -> None:
         ("2>&1 | head -1", 0, 1),
         pytest.param("2>&1 | head -1", 0, 0, marks=pytest.mark.slow),
         pytest.param("2>&-", 0, 1, marks=pytest.mark.slow),
-        ("<&- >&- 2>&-", 0, 1),
+        pytest.param("<&- >&- 2>&-", 0, 1, marks=pytest.mark.slow),
         (">/dev/full", 1, 1),
         pytest.param("2>/dev/full", 0, 1, marks=pytest.mark.slow),
         pytest.param("2>/dev/full", 0, 0, marks=pytest.mark.slow),

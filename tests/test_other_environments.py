@@ -225,6 +225,7 @@ def test_a_study_killed_between_moving_and_recording_is_continued(
     assert audit(folder) == []
 
 
+@pytest.mark.slow
 def test_an_interrupted_repetition_is_continued_with_the_earlier_result_kept(
     tmp_path: Path, small_study: dlbench.StudySpec, small_result: dlbench.StudyResult
 ) -> None:

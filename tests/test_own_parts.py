@@ -188,6 +188,7 @@ def test_a_folder_is_continued_once_its_part_is_named(study: dlbench.StudyResult
     assert "already holds a study, which --optimizer cannot change" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_trial_is_replayed_once_its_parts_are_named(study: dlbench.StudyResult, folder: Path) -> None:
     trial = next(each for each in study if each.optimizer == f"{NAME}:direction")
     words = ["replay", str(study.folder), trial.id, "--model", "dlbench_small_net:Small"]

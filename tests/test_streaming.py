@@ -66,7 +66,7 @@ def trained(study: dlbench.StudySpec, part: int | None, lanes: int = 1) -> list[
 def test_a_trial_has_the_bits_that_it_has_in_memory(shades: str) -> None:
     study = dlbench.grid(
         dataset=shades,
-        model="Stabilized(dropout_rate=0.3)",
+        model="MLP",
         optimizer="sgd",
         transform="flip+crop(padding=1)",
         test_augmented=True,

@@ -150,6 +150,7 @@ def test_the_same_command_again_trains_nothing(
     assert [type(event) for event in seen] == [dlbench.Plan]
 
 
+@pytest.mark.slow
 def test_a_study_grows_in_its_folder_and_trains_only_what_is_missing(
     small_result: dlbench.StudyResult, tmp_path: Path
 ) -> None:
@@ -297,6 +298,7 @@ def test_augmented_trials_report_both_accuracies(tmp_path: Path) -> None:
     assert trial.test_accuracy_augmented != trial.test_accuracy
 
 
+@pytest.mark.slow
 def test_trials_are_tested_on_augmented_images_where_asked(tmp_path: Path) -> None:
     trials = dlbench.grid(test_augmented=[False, True], seed=[0, 1], model="linear", **SMALL).trials
     clean, asked, clean_1, asked_1 = dlbench.run(
