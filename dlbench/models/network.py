@@ -178,7 +178,9 @@ def network_of(model: Any) -> Network:
         return FunctionNetwork(*model)
     if isinstance(model, Network):
         return model
-    from dlbench.models.nnx_network import NnxNetwork  # flax.nnx takes a fifth of the time in which a worker starts
+    from dlbench.models.nnx_network import (
+        NnxNetwork,
+    )  # flax.nnx takes a fifth of the time in which a worker starts
 
     return NnxNetwork(model)
 

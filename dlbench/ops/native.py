@@ -44,8 +44,8 @@ VARIABLE = "DLBENCH_KERNELS"
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fPIC", "-pthread")
 #: Seconds that the compiler may take to show its macros, and to compile. The first takes a fraction of a second.
 _PREPROCESS_S, _COMPILE_S = 10, 60
-#: Compilers that did not end, with the reason: they are not tried again.
-_hung: dict[str, str] = {}
+#: Compilers that did not end, or were killed twice, with the reason: they are not tried again.
+_given_up: dict[str, str] = {}
 #: Largest size of a compiled file in bytes; it has 100,000.
 _LONGEST = 2**26
 _SIGNATURES = {  # of the functions that Python calls: result, arguments
@@ -230,7 +230,7 @@ def _run(commands: Sequence[list[str]], timeout_s: float) -> list[bytes]:
     started once more: without a compiled file, trials have other bits.
     """
     name = commands[0][0]
-    if reason := _hung.get(name):
+    if reason := _given_up.get(name):
         raise _UnavailableError(reason)
     ended = _ended(commands, timeout_s)
     if any(code < 0 for code, _, _ in ended):
@@ -239,9 +239,12 @@ def _run(commands: Sequence[list[str]], timeout_s: float) -> list[bytes]:
         if code:
             lines = errors.decode(errors="replace").strip().splitlines()
             said = next((line for line in lines if "error" in line), lines[-1] if lines else "")
-            raise _UnavailableError(
-                f"the compiler failed: {name} ended with exit code {code}" + (f", {said[:200]}" if said else "")
+            why = f"the compiler failed: {name} ended with exit code {code}" + (
+                f", {said[:200]}" if said else ""
             )
+            if code < 0:
+                _given_up[name] = why
+            raise _UnavailableError(why)
     return [output for _, output, _ in ended]
 
 
@@ -253,8 +256,8 @@ def _ended(commands: Sequence[list[str]], timeout_s: float) -> list[tuple[int, b
             processes = [running.enter_context(_started(command)) for command in commands]
             written = [process.communicate(timeout=end - time.monotonic()) for process in processes]
     except subprocess.TimeoutExpired:
-        _hung[name] = f"the compiler {name} did not end within {timeout_s} s"
-        raise _UnavailableError(_hung[name]) from None
+        _given_up[name] = f"the compiler {name} did not end within {timeout_s} s"
+        raise _UnavailableError(_given_up[name]) from None
     return [
         (process.returncode, output, errors)
         for process, (output, errors) in zip(processes, written, strict=True)
