@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import threadpoolctl
 from conftest import SMALL
 
 import dlbench
@@ -97,6 +98,16 @@ def test_linear_models_are_those_of_scikit_learn() -> None:
     np.testing.assert_allclose(
         linear_scores(features, least_squares(features, numbers))[:, 0], ridge.predict(features)
     )
+
+
+def test_linear_models_do_not_depend_on_the_number_of_threads() -> None:
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(2000, 500)).astype(np.float32), rng.integers(0, 10, 2000)
+    fitted = []
+    for threads in (1, 4):
+        with threadpoolctl.threadpool_limits(threads):
+            fitted.append(logistic_regression(features, labels, 10, max_iter=5).tobytes())
+    assert fitted[0] == fitted[1]
 
 
 def test_a_linear_model_is_fitted_once_per_split(compared: dlbench.StudyResult, tmp_path: Path) -> None:

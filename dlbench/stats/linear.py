@@ -13,6 +13,8 @@ Array = NDArray[Any]
 def logistic_regression(features: Array, labels: Array, num_classes: int, max_iter: int = 100) -> Array:
     """Fit multinomial logistic regression by L-BFGS, with scikit-learn's default penalty (C = 1, no penalised bias).
 
+    On one thread: with several, so narrow products take longer (twice as long on two cores) and round otherwise.
+
     Args:
         features: float [N, D], of comparable scale.
         labels: int [N], 0 to ``num_classes`` - 1.
@@ -24,6 +26,7 @@ def logistic_regression(features: Array, labels: Array, num_classes: int, max_it
     """
     import scipy.optimize
     import scipy.special
+    import threadpoolctl
 
     n, d = features.shape
     is_label = np.arange(num_classes) == labels[:, None]
@@ -37,10 +40,9 @@ def logistic_regression(features: Array, labels: Array, num_classes: int, max_it
         loss = -log_p[is_label].mean() + (found[:-1] ** 2).sum() / (2 * n)
         return float(loss), gradient.ravel()
 
-    start = np.zeros((d + 1) * num_classes)
-    done = scipy.optimize.minimize(
-        objective, start, jac=True, method="L-BFGS-B", options={"maxiter": max_iter, "gtol": 1e-4}
-    )
+    start, options = np.zeros((d + 1) * num_classes), {"maxiter": max_iter, "gtol": 1e-4}
+    with threadpoolctl.threadpool_limits(1, "blas"):
+        done = scipy.optimize.minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
     fitted: Array = done.x.reshape(d + 1, num_classes)
     return fitted
 
