@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from dlbench.models.creation import create
 from dlbench.models.mode import initial_mode, mode
