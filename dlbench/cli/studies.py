@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from dlbench.studies.result import StudyResult
 
 #: The defaults of compare-archs, with which it takes less than a minute. In a pilot of 20 other seeds, three of the ten
-#: differences were of 2.3 points or more, with standard deviations of 0.7 to 1.0 points: six seeds find each of them with
-#: a power of 97 % or more at the first, strictest level of Holm's correction.
+#: differences were of 2.3 points or more, with standard deviations of 0.7 to 1.0 points: six seeds find each of them
+#: with a power of 97 % or more at the first, strictest level of Holm's correction.
 COMPARE_DEFAULTS: dict[str, Any] = {
     "model": [*MODELS.compared],
     "learning_rate": [1e-3],
