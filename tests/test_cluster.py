@@ -88,6 +88,7 @@ def local(cache: Path) -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 def test_the_bits_are_those_of_the_local_pool(
     local: None, small_study: dlbench.StudySpec, small_result: dlbench.StudyResult, tmp_path: Path
 ) -> None:

@@ -27,14 +27,18 @@ import dlbench
 from dlbench import report
 from dlbench.execution import messages
 
-pytestmark = pytest.mark.slow
-pytest.importorskip("ray")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray")]
 #: How often each kind of process is killed.
 KILLS = int(os.environ.get("DLBENCH_KILLS", "10"))
 
 
+@pytest.fixture(scope="module")
+def ray() -> None:
+    pytest.importorskip("ray")
+
+
 @pytest.fixture
-def nodes() -> Iterator[Any]:
+def nodes(ray: None) -> Iterator[Any]:
     """A cluster whose head trains nothing."""
     from ray.cluster_utils import Cluster
 

@@ -71,6 +71,7 @@ def test_grams_and_price_by_hand() -> None:
     assert (DEFAULT.carbon_of(None), DEFAULT.price_of(10)) == (None, None)
 
 
+@pytest.mark.slow
 def test_the_grams_of_a_country_are_those_of_codecarbon() -> None:
     emissions = pytest.importorskip("codecarbon.core.emissions")
     from codecarbon.core.units import Energy
