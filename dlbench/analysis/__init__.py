@@ -10,7 +10,7 @@
 | `outlook` | how many seeds would separate what is not separated yet |
 | `failures` | trials that diverged or collapsed, and how they count |
 | `protocols` | validation against test accuracy; variation by source of randomness |
-| `crossed` | variance by source, where every split is trained with every seed |
+| `crossings` | where the learning curves of configurations cross, by number of training images |
 | `collapse` | the learning rate at which runs collapse |
 | `few_seeds` | what studies with few seeds would have concluded |
 | `published` | published runs among those of one's own seeds |

@@ -242,6 +242,15 @@ def axes_of_specs(specs: Sequence[TrialSpec], without: Sequence[str] = REPLICATE
     return varied
 
 
+def free_axes(groups: Sequence[Configuration], axes: Sequence[str], leader: str) -> list[str]:
+    """The axes that vary where another, the leader, does not: without the leader, and without what follows from it."""
+
+    def num_values(*names: str) -> int:
+        return len({tuple(getattr(group.spec, name) for name in names) for group in groups})
+
+    return [axis for axis in axes if num_values(leader, axis) > num_values(leader)]
+
+
 def _split_follows_seed(specs: Iterable[TrialSpec]) -> bool:
     """Whether every trial has the split seed that it has by default, which the seed determines."""
     return all(spec.split_seed in (None, spec.default_split_seed) for spec in specs)

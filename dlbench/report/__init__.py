@@ -14,6 +14,7 @@ where they are shown; "±" is half the width of a 95 % interval. Nothing is conc
 | `selection` | the configuration that a grid selected |
 | `outlook` | how many seeds would separate configurations |
 | `verdicts` | the verdicts on pre-registered claims |
+| `crossings` | where learning curves cross |
 | `collapse` | the learning rate at which runs collapse |
 | `few_seeds` | what studies with few seeds would have concluded |
 | `published` | published runs among those of one's own seeds |

@@ -22,6 +22,7 @@ from dlbench.analysis.configurations import (
     tally,
 )
 from dlbench.analysis.convergence import censored_epoch, converged_epoch
+from dlbench.analysis.crossings import crossings_of
 from dlbench.analysis.datasets import over_datasets
 from dlbench.analysis.protocols import components_of
 from dlbench.analysis.published import places
@@ -38,6 +39,7 @@ from dlbench.report.comparison import (
     comparison_table,
     same_images_report,
 )
+from dlbench.report.crossings import crossings_report
 from dlbench.report.datasets import over_datasets_report
 from dlbench.report.environments import copied_trials, mixed_trials, superseded_trials
 from dlbench.report.protocols import components_report
@@ -198,6 +200,7 @@ def study_report(
         trials=trials,
         findings=[
             *findings,
+            *crossings_report(crossings_of(result)),
             *_baselines(result),
             *_left_out(result),
             *mixed_trials(result),

@@ -9,6 +9,7 @@
 | `budgets` | What does a search of so many configurations find, and how often do few seeds err? |
 | `planning` | How many seeds does a comparison need, and what can a given number show? |
 | `components` | Which source does the variation come from? |
+| `crossings` | At which size of the training set does one learning curve cross another? |
 | `logistic` | At which value of a setting does an event happen in half of the cases? |
 | `tasks` | Which is best over several data sets? |
 | `survival` | How long until an event that some trials never reach? |
@@ -23,6 +24,7 @@ Three rules hold throughout:
 
 from dlbench.stats.budgets import expected_best, wrong_winner
 from dlbench.stats.components import Component, crossed_mean, variance_components
+from dlbench.stats.crossings import Crossings, curve_crossings
 from dlbench.stats.intervals import (
     Interval,
     bootstrap_interval,
@@ -80,6 +82,7 @@ __all__ = [
     "MAX_SEEDS",
     "Comparison",
     "Component",
+    "Crossings",
     "Groups",
     "Interval",
     "McNemar",
@@ -98,6 +101,7 @@ __all__ = [
     "corrected_comparison",
     "corrected_interval",
     "crossed_mean",
+    "curve_crossings",
     "effect_interval",
     "expected_best",
     "holm",

@@ -13,6 +13,7 @@ from dlbench.analysis import by_slice as slices
 from dlbench.analysis import calibration as calibrations
 from dlbench.analysis.configurations import axes_of, best_first, configurations, labelled
 from dlbench.analysis.cost import Costs, costs_of
+from dlbench.analysis.crossings import CurveCrossings, crossings_of
 from dlbench.analysis.energy import DEFAULT, Rates, power_of
 from dlbench.analysis.generalization import Fit, fit_of
 from dlbench.analysis.label_errors import LabelErrors, label_errors
@@ -217,6 +218,10 @@ class StudyResult(StudyRecord):
         The study must have been opened with its epochs.
         """
         return {label: fit_of(found) for label, found in self.predictions(data_dir).items()}
+
+    def crossings(self) -> tuple[CurveCrossings, ...]:
+        """Where the learning curves of each pair of configurations cross, by number of training images."""
+        return crossings_of(self)
 
     def label_errors(self, data_dir: str | None = None) -> LabelErrors:
         """Labels that are likely wrong, by the networks of the best cross-validated configuration; needs cleanlab.

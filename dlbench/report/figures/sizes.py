@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dlbench.analysis.configurations import Configuration, configurations
+from dlbench.analysis.crossings import curves_by_size
 from dlbench.report.figures.canvas import (
     LOOKS,
     NARROW,
@@ -23,8 +23,6 @@ from dlbench.report.tables import capitalized
 from dlbench.spec.metrics import metric, report_metric, words
 from dlbench.stats import Interval
 
-MIN_SIZES = 3
-
 #: Curves by label: the intervals by number of training images.
 Curves = Mapping[str, Mapping[int, Interval]]
 
@@ -33,7 +31,7 @@ def sizes(view: View) -> list[Drawing]:
     """A line per configuration over the number of training images; accuracies as errors, on two logarithmic axes."""
     name = report_metric(trial.trial.spec for trial in view.result.trials)
     curves = _curves(view, name)
-    if not curves or len({size for curve in curves.values() for size in curve}) < MIN_SIZES:
+    if not curves:
         return []
     shown = dict(list(curves.items())[: len(LOOKS)])
     measured = metric(name)
@@ -74,28 +72,14 @@ def _below(curve: Mapping[int, Interval]) -> list[list[float]] | None:
 
 
 def _curves(view: View, name: str) -> Curves:
-    """The intervals of each configuration by number of images; settings that follow from that number are no axes."""
-    groups = [group for group in configurations(view.result.trials) if group.complete]
-    if "train_size" not in view.axes:
-        return {}
-    follows = {
-        axis
-        for axis in view.axes
-        if len({(group.spec.train_size, getattr(group.spec, axis)) for group in groups})
-        == len({group.spec.train_size for group in groups})
-    }
-    others = [axis for axis in view.axes if axis not in follows]
-    by_label: dict[str, dict[int, Configuration]] = {}
-    for group in groups:
-        by_label.setdefault(group.label(others) if others else "all", {})[group.spec.train_size or 0] = group
+    """The intervals of each configuration by number of images."""
     return {
         label: {
             size: interval
-            for size, group in sorted(own.items())
+            for size, group in curve.items()
             if (interval := trained(group).interval(name)) is not None
         }
-        for label, own in by_label.items()
-        if len(own) >= MIN_SIZES
+        for label, curve in curves_by_size(view.result).items()
     }
 
 
