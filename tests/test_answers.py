@@ -11,8 +11,9 @@ from test_report import study
 
 import dlbench
 from dlbench import report, stats
-from dlbench.analysis.answers import correct_answers
+from dlbench.analysis.answers import correct_answers, right_counts
 from dlbench.analysis.comparison import compare_models
+from dlbench.analysis.configurations import configurations
 from dlbench.analysis.datasets import over_datasets
 from dlbench.analysis.same_images import SameImages, compare_on_same_images
 from dlbench.studies.result import StudyResult
@@ -33,6 +34,18 @@ def test_what_is_not_at_hand_is_left_out(small_result: dlbench.StudyResult, tmp_
     torn.folder.mkdir(parents=True)
     (torn.folder / "test_logits.npy").write_bytes(b"\x93NUMPY")
     assert {*correct_answers([moved, other, torn, fine])} == {fine.id}
+
+
+def test_images_are_counted_by_the_trials_that_are_right(small_result: dlbench.StudyResult) -> None:
+    group = configurations(small_result)[0]
+    counts = right_counts(group)
+    assert len(counts) == len(group.trials) + 1
+    accuracies = [trial.test_accuracy or 0.0 for trial in group.trials]
+    assert sum(number * images for number, images in enumerate(counts)) == pytest.approx(
+        sum(accuracies) * sum(counts)
+    )
+    away = dataclasses.replace(group.trials[0], study_dir=None)
+    assert right_counts(dataclasses.replace(group, trials=(away, *group.trials[1:]))) == ()
 
 
 def answered(found: StudyResult, right: dict[str, list[slice]]) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ from test_cli import TINY, Cli, cli  # noqa: F401
 import dlbench
 from dlbench import report
 from dlbench.analysis.looks import study_alpha
+from dlbench.analysis.protocols import components_of
 from dlbench.errors import StoreError
 from dlbench.report import exports
 from dlbench.report.document import MARKER
@@ -95,6 +96,22 @@ def test_exporting_again_changes_no_byte(own: Path, small_result: StudyResult) -
     assert after.pop("notes.md") == b"By *hand*.\n"
     assert b"\n\nBy *hand*.\n\n" in after["report.md"]
     assert {**after, "report.md": b""} == {**before, "report.md": b""}
+
+
+@pytest.mark.slow
+def test_what_test_images_add_to_the_variance_needs_no_logits(
+    small_study: dlbench.StudySpec, tmp_path: Path
+) -> None:
+    seeds = [{"init_seed": i, "order_seed": j} for i in range(2) for j in range(2)]
+    crossed = [small_study.trials[0].model_copy(update=each) for each in seeds]
+    trained = dlbench.run(small_study.model_copy(update={"trials": tuple(crossed)}), out=tmp_path / "s")
+    (found,) = components_of(trained.trials)
+    exported = exports.export(tmp_path / "s", tmp_path / "e").result
+    assert exported is not None
+    (read,) = components_of(exported.trials, known=exported.right)
+    assert read.components == found.components
+    assert "| test images |" in (tmp_path / "e" / "report.md").read_text()
+    assert components_of(exported.trials)[0].right == ()
 
 
 @pytest.mark.parametrize(

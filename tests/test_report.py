@@ -8,6 +8,7 @@ import itertools
 import random
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -490,6 +491,17 @@ def test_crossed_seeds_have_their_components() -> None:
     ]
     assert [row[0] for row in table.texts()] == ["split", "initialisation", "order", "residual"]
     assert "seeds of everything can show" in words(report.study_report(found).parts)
+    (images,) = components_of(found.trials, known={found.trials[0].id: [5, *[0] * 23, 95]})
+    assert images.levels["test_images"] == 100
+    assert (images.std_error, images.detectable) == (crossed.std_error, crossed.detectable), "on these images"
+    *sources, sampled, residual = images.components
+    assert [part.variance for part in (*sources, residual)] == [part.variance for part in expected]
+    assert sampled.variance == pytest.approx(0.95 * 0.05 / 99)
+    assert sum(part.share for part in images.components) == pytest.approx(1)
+    shown = report.study_report(replace(found, right={found.trials[0].id: images.right}))
+    (table,) = [part for part in tables(shown.parts) if part.title == "Variance by source"]
+    assert [row[0] for row in table.texts()][-2:] == ["test images", "residual"]
+    assert "other images of the same kind" in table.caption
     missing = study(lambda spec: None if spec.init_seed else 0.9, init_seed=range(4), order_seed=range(3))
     assert components_of(missing.trials) == ()
     assert components_of(study(accuracy, init_seed=range(4), order_seed=[0], split_seed=[0]).trials) == ()

@@ -679,6 +679,37 @@ class TestVarianceComponents:
         assert hits.min() / num_studies >= 0.93
 
 
+class TestImagesComponent:
+    def test_by_hand(self) -> None:
+        # of two networks, both are right on three images of four: shares 0, 1, 1, 1 with a variance of 1/4, no chance
+        found = stats.images_component([1, 0, 3])
+        assert found.source == "test_images"
+        assert (found.variance, found.df) == (pytest.approx(1 / 16), 3)
+        # shares 0, 1/2, 1/2, 1 with a variance of 1/6, of which mean(0, 1/4, 1/4, 0) = 1/8 is chance
+        assert stats.images_component([1, 2, 1]).variance == pytest.approx((1 / 6 - 1 / 8) / 4)
+
+    def test_images_that_are_equally_hard_add_nothing(self) -> None:
+        counts = scipy.stats.binom(10, 0.9).pmf(range(11)) * 5000
+        found = stats.images_component([round(count) for count in counts])
+        assert found.low == 0
+        assert found.high < 0.1 * 0.9 * 0.1 / 5000, "far below the binomial variance"
+
+    @pytest.mark.parametrize("right", [[5], [1, 2], [1, 0, 0], [3, -1, 2]])
+    def test_refusals(self, right: list[int]) -> None:
+        with pytest.raises(InputError, match="two networks and two images"):
+            stats.images_component(right)
+
+    @pytest.mark.slow
+    def test_the_interval_covers(self) -> None:
+        draw, hits, num_studies = np.random.default_rng(0), 0, 400
+        true = scipy.stats.beta(9, 1).var() / 1000
+        for _ in range(num_studies):
+            right = draw.binomial(12, draw.beta(9, 1, 1000))
+            found = stats.images_component(np.bincount(right, minlength=13).tolist())
+            hits += found.low <= true <= found.high
+        assert 0.92 <= hits / num_studies <= 0.98
+
+
 class TestTasks:
     # Demšar (2006), table 6: AUC of four versions of C4.5 on 14 data sets. Two AUC of "voting" are equal when rounded;
     # the last digit is added so that the ranks are the published ones.

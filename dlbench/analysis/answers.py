@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from dlbench import data, files
+from dlbench.analysis.configurations import Configuration
 from dlbench.errors import DlbenchError, StoreError
 from dlbench.storage.results import TrialResult
 
@@ -38,6 +39,22 @@ def correct_answers(trials: Iterable[TrialResult]) -> dict[str, NDArray[np.bool_
         if logits.ndim == 2 and len(logits) == len(truth):
             found[trial.id] = logits.argmax(axis=1) == truth
     return found
+
+
+def right_counts(group: Configuration) -> tuple[int, ...]:
+    """For j = 0 to k, how many test images exactly j of a configuration's k trials classify correctly.
+
+    Returns:
+        k + 1 numbers; none unless the answers of all trials to the same images are at hand.
+    """
+    if any(trial.study_dir is None for trial in group.trials):
+        return ()
+    found = [*correct_answers(group.trials).values()]
+    if len(found) < len(group.trials) or len({len(each) for each in found}) > 1:
+        return ()
+    import numpy as np
+
+    return tuple(np.bincount(np.sum(found, axis=0), minlength=len(found) + 1).tolist())
 
 
 def _test_labels(reference: str, test_size: int | None) -> NDArray[Any] | None:

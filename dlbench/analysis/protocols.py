@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from dlbench.analysis.answers import right_counts
 from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Configuration, Summary, axes_of, configurations
 from dlbench.errors import InputError
-from dlbench.spec.metrics import report_metric, selection_metric
+from dlbench.spec.metrics import REPORT_METRIC, report_metric, selection_metric
 from dlbench.stats import (
     Component,
     Interval,
     corrected_comparison,
     corrected_interval,
+    images_component,
     smallest_difference,
     std_interval,
     variance_components,
@@ -143,11 +145,14 @@ class CrossedSources:
     Attributes:
         configuration: the configuration.
         metric: the metric.
-        levels: the number of seeds of each source, by field.
-        components: the variance that each source adds, and the residual.
-        std_error: standard error of the mean of these trials, in which trials that share a seed are not independent.
-        detectable: the smallest difference that a paired comparison of two such configurations finds with a power of
-            80 %, by number of seeds that vary every source.
+        levels: the number of seeds of each source, by field; and of test images, where they are a component.
+        components: the variance that each source adds, that of the choice of the test images where it is known, and
+            the residual.
+        std_error: standard error of the mean of these trials on these test images, in which trials that share a seed
+            are not independent.
+        detectable: the smallest difference on the same test images that a paired comparison of two such configurations
+            finds with a power of 80 %, by number of seeds that vary every source.
+        right: for j = 0 to k, how many test images exactly j of the k trials classify correctly; empty if unknown.
     """
 
     configuration: Configuration
@@ -156,23 +161,36 @@ class CrossedSources:
     components: tuple[Component, ...]
     std_error: float
     detectable: Mapping[int, float]
+    right: tuple[int, ...] = ()
 
 
 #: Numbers of seeds for which the smallest detectable difference is given.
 _NUM_SEEDS = (5, 10, 20)
 
 
-def components_of(trials: Sequence[TrialResult], metric: str | None = None) -> tuple[CrossedSources, ...]:
-    """The variance by source of randomness of every configuration whose trials cross two sources or more."""
+def components_of(
+    trials: Sequence[TrialResult],
+    metric: str | None = None,
+    known: Mapping[str, Sequence[int]] | None = None,
+) -> tuple[CrossedSources, ...]:
+    """The variance by source of randomness of every configuration whose trials cross two sources or more.
+
+    Args:
+        trials: the trials of a study.
+        metric: the metric; by default the one that is reported of the trials.
+        known: how many images were classified correctly by how many trials
+            (:func:`~dlbench.analysis.answers.right_counts`), by the id of a configuration's first trial; by default it
+            is read from the logits of the trials, as far as there are any.
+    """
     groups = [group for group in configurations(trials) if group.crossed]
     if not groups:
         return ()
     metric = metric or report_metric(trial.trial.spec for trial in trials)
-    found = (_crossed(group, metric) for group in groups)
+    found = (_crossed(group, metric, known or {}) for group in groups)
     return tuple(each for each in found if each is not None)
 
 
-def _crossed(group: Configuration, metric: str) -> CrossedSources | None:
+def _crossed(group: Configuration, metric: str, known: Mapping[str, Sequence[int]]) -> CrossedSources | None:
     values, fields = group.by_crossed_seeds(metric), group.crossed
     if len(values) < len(group.trials) or group.failures:
         return None  # folds, or trials that collapsed or are missing
@@ -184,4 +202,17 @@ def _crossed(group: Configuration, metric: str) -> CrossedSources | None:
     parts = [each.variance / levels.get(each.source, len(values)) for each in components]
     std = math.sqrt(2 * math.fsum(each.variance for each in components))
     detectable = {number: smallest_difference(number, std) for number in _NUM_SEEDS}
-    return CrossedSources(group, metric, levels, components, math.sqrt(math.fsum(parts)), detectable)
+    right: tuple[int, ...] = ()
+    if metric == REPORT_METRIC:
+        right = tuple(known.get(group.trials[0].id, ())) or right_counts(group)
+    if right:
+        images = images_component(right)
+        levels[images.source] = sum(right)
+        components = _with_shares((*components[:-1], images, components[-1]))
+    error = math.sqrt(math.fsum(parts))
+    return CrossedSources(group, metric, levels, components, error, detectable, right)
+
+
+def _with_shares(components: Sequence[Component]) -> tuple[Component, ...]:
+    total = math.fsum(each.variance for each in components)
+    return tuple(replace(each, share=each.variance / total if total else math.nan) for each in components)

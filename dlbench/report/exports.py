@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 
 from dlbench import files
 from dlbench.analysis.claims import judge_study
@@ -131,7 +131,7 @@ class Export:
         shown = {
             key: value
             for key, value in self.manifest.items()
-            if key not in ("trial_ids", "command", "linear")
+            if key not in ("trial_ids", "command", "linear", "right")
         }
         commands = (shlex.join(map(str, self.manifest.get("command") or ())),)
         return StudyPage(
@@ -155,7 +155,7 @@ class Export:
             claims=ClaimsReport(judged) if judged.judgements else None,
             variation=[
                 *variation_report(variation_by_source(result.trials), result.trials),
-                *components_report(components_of(result.trials), result.trials),
+                *components_report(components_of(result.trials, known=result.right)),
                 *few_seeds_report(few_seeds(result.trials)),
                 *collapse_report(collapse_by_rate(result.trials), result.trials),
             ],
@@ -193,6 +193,10 @@ def export(
     manifest |= {"kind": result.spec.kind, "looks": list(result.spec.looks), "times": dict(result.times)}
     if result.linear:
         manifest["linear"] = {key: vars(each) for key, each in result.linear.items()}
+    if right := {
+        each.configuration.trials[0].id: each.right for each in components_of(result.trials) if each.right
+    }:
+        manifest["right"] = right
     if result.load is not None:
         manifest["load"] = result.load
     manifest |= {"energy": dict(result.energy)} if result.energy else {}
@@ -302,6 +306,7 @@ def _result(folder: Path, manifest: Mapping[str, Any], published: tuple[Publishe
         spec = StudySpec.model_validate({**known, "trials": [trial.trial.spec for trial in trials]})
         linear = _LINEAR.validate_python(manifest.get("linear", {}))
         load = _LOAD.validate_python(manifest.get("load"))
+        right = _RIGHT.validate_python(manifest.get("right", {}))
     except ValidationError:
         raise StoreError(f"{folder / MANIFEST} is not a manifest as dlbench wrote it") from None
     times, energy = (
@@ -319,11 +324,13 @@ def _result(folder: Path, manifest: Mapping[str, Any], published: tuple[Publishe
         published=published,
         linear=linear,
         load=load,
+        right=right,
     )
 
 
 _LINEAR = TypeAdapter(dict[str, LinearModel])
 _LOAD = TypeAdapter(float | None)
+_RIGHT = TypeAdapter(dict[str, tuple[NonNegativeInt, ...]])
 
 
 def _environments(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

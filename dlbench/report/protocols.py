@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
-from dlbench.analysis.configurations import axes_of, common, tally
+from dlbench.analysis.configurations import axes_of, common, free_axes, tally
 from dlbench.analysis.protocols import CrossedSources, ProtocolFindings, SourceVariation
 from dlbench.report.tables import (
     Column,
@@ -22,6 +22,7 @@ from dlbench.report.tables import (
     plus_minus,
     replicate,
     signed,
+    thousands,
     within,
 )
 from dlbench.spec.metrics import Metric, metric, metric_key, title, words
@@ -104,16 +105,20 @@ def variation_report(found: Sequence[SourceVariation], trials: Sequence[TrialRes
     return [Table("Variation between seeds, by source", columns, rows, caption)]
 
 
-def components_report(found: Sequence[CrossedSources], trials: Sequence[TrialResult]) -> Report:
+def components_report(found: Sequence[CrossedSources]) -> Report:
     """One row per configuration and source of randomness: the standard deviation that it adds."""
     if not found:
         return []
     measured, name = metric(found[0].metric), title(found[0].metric).removesuffix(" %")
+    groups = [each.configuration for each in found]
+    trials = [trial for group in groups for trial in group.trials]
     axes = axes_of(trials)
+    free = free_axes(groups, axes, "train_size")
+    named = [axis for axis in axes if axis == "train_size" or axis in free]
     columns = (
         *field_columns(axes, trials),
         Column("source", "source", left=True),
-        Column("levels", "seeds"),
+        Column("levels", "levels", thousands),
         Column("std", f"std of {name}{measured.in_heading} [95 %]", partial(within, measured=measured)),
         Column("share", "% of variance", lambda share: f"{100 * share:.0f}"),
     )
@@ -130,12 +135,19 @@ def components_report(found: Sequence[CrossedSources], trials: Sequence[TrialRes
     )
     caption = (
         "What each source of randomness adds to the variation, where every seed of one meets every seed of the others "
-        "(method of moments, intervals of Graybill and Wang); residual: interactions and the rest."
+        "(method of moments, intervals of Graybill and Wang). Levels: the number of its seeds. Residual: interactions "
+        f"and the rest.{_IMAGES_NOTE if any(each.right for each in found) else ''}"
     )
     return [
         Table("Variance by source", columns, rows, caption),
-        *(_precision(each, measured) for each in found),
+        *(_precision(each, measured, named or ["model"]) for each in found),
     ]
+
+
+_IMAGES_NOTE = (
+    " Test images: what as many other images of the same kind would add for all trials alike, by how many trials "
+    "classify each image correctly (bootstrap over images). More seeds do not reduce it."
+)
 
 
 #: What the sources of randomness are called, by the field of their seed.
@@ -146,17 +158,17 @@ _SOURCES = {
     "order_seed": "order",
     "dropout_seed": "dropout",
     "augment_seed": "augmentation",
+    "test_images": "test images",
     "residual": "residual",
 }
 
 
-def _precision(found: CrossedSources, measured: Metric) -> str:
+def _precision(found: CrossedSources, measured: Metric, named: Sequence[str]) -> str:
     numbers, differences = zip(*found.detectable.items(), strict=True)
-    label = found.configuration.label(("model",))
     return (
-        f"{label}: the mean of these {len(found.configuration.trials)} trials has a standard error of "
-        f"{amount(found.std_error, measured)}, which counts each seed once. "
-        f"The smallest difference that "
+        f"{capitalized(found.configuration.label(named))}: on these test images, the mean of these "
+        f"{len(found.configuration.trials)} trials has a standard error of {amount(found.std_error, measured)}, which "
+        "counts each seed once. The smallest difference that "
         f"{listed([str(number) for number in numbers])} seeds of everything can show (paired, power 80 %): "
         f"{listed([measured.text(each) for each in differences])} {measured.unit}".rstrip()
         + "."

@@ -208,7 +208,7 @@ def study_report(
             *copied_trials(result.trials),
         ],
         same_images=same_images,
-        variation=components_report(components_of(concluded(result)), result.trials),
+        variation=components_report(components_of(concluded(result), known=result.right)),
         published=published_report(places(result)),
         times=times_report(result),
         origin=[_where(result)],

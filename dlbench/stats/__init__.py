@@ -23,7 +23,7 @@ Three rules hold throughout:
 """
 
 from dlbench.stats.budgets import expected_best, wrong_winner
-from dlbench.stats.components import Component, crossed_mean, variance_components
+from dlbench.stats.components import Component, crossed_mean, images_component, variance_components
 from dlbench.stats.crossings import Crossings, curve_crossings
 from dlbench.stats.intervals import (
     Interval,
@@ -105,6 +105,7 @@ __all__ = [
     "effect_interval",
     "expected_best",
     "holm",
+    "images_component",
     "interquartile_mean",
     "kaplan_meier",
     "logistic_midpoint",

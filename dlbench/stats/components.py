@@ -13,6 +13,8 @@ from dlbench.stats.intervals import Interval, check_fraction, mean_std, student_
 
 #: The name of what no source explains: the interactions of all of them, and noise.
 RESIDUAL = "residual"
+#: The name of what the choice of the test images adds.
+TEST_IMAGES = "test_images"
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,11 @@ class Component:
     """One component of the variance of a crossed design.
 
     Attributes:
-        source: the source of variation, or :data:`RESIDUAL`.
+        source: the source of variation, :data:`TEST_IMAGES` or :data:`RESIDUAL`.
         variance: its estimated variance, in squared units of the values; an estimate below 0 is given as 0.
         low: lower bound of its interval, at least 0.
         high: upper bound of its interval.
-        share: its part of the sum of all components, in [0, 1].
+        share: its part of the sum of all components, in [0, 1]; `nan` of a component alone.
         df: degrees of freedom of its mean square.
     """
 
@@ -124,6 +126,48 @@ def variance_components(
         )
         for name, (variance, low, high, df) in zip((*sources, RESIDUAL), found, strict=True)
     )
+
+
+def images_component(
+    right: Sequence[int], confidence: float = 0.95, num_resamples: int = 2000, seed: int = 0
+) -> Component:
+    """What the choice of the test images adds to the variance of an accuracy, for all networks alike.
+
+    Some images are hard for every network. With k networks and N images, of which image i is classified correctly by a
+    share p_i of the networks, the variance between images is that of p_i without the part that is chance,
+    mean(p_i (1 - p_i)) / (k - 1): a random-effects model with one factor, by the method of moments. An accuracy on N
+    images varies by an N-th of it, however many networks there are. The rest of the binomial variance p (1 - p) / N
+    differs between networks, so that the other components of their accuracies contain it. Networks that share a source
+    of randomness are not independent; that makes the estimate somewhat too large.
+
+    Args:
+        right: for j = 0 to k, how many images exactly j of the k networks classify correctly.
+        confidence: nominal coverage of the interval, the percentiles of a bootstrap over images, in (0, 1).
+        num_resamples: number of bootstrap samples.
+        seed: seed of the resampling; the same seed gives the same interval.
+
+    Raises:
+        InputError: fewer than two networks or two images, a negative number of images, or a confidence outside (0, 1).
+
+    References:
+        Snedecor and Cochran (1989), "Statistical Methods", 8th edition, on models with one random factor.
+        Efron and Tibshirani (1993), "An Introduction to the Bootstrap".
+    """
+    import numpy as np
+
+    check_fraction("confidence", confidence)
+    counts = np.asarray(right, float)
+    num_images, k = int(counts.sum()), len(counts) - 1
+    if k < 2 or num_images < 2 or (counts < 0).any():
+        raise InputError("the variance between test images needs at least two networks and two images.")
+    drawn = np.random.default_rng(seed).multinomial(num_images, counts / num_images, num_resamples)
+    weights = np.vstack([counts, drawn]) / num_images
+    p = np.arange(k + 1) / k
+    mean, chance = weights @ p, weights @ (p * (1 - p)) / (k - 1)
+    between = (weights @ p**2 - mean**2) * num_images / (num_images - 1) - chance
+    variances = np.maximum(between, 0.0) / num_images
+    low, high = np.quantile(variances[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Component(TEST_IMAGES, float(variances[0]), float(low), float(high), math.nan, num_images - 1)
 
 
 def crossed_mean(

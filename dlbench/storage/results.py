@@ -326,6 +326,8 @@ class StudyRecord:
         superseded: the earlier results of trials that were trained again in another environment.
         published: results that others have published, which the study's file names.
         linear: linear models of a comparison's splits, by :func:`split_key`.
+        right: of the export of a study that crosses seeds: how many test images were classified correctly by how many
+            trials of a configuration, by the id of its first trial. Studies have the logits themselves.
         load: the load of the machine (its average over a minute) before training; ``None`` if it is not recorded.
     """
 
@@ -340,6 +342,7 @@ class StudyRecord:
     published: tuple[Published, ...] = ()
     linear: Mapping[str, LinearModel] = field(default_factory=dict)
     load: float | None = None
+    right: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[TrialResult]:
         return iter(self.trials)
