@@ -649,6 +649,9 @@ class TestVarianceComponents:
         first, second, residual = stats.variance_components(values, ["i", "j"])
         assert first.variance == second.variance == first.low == 0
         assert residual.share == 1
+        mean = stats.crossed_mean(values, ["i", "j"])  # 16 independent values, as far as the data show
+        half = scipy.stats.t.ppf(0.975, 9) * math.sqrt(residual.variance / 16)
+        assert (mean.low, mean.high) == pytest.approx((0.5 - half, 0.5 + half))
 
     @pytest.mark.parametrize("values", [{(0, 0): 1.0, (1, 1): 2.0}, {(0, 0): 1.0, (0, 1): 2.0}, {}])
     def test_refuses_a_design_that_is_not_crossed(self, values) -> None:

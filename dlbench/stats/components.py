@@ -176,8 +176,8 @@ def crossed_mean(
     """The mean of a crossed design with its interval, in which values that share a level are not independent.
 
     With N values and n levels of a source, the variance of the mean is the sum of σ² / n over the sources, and of the
-    residual's σ² / N; its degrees of freedom are Satterthwaite's. Arguments and errors are those of
-    :func:`variance_components`.
+    residual's σ² / N; its degrees of freedom are Satterthwaite's. A source whose estimate is 0 is counted with the
+    residual, whose degrees of freedom it then has. Arguments and errors are those of :func:`variance_components`.
 
     References:
         Satterthwaite (1946), "An approximate distribution of estimates of variance components", Biometrics 2(6).
@@ -186,10 +186,12 @@ def crossed_mean(
     n = len(values)
     levels = [len({key[place] for key in values}) for place in range(len(sources))]
     terms = [
-        (each.variance / k + residual.variance / n, each.df) for each, k in zip(effects, levels, strict=True)
+        (each.variance / k + residual.variance / n, each.df)
+        for each, k in zip(effects, levels, strict=True)
+        if each.variance > 0
     ]
     terms.append(
-        ((1 - len(effects)) * residual.variance / n, residual.df)
+        ((1 - len(terms)) * residual.variance / n, residual.df)
     )  # each mean square has the residual in it
     variance = math.fsum(term for term, _ in terms)
     mean, std = mean_std([*values.values()])
