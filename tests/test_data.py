@@ -305,6 +305,74 @@ def test_a_prepared_cache_is_read_without_writing(monkeypatch):
     assert data.register(tiny()) == reference
 
 
+# Slices
+
+
+def sliced(**slices):
+    made = tiny()
+    arrays = made.train_images, made.train_labels, made.test_images, made.test_labels
+    return data.from_arrays("tiny", *arrays, slices=slices)
+
+
+def test_slices_are_kept_beside_the_arrays_and_do_not_count_for_the_digest(cache_dir):
+    made = sliced(writer=["bo", "al", "bo", "é", "al", "bo"], old=[True, False] * 3)
+    reference = data.register(tiny())
+    assert data.register(made) == reference == tiny().reference
+    found = data.load(reference)
+    assert isinstance(found.test_images, np.memmap)
+    assert {name: ids.tolist() for name, ids in found.slices.items()} == {
+        "writer": ["bo", "al", "bo", "é", "al", "bo"],
+        "old": ["True", "False"] * 3,
+    }
+    assert data.info(reference).slices == data.slice_names(reference) == ("writer", "old")
+    assert data.slice_names("tiny@0123456789ab") == data.slice_names("mnist") == ()
+    part = data.load(reference, test_size=3)
+    assert part.slices["writer"].tolist() == [
+        found.slices["writer"][np.flatnonzero((found.test_images == image).all(axis=(1, 2, 3)))[0]]
+        for image in part.test_images
+    ]
+
+
+def test_slices_that_are_registered_later_replace_earlier_ones(cache_dir):
+    reference = data.register(sliced(writer=range(6)))
+    data.register(tiny())  # says nothing about slices
+    assert [*data.load(reference).slices] == ["writer"]
+    data.register(sliced(pen=np.arange(6) % 2))
+    assert data.load(reference).slices["pen"].tolist() == ["0", "1"] * 3
+    assert [*data.load(reference).slices] == ["pen"]
+    data.register(data.load(reference, test_size=3))  # a part is not the data set
+    assert len(data.load(reference).slices["pen"]) == 6
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", None])
+def test_damaged_slices_are_reported_as_damaged_arrays_are(cache_dir, content):
+    reference = data.register(sliced(writer=[*"aabbcc"]))
+    (file,) = cache_dir.glob("datasets/*/slices.json")
+    file.write_text(file.read_text().replace('"a"', '"x"') if content is None else content)
+    with pytest.raises(DataError, match="damaged there"):
+        data.load(reference)
+    data.register(sliced(writer=[*"aabbcc"]))
+    assert data.load(reference).slices["writer"].tolist() == [*"aabbcc"]
+
+
+@pytest.mark.parametrize(
+    ("slices", "words"),
+    [
+        ({"writer": [1, 2]}, "the slices 'writer' must be one value for each of the 6 test images; found 2"),
+        ({"writer": [[1]] * 6}, r"found shape \(6, 1\)"),
+        ({"writer": 6}, r"found shape \(\)"),
+        ({"writer": [*"abcde", None]}, "text, a whole number or a truth value; found None"),
+        ({"age": np.arange(6) / 2}, "found 0.0; make groups of floats, as np.digitize does"),
+        ({"": range(6)}, "a mapping from names to one value per test image"),
+        ([1, 2, 3, 4, 5, 6], "a mapping from names to one value per test image"),
+    ],
+)
+def test_slices_that_break_a_rule_are_refused(slices, words):
+    arrays = tiny().train_images, tiny().train_labels, tiny().test_images, tiny().test_labels
+    with pytest.raises(DataError, match=words):
+        data.from_arrays("x", *arrays, slices=slices)
+
+
 # Names and references
 
 

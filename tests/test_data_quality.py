@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -152,6 +153,10 @@ def test_corrections_of_a_file_are_applied(tmp_path: Path) -> None:
     assert after.source == "arrays; 2 labels changed and 1 images left out by labels.csv"
     dropped = cleaned(made, {"corrections": str(path), "drop_duplicates": True})
     assert len(dropped.train_labels) == 296
+    path.write_text("half,index,label\ntest,7,\n")
+    sliced = dataclasses.replace(made, slices={"number": np.arange(200).astype(str)})
+    left = cleaned(sliced, {"corrections": str(path)}).slices["number"].tolist()
+    assert left == [str(number) for number in range(200) if number != 7]
 
 
 @pytest.mark.parametrize(

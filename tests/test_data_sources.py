@@ -228,6 +228,95 @@ def test_pictures_are_decoded_once_and_again_when_one_changes(
     assert data.load(first.reference) == first
 
 
+# Metadata of pictures.
+
+
+def read_slices(name: str) -> dict[str, list[str]]:
+    return {key: ids.tolist() for key, ids in data.load(name).slices.items()}
+
+
+def lines(*rows: dict[str, Any]) -> str:
+    return "\n".join(map(json.dumps, rows))
+
+
+def test_metadata_of_test_pictures_become_slices(tmp_path: Path) -> None:
+    pictures(tmp_path / "x" / "train", "1", "2")
+    pictures(tmp_path / "x" / "test", "1", "2")
+    plain = data.load("folder:x")
+    assert plain.slices == {}
+    (tmp_path / "x" / "metadata.csv").write_text(
+        "file_name,writer,light,\ntest/b/1.png,bo,,0\ntest/a/2.png,al,dim,1\ntest/b/2.png, al ,bright,2\n"
+        "test/a/1.png,bo,dim,3\nno/such.png,x,x,4\n"
+    )
+    expected = {"writer": ["bo", "al", "bo", "al"], "light": ["dim", "dim", "missing", "bright"]}
+    assert read_slices("folder:x") == expected
+    assert data.load("folder:x").reference == plain.reference
+    nearer = [{"file_name": f"{kind}/{n}.png", "pen": n, "box": [0, 1]} for kind in "ab" for n in (1, 2)]
+    (tmp_path / "x" / "test" / "metadata.jsonl").write_text(lines(*nearer))
+    assert read_slices("folder:x") == {"pen": ["1", "2", "1", "2"]}
+    (tmp_path / "x" / "test" / "a" / "metadata.jsonl").write_text(
+        lines({"file_name": "1.png", "pen": None}, {"file_name": "./2.png", "ink": True})
+    )
+    assert read_slices("folder:x") == {
+        "pen": ["missing", "missing", "1", "2"],
+        "ink": ["missing", "True", "missing", "missing"],
+    }
+
+
+def test_metadata_of_a_test_half_that_is_drawn(tmp_path: Path) -> None:
+    pixels = pictures(tmp_path / "x", *"0123456789")
+    rows = [{"file_name": f"{kind}/{n}.png", "number": f"{kind}{n}"} for kind in "ab" for n in range(10)]
+    (tmp_path / "x" / "metadata.jsonl").write_text(lines(*rows))
+    found = data.load("folder:x")
+    of = {each.tobytes(): row["number"] for each, row in zip(pixels, rows, strict=True)}
+    assert found.slices["number"].tolist() == [of[each.tobytes()] for each in found.test_images]
+    assert len(found.slices["number"]) == 4
+
+
+def test_metadata_in_a_parquet_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures(tmp_path / "x" / "train", "1")
+    pictures(tmp_path / "x" / "test", "1")
+    file = tmp_path / "x" / "metadata.parquet"
+    file.write_bytes(b"no parquet")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pyarrow", None)
+        with pytest.raises(InputError, match=r"metadata\.parquet needs pyarrow; run pip install pyarrow"):
+            data.load("folder:x")
+    pyarrow = pytest.importorskip("pyarrow")
+    with pytest.raises(DataError, match=r"metadata.parquet cannot be read"):
+        data.load("folder:x")
+    columns = {"file_name": ["test/b/1.png", "test/a/1.png"], "age": [7, None], "image": [b"1", b"2"]}
+    pyarrow.parquet.write_table(pyarrow.table(columns), file)
+    assert read_slices("folder:x") == {"age": ["missing", "7"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "file_name,w\ntest/a/1.png,x\n",
+            "b/1.png has no row in a file of metadata, as 1 of 2 test pictures",
+        ),
+        (
+            "name,w\ntest/a/1.png,x\n",
+            "row 1 of x/metadata.csv has no file_name; name the picture of each row",
+        ),
+        ("file_name,w\na,x\n./a,y\n", "row 2 of x/metadata.csv is about ./a again"),
+        ("file_name,w\na,x\nb,y,z\n", "cannot be read: row 2 has more cells than there are columns"),
+        ("file_name\n\ud800", "x/metadata.csv cannot be read"),
+    ],
+)
+def test_metadata_that_are_in_doubt_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    pictures(tmp_path / "x" / "train", "1")
+    pictures(tmp_path / "x" / "test", "1")
+    (tmp_path / "x" / "metadata.csv").write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(DataError, match=words):
+        data.load("folder:x")
+    (tmp_path / "x" / "metadata.jsonl").write_text("")
+    with pytest.raises(DataError, match=r"x has metadata\.csv and metadata\.jsonl; remove one of them"):
+        data.load("folder:x")
+
+
 def test_the_digest_is_of_the_arrays_alone(tmp_path: Path) -> None:
     train = pictures(tmp_path / "x" / "train", "1", "2")
     test = pictures(tmp_path / "x" / "test", "1")
@@ -400,6 +489,9 @@ def made():
 def nothing():
     pass
 
+def made_with_slices():
+    return dlbench.from_arrays("made", *four(), slices={"writer": [*"abc"]})
+
 def raises():
     return 1 / 0
 
@@ -423,6 +515,8 @@ def test_functions_return_arrays_in_the_forms_that_people_use(functions: str) ->
     assert data.load(found[0].reference) == found[0]
     assert data.load(f"{functions}:four(first=1)").class_names == ("1", "2", "3")
     assert len(data.load(f"{functions}:one").test_labels) == 3
+    assert data.load(f"{functions}:made_with_slices").slices["writer"].tolist() == [*"abc"]
+    assert data.load(found[3].reference).slices["writer"].tolist() == [*"abc"]
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,10 @@ import pytest
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
 from test_cli import Cli, cli  # noqa: F401
+from test_completion import offered
 
 import dlbench
+from dlbench import data
 from dlbench.analysis.by_class import ranks
 from dlbench.analysis.by_slice import by_slice
 from dlbench.analysis.calibration import (
@@ -29,6 +31,7 @@ from dlbench.analysis.cost import accuracy_difference, costs_of
 from dlbench.analysis.mistakes import Mistake, most_frequent
 from dlbench.analysis.predictions import dataset_of, validation_of
 from dlbench.analysis.robustness import robustness
+from dlbench.data import splits
 from dlbench.data.corruptions import CORRUPTIONS, SEVERITIES, corrupted
 from dlbench.data.occlusion import corners, occluded, occlusion_map
 from dlbench.errors import InputError, StoreError, UnknownNameError
@@ -212,7 +215,8 @@ def test_older_studies_have_no_temperature(found: dlbench.StudyResult, tmp_path:
 
 def test_fit_and_cost_side_by_side(found: dlbench.StudyResult, cli: Cli) -> None:  # noqa: F811
     record = json.loads(cli("diagnose", str(found.folder), "--json").out)
-    assert {*record} == {"study", "calibration", "fit", "cost"}
+    assert {*record} == {"study", "calibration", "fit", "cost", "slices"}
+    assert record["slices"] == []
     for each in record["fit"]:
         trials = [trial for trial in found if trial.id in each["trials"]]
         best = [
@@ -364,7 +368,8 @@ def folded(tmp_path_factory: pytest.TempPathFactory) -> dlbench.StudyResult:
     labels = draw.integers(0, 3, 240)
     images = draw.integers(0, 90, (240, 8, 8)).astype(np.uint8)
     images[np.arange(240), 1 + 2 * labels, :] += 120
-    dataset = dlbench.from_arrays("stripes", images[:180], labels[:180], images[180:], labels[180:])
+    halves = images[:180], labels[:180], images[180:], labels[180:]
+    dataset = dlbench.from_arrays("stripes", *halves, slices={"writer": ["bo", "al", "al"] * 20})
     study = dlbench.grid(
         model="linear",
         dataset=dataset,
@@ -396,6 +401,41 @@ def test_folds_and_a_part_of_the_test_half_are_diagnosed(folded: dlbench.StudyRe
     assert fit_report({"x": fit})[0].caption.startswith(  # type: ignore[union-attr]
         "Means of 6 trials on 30 test images, with 95 % intervals over trials and images, corrected because"
     )
+
+
+def test_slices_of_the_data_set(
+    folded: dlbench.StudyResult,
+    cli: Cli,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of the test images that count, in a part of the test half."""
+    whole = data.load(folded.trials[0].dataset)
+    writers = np.array(["bo", "al", "al"] * 20)[splits.test_indices(whole.test_labels, 30)]
+    assert folded.slice_names() == ("writer",)
+    for each in folded.by_slice("writer").values():
+        right = each.predictions.right.mean(axis=0)
+        assert [(s.name, s.support) for s in each.slices] == [(n, (writers == n).sum()) for n in ("al", "bo")]
+        assert [s.accuracy.estimate for s in each.slices] == pytest.approx(
+            [right[writers == name].mean() for name in ("al", "bo")]
+        )
+    folder = str(folded.folder)
+    assert "By writer: lr 0.01" in cli("results", folder, "--by", "writer").out
+    assert "By writer: lr 0.01" in cli("diagnose", folder, "--show", "slices").out
+    (record, _) = json.loads(cli("diagnose", folder, "--show", "slices", "--json").out)["slices"]
+    assert [each["slice"] for each in record["slices"]] == ["al", "bo"]
+    refused = cli("results", folder, "--by", "author")
+    assert (refused.code, "Known: class, brightness, contrast, writer" in refused.err) == (2, True)
+    assert offered(f"dlbench results {folder} --by w", Path(), monkeypatch, capsys) == ["writer"]
+    assert offered("dlbench results nothing --by b", Path(), monkeypatch, capsys) == ["brightness"]
+    assert "By slice: writer" in diagnose(folded.folder).folded
+
+
+def test_text_that_differs_from_image_to_image_makes_no_slices(found: dlbench.StudyResult) -> None:
+    first = next(iter(found.predictions().values()))
+    many = dataclasses.replace(first, logits=np.zeros((1, 1001, 2)), labels=np.zeros(1001, int))
+    with pytest.raises(InputError, match="at most 1,000; got 1,001"):
+        by_slice(many, range(1001), "caption")
 
 
 def test_the_corrupted_images_are_those_that_the_trials_were_tested_on(folded: dlbench.StudyResult) -> None:

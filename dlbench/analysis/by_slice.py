@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlbench import files
+from dlbench import data, files
 from dlbench.analysis.predictions import Predictions
 from dlbench.errors import InputError, StoreError, UnknownNameError
 from dlbench.stats import Interval
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Slices of a rule: images ordered by a number, in as many equal parts.
 NUM_PARTS = 4
+#: Slices of which accuracies are computed; text that differs from image to image makes no slices.
+MAX_SLICES = 1000
 #: A rate of fewer images than this does not count towards the equalised-odds difference.
 MIN_IMAGES = 10
 
@@ -86,22 +88,26 @@ class BySlice:
         return min(self.slices, key=lambda each: each.accuracy.estimate)
 
 
-def rule_slices(rule: str, images: NDArray[np.uint8]) -> list[str]:
-    """The slice of each image by a rule: quarters of the images, in the order of a number.
+def named_slices(by: str, dataset: data.Dataset) -> Sequence[str]:
+    """The slice of each test image of a data set: those that it carries, or else those of a rule.
 
     Args:
-        rule: one of :data:`RULES`.
-        images: uint8 [N, H, W, C].
+        by: the name of slices of the data set, or one of :data:`RULES`, which makes quarters of the images, in the
+            order of a number.
+        dataset: the data set.
 
     Raises:
-        UnknownNameError: there is no such rule.
+        UnknownNameError: the data set has no such slices, and there is no such rule.
     """
     import numpy as np
 
-    if rule not in RULES:
-        raise UnknownNameError("slice", rule, ("class", *RULES), field="by")
-    low, high, function = RULES[rule]
-    numbers = function(images)
+    if by in dataset.slices:
+        ids: list[str] = dataset.slices[by].tolist()
+        return ids
+    if by not in RULES:
+        raise UnknownNameError("slice", by, ("class", *RULES, *dataset.slices), field="by")
+    low, high, function = RULES[by]
+    numbers = function(dataset.test_images)
     rank = np.argsort(np.argsort(numbers, kind="stable"), kind="stable")
     part = rank * NUM_PARTS // len(numbers)
     names = [f"1 ({low})", *map(str, range(2, NUM_PARTS)), f"{NUM_PARTS} ({high})"]
@@ -135,7 +141,7 @@ def by_slice(predictions: Predictions, ids: Sequence[Any], by: str = "slice") ->
         by: what makes the slices.
 
     Raises:
-        InputError: there is not one id per test image, or only one slice.
+        InputError: there is not one id per test image, only one slice, or more than a thousand.
 
     References:
         Hardt et al. (2016), "Equality of opportunity in supervised learning". fairlearn's ``MetricFrame`` and
@@ -147,22 +153,31 @@ def by_slice(predictions: Predictions, ids: Sequence[Any], by: str = "slice") ->
     if len(ids) != len(labels):
         raise InputError(f"slices need one id per test image, {len(labels):,}; got {len(ids):,}")
     names, place = np.unique(np.asarray(list(map(str, ids))), return_inverse=True)
-    if len(names) < 2:
-        raise InputError(f"slices need at least two different ids; got {len(names)}")
+    if not 2 <= len(names) <= MAX_SLICES:
+        raise InputError(
+            f"slices need at least two different ids and at most {MAX_SLICES:,}; got {len(names):,}"
+        )
     classes = predictions.logits.shape[2]
     cell = place * classes + labels  # slice and true class
     cells = len(names) * classes
     held = np.bincount(cell, minlength=cells).reshape(len(names), classes)
 
+    def counts(cell: NDArray[Any], weights: NDArray[np.float32]) -> NDArray[np.float64]:
+        found = np.stack([np.bincount(cell, weight, cells) for weight in weights])
+        return found.reshape(len(weights), len(names), classes)
+
     def statistic(weights: NDArray[np.float32]) -> NDArray[Any]:
-        found = []
+        found, images = [], counts(cell, weights)
         for answer in answers:
-            table = np.stack(
-                [np.bincount(cell * classes + answer, weight, cells * classes) for weight in weights]
-            ).reshape(len(weights), len(names), classes, classes)  # [B, slice, true, answer]
+            answered = counts(cell, weights * (answer == labels))
+            wrongly = counts(place * classes + answer, weights) - answered
             with np.errstate(invalid="ignore", divide="ignore"):
-                accuracy = np.trace(table, axis1=2, axis2=3) / table.sum(axis=(2, 3))
-            odds = _odds(table, held >= MIN_IMAGES, held.sum(axis=1, keepdims=True) - held >= MIN_IMAGES)
+                accuracy = answered.sum(axis=2) / images.sum(axis=2)
+            others = images.sum(axis=2, keepdims=True) - images
+            odds = np.maximum(
+                _largest_difference(answered, images, held >= MIN_IMAGES),
+                _largest_difference(wrongly, others, held.sum(axis=1, keepdims=True) - held >= MIN_IMAGES),
+            )
             gap = np.nanmax(accuracy, axis=1) - np.nanmin(accuracy, axis=1)
             found.append(np.concatenate([accuracy, gap[:, None], odds[:, None]], axis=1))
         return np.stack(found, axis=1)
@@ -178,27 +193,21 @@ def by_slice(predictions: Predictions, ids: Sequence[Any], by: str = "slice") ->
     )
 
 
-def _odds(
-    table: NDArray[Any], enough: NDArray[np.bool_], others_enough: NDArray[np.bool_]
+def _largest_difference(
+    answered: NDArray[Any], images: NDArray[Any], enough: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """The equalised-odds difference [B] of counts [B, slices, true, answer].
+    """The largest difference between slices, over classes, of the share of images that are answered with a class: [B].
 
     Args:
-        table: the counts.
-        enough: whether a slice has enough images of a class to count, [slices, classes].
-        others_enough: likewise of the other classes.
+        answered: images that are answered with the class, [B, slices, classes].
+        images: all images that could be.
+        enough: whether a slice has enough of them to count, [slices, classes].
     """
     import numpy as np
 
-    answered = np.diagonal(table, axis1=2, axis2=3)  # of the class, answered with it
-    images = table.sum(axis=3)
-    others = images.sum(axis=2, keepdims=True) - images
-    wrongly = table.sum(axis=2) - answered
-    largest = np.zeros(len(table))
-    for top, bottom, counts in ((answered, images, enough), (wrongly, others, others_enough)):
-        counted = (bottom > 0) & counts
-        rate = np.divide(top, bottom, out=np.zeros(top.shape), where=counted)
-        high = np.where(counted, rate, -np.inf).max(axis=1)
-        low = np.where(counted, rate, np.inf).min(axis=1)
-        largest = np.maximum(largest, np.where(high >= low, high - low, 0.0).max(axis=1))
-    return largest
+    counted = (images > 0) & enough
+    rate = np.divide(answered, images, out=np.zeros(answered.shape), where=counted)
+    high = np.where(counted, rate, -np.inf).max(axis=1)
+    low = np.where(counted, rate, np.inf).min(axis=1)
+    difference: NDArray[np.float64] = np.where(high >= low, high - low, 0.0).max(axis=1)
+    return difference

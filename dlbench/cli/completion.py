@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import typer
 
 from dlbench.errors import DlbenchError
+
+if TYPE_CHECKING:
+    from dlbench.studies.result import StudyResult
 
 #: A value and what it means; the meaning may be empty.
 Candidate = tuple[str, str]
@@ -87,13 +91,17 @@ def _targets(params: dict[str, Any]) -> Iterable[Candidate]:
     return [*((str(path), "") for path in files), *_studies(params)]
 
 
+def _study(params: dict[str, Any]) -> StudyResult:
+    """The study that is named before."""
+    from dlbench.cli.studies import study_folder
+    from dlbench.studies.result import open_study
+
+    return open_study(study_folder(str(params.get("study"))), history=False)
+
+
 def _trials(params: dict[str, Any]) -> Iterable[Candidate]:
     """The trials of the study that is named before."""
-    from dlbench.cli.studies import study_folder
-    from dlbench.storage.studies import read_study
-
-    result = read_study(study_folder(str(params.get("study"))), history=False)
-    return [(trial.id, f"{trial.model} seed {trial.seed}, {trial.status}") for trial in result.trials]
+    return [(trial.id, f"{trial.model} seed {trial.seed}, {trial.status}") for trial in _study(params).trials]
 
 
 def _fields(after: str) -> Source:
@@ -114,10 +122,14 @@ def _trackers(_: dict[str, Any]) -> Iterable[Candidate]:
     return [(f"{name}:", place) for name, place in TRACKERS.items()]
 
 
-def _slices(_: dict[str, Any]) -> Iterable[Candidate]:
+def _slices(params: dict[str, Any]) -> Iterable[Candidate]:
+    """What makes slices: rules, and what the data of the study that is named before carry."""
     from dlbench.analysis.by_slice import RULES
 
-    return [(name, "") for name in ("class", *RULES)]
+    names = ["class", *RULES]
+    with contextlib.suppress(DlbenchError):  # there is no such study
+        names += _study(params).slice_names()
+    return [(name, "") for name in names]
 
 
 #: What completes the values of each field of the commands' options.

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from dlbench.studies.result import StudyResult
 
 #: What ``diagnose`` shows.
-DIAGNOSES = ("calibration", "fit", "cost", "robustness")
+DIAGNOSES = ("calibration", "fit", "cost", "slices", "robustness")
 #: What it shows unless something is named: what need not be computed.
-_STORED = DIAGNOSES[:3]
+_STORED = DIAGNOSES[:4]
 #: Configurations whose tables a terminal shows; JSON has all of them.
 _SHOWN = 3
 
@@ -31,7 +31,7 @@ def show_by(result: StudyResult, by: str, style: str) -> None:
 
     Args:
         result: the trials that were chosen.
-        by: "class", a rule that makes slices, or a column of a CSV file, ``FILE.csv:COLUMN``.
+        by: "class", the name of slices of the data set, a rule, or a column of a CSV file, ``FILE.csv:COLUMN``.
         style: the format of ``results``.
     """
     from dlbench.analysis.by_slice import slices_of
@@ -55,7 +55,9 @@ class DiagnoseOptions:
     study: Study
     show: Annotated[
         Values,
-        typer.Option("--show", metavar="NAME...", help=f"Any of {', '.join(DIAGNOSES)} [the first three]."),
+        typer.Option(
+            "--show", metavar="NAME...", help=f"Any of {', '.join(DIAGNOSES)} [all but robustness]."
+        ),
     ] = None
     data_dir: DataDir = None
     rate: Annotated[
@@ -111,7 +113,7 @@ def _positive(field: str, text: str | None) -> float | None:
 
 @takes(DiagnoseOptions)
 def diagnose(options: DiagnoseOptions) -> None:
-    """Diagnose the networks of a study: calibration, over- and underfitting, cost, robustness.
+    """Diagnose the networks of a study: calibration, over- and underfitting, cost, slices, robustness.
 
     Everything but robustness is computed from what the study stores. For robustness, the networks are run on corrupted
     images.
@@ -141,6 +143,12 @@ def diagnose(options: DiagnoseOptions) -> None:
                 costs = result.cost(options.data_dir, rates)
                 record[name] = diagnosis.cost_record(costs)
                 parts += diagnosis.cost_report(costs)
+            case "slices":
+                record[name] = []
+                for by in result.slice_names():
+                    sliced = result.by_slice(by, options.data_dir)
+                    record[name] += [diagnosis.by_slice_record(*each) for each in sliced.items()]
+                    parts += _parts(sliced, diagnosis.by_slice_report)
             case "robustness":
                 with terminal.waiting("running the networks on corrupted images", quiet=options.as_json):
                     robust = result.robustness(options.data_dir)

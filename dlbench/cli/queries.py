@@ -72,8 +72,9 @@ class ResultsOptions:
         str | None,
         typer.Option(
             "--by",
-            metavar="class|brightness|contrast|FILE.csv:COLUMN",
-            help="Show scores by class or by slice of the test images; a file has one row per test image.",
+            metavar="class|brightness|contrast|NAME|FILE.csv:COLUMN",
+            help="Show scores by class or by slice of the test images: by a rule, a NAME that the data set carries, "
+            "or a file with one row per test image.",
         ),
     ] = None
     check: Annotated[

@@ -14,6 +14,7 @@ from dlbench.data.sources import (
     load,
     register,
     shape_of,
+    slice_names,
 )
 from dlbench.data.splits import Halves, Split, make_folds, make_split, split_of
 from dlbench.files import CACHE_DIR_VARIABLE, cache_root
@@ -39,5 +40,6 @@ __all__ = [
     "make_split",
     "register",
     "shape_of",
+    "slice_names",
     "split_of",
 ]

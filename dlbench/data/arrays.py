@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dlbench.data.labels import as_labels, class_numbers
 from dlbench.data.mapped import blocks, mapping
+from dlbench.data.slices import Slices, as_slices
 from dlbench.errors import DataError, InputError
 from dlbench.spec.ranges import bounds
 
@@ -47,6 +49,7 @@ class Dataset:
         digest: SHA-256 (64 hexadecimal digits) of the four arrays and num_classes.
         class_names: the name of each class, if known.
         source: where the data came from, in words.
+        slices: by name, the slice of each test image, as text [M]. They do not count for the digest.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Dataset:
     digest: str
     class_names: tuple[str, ...] | None = field(default=None, repr=False, compare=False)
     source: str = field(default="arrays", compare=False)
+    slices: Slices = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def reference(self) -> str:
@@ -80,6 +84,19 @@ class Dataset:
         """Bytes of all images."""
         return self.train_images.nbytes + self.test_images.nbytes
 
+    def with_test(self, chosen: NDArray[Any]) -> Self:
+        """The data set, under its name and digest, with some of its test images.
+
+        Args:
+            chosen: their indices, or whether each is chosen.
+        """
+        return replace(
+            self,
+            test_images=self.test_images[chosen],
+            test_labels=self.test_labels[chosen],
+            slices={name: ids[chosen] for name, ids in self.slices.items()},
+        )
+
 
 def from_arrays(
     name: str,
@@ -93,6 +110,7 @@ def from_arrays(
     value_range: str = "",
     channels_first: bool = False,
     source: str = "arrays",
+    slices: Mapping[str, ArrayLike] | None = None,
 ) -> Dataset:
     """Check four arrays and make a data set from copies of them; images that are mapped read-only are not copied.
 
@@ -108,6 +126,7 @@ def from_arrays(
         value_range: the interval that pixels lie in, such as ``"[0, 1]"``; it is mapped to 0 to 255, with rounding.
         channels_first: whether images are [N, C, H, W].
         source: where the data came from, in words.
+        slices: by name, the slice of each test image, such as its writer: text, whole numbers or truth values [M].
 
     Raises:
         InputError: the name is invalid.
@@ -154,6 +173,7 @@ def from_arrays(
         digest=digest_of(arrays, num_classes),
         class_names=class_names,
         source=source,
+        slices=as_slices(name, {} if slices is None else slices, len(test_x)),
     )
 
 

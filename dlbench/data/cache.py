@@ -1,5 +1,7 @@
 """The cache of prepared data sets: a folder with four memory-mapped arrays and a ``meta.json`` for each.
 
+If a data set has slices, they are in ``slices.json``, which is replaced when others are registered.
+
 A folder ``<cache>/datasets/<name>-<digest12>`` is created atomically: its files are written to a temporary folder and
 flushed, then the folder is renamed. Several processes can do so at the same time, and any of them can be killed.
 """
@@ -21,12 +23,16 @@ from numpy.typing import NDArray
 from dlbench import files
 from dlbench.data.arrays import ARRAY_FIELDS, DIGEST_PREFIX, Dataset, digest_of
 from dlbench.data.mapped import blocks
+from dlbench.data.slices import Slices, decode, encode
 from dlbench.errors import StoreError
 from dlbench.files import cache_root
 
 _FORMAT = 1
 #: Bytes of a description, at most.
 _LONGEST = 2**24
+_SLICES = "slices.json"
+#: Bytes of that, at most.
+_LONGEST_SLICES = 2**28
 _ABANDONED_S = 24 * 3600.0
 
 
@@ -107,6 +113,12 @@ def open_entry(path: Path, *, verify: bool = False) -> Dataset | None:
         arrays[key] = array
     if verify and digest_of(arrays, meta.num_classes) != meta.digest:
         return None
+    try:
+        slices = read_slices(path)
+    except ValueError:
+        return None
+    if any(len(ids) != len(arrays["test_labels"]) for ids in slices.values()):
+        return None
     return Dataset(
         name=meta.name,
         **arrays,
@@ -114,7 +126,34 @@ def open_entry(path: Path, *, verify: bool = False) -> Dataset | None:
         digest=meta.digest,
         class_names=tuple(meta.class_names) if meta.class_names else None,
         source=meta.source,
+        slices=slices,
     )
+
+
+def read_slices(path: Path) -> Slices:
+    """The slices of an entry; none if it has none.
+
+    Raises:
+        ValueError: they are damaged.
+    """
+    try:
+        return decode(files.read(path / _SLICES, _LONGEST_SLICES))
+    except FileNotFoundError:
+        return {}
+    except (OSError, StoreError) as error:
+        raise ValueError(f"slices cannot be read: {error}") from None
+
+
+def replace_slices(path: Path, slices: Slices) -> None:
+    """Give an entry other slices.
+
+    Raises:
+        OSError: the cache folder cannot be written.
+    """
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=path.parent) as folder:
+        new = Path(folder, _SLICES)
+        _write_synced(new, encode(slices))
+        os.replace(new, path / _SLICES)
 
 
 def store(dataset: Dataset, origin: str) -> Path:
@@ -172,10 +211,16 @@ def _write(folder: Path, dataset: Dataset, origin: str) -> None:
             for block in blocks(array):
                 file.write(np.ascontiguousarray(block).data)
             os.fsync(file.fileno())
-    with open(folder / "meta.json", "w", encoding="utf-8") as text:
-        json.dump(asdict(meta), text, indent=1)
-        text.flush()
-        os.fsync(text.fileno())
+    if dataset.slices:
+        _write_synced(folder / _SLICES, encode(dataset.slices))
+    _write_synced(folder / "meta.json", json.dumps(asdict(meta), indent=1).encode())
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _put(new: Path, path: Path, origin: str) -> None:

@@ -53,6 +53,7 @@ def cleaned(dataset: Dataset, cleaning: Mapping[str, Scalar]) -> Dataset:
         num_classes=None if dataset.targets == "numbers" else dataset.num_classes,
         class_names=dataset.class_names,
         source=f"{dataset.source}; {', '.join(said)}",
+        slices=made.slices,
     )
 
 
@@ -114,9 +115,11 @@ def corrected(dataset: Dataset, path: Path) -> tuple[Dataset, str]:
 
 def _only(dataset: Dataset, kept: Mapping[str, NDArray[np.bool_]]) -> Dataset:
     """The images of each half that are kept."""
-    fields = [(f"{half}_{kind}", which) for half, which in kept.items() for kind in ("images", "labels")]
-    arrays = {name: getattr(dataset, name)[which] for name, which in fields if not which.all()}
-    return replace(dataset, **arrays)
+    train, test = kept["train"], kept.get("test")
+    if not train.all():
+        images, labels = dataset.train_images[train], dataset.train_labels[train]
+        dataset = replace(dataset, train_images=images, train_labels=labels)
+    return dataset if test is None or test.all() else dataset.with_test(test)
 
 
 def _label(dataset: Dataset, text: str, place: str) -> Any:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dlbench.data.arrays import Dataset, from_arrays
 from dlbench.data.decoding import SUFFIXES, decode
 from dlbench.data.halves import Key, half_of, halves_of
+from dlbench.data.metadata import metadata_files, metadata_of
 from dlbench.data.originals import Original, name_for, state_of
 from dlbench.errors import DataError
 from dlbench.spec.registry import DATASETS
@@ -36,12 +37,13 @@ def folder(path: str, resize: int = 0, colour: str = "auto", test_fraction: floa
         test_fraction: the fraction of the pictures of each class that become the test half where there is none.
 
     Raises:
-        DataError: there is no such folder, or it is laid out otherwise.
+        DataError: there is no such folder, it is laid out otherwise, or its metadata cannot be read.
     """
     place = Path(path).expanduser()
     pictures = _pictures(place)
     arguments = {"resize": resize, "colour": colour, "test_fraction": test_fraction}
     listed = [file for classes in pictures.values() for files in classes.values() for file in files]
+    listed += metadata_files(listed, place).values()
 
     def read() -> Dataset:
         name = name_for(place, resize)
@@ -50,12 +52,14 @@ def folder(path: str, resize: int = 0, colour: str = "auto", test_fraction: floa
             given[half, "images"] = np.array([*itertools.chain(*classes.values())], object)
             given[half, "labels"] = np.repeat([*classes], [len(found) for found in classes.values()])
         (train, train_labels), (test, test_labels), said = halves_of(name, given, test_fraction)
+        slices = metadata_of(test.tolist(), place)
         images = decode([*train, *test], resize, colour, f"decoding the pictures of {name}")
         return from_arrays(
             name,
             *(images[: len(train)], train_labels),
             *(images[len(train) :], test_labels),
             source="; ".join([f"pictures in {place}", *said]),
+            slices=slices,
         )
 
     return Original(name_for(place, resize), read, lambda: f"folder {state_of(listed, arguments)}")

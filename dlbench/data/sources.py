@@ -7,7 +7,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from dlbench import files
@@ -16,6 +16,7 @@ from dlbench.data.arrays import DIGEST_PREFIX, Dataset, check_name
 from dlbench.data.cleaned import cleaned
 from dlbench.data.originals import Original
 from dlbench.data.public import DATA_DIR_VARIABLE
+from dlbench.data.slices import encode
 from dlbench.data.splits import test_indices
 from dlbench.errors import DataError, InputError, SpecError
 from dlbench.spec.declarations import Default
@@ -43,6 +44,7 @@ class DatasetInfo:
         source: where the data came from, in words.
         path: folder in the cache; None if the cache cannot be written.
         reference: the name by which every process finds it: that of a public data set, else ``name@digest12``.
+        slices: the names of its slices.
     """
 
     name: str
@@ -56,6 +58,7 @@ class DatasetInfo:
     source: str
     path: Path | None
     reference: str
+    slices: tuple[str, ...] = ()
 
     @property
     def targets(self) -> str:
@@ -108,10 +111,7 @@ def load(
         SpecError: there are fewer test images.
     """
     found, _ = _load(name, data_dir, verify)
-    if test_size is None:
-        return found
-    kept = test_indices(found.test_labels, test_size)
-    return replace(found, test_images=found.test_images[kept], test_labels=found.test_labels[kept])
+    return found if test_size is None else found.with_test(test_indices(found.test_labels, test_size))
 
 
 def _load(name: str, data_dir: str | os.PathLike[str] | None, verify: bool) -> tuple[Dataset, str]:
@@ -194,6 +194,7 @@ def info(name: str, data_dir: str | os.PathLike[str] | None = None) -> DatasetIn
         source=dataset.source,
         path=path,
         reference=reference,
+        slices=tuple(dataset.slices),
     )
 
 
@@ -213,6 +214,15 @@ def shape_of(name: str) -> tuple[tuple[int, int, int], int] | None:
             _, height, width, channels = meta.shapes["train_images"]
             return (height, width, channels), meta.num_classes
     return images_of(name)
+
+
+def slice_names(reference: str) -> tuple[str, ...]:
+    """The names of the slices of a data set that is in the cache, by its reference; none if it is not."""
+    base, at, digest = reference.partition("@")
+    for path in _same(base, digest) if at else ():
+        with contextlib.suppress(ValueError):
+            return tuple(cache.read_slices(path))
+    return ()
 
 
 def available(data_dir: str | os.PathLike[str] | None = None) -> list[Available]:
@@ -245,6 +255,8 @@ def available(data_dir: str | os.PathLike[str] | None = None) -> list[Available]
 def register(dataset: Dataset) -> str:
     """Store a data set in the cache, so that every process that uses the cache can load it by reference.
 
+    If the same arrays are there under this name, slices that are given replace those that they have.
+
     Args:
         dataset: the data set, as returned by `from_arrays`.
 
@@ -257,7 +269,11 @@ def register(dataset: Dataset) -> str:
     """
     check_name(dataset.name)
     path = cache.entry_path(dataset.name, dataset.digest)
-    if cache.open_entry(path) is not None:
+    if (found := cache.open_entry(path)) is not None:
+        is_whole = len(found.test_labels) == len(dataset.test_labels)
+        if dataset.slices and is_whole and encode(dataset.slices) != encode(found.slices):
+            with _writing(dataset.name):
+                cache.replace_slices(path, dataset.slices)
         return dataset.reference
     if DATASETS.find(dataset.name) in DATASETS.built_in:
         raise InputError(f"the name {dataset.name!r} is that of a built-in data set; choose another name.")
@@ -315,8 +331,7 @@ def _by_reference(reference: str, base: str, digest: str, data_dir: Path | None,
             f"a reference to a data set must end in '@' and {DIGEST_PREFIX} or more hexadecimal digits; "
             f"found {reference!r}."
         )
-    same = [(path, meta.name) for path, meta in cache.entries() if meta.digest.startswith(digest)]
-    for path, _ in sorted(same, key=lambda entry: name_key(entry[1]) != name_key(base)):
+    for path in _same(base, digest):
         found = cache.open_entry(path, verify=verify)
         if found is not None:
             return found
@@ -334,6 +349,12 @@ def _by_reference(reference: str, base: str, digest: str, data_dir: Path | None,
             f"({dataset.source}). Supply the original files."
         )
     return dataset
+
+
+def _same(base: str, digest: str) -> list[Path]:
+    """The entries with a digest, those of a name first."""
+    same = [(path, meta.name) for path, meta in cache.entries() if meta.digest.startswith(digest)]
+    return [path for path, name in sorted(same, key=lambda entry: name_key(entry[1]) != name_key(base))]
 
 
 def _data_folder(data_dir: str | os.PathLike[str] | None) -> Path | None:

@@ -285,6 +285,7 @@ def data_report(info: DatasetInfo) -> Report:
         ("images", f"{info.num_train:,} for training, {info.num_test:,} for testing"),
         ("shape", f"{height}x{width}x{channels}"),
         ("targets", info.targets),
+        *([("slices", ", ".join(info.slices))] if info.slices else []),
         ("source", info.source),
         ("digest", info.digest),
         ("cache", str(info.path or "not written")),

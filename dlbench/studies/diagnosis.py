@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from dlbench.analysis.by_class import by_class
+from dlbench.analysis.by_slice import by_slice
 from dlbench.analysis.calibration import calibration
 from dlbench.analysis.generalization import fit_of
+from dlbench.analysis.predictions import Predictions
 from dlbench.errors import DlbenchError
 from dlbench.report import diagnosis as words
 from dlbench.report.figures.canvas import Drawing
@@ -29,7 +32,8 @@ class Diagnosis:
     """What a report says beside its first tables.
 
     Attributes:
-        folded: reports by class, on calibration, fit, cost and robustness, by title, as far as they could be made.
+        folded: reports by class and slice, on calibration, fit, cost and robustness, by title, as far as they could be
+            made.
         drawings: figures.
         problems: why reports are missing, in sentences.
     """
@@ -58,6 +62,7 @@ def diagnose(folder: Path, run_networks: bool = False) -> Diagnosis:
     label, best = next(iter(found.items()))
     makers: dict[str, Callable[[], Report]] = {
         "By class": lambda: words.by_class_report(label, by_class(best)),
+        **{f"By slice: {name}": partial(_by_slice, label, best, name) for name in best.dataset.slices},
         "Calibration": lambda: words.calibration_report(label, calibration(best)),
         "Over- and underfitting": lambda: words.fit_report(
             {name: fit_of(each) for name, each in found.items()}
@@ -78,3 +83,7 @@ def diagnose(folder: Path, run_networks: bool = False) -> Diagnosis:
     if run_networks and (maps := occlusion_of(best)):
         drawings.append(occlusion_maps(label, maps))
     return Diagnosis(folded, tuple(drawings), tuple(problems))
+
+
+def _by_slice(label: str, best: Predictions, name: str) -> Report:
+    return words.by_slice_report(label, by_slice(best, best.dataset.slices[name].tolist(), name))

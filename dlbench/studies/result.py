@@ -177,19 +177,26 @@ class StudyResult(StudyRecord):
         """The accuracy of every configuration by slice of the test images.
 
         Args:
-            by: a rule ("brightness" or "contrast"), or the slice of each test image.
+            by: the name of slices that the data set carries, a rule ("brightness" or "contrast"), or the slice of each
+                test image.
             data_dir: as in :meth:`predictions`.
             name: what to call slices that are given.
 
         Raises:
-            UnknownNameError: there is no such rule.
-            InputError: there is not one id per test image, or only one slice.
+            UnknownNameError: the data set has no such slices, and there is no such rule.
+            InputError: there is not one id per test image, only one slice, or more than a thousand.
         """
         made = {}
         for label, found in self.predictions(data_dir).items():
-            ids = slices.rule_slices(by, found.dataset.test_images) if isinstance(by, str) else by
+            ids = slices.named_slices(by, found.dataset) if isinstance(by, str) else by
             made[label] = slices.by_slice(found, ids, by if isinstance(by, str) else name)
         return made
+
+    def slice_names(self) -> tuple[str, ...]:
+        """The names of the slices that the data sets of all trials carry, as far as they are in the cache."""
+        named = {f"{trial.dataset.partition('@')[0]}@{trial.trial.data_digest}" for trial in self.trials}
+        kept = [data.slice_names(reference) for reference in sorted(named)]
+        return tuple(name for name in (kept[0] if kept else ()) if all(name in each for each in kept))
 
     def calibration(self, data_dir: str | None = None) -> dict[str, calibrations.Calibration]:
         """The calibration of every configuration; arguments as in :meth:`predictions`."""
