@@ -162,7 +162,7 @@ def by_slice(predictions: Predictions, ids: Sequence[Any], by: str = "slice") ->
     cells = len(names) * classes
     held = np.bincount(cell, minlength=cells).reshape(len(names), classes)
 
-    def counts(cell: NDArray[Any], weights: NDArray[np.float32]) -> NDArray[np.float64]:
+    def counts(cell: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
         found = np.stack([np.bincount(cell, weight, cells) for weight in weights])
         return found.reshape(len(weights), len(names), classes)
 

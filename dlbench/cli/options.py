@@ -745,6 +745,8 @@ class ManyValuesCommand(TyperCommand):
                 ctx.fail(str(error))
         last = next((arg for arg in reversed(args) if _is_flag(arg)), "")
         is_open = ctx.resilient_parsing and last in flags and args[-1] != last
+        if ctx.resilient_parsing and args and _is_flag(args[-1]):
+            args = args[:-1]  # whose value a shell completes; without it, the arguments before are not parsed
         left = super().parse_args(ctx, args)
         if is_open:
             ctx.meta[_OPEN] = last
