@@ -17,7 +17,7 @@ from test_completion import offered
 import dlbench
 from dlbench import data
 from dlbench.analysis.by_class import ranks
-from dlbench.analysis.by_slice import by_slice
+from dlbench.analysis.by_slice import by_slice, named_slices
 from dlbench.analysis.calibration import (
     MEASURES,
     NUM_BINS,
@@ -429,6 +429,8 @@ def test_slices_of_the_data_set(
     assert offered(f"dlbench results {folder} --by w", Path(), monkeypatch, capsys) == ["writer"]
     assert offered("dlbench results nothing --by b", Path(), monkeypatch, capsys) == ["brightness"]
     assert "By slice: writer" in diagnose(folded.folder).folded
+    lit = dataclasses.replace(whole, slices={"brightness": np.array(["lit", "unlit"] * 30)})
+    assert named_slices("brightness", lit) == ["lit", "unlit"] * 30
 
 
 def test_text_that_differs_from_image_to_image_makes_no_slices(found: dlbench.StudyResult) -> None:
