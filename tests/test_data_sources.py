@@ -245,13 +245,13 @@ def test_metadata_of_test_pictures_become_slices(tmp_path: Path) -> None:
     plain = data.load("folder:x")
     assert plain.slices == {}
     (tmp_path / "x" / "metadata.csv").write_text(
-        "file_name,writer,light,\ntest/b/1.png,bo,,0\ntest/a/2.png,al,dim,1\ntest/b/2.png, al ,bright,2\n"
-        "test/a/1.png,bo,dim,3\nno/such.png,x,x,4\n"
+        "file_name,writer,light,split,text,\ntest/b/1.png,bo,,test,one,0\ntest/a/2.png,al,dim,test,two,1\n"
+        "test/b/2.png, al ,bright,test,three,0\ntest/a/1.png,bo,dim,test,four,1\nno/such.png,x,x,x,x,4\n"
     )
     expected = {"writer": ["bo", "al", "bo", "al"], "light": ["dim", "dim", "missing", "bright"]}
     assert read_slices("folder:x") == expected
     assert data.load("folder:x").reference == plain.reference
-    nearer = [{"file_name": f"{kind}/{n}.png", "pen": n, "box": [0, 1]} for kind in "ab" for n in (1, 2)]
+    nearer = [{"file_name": f"{kind}/{n}.png", "pen": n, "box": [0, n]} for kind in "ab" for n in (1, 2)]
     (tmp_path / "x" / "test" / "metadata.jsonl").write_text(lines(*nearer))
     assert read_slices("folder:x") == {"pen": ["1", "2", "1", "2"]}
     (tmp_path / "x" / "test" / "a" / "metadata.jsonl").write_text(
@@ -265,17 +265,17 @@ def test_metadata_of_test_pictures_become_slices(tmp_path: Path) -> None:
 
 def test_metadata_of_a_test_half_that_is_drawn(tmp_path: Path) -> None:
     pixels = pictures(tmp_path / "x", *"0123456789")
-    rows = [{"file_name": f"{kind}/{n}.png", "number": f"{kind}{n}"} for kind in "ab" for n in range(10)]
+    rows = [{"file_name": f"{kind}/{n}.png", "number": n % 3} for kind in "ab" for n in range(10)]
     (tmp_path / "x" / "metadata.jsonl").write_text(lines(*rows))
     found = data.load("folder:x")
-    of = {each.tobytes(): row["number"] for each, row in zip(pixels, rows, strict=True)}
+    of = {each.tobytes(): str(row["number"]) for each, row in zip(pixels, rows, strict=True)}
     assert found.slices["number"].tolist() == [of[each.tobytes()] for each in found.test_images]
     assert len(found.slices["number"]) == 4
 
 
 def test_metadata_in_a_parquet_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures(tmp_path / "x" / "train", "1")
-    pictures(tmp_path / "x" / "test", "1")
+    pictures(tmp_path / "x" / "test", "1", "2")
     file = tmp_path / "x" / "metadata.parquet"
     file.write_bytes(b"no parquet")
     with monkeypatch.context() as without:
@@ -285,9 +285,10 @@ def test_metadata_in_a_parquet_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     pyarrow = pytest.importorskip("pyarrow")
     with pytest.raises(DataError, match=r"metadata.parquet cannot be read"):
         data.load("folder:x")
-    columns = {"file_name": ["test/b/1.png", "test/a/1.png"], "age": [7, None], "image": [b"1", b"2"]}
+    names = [f"test/{name}.png" for name in ("b/1", "a/1", "b/2", "a/2")]
+    columns = {"file_name": names, "age": [7, None, 7, 8], "image": [b"1", b"2"] * 2}
     pyarrow.parquet.write_table(pyarrow.table(columns), file)
-    assert read_slices("folder:x") == {"age": ["missing", "7"]}
+    assert read_slices("folder:x") == {"age": ["missing", "8", "7", "7"]}
 
 
 @pytest.mark.parametrize(

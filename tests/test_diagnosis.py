@@ -369,7 +369,9 @@ def folded(tmp_path_factory: pytest.TempPathFactory) -> dlbench.StudyResult:
     images = draw.integers(0, 90, (240, 8, 8)).astype(np.uint8)
     images[np.arange(240), 1 + 2 * labels, :] += 120
     halves = images[:180], labels[:180], images[180:], labels[180:]
-    dataset = dlbench.from_arrays("stripes", *halves, slices={"writer": ["bo", "al", "al"] * 20})
+    dataset = dlbench.from_arrays(
+        "stripes", *halves, slices={"writer": ["bo", "al", "al"] * 20, "pen": ["ink"] * 60}
+    )
     study = dlbench.grid(
         model="linear",
         dataset=dataset,
@@ -412,7 +414,7 @@ def test_slices_of_the_data_set(
     """Of the test images that count, in a part of the test half."""
     whole = data.load(folded.trials[0].dataset)
     writers = np.array(["bo", "al", "al"] * 20)[splits.test_indices(whole.test_labels, 30)]
-    assert folded.slice_names() == ("writer",)
+    assert folded.slice_names() == ("writer", "pen")
     for each in folded.by_slice("writer").values():
         right = each.predictions.right.mean(axis=0)
         assert [(s.name, s.support) for s in each.slices] == [(n, (writers == n).sum()) for n in ("al", "bo")]
@@ -421,11 +423,13 @@ def test_slices_of_the_data_set(
         )
     folder = str(folded.folder)
     assert "By writer: lr 0.01" in cli("results", folder, "--by", "writer").out
-    assert "By writer: lr 0.01" in cli("diagnose", folder, "--show", "slices").out
+    shown = cli("diagnose", folder, "--show", "slices").out
+    assert "By writer: lr 0.01" in shown
+    assert "Nothing is said by pen: slices need at least two different ids" in shown
     (record, _) = json.loads(cli("diagnose", folder, "--show", "slices", "--json").out)["slices"]
     assert [each["slice"] for each in record["slices"]] == ["al", "bo"]
     refused = cli("results", folder, "--by", "author")
-    assert (refused.code, "Known: class, brightness, contrast, writer" in refused.err) == (2, True)
+    assert (refused.code, "Known: class, brightness, contrast, writer, pen" in refused.err) == (2, True)
     assert offered(f"dlbench results {folder} --by w", Path(), monkeypatch, capsys) == ["writer"]
     assert offered("dlbench results nothing --by b", Path(), monkeypatch, capsys) == ["brightness"]
     assert "By slice: writer" in diagnose(folded.folder).folded

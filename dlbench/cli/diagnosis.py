@@ -146,7 +146,11 @@ def diagnose(options: DiagnoseOptions) -> None:
             case "slices":
                 record[name] = []
                 for by in result.slice_names():
-                    sliced = result.by_slice(by, options.data_dir)
+                    try:
+                        sliced = result.by_slice(by, options.data_dir)
+                    except InputError as error:  # such as one slice only
+                        parts.append(f"Nothing is said by {by}: {error}.")
+                        continue
                     record[name] += [diagnosis.by_slice_record(*each) for each in sliced.items()]
                     parts += _parts(sliced, diagnosis.by_slice_report)
             case "robustness":

@@ -43,10 +43,10 @@ def metadata_files(pictures: Iterable[Path], place: Path) -> dict[Path, Path]:
 
 
 def metadata_of(pictures: Sequence[Path], place: Path) -> dict[str, list[str]]:
-    """The columns of the metadata of pictures; none if there are no files of metadata.
+    """The columns of the metadata of pictures that group them; none if there are no files of metadata.
 
-    The file of a picture is that of the nearest folder above it. Columns of lists or objects are left out, such as
-    bounding boxes.
+    The file of a picture is that of the nearest folder above it. Columns are left out that hold lists or objects, such
+    as bounding boxes, the same for all pictures, or something else for each, such as captions.
 
     Args:
         pictures: paths of pictures below ``place``.
@@ -73,15 +73,14 @@ def metadata_of(pictures: Sequence[Path], place: Path) -> dict[str, list[str]]:
             remedy=f"give each test picture a row, with its path from the folder of that file as {_KEY}; other cells "
             "may be empty",
         )
-    columns = {
-        column: [row.get(column) for row in rows]
-        for column in dict.fromkeys(key for row in rows for key in row)
-    }
-    return {
-        column: [_text(cell) for cell in cells]
-        for column, cells in columns.items()
-        if column and column != _KEY and not any(isinstance(each, list | dict | bytes) for each in cells)
-    }
+    made = {}
+    for column in dict.fromkeys(key for row in rows for key in row if key not in ("", _KEY)):
+        cells = [row.get(column) for row in rows]
+        text = [_text(cell) for cell in cells]
+        is_plain = not any(isinstance(each, list | dict | bytes) for each in cells)
+        if is_plain and 1 < len({*text}) < len(text):
+            made[column] = text
+    return made
 
 
 def _upwards(folder: Path, place: Path) -> Iterator[Path]:
