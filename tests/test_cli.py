@@ -278,7 +278,7 @@ def test_a_plan_is_the_product_and_writes_nothing(cli: Cli, written: Callable[[]
 
 def test_compare_archs_takes_its_defaults_and_flags_override_them(cli: Cli) -> None:
     trials = planned(cli, "compare-archs", "--dry-run")["trials"]
-    assert len(trials) == 30
+    assert len(trials) == 25
     assert {trial["schedule"] for trial in trials} == {"cosine"}
     assert {trial["model"] for trial in trials} == {*MODELS.compared}
     trials = planned(cli, "compare-archs", "--model", "baseline", "modernist", "--seeds", "2", "--dry-run")[

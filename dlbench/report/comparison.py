@@ -89,7 +89,7 @@ def comparison_table(
 ) -> Table:
     """One row per model, the best first; then one per baseline.
 
-    The column of places is left out if the data order no two models.
+    The column of places is left out if the data order no two models, and those of epochs if no trial got that far.
 
     Args:
         found: the comparison.
@@ -114,6 +114,13 @@ def comparison_table(
         for label in order
         if (events := [e for t in groups[label].complete if (e := censored_epoch(t, "plateau_epoch"))])
     }
+    if not any(plateau.num_events for plateau in plateaus.values()):
+        plateaus = {}
+    ends = {label: convergence(groups[label].complete) for label in order}
+    if not any(end and end.num_converged for end in ends.values()) and not any(
+        "convergence_epoch" in each.values for each in baselines
+    ):
+        ends = {}
     failed = failure_columns([groups[label] for label in order], confidence)
     first, second = (
         Column(metric_key(name), title(name), partial(plus_minus, measured=metric(name)))
@@ -128,7 +135,7 @@ def comparison_table(
         *(column for column, _ in failed),
         Column("num_params", "parameters", thousands),
         Column("train_time_s", "time s", spread),
-        Column("convergence_epoch", "convergence epoch", converged),
+        *([Column("convergence_epoch", "convergence epoch", converged)] if ends else []),
         *([Column("plateau_epoch", "plateau epoch", _median)] if plateaus else []),
         Column("seeds", f"{replicate(groups.values())}s"),
     )
@@ -142,7 +149,7 @@ def comparison_table(
             *(values[number] for _, values in failed),
             next((trial.num_params for trial in groups[label].complete), None),
             groups[label].summary("train_time_s"),
-            convergence(groups[label].complete),
+            *([ends[label]] if ends else []),
             *([plateaus.get(label)] if plateaus else []),
             tally(groups[label]),
         )
@@ -157,7 +164,10 @@ def comparison_table(
             if _folded(found)
             else []
         ),
-        f"{TIMES_NOTE} Convergence epoch: the mean over the trials that converged before their last epoch.",
+        TIMES_NOTE,
+        "Convergence epoch: the mean over the trials that converged before their last epoch."
+        if ends
+        else "No trial converged before its last epoch.",
         *([_TWO_WAY_NOTE] if two_way else []),
         *([_PLATEAU_NOTE] if plateaus else []),
     ]
