@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,6 +17,7 @@ import pytest
 
 import dlbench
 from dlbench.data import decoding, mapped
+from dlbench.data.cleaned import cleaned
 from dlbench.errors import InputError
 from dlbench.execution import images, messages
 from dlbench.execution.worker import Worker
@@ -151,6 +153,16 @@ def test_mapped_images_are_not_copied(tmp_path: Path) -> None:
     found = dlbench.from_arrays("x", stored, labels, stored, labels)
     assert np.shares_memory(found.train_images, stored)
     assert found.digest == dlbench.from_arrays("x", drawn, labels, drawn, labels).digest
+
+
+def test_images_are_not_read_to_find_that_nothing_is_cleaned(shades: str) -> None:
+    class Unread:
+        def __array__(self, *_: object, **__: object) -> np.ndarray[Any, Any]:
+            raise AssertionError
+
+    images: Any = Unread()
+    dataset = replace(dlbench.data.load(shades), train_images=images, test_images=images)
+    assert cleaned(dataset, {}) is dataset
 
 
 def test_decoding_is_only_a_few_blocks_ahead() -> None:

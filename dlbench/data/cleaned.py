@@ -44,6 +44,8 @@ def cleaned(dataset: Dataset, cleaning: Mapping[str, Scalar]) -> Dataset:
     if cleaning.get("drop_duplicates"):
         made, words = without_duplicates(made)
         said.append(words)
+    if not said:
+        return dataset
     arrays = {name: getattr(made, name) for name in ARRAY_FIELDS}
     if all(np.array_equal(array, getattr(dataset, name)) for name, array in arrays.items()):
         return dataset
