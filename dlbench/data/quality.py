@@ -342,7 +342,7 @@ def _shift(train: NDArray[np.float32], test: NDArray[np.float32]) -> tuple[float
     return delong(other, own)
 
 
-def _logistic(x: NDArray[np.float32], y: NDArray[np.float64]) -> NDArray[np.float64]:
+def _logistic(x: NDArray[np.floating[Any]], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """Weights of logistic regression without intercept, of standardised columns; ridge 1."""
     from scipy.optimize import minimize
 

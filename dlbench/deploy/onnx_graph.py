@@ -190,7 +190,8 @@ def to_onnx(function: Callable[[Any], Any], image_shape: tuple[int, int, int], p
         ) from None
     graph.nodes.append(Node("Identity", [result], OUTPUT, {}))
     _fold(graph)
-    return _serialised(graph, image_shape, int(traced.jaxpr.outvars[0].aval.shape[1]), producer)
+    (logits_aval,) = traced.out_avals
+    return _serialised(graph, image_shape, int(logits_aval.shape[1]), producer)
 
 
 def _constant(value: Any) -> Tensor:
