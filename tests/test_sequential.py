@@ -215,7 +215,7 @@ def test_a_growing_study_that_is_killed_ends_as_one_that_is_not(tmp_path: Path) 
     whole = dlbench.run_until_separated(comparison(), 4, out=tmp_path / "whole", workers=1)
     assert [trial.seed for trial in whole] == [0, 1, 2, 3] * 2
     words = ["compare-archs", "--model", *TWO["model"], "--seeds=2", "--until-separated", "--max-seeds=4"]
-    words += [f"{FLAGS[name]}={value}" for name, value in SMALL.items()]
+    words += ["--schedule=constant", *(f"{FLAGS[name]}={value}" for name, value in SMALL.items())]
     process = subprocess.Popen(
         [sys.executable, "-m", "dlbench", *words, "--workers=1"],
         cwd=tmp_path,
