@@ -157,3 +157,11 @@ def test_the_metric_is_that_of_the_studies() -> None:
     assert dlbench.compare(accuracy, folded[0]).metric == "test/accuracy"
     with pytest.raises(InputError, match="different metrics: test/f1, test/accuracy; name one"):
         dlbench.compare(a, accuracy)
+
+
+def test_data_sets_and_times_are_not_compared() -> None:
+    a = made_up("a", noisy(0.80), model="baseline", seed=range(5))
+    other = made_up("b", noisy(0.83), digest="e" * 64, model="baseline", dataset="mnist", seed=range(5))
+    assert dlbench.compare(a, other).pairs == ()
+    with pytest.raises(InputError, match="train_time_s depends on what else the machine did"):
+        dlbench.compare(a, a, metric="train_time_s")

@@ -550,3 +550,13 @@ def test_results_draw_a_study(cli: Cli, small_result: dlbench.StudyResult) -> No
 def test_json_is_printed_in_parts_as_it_would_be_whole(cli: Cli, small_result: dlbench.StudyResult) -> None:
     found = cli("results", str(small_result.folder), "--json")
     assert found.out == json.dumps(small_result.to_dict()) + "\n"
+
+
+def test_comparisons_in_files_keep_their_defaults(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("design: comparison\nmodel: [baseline, stabilized]\n")
+    for words, expected in (
+        (["plan", str(tmp_path / "c.yaml")], ("constant", 2000)),
+        (["compare-archs", "--model", "baseline", "stabilized", "--dry-run"], ("cosine", 1000)),
+    ):
+        (found,) = {(trial["schedule"], trial["train_size"]) for trial in planned(cli, *words)["trials"]}
+        assert found == expected

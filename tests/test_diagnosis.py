@@ -421,6 +421,12 @@ def test_slices_of_the_data_set(
         assert [s.accuracy.estimate for s in each.slices] == pytest.approx(
             [right[writers == name].mean() for name in ("al", "bo")]
         )
+    classes = folded.by_class()
+    for label, by_class in folded.by_slice("class").items():
+        assert [each.support for each in by_class.slices] == [each.support for each in classes[label].classes]
+        assert [each.accuracy.estimate for each in by_class.slices] == pytest.approx(
+            [each.recall.estimate for each in classes[label].classes]
+        )
     folder = str(folded.folder)
     assert "By writer: lr 0.01" in cli("results", folder, "--by", "writer").out
     shown = cli("diagnose", folder, "--show", "slices").out

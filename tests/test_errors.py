@@ -218,6 +218,8 @@ def test_keyword_arguments_are_the_fields_of_run_options(
     assert [t.id for t in dlbench.run(small_study, options)] == [t.id for t in small_result]
     with pytest.raises(SpecError, match="checkpoint_every must be a positive number of epochs; got 0"):
         RunOptions(checkpoint_every=0)
+    with pytest.raises(InputError, match="options must be RunOptions"):
+        dlbench.run(dlbench.grid(), "runs/s")  # type: ignore[arg-type]
 
 
 # Damage and bugs.

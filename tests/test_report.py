@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from dlbench import report, stats
+from dlbench.analysis.comparison import compare_models
 from dlbench.analysis.configurations import configurations
 from dlbench.analysis.protocols import components_of
 from dlbench.records import Epoch, Outcome, TrialStatus
@@ -536,3 +537,37 @@ def test_a_comparison_is_answered_first_and_drawn_in_the_terminal(capsys: pytest
     assert min(numbers) < 94.1 < 97.2 < max(numbers)
     assert parts.picture is not None
     assert max(map(len, terminal_plots.strip(parts.picture, 50, colours=False).splitlines())) <= 50
+
+
+def test_models_are_compared_within_a_data_set_only() -> None:
+    means = {
+        ("mnist", "Baseline"): 0.95,
+        ("mnist", "Stabilized"): 0.98,
+        ("cifar10", "Baseline"): 0.5,
+        ("cifar10", "Stabilized"): 0.3,
+    }
+    draw = random.Random(0)
+    found = study(
+        lambda spec: means[spec.dataset, spec.model] + draw.gauss(0, 0.002),
+        "compare-archs",
+        model=["baseline", "stabilized"],
+        dataset=["mnist", "cifar10"],
+        seed=range(5),
+    )
+    comparison = compare_models(found)
+    assert comparison.ranking is not None
+    assert [(pair.a, pair.b) for pair in comparison.ranking.comparisons] == [
+        ("Baseline, mnist", "Stabilized, mnist"),
+        ("Baseline, cifar10", "Stabilized, cifar10"),
+    ]
+    places = {entry.name: (entry.best_rank, entry.worst_rank) for entry in comparison.ranking.entries}
+    assert places == {
+        "Stabilized, mnist": (1, 1),
+        "Baseline, mnist": (2, 2),
+        "Baseline, cifar10": (1, 1),
+        "Stabilized, cifar10": (2, 2),
+    }
+    assert comparison.winner is None
+    parts = report.study_report(found).parts
+    assert "2 of 2 differences are significant" in words(parts)
+    assert "among the models on one data set." in tables(parts)[0].caption

@@ -266,7 +266,7 @@ def test_flags_files_and_python_tune_alike(
         "seeds: 3\ntrain_size: 72\nval_size: 32\nepochs: 1\nclaims:\n"
         "- {says: Norms help, better: {model: Stabilized}, than: {model: Baseline}}\n"
     )
-    sizes = "--train-size 72 --val-size 32 --epochs 1 --dry-run"
+    sizes = "--train-size 72 --val-size 32 --epochs 1 --schedule constant --dry-run"
     flags = f"--model baseline stabilized --tune 4 --sampler quasi --seeds 3 {sizes}"
     found = []
     for command in (["plan", "a.yaml"], ["compare-archs", *flags.split()]):
@@ -570,3 +570,9 @@ def test_models_are_tuned_and_then_compared(tmp_path: Path) -> None:
     assert digests(tmp_path / "tuned") == [
         (trial.id, trial.params_sha256) for trial in dlbench.run_search(opened.spec, out=tmp_path / "tuned")
     ]
+
+
+@pytest.mark.parametrize("wrong", [3, None, {"low": 1}])
+def test_a_distribution_that_is_neither_text_nor_a_list_is_refused(wrong: Any) -> None:
+    with pytest.raises(SpecError, match=r"for lr a distribution, such as log\(1e-4,1e-1\), or a list"):
+        dlbench.search({"lr": wrong}, trials=2)

@@ -730,6 +730,12 @@ class TestTasks:
             for i, method in enumerate(self.METHODS)
         }
 
+    def test_where_all_tasks_agree_the_p_value_is_that_of_all_rankings(self):
+        scores = {
+            name: {task: [base + 0.1 * task] for task in range(3)} for name, base in (("a", 1), ("b", 2))
+        }
+        assert stats.mean_ranks(scores).p_value == pytest.approx(1 / 4)
+
     def test_demsar(self) -> None:
         found = stats.mean_ranks(self.scores())
         ranks = [found.ranks[name].estimate for name in self.METHODS]

@@ -18,6 +18,7 @@ from dlbench.analysis.search import concluded
 from dlbench.errors import InputError
 from dlbench.records import canonical_json
 from dlbench.spec.claims import key_of
+from dlbench.spec.metrics import metric as metric_named
 from dlbench.spec.metrics import metric_key
 from dlbench.spec.naming import model_names
 from dlbench.spec.trial import REPLICATES, TrialSpec
@@ -113,10 +114,10 @@ class StudiesComparison:
 def compare_studies(sources: Sequence[Source], metric: str | None = None) -> StudiesComparison:
     """Compare the configurations of studies, and find what differs between the studies.
 
-    Two configurations of two studies are compared if they agree in every field that takes the same values in both
-    studies: networks with themselves if both studies train the same networks, each with each if they train others.
-    Values are paired where the seed, the data and the split agree. Trials that diverged or collapsed count as in the
-    comparison of models.
+    Two configurations of two studies are compared if they are trained on the same data set and agree in every field
+    that takes the same values in both studies: networks with themselves if both studies train the same networks, each
+    with each if they train others. Values are paired where the seed, the data and the split agree. Trials that diverged
+    or collapsed count as in the comparison of models.
 
     Args:
         sources: the studies.
@@ -126,10 +127,16 @@ def compare_studies(sources: Sequence[Source], metric: str | None = None) -> Stu
     Raises:
         UnknownNameError: there is no such metric.
         InputError: there are fewer than two studies, or more than :data:`MAX_PAIRS` pairs; or the studies go by
-            different metrics, and none is named.
+            different metrics, and none is named; or the metric is a time.
     """
     if len(sources) < 2:
         raise InputError("a comparison across studies needs two studies or more", remedy="name another study")
+    if metric and metric_named(metric).is_timing:
+        raise InputError(
+            f"{metric} depends on what else the machine did, so it is not compared across studies",
+            field="metric",
+            remedy="a benchmark measures times in turns",
+        )
     trials = [trial for source in sources for trial in concluded(source.result)]
     metric = metric or _shared_metric(sources)
     metric_key(metric)
@@ -200,7 +207,17 @@ def _matched(
             f"these studies have {number:,} pairs of configurations; at most {MAX_PAIRS:,} are compared",
             remedy="name studies with fewer configurations",
         )
-    return [(group, other) for group in a for other in others.get(key(group), ())]
+    return [
+        (group, other)
+        for group in a
+        for other in others.get(key(group), ())
+        if _data_of(group) & _data_of(other)
+    ]
+
+
+def _data_of(group: Configuration) -> set[str]:
+    """What identifies the data set of a configuration: its name, and its contents."""
+    return {group.spec.dataset.partition("@")[0], group.trials[0].trial.data_digest}
 
 
 def _test(

@@ -104,6 +104,8 @@ def named_slices(by: str, dataset: data.Dataset) -> Sequence[str]:
     if by in dataset.slices:
         ids: list[str] = dataset.slices[by].tolist()
         return ids
+    if by == "class" and dataset.targets == "classes":
+        return [str(dataset.class_names[n] if dataset.class_names else n) for n in dataset.test_labels]
     if by not in RULES:
         raise UnknownNameError("slice", by, ("class", *RULES, *dataset.slices), field="by")
     low, high, function = RULES[by]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -43,9 +44,10 @@ class ModelComparison:
 
     @property
     def is_conclusive(self) -> bool:
-        """Whether there are two models or more, each with at least two seeds, so that differences can be tested."""
-        entries = self.ranking.entries if self.ranking else ()
-        return len(entries) > 1 and all(entry.interval.n > 1 for entry in entries)
+        """Whether a data set has two models or more, each with two seeds or more, so that they can be compared."""
+        if self.ranking is None or not self.ranking.comparisons:
+            return False
+        return all(entry.interval.n > 1 for entry in self.ranking.entries)
 
     @property
     def winner(self) -> str | None:
@@ -96,8 +98,10 @@ class ModelComparison:
             return ()
         if any(group.overlap for group in self.configurations.values()):
             return ()  # more repetitions add little to what the folds share
-        names = [entry.name for entry in self.ranking.entries]
-        return seeds_to_separate(self.ranking, names[0], list(dict.fromkeys((names[1], names[-1]))))
+        first, *names = [entry.name for entry in self.ranking.entries]
+        dataset = self.configurations[first].spec.dataset
+        names = [name for name in names if self.configurations[name].spec.dataset == dataset]
+        return seeds_to_separate(self.ranking, first, list(dict.fromkeys((*names[:1], *names[-1:]))))
 
 
 def compared_metric(trials: Iterable[TrialResult]) -> str:
@@ -139,10 +143,14 @@ def compare_models(
     values = measured(groups, metric)
     ranked = None
     if values and bool(look) == bool(looks):
-        alpha = study_alpha(result, math.comb(len(values), 2) + len(others))
+        strata = {
+            label: groups[label].spec.dataset for label in values
+        }  # accuracies on others are not comparable
+        num_pairs = sum(math.comb(size, 2) for size in Counter(strata.values()).values())
+        alpha = study_alpha(result, num_pairs + len(others))
         mixtures = [label for label, group in groups.items() if group.is_mixture]
         overlap = max(group.overlap for group in groups.values())
-        ranked = ranking(values, 1 - alpha, alpha, higher_is_better, overlap, others, mixtures)
+        ranked = ranking(values, 1 - alpha, alpha, higher_is_better, overlap, others, mixtures, strata)
     return ModelComparison(metric, trials, len(result.trials) - len(trials), groups, ranked, look)
 
 

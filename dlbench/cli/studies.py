@@ -53,6 +53,8 @@ COMPARE_DEFAULTS: dict[str, Any] = {
     "val_size": [500],
     "seed": [0, 1, 2, 3, 4],
 }
+#: Where comparisons in files have other defaults: those of 0.1.0, so that their trials keep their ids.
+COMPARE_DEFAULTS_IN_FILES = {"schedule": ["constant"], "train_size": [2000]}
 _COMPARE_SHOWN = DEFAULTS | {
     name: " ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
     for name, values in COMPARE_DEFAULTS.items()
@@ -195,7 +197,9 @@ def _expand(read: Config | None, design: Design, options: StudyOptions) -> Study
     from dlbench.studies import growing
 
     flags = options.fields_given()
-    defaults = dict(COMPARE_DEFAULTS) if design == "comparison" else {}
+    defaults = (
+        COMPARE_DEFAULTS | (COMPARE_DEFAULTS_IN_FILES if read else {}) if design == "comparison" else {}
+    )
     if "folds" in flags or any("folds" in part for part in (read.grids if read else ())):
         defaults.pop("val_size", None)  # the folds validate
     own_options = dict(read.options) if read else {}

@@ -64,7 +64,10 @@ def _shared(found: StudiesComparison) -> Report:
 
 def _tests(found: StudiesComparison) -> Report:
     if not found.pairs:
-        return ["No configurations can be compared: no trial completed, or the metric was not measured."]
+        return [
+            "No configurations can be compared: the studies are the same one, share no data set, or have no values of "
+            "the metric."
+        ]
     known = metric(found.metric)
     columns = (
         Column("a", "first", left=True),

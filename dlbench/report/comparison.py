@@ -157,7 +157,7 @@ def comparison_table(
     )
     notes = [
         f"{common(found.trials)}. {means_note([*tested.values(), *validated.values()], confidence)}",
-        *(["Place: the ranks that the data allow."] if found.supported else []),
+        *([_PLACE_NOTE + (_WITHIN if ranked and ranked.num_strata > 1 else ".")] if found.supported else []),
         *([FAILURES_NOTE] if failed else []),
         *(
             [_HELD_OUT.format(column=title(selection).removesuffix(" %"), noun=noun(selection))]
@@ -188,6 +188,10 @@ _HELD_OUT = (
     "{column}: the {noun} on the fold that is held out, at its best epoch, which the same fold chose; models are "
     "compared by it, and the test images take no part in the comparison."
 )
+
+
+_PLACE_NOTE = "Place: the ranks that the data allow"
+_WITHIN = ", among the models on one data set."
 
 
 _PLATEAU_NOTE = (
@@ -327,10 +331,13 @@ def _at_chance(found: ModelComparison) -> Report:
     """The models whose accuracy may be that of guessing."""
     if not found.at_chance:
         return []
-    chance = percent(max(found.at_chance.values()))
+    by_chance: dict[str, list[str]] = {}
+    for name, chance in found.at_chance.items():
+        by_chance.setdefault(percent(chance), []).append(name)
     return [
-        f"At chance: {listed([*found.at_chance])}. The accuracy is not significantly above {chance} %, which is "
-        "reached by always predicting the most frequent class."
+        f"At chance: {listed(names)}. The accuracy is not significantly above {chance} %, which is reached by always "
+        "predicting the most frequent class."
+        for chance, names in by_chance.items()
     ]
 
 

@@ -256,8 +256,14 @@ _REPLICATED = (*REPLICATES, "seeds", "folds")
 def _named(space: Space, place: str | None) -> Iterator[tuple[str, str]]:
     if isinstance(space, Mapping):
         for name, given in space.items():
-            listed = not isinstance(given, str)
-            yield str(name), f"choice({', '.join(map(str, given))})" if listed else given
+            if not isinstance(given, str | list | tuple):
+                raise SpecError.must_be(
+                    "space",
+                    f"for {name} a distribution, such as log(1e-4,1e-1), or a list",
+                    given,
+                    place=place,
+                )
+            yield str(name), given if isinstance(given, str) else f"choice({', '.join(map(str, given))})"
         return
     for text in designs.values_of(space):
         if isinstance(text, Mapping):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,18 +76,20 @@ class Ranking:
         comparisons: the comparisons that the ranks are based on.
         alpha: family-wise error rate.
         num_tests: the tests that share it: the comparisons, and others of the same study.
+        num_strata: the strata within which groups are compared and have ranks.
     """
 
     entries: tuple[RankingEntry, ...]
     comparisons: tuple[PairwiseComparison, ...]
     alpha: float
     num_tests: int
+    num_strata: int = 1
 
     @property
     def winner(self) -> str | None:
-        """The group that is significantly better than every other, or None."""
+        """The group that is significantly better than every other, or None; None with several strata."""
         first = self.entries[0]
-        return first.name if len(self.entries) > 1 and first.worst_rank == 1 else None
+        return first.name if len(self.entries) > self.num_strata == first.worst_rank == 1 else None
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,7 @@ def compare_all(
     overlap: float = 0.0,
     others: Sequence[float] = (),
     mixtures: Collection[str] = (),
+    strata: Mapping[str, Hashable] | None = None,
 ) -> list[PairwiseComparison]:
     """Compare all pairs of groups (`compare_groups`), with Holm's correction for the number of comparisons.
 
@@ -192,6 +196,8 @@ def compare_all(
         overlap: held-out images per training image of values from cross-validation; 0 for independent values.
         others: p-values of further tests that share alpha.
         mixtures: the groups whose comparisons are by ranks, because some of their trials collapsed.
+        strata: what each group belongs to, such as its data set: only groups of one stratum are compared. All belong
+            to one unless it is given.
 
     Returns:
         One entry per pair, in the order of `groups`.
@@ -200,7 +206,8 @@ def compare_all(
         InputError: an empty group, a value that is not finite, or a confidence or alpha outside (0, 1).
     """
     check_fraction("alpha", alpha)
-    pairs = list(itertools.combinations(groups, 2))
+    stratum = strata or dict.fromkeys(groups)
+    pairs = [(a, b) for a, b in itertools.combinations(groups, 2) if stratum[a] == stratum[b]]
     comparisons = [
         compare_groups(
             groups[a], groups[b], confidence, overlap=overlap, by_ranks=a in mixtures or b in mixtures
@@ -222,15 +229,16 @@ def ranking(
     overlap: float = 0.0,
     others: Sequence[float] = (),
     mixtures: Collection[str] = (),
+    strata: Mapping[str, Hashable] | None = None,
 ) -> Ranking:
     """Rank groups by their means, each with the range of ranks that the data allow.
 
-    Among K groups, the ranks of a group run from 1 + (number of groups significantly better) to K - (number of
-    groups significantly worse), by `compare_all`. These ranges are simultaneous confidence intervals: all of
-    them contain the true ranks with probability at least 1 - alpha, because a range can be wrong only if some
-    significant difference is false. Groups whose difference is not significant have overlapping ranges ("1-2"
-    and "1-2"). Entries are ordered by the means of all values, while pairs are compared on the keys they
-    share, so give all groups the same keys.
+    Among K groups of a stratum, the ranks of a group run from 1 + (number of groups significantly better) to
+    K - (number of groups significantly worse), by `compare_all`. These ranges are simultaneous confidence
+    intervals: all of them contain the true ranks with probability at least 1 - alpha, because a range can be
+    wrong only if some significant difference is false. Groups whose difference is not significant have
+    overlapping ranges ("1-2" and "1-2"). Entries are ordered by the means of all values, while pairs are
+    compared on the keys they share, so give all groups the same keys.
 
     Args:
         groups: for each group, key (seed, split) → value.
@@ -240,6 +248,8 @@ def ranking(
         overlap: held-out images per training image of values from cross-validation; 0 for independent values.
         others: p-values of further tests that share alpha.
         mixtures: the groups whose comparisons are by ranks, because some of their trials collapsed.
+        strata: what each group belongs to, such as its data set: only groups of one stratum are compared. All belong
+            to one unless it is given.
 
     Raises:
         InputError: no groups, an empty one, a value that is not finite, or a confidence or alpha outside
@@ -251,7 +261,9 @@ def ranking(
     """
     if not groups:
         raise InputError("a ranking needs at least one group; got none.")
-    comparisons = compare_all(groups, confidence, alpha, overlap, others, mixtures)
+    comparisons = compare_all(groups, confidence, alpha, overlap, others, mixtures, strata)
+    stratum = strata or dict.fromkeys(groups)
+    sizes = Counter(stratum[name] for name in groups)
     num_better, num_worse = dict.fromkeys(groups, 0), dict.fromkeys(groups, 0)
     for pair in comparisons:
         if pair.supported:
@@ -264,13 +276,13 @@ def ranking(
             name,
             corrected_interval(group.values(), overlap, confidence),
             1 + num_better[name],
-            len(groups) - num_worse[name],
+            sizes[stratum[name]] - num_worse[name],
         )
         for name, group in groups.items()
     ]
     sign = -1 if higher_is_better else 1
     entries.sort(key=lambda entry: (sign * entry.interval.estimate, entry.name))
-    return Ranking(tuple(entries), tuple(comparisons), alpha, len(comparisons) + len(others))
+    return Ranking(tuple(entries), tuple(comparisons), alpha, len(comparisons) + len(others), len(sizes))
 
 
 def selection_estimate(

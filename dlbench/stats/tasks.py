@@ -101,7 +101,9 @@ def mean_ranks(
     chi2 = 12 * n / (k * (k + 1)) * (float((ranks**2).sum()) - k * (k + 1) ** 2 / 4)
     left = n * (k - 1) - chi2
     p_value = (
-        float(scipy.special.fdtrc(k - 1, (k - 1) * (n - 1), (n - 1) * chi2 / left)) if left > 1e-9 else 0.0
+        float(scipy.special.fdtrc(k - 1, (k - 1) * (n - 1), (n - 1) * chi2 / left))
+        if left > 1e-9
+        else float(math.factorial(k)) ** (1 - n)  # of all rankings, one in k! is that of the first task
     )
     critical = float(scipy.stats.studentized_range.ppf(1 - alpha, k, np.inf)) / math.sqrt(2)
     drawn = sign * _resampled_means(scores, names, tasks, seed, num_resamples)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypedDict, Unpack
 
-from dlbench.errors import SpecError, UnknownNameError
+from dlbench.errors import InputError, SpecError, UnknownNameError
 from dlbench.execution import messages
 from dlbench.execution.place import MEMORY_BYTES
 from dlbench.execution.plan import Plan
@@ -103,7 +103,10 @@ def merged(options: RunOptions | None, **settings: Unpack[RunSettings]) -> RunOp
 
     Raises:
         UnknownNameError: there is no such option.
+        InputError: the options are something else.
     """
+    if not isinstance(options, RunOptions | None):
+        raise InputError.must_be("options", "RunOptions; out='runs/s' names the folder", options)
     known = [field.name for field in dataclasses.fields(RunOptions)]
     for name in settings:
         if name not in known:

@@ -161,7 +161,8 @@ class StudyResult(StudyRecord):
         """
         groups = best_first(configurations(self.complete))
         if not groups:
-            raise StoreError("no trial of this study has completed, so there are no predictions")
+            which = "no trial of this study has completed" if len(self.trials) else "no trial is left"
+            raise StoreError(f"{which}, so there are no predictions")
         return {
             label: predictions_of(group, data_dir)
             for label, group in labelled(groups, axes_of(self.complete)).items()
@@ -178,7 +179,7 @@ class StudyResult(StudyRecord):
 
         Args:
             by: the name of slices that the data set carries, a rule ("brightness" or "contrast"), or the slice of each
-                test image.
+                test image. Of several data sets, those that carry such slices are shown.
             data_dir: as in :meth:`predictions`.
             name: what to call slices that are given.
 
@@ -186,17 +187,19 @@ class StudyResult(StudyRecord):
             UnknownNameError: the data set has no such slices, and there is no such rule.
             InputError: there is not one id per test image, only one slice, or more than a thousand.
         """
-        made = {}
-        for label, found in self.predictions(data_dir).items():
-            ids = slices.named_slices(by, found.dataset) if isinstance(by, str) else by
-            made[label] = slices.by_slice(found, ids, by if isinstance(by, str) else name)
-        return made
+        predictions = self.predictions(data_dir)
+        if not isinstance(by, str):
+            return {label: slices.by_slice(found, by, name) for label, found in predictions.items()}
+        carry = {label: found for label, found in predictions.items() if by in found.dataset.slices}
+        return {
+            label: slices.by_slice(found, slices.named_slices(by, found.dataset), by)
+            for label, found in (carry or predictions).items()
+        }
 
     def slice_names(self) -> tuple[str, ...]:
-        """The names of the slices that the data sets of all trials carry, as far as they are in the cache."""
+        """The names of the slices that the data sets of the trials carry, as far as they are in the cache."""
         named = {f"{trial.dataset.partition('@')[0]}@{trial.trial.data_digest}" for trial in self.trials}
-        kept = [data.slice_names(reference) for reference in sorted(named)]
-        return tuple(name for name in (kept[0] if kept else ()) if all(name in each for each in kept))
+        return tuple(dict.fromkeys(name for each in sorted(named) for name in data.slice_names(each)))
 
     def calibration(self, data_dir: str | None = None) -> dict[str, calibrations.Calibration]:
         """The calibration of every configuration; arguments as in :meth:`predictions`."""
