@@ -34,6 +34,7 @@ from dlbench.analysis.robustness import robustness
 from dlbench.data import splits
 from dlbench.data.corruptions import CORRUPTIONS, SEVERITIES, corrupted
 from dlbench.data.occlusion import corners, occluded, occlusion_map
+from dlbench.deploy.card import model_card
 from dlbench.errors import InputError, StoreError, UnknownNameError
 from dlbench.models.counts import Counts
 from dlbench.report import Table, exports
@@ -125,7 +126,7 @@ def test_missing_and_torn_predictions_are_named(found: dlbench.StudyResult, tmp_
     moved = dataclasses.replace(
         found, trials=tuple(dataclasses.replace(trial, study_dir=tmp_path) for trial in found.trials)
     )
-    with pytest.raises(StoreError, match=r"has no file test_logits.npy; train the study again"):
+    with pytest.raises(StoreError, match=r"has no file test_logits.npy; train the study in another"):
         moved.by_class()
     for trial in moved.trials:
         trial.folder.mkdir(parents=True)
@@ -421,6 +422,10 @@ def test_slices_of_the_data_set(
         assert [s.accuracy.estimate for s in each.slices] == pytest.approx(
             [right[writers == name].mean() for name in ("al", "bo")]
         )
+    card = model_card(folded.folder, folded.trials[0].id)
+    shown = card.partition("### Slices")[2].partition("## Training")[0]
+    assert "| al |" in shown
+    assert "pen" not in shown
     classes = folded.by_class()
     for label, by_class in folded.by_slice("class").items():
         assert [each.support for each in by_class.slices] == [each.support for each in classes[label].classes]

@@ -104,6 +104,15 @@ def test_a_model_at_chance_is_said_to_be_and_is_not_among_the_best() -> None:
     assert compare_models(mixed, "test/loss").at_chance == {}
     assert compare_models(compared(level)).at_chance == {}, "nothing is said where chance is not known"
 
+    few = compared(
+        lambda spec: (0.31, 0.71)[spec.seed],
+        ["Baseline", "SimpleCNN"],
+        seeds=2,
+        confusion_matrix=guessing(10, 0.1135),
+        test_accuracy_low=lambda spec: (0.27, 0.67)[spec.seed],
+    )
+    assert compare_models(few).at_chance == {}, "each network is above chance, however few there are"
+
 
 def test_collapsed_trials_are_failures_in_tables_tests_and_order() -> None:
     """Stabilized is the most accurate where it survives, but 4 of its 12 trials predict one class."""

@@ -72,16 +72,22 @@ class ModelComparison:
     def at_chance(self) -> dict[str, float]:
         """The models whose accuracy is not shown to be better than chance, with the accuracy of chance.
 
-        Chance is the accuracy of always predicting the most frequent class. A model is at chance if the lower
-        bound of its interval over seeds is not above that. Empty where the metric is no test accuracy.
+        Chance is the accuracy of always predicting the most frequent class. A model is at chance if neither its
+        interval over seeds nor the intervals over images of all its networks lie above that. Empty where the metric is
+        no test accuracy.
         """
         if self.ranking is None or not self.is_conclusive or metric_key(self.metric) != "test_accuracy":
             return {}
-        lows = {entry.name: entry.interval.low for entry in self.ranking.entries}
-        chances = {name: self.configurations[name].chance for name in lows}
-        return {
-            name: chance for name, chance in chances.items() if chance is not None and lows[name] <= chance
-        }
+        found = {}
+        for entry in self.ranking.entries:
+            group = self.configurations[entry.name]
+            low = entry.interval.low
+            alone = [bound for trial in group.trials if (bound := trial.test_accuracy_low) is not None]
+            if len(alone) == len(group.trials):
+                low = max(low, min(alone))
+            if group.chance is not None and low <= group.chance:
+                found[entry.name] = group.chance
+        return found
 
     @property
     def not_worse(self) -> list[str]:

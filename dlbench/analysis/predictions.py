@@ -116,7 +116,8 @@ def read_logits(trial: TrialResult, half: str, shape: tuple[int, int]) -> NDArra
     except FileNotFoundError:
         older = "; earlier releases of dlbench did not keep it" if half == "val" else ""
         raise StoreError(
-            f"trial {trial.id} has no file {path.name}{older}", remedy="train the study again to get it"
+            f"trial {trial.id} has no file {path.name}{older}",
+            remedy="train the study in another folder to get it",
         ) from None
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} cannot be read: {error}") from None

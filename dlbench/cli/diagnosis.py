@@ -145,6 +145,10 @@ def diagnose(options: DiagnoseOptions) -> None:
                 parts += diagnosis.cost_report(costs)
             case "slices":
                 record[name] = []
+                if options.show and not result.slice_names():
+                    parts.append(
+                        "The data sets carry no slices; 'dlbench results STUDY --by brightness' makes some by a rule."
+                    )
                 for by in result.slice_names():
                     try:
                         sliced = result.by_slice(by, options.data_dir)

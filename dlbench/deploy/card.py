@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,20 @@ from typing import Any
 import yaml
 
 from dlbench.analysis.by_class import ByClass, by_class
+from dlbench.analysis.by_slice import by_slice, named_slices
 from dlbench.analysis.calibration import Calibration, calibration
 from dlbench.analysis.configurations import Configuration, configurations
 from dlbench.analysis.generalization import fit_of
 from dlbench.analysis.predictions import Predictions, predictions_of
 from dlbench.errors import InputError, printable
 from dlbench.records import TrialStatus
-from dlbench.report.diagnosis import by_class_report, calibration_report, fit_words, share
+from dlbench.report.diagnosis import (
+    by_class_report,
+    by_slice_report,
+    calibration_report,
+    fit_words,
+    share,
+)
 from dlbench.report.listings import origin
 from dlbench.report.tables import (
     count,
@@ -73,6 +81,7 @@ def model_card(
         to_markdown(by_class_report("test images", scores)),
         "### Calibration",
         to_markdown(calibration_report("test images", calibrated)),
+        *_slices(found),
         "## Training",
         _data(found),
         _settings(trial),
@@ -145,6 +154,16 @@ def _metrics(trial: TrialResult, group: Configuration, scores: ByClass, calibrat
     return _table(("metric", "value"), rows)
 
 
+def _slices(found: Predictions) -> list[str]:
+    """The accuracy by every slice that the data set carries."""
+    tables = []
+    for name in found.dataset.slices:
+        with contextlib.suppress(InputError):  # one slice only
+            sliced = by_slice(found, named_slices(name, found.dataset), name)
+            tables.append(to_markdown(by_slice_report("test images", sliced)))
+    return ["### Slices", *tables] if tables else []
+
+
 def _data(found: Predictions) -> str:
     dataset = found.dataset
     return escaped(
@@ -158,6 +177,10 @@ def _settings(trial: TrialResult) -> str:
     rows = [(name, str(value)) for name, value in record.items() if value not in (None, (), [], {}, "")]
     if trial.train_time_s is not None:
         rows.append(("training time", f"{duration(trial.train_time_s)} on {trial.device}"))
+    if trial.images_per_s is not None:
+        rows.append(("images per second in training", f"{trial.images_per_s:,.0f}"))
+    if trial.memory_bytes is not None:
+        rows.append(("memory of a training epoch", f"{trial.memory_bytes / 2**20:,.1f} MiB"))
     return _table(("setting", "value"), rows)
 
 

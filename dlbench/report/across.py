@@ -76,19 +76,25 @@ def _tests(found: StudiesComparison) -> Report:
         Column("n", "seeds", _seeds),
         Column("p_adjusted", "p", lambda value: f"{value:.2g}"),
     )
-    rows = tuple((pair.a, pair.b, pair, pair, pair.p_adjusted) for pair in found.pairs)
+    untested = [math.isnan(pair.comparison.p_value) for pair in found.pairs]
+    rows = tuple(
+        (pair.a, pair.b, pair, pair, None if without else pair.p_adjusted)
+        for pair, without in zip(found.pairs, untested, strict=True)
+    )
     caption = (
         f"{found.metric}: first minus second. Paired where seed, data and split agree. p: after Holm's correction over "
         f"{count(len(found.pairs), 'comparison')}."
     )
-    if any(math.isnan(pair.comparison.p_value) for pair in found.pairs):
-        caption += " Single values, and folds without pairs, cannot be tested: p = 1."
+    if any(untested):
+        caption += " Single values, and folds without pairs, cannot be tested; they count with p = 1."
     number = len(found.supported)
     verdict = (
         f"The data support {count(number, 'difference')} at {level(ALPHA)}: "
         + "; ".join(_better(pair, known) for pair in found.supported)
         + "."
         if number
+        else "No difference between these studies could be tested."
+        if all(untested)
         else f"The data support no difference between these studies at {level(ALPHA)}."
     )
     return [Table("Configurations of different studies", columns, rows, caption), verdict]

@@ -131,7 +131,7 @@ def comparison_table(
         Column("model", "model", left=True),
         first,
         *([Column("two_way", "test acc % [seeds and images]", bounded)] if two_way else []),
-        second,
+        *([second] if second.key != first.key else []),
         *(column for column, _ in failed),
         Column("num_params", "parameters", thousands),
         Column("train_time_s", "time s", spread),
@@ -145,7 +145,7 @@ def comparison_table(
             label,
             tested[label],
             *([two_way.get(label)] if two_way else []),
-            validated[label],
+            *([validated[label]] if second.key != first.key else []),
             *(values[number] for _, values in failed),
             next((trial.num_params for trial in groups[label].complete), None),
             groups[label].summary("train_time_s"),
@@ -235,7 +235,7 @@ def comparison_conclusions(found: ModelComparison, looks: tuple[int, ...]) -> tu
     if ranked is None:
         return "No trial completed, so there is nothing to compare.", []
     if not found.is_conclusive:
-        return _one_seed(len(ranked.entries)), _without_result(found)
+        return _one_seed(ranked), _without_result(found)
     answer, support = _verdict(found, ranked)
     return answer, [*_looks_taken(found, ranked), *support, *_without_result(found)]
 
@@ -284,8 +284,8 @@ def _looks_taken(found: ModelComparison, ranked: Ranking) -> Report:
     ]
 
 
-def _one_seed(num_compared: int) -> str:
-    if num_compared < 2:
+def _one_seed(ranked: Ranking) -> str:
+    if not ranked.comparisons:
         return ""
     return "A model with one seed has no interval, so no difference can be tested; train each model with several seeds."
 
@@ -354,7 +354,9 @@ def _difference(pair: PairwiseComparison, measured: Metric) -> str:
 
 
 def _outlook(found: ModelComparison) -> Report:
-    words = seeds_in_words(found.outlook, shown=partial(amount, measured=metric(found.metric)))
+    known = metric(found.metric)
+    possible = known.factor != 100 or all(each.detectable < 1 for each in found.outlook)  # two accuracies
+    words = seeds_in_words(found.outlook, shown=partial(amount, measured=known) if possible else None)
     if words and found.look and found.look.is_last:
         words += " All looks are taken: more seeds would be a new study, with other seeds."
     return [words] if words else []

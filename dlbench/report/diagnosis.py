@@ -327,9 +327,10 @@ def fit_report(found: Mapping[str, Fit]) -> Report:
         (label, each.train, each.val, each.test, each.gap, each.train_loss, each.val_loss)
         for label, each in found.items()
     )
+    on = " ".join(dict.fromkeys(measured(each.predictions) for each in found.values()))
     caption = (
-        f"{measured(next(iter(found.values())).predictions)} Training accuracy is that of the best epoch, measured "
-        "while it trained: with dropout and on transformed images, where a configuration has them."
+        f"{on} Training accuracy is that of the best epoch, measured while it trained: with dropout and on transformed "
+        "images, where a configuration has them."
     )
     return [
         Table("Over- and underfitting", columns, rows, caption),
