@@ -436,7 +436,7 @@ def test_slices_of_the_data_set(
     assert "By writer: lr 0.01" in cli("results", folder, "--by", "writer").out
     shown = cli("diagnose", folder, "--show", "slices").out
     assert "By writer: lr 0.01" in shown
-    assert "Nothing is said by pen: slices need at least two different ids" in shown
+    assert "No accuracies by pen: slices need at least two different ids" in shown
     (record, _) = json.loads(cli("diagnose", folder, "--show", "slices", "--json").out)["slices"]
     assert [each["slice"] for each in record["slices"]] == ["al", "bo"]
     refused = cli("results", folder, "--by", "author")

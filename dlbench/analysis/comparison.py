@@ -149,9 +149,8 @@ def compare_models(
     values = measured(groups, metric)
     ranked = None
     if values and bool(look) == bool(looks):
-        strata = {
-            label: groups[label].spec.dataset for label in values
-        }  # accuracies on others are not comparable
+        # Accuracies on different data sets are not compared.
+        strata = {label: groups[label].spec.dataset for label in values}
         num_pairs = sum(math.comb(size, 2) for size in Counter(strata.values()).values())
         alpha = study_alpha(result, num_pairs + len(others))
         mixtures = [label for label, group in groups.items() if group.is_mixture]

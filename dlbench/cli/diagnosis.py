@@ -147,13 +147,13 @@ def diagnose(options: DiagnoseOptions) -> None:
                 record[name] = []
                 if options.show and not result.slice_names():
                     parts.append(
-                        "The data sets carry no slices; 'dlbench results STUDY --by brightness' makes some by a rule."
+                        "No data set carries slices. 'dlbench results STUDY --by brightness' makes some by brightness."
                     )
                 for by in result.slice_names():
                     try:
                         sliced = result.by_slice(by, options.data_dir)
                     except InputError as error:  # such as one slice only
-                        parts.append(f"Nothing is said by {by}: {error}.")
+                        parts.append(f"No accuracies by {by}: {error}.")
                         continue
                     record[name] += [diagnosis.by_slice_record(*each) for each in sliced.items()]
                     parts += _parts(sliced, diagnosis.by_slice_report)

@@ -117,10 +117,8 @@ def comparison_table(
     if not any(plateau.num_events for plateau in plateaus.values()):
         plateaus = {}
     ends = {label: convergence(groups[label].complete) for label in order}
-    if not any(end and end.num_converged for end in ends.values()) and not any(
-        "convergence_epoch" in each.values for each in baselines
-    ):
-        ends = {}
+    converges = any(end and end.num_converged for end in ends.values())
+    has_ends = converges or any("convergence_epoch" in each.values for each in baselines)
     failed = failure_columns([groups[label] for label in order], confidence)
     first, second = (
         Column(metric_key(name), title(name), partial(plus_minus, measured=metric(name)))
@@ -135,7 +133,7 @@ def comparison_table(
         *(column for column, _ in failed),
         Column("num_params", "parameters", thousands),
         Column("train_time_s", "time s", spread),
-        *([Column("convergence_epoch", "convergence epoch", converged)] if ends else []),
+        *([Column("convergence_epoch", "convergence epoch", converged)] if has_ends else []),
         *([Column("plateau_epoch", "plateau epoch", _median)] if plateaus else []),
         Column("seeds", f"{replicate(groups.values())}s"),
     )
@@ -149,7 +147,7 @@ def comparison_table(
             *(values[number] for _, values in failed),
             next((trial.num_params for trial in groups[label].complete), None),
             groups[label].summary("train_time_s"),
-            *([ends[label]] if ends else []),
+            *([ends[label]] if has_ends else []),
             *([plateaus.get(label)] if plateaus else []),
             tally(groups[label]),
         )
@@ -165,9 +163,12 @@ def comparison_table(
             else []
         ),
         TIMES_NOTE,
-        "Convergence epoch: the mean over the trials that converged before their last epoch."
-        if ends
-        else "No trial converged before its last epoch.",
+        *(
+            ["Convergence epoch: the mean over the trials that converged before their last epoch."]
+            if has_ends
+            else []
+        ),
+        *(["No trial converged before its last epoch."] if any(ends.values()) and not converges else []),
         *([_TWO_WAY_NOTE] if two_way else []),
         *([_PLATEAU_NOTE] if plateaus else []),
     ]

@@ -13,7 +13,7 @@ Array = NDArray[Any]
 def logistic_regression(features: Array, labels: Array, num_classes: int, max_iter: int = 100) -> Array:
     """Fit multinomial logistic regression by L-BFGS, with scikit-learn's default penalty (C = 1, no penalised bias).
 
-    On one thread: with several, so narrow products take longer (twice as long on two cores) and round otherwise.
+    On one thread: with several, such narrow products take longer (twice as long on two cores) and round differently.
 
     Args:
         features: float [N, D], of comparable scale.

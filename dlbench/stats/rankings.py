@@ -89,7 +89,8 @@ class Ranking:
     def winner(self) -> str | None:
         """The group that is significantly better than every other, or None; None with several strata."""
         first = self.entries[0]
-        return first.name if len(self.entries) > self.num_strata == first.worst_rank == 1 else None
+        is_one_family = self.num_strata == 1 and len(self.entries) > 1
+        return first.name if is_one_family and first.worst_rank == 1 else None
 
 
 @dataclass(frozen=True)
