@@ -194,6 +194,8 @@ def test_drawings_are_small_and_have_colours_for_both_backgrounds(tmp_path: Path
     small = vector.compact(original)
     assert len(small) < len(original) / 2
     assert vector.compact(small) == small
+    assert "Stabilized</text>" in small, "text stays text"
+    assert small.count("font-family") == 1
     light, _, dark = small.partition("@media(prefers-color-scheme:dark)")
     assert vector.DARK["#ffffff"] in dark.partition("</style>")[0]
     assert vector.DARK["#ffffff"] not in light
