@@ -12,12 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dlbench import report, stats
 from dlbench.analysis.comparison import compare_models
 from dlbench.analysis.configurations import configurations
 from dlbench.analysis.protocols import components_of
+from dlbench.analysis.same_images import accuracy_on_new_images
 from dlbench.records import Epoch, Outcome, TrialStatus
 from dlbench.report import Column, Table, terminal, terminal_plots
 from dlbench.report.tables import duration, listed
@@ -483,6 +485,10 @@ def test_crossed_seeds_have_their_components() -> None:
     summary = crossed.configuration.summary("test/accuracy")
     assert summary
     assert summary.interval == stats.crossed_mean(values, [*crossed.levels])
+    answers = {t.id: np.arange(500) < 500 * (t.test_accuracy or 0.0) for t in found.trials}
+    on_new_images = accuracy_on_new_images(crossed.configuration, answers)
+    assert on_new_images
+    assert on_new_images.high - on_new_images.low > summary.interval.high - summary.interval.low
     independent = stats.mean_interval(values.values())
     assert summary.interval.high - summary.interval.low > 2 * (independent.high - independent.low)
     spread = (2 * sum(part.variance for part in expected)) ** 0.5

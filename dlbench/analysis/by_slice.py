@@ -184,7 +184,7 @@ def by_slice(predictions: Predictions, ids: Sequence[Any], by: str = "slice") ->
             found.append(np.concatenate([accuracy, gap[:, None], odds[:, None]], axis=1))
         return np.stack(found, axis=1)
 
-    intervals = crossed_intervals(statistic, len(labels), predictions.overlap)
+    intervals = crossed_intervals(statistic, len(labels), predictions.over_seeds)
     support = np.bincount(place, minlength=len(names))
     return BySlice(
         predictions,

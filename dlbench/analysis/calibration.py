@@ -86,7 +86,7 @@ def calibration(predictions: Predictions) -> Calibration:
         held = [validation_of(trial, predictions.dataset) for trial in predictions.trials]
     except StoreError as error:
         before = crossed_intervals(
-            lambda weights: measure(raw, labels, weights), len(labels), predictions.overlap
+            lambda weights: measure(raw, labels, weights), len(labels), predictions.over_seeds
         )
         return Calibration(
             predictions,
@@ -105,7 +105,7 @@ def calibration(predictions: Predictions) -> Calibration:
         first, second = measure(raw, labels, weights), measure(scaled, labels, weights)
         return np.concatenate([first, second, second - first], axis=2)
 
-    found = crossed_intervals(both, len(labels), predictions.overlap)
+    found = crossed_intervals(both, len(labels), predictions.over_seeds)
     number = len(MEASURES)
     first, second, third = (
         dict(zip(MEASURES, found[start : start + number], strict=True))

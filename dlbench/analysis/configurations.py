@@ -96,12 +96,12 @@ class Configuration:
 
     def summary(self, metric: str, confidence: float = 0.95) -> Summary | None:
         """The values of a metric and their mean with its interval; ``None`` if no trial completed."""
-        by_seed = self.by_seed(metric)
-        values = tuple(by_seed[key] for key in sorted(by_seed))
-        if not values:
+        found = sorted(self.valued(metric), key=lambda each: place_of(each[0]))
+        if not found:
             return None
+        trials, values = zip(*found, strict=True)
         mixed = self.is_mixture and any(trial.collapsed for trial in self.complete)
-        return Summary(self._mean(metric, values, confidence), values, mixed)
+        return Summary(self.over_seeds(trials, values, confidence), values, mixed)
 
     @functools.cached_property
     def crossed(self) -> list[str]:
@@ -109,19 +109,24 @@ class Configuration:
         fields = axes_of(self.trials, [name for name in TrialSpec.model_fields if name not in SEEDS])
         return fields if len(fields) > 1 else []
 
-    def by_crossed_seeds(self, metric: str) -> dict[tuple[Any, ...], float]:
-        """The values of a metric by the seeds that are crossed."""
-        specs = ((trial.value(metric), trial.trial.spec) for trial in self.complete)
+    def by_crossed_seeds(self, valued: Iterable[tuple[TrialResult, float]]) -> dict[tuple[Any, ...], float]:
+        """The values of trials by the seeds that are crossed."""
         return {
-            tuple(getattr(spec, name) for name in self.crossed): value
-            for value, spec in specs
-            if value is not None
+            tuple(getattr(trial.trial.spec, name) for name in self.crossed): value for trial, value in valued
         }
 
-    def _mean(self, metric: str, values: Sequence[float], confidence: float) -> Interval:
+    def over_seeds(
+        self, trials: Iterable[TrialResult], values: Iterable[float], confidence: float = 0.95
+    ) -> Interval:
+        """The mean of one value for each of some trials, with its interval over seeds.
+
+        Seeds that are crossed count once, and folds are corrected for training sets that overlap.
+        """
+        values = [*values]
         if self.crossed and not self.overlap:
+            by_seeds = self.by_crossed_seeds(zip(trials, values, strict=True))
             with contextlib.suppress(InputError):  # not every combination
-                return crossed_mean(self.by_crossed_seeds(metric), self.crossed, confidence)
+                return crossed_mean(by_seeds, self.crossed, confidence)
         return corrected_interval(values, self.overlap, confidence)
 
     @functools.cached_property
@@ -150,15 +155,18 @@ class Configuration:
         summary = self.summary(metric, confidence)
         return summary.interval if summary else None
 
+    def valued(self, metric: str) -> list[tuple[TrialResult, float]]:
+        """The completed trials that have a metric, with its value."""
+        return [(trial, value) for trial in self.complete if (value := trial.value(metric)) is not None]
+
     def mean(self, metric: str) -> float | None:
         """The mean of a metric, which takes less time than its interval; ``None`` if no trial completed."""
-        values = [value for trial in self.complete if (value := trial.value(metric)) is not None]
+        values = [value for _, value in self.valued(metric)]
         return statistics.fmean(values) if values else None
 
     def by_seed(self, metric: str) -> dict[Key, float]:
         """The values of a metric by seed, split seed and fold, without the trials that lack one."""
-        found = ((place_of(trial), trial.value(metric)) for trial in self.complete)
-        return {place: value for place, value in found if value is not None}
+        return {place_of(trial): value for trial, value in self.valued(metric)}
 
     def sort_key(self, metric: str | None = None) -> tuple[float, float]:
         """A key that sorts the best configuration first: by the mean of a metric, then by validation loss.

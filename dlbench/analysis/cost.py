@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -119,7 +120,7 @@ def _cost(found: Predictions, counts: Counts | None, power: Power, rates: Rates)
     busy_s = sum(seconds for seconds in times if seconds is not None)
     energy_j = power.energy_j(busy_s)
     return Cost(
-        crossed_mean(found.right, found.overlap),
+        crossed_mean(found.right, found.over_seeds),
         parameters,
         None if parameters is None else 4 * parameters,
         max((trial.memory_bytes for trial in found.trials if trial.memory_bytes), default=None),
@@ -177,4 +178,5 @@ def accuracy_difference(first: Predictions, other: Predictions) -> Interval | No
     if not pairs or first.dataset.digest != other.dataset.digest:
         return None
     differences = first.right[[n for n, _ in pairs]] - other.right[[n for _, n in pairs]]
-    return crossed_mean(differences, max(first.overlap, other.overlap))
+    group = max(first.configuration, other.configuration, key=lambda each: each.overlap)
+    return crossed_mean(differences, functools.partial(group.over_seeds, [first.trials[n] for n, _ in pairs]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dlbench.analysis.predictions import Predictions
-from dlbench.stats import Interval, corrected_interval
+from dlbench.stats import Interval
 from dlbench.stats.crossed import crossed_mean
 
 #: A gap is called overfitting from this many points on, if its interval lies above 0.
@@ -64,15 +64,15 @@ def fit_of(predictions: Predictions) -> Fit:
 
     trials = predictions.trials
     best = [trial.history[(trial.best_epoch or len(trial.history)) - 1] for trial in trials]
-    right, overlap = predictions.right, predictions.overlap
+    right, over_seeds = predictions.right, predictions.over_seeds
     train = np.array([epoch.train_accuracy for epoch in best])
     losses = [[epoch.val_loss for epoch in trial.history] for trial in trials]
     return Fit(
         predictions,
-        corrected_interval(train, overlap),
-        corrected_interval([epoch.val_accuracy for epoch in best], overlap),
-        crossed_mean(right, overlap),
-        crossed_mean(train[:, None] - right, overlap),
+        over_seeds(train),
+        over_seeds(epoch.val_accuracy for epoch in best),
+        crossed_mean(right, over_seeds),
+        crossed_mean(train[:, None] - right, over_seeds),
         float(np.mean([epoch.train_loss for epoch in best])),
         float(np.mean([epoch.val_loss for epoch in best])),
         sum(each[-1] >= RISE * min(each) for each in losses),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dlbench import data, files
 from dlbench.analysis.configurations import Configuration
 from dlbench.errors import DataError, StoreError
+from dlbench.stats import Interval
 from dlbench.storage.results import TrialResult
 
 if TYPE_CHECKING:
@@ -43,10 +45,9 @@ class Predictions:
         right: NDArray[np.float32] = (self.logits.argmax(axis=2) == self.labels).astype(np.float32)
         return right
 
-    @property
-    def overlap(self) -> float:
-        """Validation images per training image of cross-validation, by which intervals are corrected."""
-        return self.configuration.overlap
+    def over_seeds(self, values: Iterable[float]) -> Interval:
+        """The mean of one value per trial with its interval over seeds, as the configuration's design needs it."""
+        return self.configuration.over_seeds(self.trials, values)
 
 
 def predictions_of(group: Configuration, data_dir: str | None = None) -> Predictions:

@@ -191,7 +191,7 @@ def components_of(
 
 
 def _crossed(group: Configuration, metric: str, known: Mapping[str, Sequence[int]]) -> CrossedSources | None:
-    values, fields = group.by_crossed_seeds(metric), group.crossed
+    values, fields = group.by_crossed_seeds(group.valued(metric)), group.crossed
     if len(values) < len(group.trials) or group.failures:
         return None  # folds, or trials that collapsed or are missing
     levels = {name: len({getattr(trial, name) for trial in group.trials}) for name in fields}

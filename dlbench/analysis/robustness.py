@@ -49,7 +49,7 @@ def robustness(found: Predictions, answers: NDArray[Any]) -> Robustness:
     right = answers.astype(np.float32)
 
     def interval(versions: slice) -> Interval:
-        return crossed_mean(right[:, versions].mean(axis=1), found.overlap)
+        return crossed_mean(right[:, versions].mean(axis=1), found.over_seeds)
 
     grades = len(SEVERITIES)
     starts = {name: 1 + grades * n for n, name in enumerate(CORRUPTIONS)}

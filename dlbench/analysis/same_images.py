@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -63,23 +64,29 @@ def compare_on_same_images(
     return tuple(SameImages(first, other, *counts) for other, counts in counted if counts)
 
 
-def accuracy_on_new_images(group: Configuration, answers: Mapping[str, NDArray[np.bool_]]) -> Interval | None:
+def accuracy_on_new_images(
+    group: Configuration, answers: Mapping[str, NDArray[np.bool_]], confidence: float = 0.95
+) -> Interval | None:
     """The mean test accuracy of a configuration, with an interval for new seeds and new images.
 
     Args:
         group: the configuration.
         answers: by trial id, whether each test image was classified correctly.
+        confidence: nominal coverage, in (0, 1).
 
     Returns:
         The interval (:mod:`dlbench.stats.crossed`); ``None`` unless the answers of all completed trials, at
         least three, to the same images are at hand.
     """
-    found = [answers[trial.id] for trial in group.complete if trial.id in answers]
+    trials = [trial for trial in group.complete if trial.id in answers]
+    found = [answers[trial.id] for trial in trials]
     if len(found) < max(MIN_FOR_INTERVAL, len(group.complete)) or len({len(each) for each in found}) > 1:
         return None
     import numpy as np
 
-    return crossed_mean(np.stack(found).astype(np.float32), group.overlap)
+    return crossed_mean(
+        np.stack(found).astype(np.float32), functools.partial(group.over_seeds, trials, confidence=confidence)
+    )
 
 
 def _count(

@@ -107,7 +107,7 @@ def comparison_table(
     two_way = {
         label: interval
         for label in order
-        if (interval := accuracy_on_new_images(groups[label], answers or {}))
+        if (interval := accuracy_on_new_images(groups[label], answers or {}, confidence))
     }
     plateaus = {
         label: kaplan_meier(events)
@@ -169,7 +169,7 @@ def comparison_table(
             else []
         ),
         *(["No trial converged before its last epoch."] if any(ends.values()) and not converges else []),
-        *([_TWO_WAY_NOTE] if two_way else []),
+        *([_TWO_WAY_NOTE.format(level=level(confidence))] if two_way else []),
         *([_PLATEAU_NOTE] if plateaus else []),
     ]
     if note := sources_note(baselines):
@@ -202,8 +202,8 @@ _PLATEAU_NOTE = (
 
 
 _TWO_WAY_NOTE = (
-    "±: over seeds, on these test images. [seeds and images]: the 95 % interval that takes the test images as a sample "
-    "too, of new images for new seeds (replicates x images)."
+    "±: over seeds, on these test images. [seeds and images]: the {level} interval that takes the test images as a "
+    "sample too, of new images for new seeds (replicates x images)."
 )
 
 

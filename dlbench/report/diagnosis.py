@@ -63,7 +63,7 @@ def measured(predictions: Predictions) -> str:
     if len(predictions.trials) == 1:
         return f"{trials.capitalize()}, {images}: 95 % intervals over images alone, because one shows no variation."
     over = f"{replicate([predictions.configuration])}s and images"
-    folds = ", corrected because training sets of folds overlap" if predictions.overlap else ""
+    folds = ", corrected because training sets of folds overlap" if predictions.configuration.overlap else ""
     return f"Means of {trials} on {images}, with 95 % intervals over {over}{folds}."
 
 

@@ -258,11 +258,20 @@ def student_bounds(estimate: float, std_error: float, df: float, confidence: flo
     Raises:
         InputError: a confidence outside (0, 1).
     """
+    half = student_quantile(df, confidence) * std_error
+    return estimate - half, estimate + half
+
+
+def student_quantile(df: float, confidence: float) -> float:
+    """Student's t(df), which a value exceeds in size with a probability of 1 - confidence; `nan` without any df.
+
+    Raises:
+        InputError: a confidence outside (0, 1).
+    """
     import scipy.special
 
     check_fraction("confidence", confidence)
-    half = float(scipy.special.stdtrit(df, (1 + confidence) / 2)) * std_error
-    return estimate - half, estimate + half
+    return float(scipy.special.stdtrit(df, (1 + confidence) / 2))
 
 
 def check_fraction(name: str, value: float) -> None:
