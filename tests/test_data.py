@@ -363,6 +363,7 @@ def test_damaged_slices_are_reported_as_damaged_arrays_are(cache_dir, content):
         ({"writer": 6}, r"found shape \(\)"),
         ({"writer": [*"abcde", None]}, "text, a whole number or a truth value; found None"),
         ({"age": np.arange(6) / 2}, "found 0.0; make groups of floats, as np.digitize does"),
+        ({"class": range(6)}, "the slices 'class' are those that the labels make; give these another name"),
         ({"": range(6)}, "a mapping from names to one value per test image"),
         ([1, 2, 3, 4, 5, 6], "a mapping from names to one value per test image"),
     ],

@@ -452,6 +452,13 @@ def test_slices_of_the_data_set(
     assert named_slices("brightness", lit) == ["lit", "unlit"] * 30
 
 
+def test_slices_are_ordered_by_the_numbers_that_their_names_begin_with(found: dlbench.StudyResult) -> None:
+    first = next(iter(found.predictions().values()))
+    ids = ["missing", "10", "2", "-3", "0.5", "20 (old)"]
+    names = [each.name for each in by_slice(first, (ids * 167)[: len(first.labels)]).slices]
+    assert names == ["-3", "0.5", "2", "10", "20 (old)", "missing"]
+
+
 def test_text_that_differs_from_image_to_image_makes_no_slices(found: dlbench.StudyResult) -> None:
     first = next(iter(found.predictions().values()))
     many = dataclasses.replace(first, logits=np.zeros((1, 1001, 2)), labels=np.zeros(1001, int))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlbench import data, files
 from dlbench.analysis.predictions import Predictions
+from dlbench.data.slices import CLASS
 from dlbench.errors import InputError, StoreError, UnknownNameError
 from dlbench.stats import Interval
 from dlbench.stats.crossed import crossed_intervals
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 NUM_PARTS = 4
 #: Slices of which accuracies are computed; text that differs from image to image makes no slices.
 MAX_SLICES = 1000
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 #: A rate of fewer images than this does not count towards the equalised-odds difference.
 MIN_IMAGES = 10
 
@@ -68,7 +72,7 @@ class BySlice:
     Attributes:
         predictions: what they were computed from.
         by: what makes the slices.
-        slices: one entry per slice.
+        slices: one entry per slice, ordered by the numbers that their names begin with, then by name.
         gap: accuracy of the best slice minus that of the worst. It is biased upwards: the best of equal slices is above
             the worst by chance.
         equalized_odds: the equalised-odds difference: over all classes, the largest difference between slices of the
@@ -104,10 +108,10 @@ def named_slices(by: str, dataset: data.Dataset) -> Sequence[str]:
     if by in dataset.slices:
         ids: list[str] = dataset.slices[by].tolist()
         return ids
-    if by == "class" and dataset.targets == "classes":
+    if by == CLASS and dataset.targets == "classes":
         return [str(dataset.class_names[n] if dataset.class_names else n) for n in dataset.test_labels]
     if by not in RULES:
-        raise UnknownNameError("slice", by, ("class", *RULES, *dataset.slices), field="by")
+        raise UnknownNameError("slice", by, (CLASS, *RULES, *dataset.slices), field="by")
     low, high, function = RULES[by]
     numbers = function(dataset.test_images)
     rank = np.argsort(np.argsort(numbers, kind="stable"), kind="stable")
@@ -154,7 +158,10 @@ def by_slice(predictions: Predictions, ids: Sequence[Any], by: str = "slice") ->
     labels, answers = predictions.labels, predictions.logits.argmax(axis=2)
     if len(ids) != len(labels):
         raise InputError(f"slices need one id per test image, {len(labels):,}; got {len(ids):,}")
-    names, place = np.unique(np.asarray(list(map(str, ids))), return_inverse=True)
+    texts = list(map(str, ids))
+    names = sorted({*texts}, key=_place_of)
+    order = {name: n for n, name in enumerate(names)}
+    place = np.array([order[text] for text in texts])
     if not 2 <= len(names) <= MAX_SLICES:
         raise InputError(
             f"slices need at least two different ids and at most {MAX_SLICES:,}; got {len(names):,}"
@@ -189,10 +196,16 @@ def by_slice(predictions: Predictions, ids: Sequence[Any], by: str = "slice") ->
     return BySlice(
         predictions,
         by,
-        tuple(Slice(str(name), int(support[n]), intervals[n]) for n, name in enumerate(names)),
+        tuple(Slice(name, int(support[n]), intervals[n]) for n, name in enumerate(names)),
         intervals[-2],
         intervals[-1],
     )
+
+
+def _place_of(name: str) -> tuple[float, str]:
+    """A key that sorts names by the number that they begin with: 2, 10, 20 to 30, missing."""
+    number = _NUMBER.match(name)
+    return float(number[0]) if number else math.inf, name
 
 
 def _largest_difference(

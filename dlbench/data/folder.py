@@ -16,6 +16,7 @@ from dlbench.data.decoding import SUFFIXES, decode
 from dlbench.data.halves import Key, half_of, halves_of
 from dlbench.data.metadata import metadata_files, metadata_of
 from dlbench.data.originals import Original, name_for, state_of
+from dlbench.data.slices import as_slices
 from dlbench.errors import DataError
 from dlbench.spec.registry import DATASETS
 
@@ -52,7 +53,9 @@ def folder(path: str, resize: int = 0, colour: str = "auto", test_fraction: floa
             given[half, "images"] = np.array([*itertools.chain(*classes.values())], object)
             given[half, "labels"] = np.repeat([*classes], [len(found) for found in classes.values()])
         (train, train_labels), (test, test_labels), said = halves_of(name, given, test_fraction)
-        slices = metadata_of(test.tolist(), place)
+        slices = as_slices(
+            name, metadata_of(test.tolist(), place), len(test)
+        )  # before the pictures are decoded
         images = decode([*train, *test], resize, colour, f"decoding the pictures of {name}")
         return from_arrays(
             name,

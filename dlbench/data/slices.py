@@ -15,6 +15,9 @@ from dlbench.errors import DataError, shown
 Slices = Mapping[str, NDArray[np.str_]]
 """The slice of each test image, as text [M], by what makes the slices."""
 
+#: The name of the slices that the labels make.
+CLASS = "class"
+
 
 def as_slices(name: str, slices: Mapping[str, ArrayLike], num_images: int) -> Slices:
     """Check slices and make text of them.
@@ -25,13 +28,18 @@ def as_slices(name: str, slices: Mapping[str, ArrayLike], num_images: int) -> Sl
         num_images: M.
 
     Raises:
-        DataError: they are something else, or not one per image.
+        DataError: they are something else, not one per image, or have the name of the classes.
     """
     if not isinstance(slices, Mapping) or not all(isinstance(key, str) and key.strip() for key in slices):
         raise DataError(
             f"data set {name!r}: slices must be a mapping from names to one value per test image; "
             f"found {shown(slices)}",
             remedy='give them as in slices={"writer": writers}',
+        )
+    if CLASS in slices:
+        raise DataError(
+            f"data set {name!r}: the slices {CLASS!r} are those that the labels make",
+            remedy="give these another name, or another heading where they are a column of metadata",
         )
     return {key: _as_text(name, key, ids, num_images) for key, ids in slices.items()}
 
