@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,4 +161,9 @@ def check(folder: Path, as_json: bool) -> int:
         print_json({"study": folder, "undamaged": not problems, "problems": problems})
     else:
         terminal.text("\n".join(problems) if problems else f"{folder} is undamaged")
+    if problems:
+        terminal.message(
+            f"'dlbench run {shlex.quote(str(folder))} --retry-failed' trains trials again whose files are missing or "
+            "damaged"
+        )
     return 1 if problems else 0

@@ -348,7 +348,12 @@ class StudyOptions:
         ),
     ] = None
     retry_failed: Annotated[
-        bool, _option("--retry-failed", HOW, "Train failed trials of this study again.")
+        bool,
+        _option(
+            "--retry-failed",
+            HOW,
+            "Train trials of this study again that failed, or whose files are missing or damaged.",
+        ),
     ] = False
     reuse: Annotated[
         bool,
