@@ -191,8 +191,9 @@ def by_slice(predictions: Predictions, ids: Sequence[Any], by: str = "slice") ->
             found.append(np.concatenate([accuracy, gap[:, None], odds[:, None]], axis=1))
         return np.stack(found, axis=1)
 
-    intervals = crossed_intervals(statistic, len(labels), predictions.over_seeds)
     support = np.bincount(place, minlength=len(names))
+    sizes = [*support, support.min(), support.min()]  # a gap is no better known than the smallest slice
+    intervals = crossed_intervals(statistic, len(labels), predictions.over_seeds, sizes)
     return BySlice(
         predictions,
         by,

@@ -101,7 +101,8 @@ class Configuration:
             return None
         trials, values = zip(*found, strict=True)
         mixed = self.is_mixture and any(trial.collapsed for trial in self.complete)
-        return Summary(self.over_seeds(trials, values, confidence), values, mixed)
+        interval = self.over_seeds(trials, values, confidence).within(*metric_named(metric).bounds)
+        return Summary(interval, values, mixed)
 
     @functools.cached_property
     def crossed(self) -> list[str]:

@@ -58,6 +58,11 @@ class Metric:
         return f"{self.factor * value:.{self.decimals}f}"
 
     @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the largest possible value: 0 and 1 of shares; of others, none is known."""
+        return (0.0, 1.0) if self.factor == 100 else (-math.inf, math.inf)
+
+    @property
     def in_heading(self) -> str:
         """What headings of differences end with: ", points"; "" for a metric without a unit."""
         return f", {self.unit}" if self.unit else ""
