@@ -40,7 +40,7 @@ from dlbench.deploy.card import model_card
 from dlbench.errors import InputError, StoreError, UnknownNameError
 from dlbench.models.counts import Counts
 from dlbench.report import Table, exports
-from dlbench.report.diagnosis import fit_report, fit_words
+from dlbench.report.diagnosis import by_slice_record, by_slice_report, fit_report, fit_words
 from dlbench.report.figures.robustness import robustness_curves
 from dlbench.report.folded import FOLDED_FILE
 from dlbench.report.page import to_html
@@ -535,6 +535,16 @@ def test_slices_are_ordered_by_the_numbers_that_their_names_begin_with(found: dl
     ids = ["missing", "10", "2", "-3", "0.5", "20 (old)"]
     names = [each.name for each in by_slice(first, (ids * 167)[: len(first.labels)]).slices]
     assert names == ["-3", "0.5", "2", "10", "20 (old)", "missing"]
+
+
+def test_small_slices_have_no_equalised_odds_difference(found: dlbench.StudyResult) -> None:
+    first = next(iter(found.predictions().values()))
+    count = len(first.labels)
+    assert by_slice(first, np.arange(count) % 2).equalized_odds is not None
+    small = by_slice(first, np.arange(count) // 9)
+    assert small.equalized_odds is None
+    assert "No equalised-odds difference: no two slices have 10 images" in str(by_slice_report("x", small)[1])
+    assert by_slice_record("x", small)["equalized_odds_difference"] is None
 
 
 def test_text_that_differs_from_image_to_image_makes_no_slices(found: dlbench.StudyResult) -> None:

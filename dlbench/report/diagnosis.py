@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dlbench.analysis.by_class import ByClass
-from dlbench.analysis.by_slice import BySlice
+from dlbench.analysis.by_slice import MIN_IMAGES, BySlice
 from dlbench.analysis.calibration import Calibration, ReliabilityBin
 from dlbench.analysis.cost import Costs
 from dlbench.analysis.generalization import LOW_TRAINING, Fit
@@ -170,8 +170,12 @@ def by_slice_report(label: str, found: BySlice) -> Report:
     rows = tuple((each.name, each.support, each.accuracy) for each in found.slices)
     words = (
         f"Worst slice: {found.worst.name}, {share(found.worst.accuracy)} %. Gap between the best and the worst: "
-        f"{signed_interval(found.gap)} points, biased upwards because both are chosen by it. Equalised-odds "
-        f"difference: {share(found.equalized_odds)} points."
+        f"{signed_interval(found.gap)} points, biased upwards because both are chosen by it. "
+    )
+    words += (
+        f"Equalised-odds difference: {share(found.equalized_odds)} points."
+        if found.equalized_odds
+        else f"No equalised-odds difference: no two slices have {MIN_IMAGES} images of a class, or of the others."
     )
     return [Table(f"By {found.by}: {label}", columns, rows, measured(found.predictions)), words]
 
