@@ -230,6 +230,7 @@ def test_a_flag_without_a_value(args: str) -> None:
         (["results", "x", "--check", "--format", "csv"], ["--check cannot be combined with --format csv"]),
         (["results", "x", "--json", "--format", "csv"], ["--json cannot be combined with --format csv"]),
         (["card", "x", "y", "--out", ""], ["--out is empty"]),
+        (["report", "x", "--markdown", "a.md", "--html", "./a.md"], ["--markdown and --html both name a.md"]),
         (["data", "--data-dir", ""], ["--data-dir is empty"]),
         (["data", "--json", "show", "mnist"], ["--json goes after show"]),
         (["grid", "--out", "a\nb"], ["--out must be printable text"]),

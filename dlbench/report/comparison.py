@@ -39,7 +39,7 @@ from dlbench.report.tables import (
     spread,
     thousands,
 )
-from dlbench.spec.metrics import Metric, metric, metric_key, noun, selection_metric, title, words
+from dlbench.spec.metrics import Metric, bounds_of, metric, metric_key, noun, selection_metric, title, words
 from dlbench.spec.published import Published
 from dlbench.stats import PairwiseComparison, Ranking, RankingEntry, Survival, kaplan_meier
 
@@ -77,7 +77,7 @@ def comparison_record(found: ModelComparison, looks: tuple[int, ...]) -> dict[st
                 "survivors_mean": found.configurations[entry.name].survivors.mean(found.metric),
             }
             for entry in (ranked.entries if ranked else ())
-            for interval in [entry.interval.within(*metric(found.metric).bounds)]
+            for interval in [entry.interval.within(*bounds_of(found.metric))]
         ],
         "differences": list(map(pair_record, ranked.comparisons if ranked else ())),
     }

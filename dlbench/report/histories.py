@@ -10,7 +10,7 @@ from typing import Any
 from dlbench.analysis.configurations import Configuration, axes_of, configurations
 from dlbench.records import Epoch
 from dlbench.report.tables import Column, Table
-from dlbench.spec.metrics import Metric, metric, metric_of
+from dlbench.spec.metrics import bounds_of, metric_of
 from dlbench.stats import corrected_interval
 from dlbench.storage.results import TrialResult
 
@@ -38,7 +38,7 @@ def _rows(group: Configuration, axes: Sequence[str], curves: int) -> Iterator[tu
         bounds = [
             bound
             for name, values in zip(_metrics(group)[:curves], zip(*present, strict=True), strict=True)
-            for bound in _bounds(metric(name), values, group.overlap)
+            for bound in _bounds(name, values, group.overlap)
         ]
         yield (*label, number, len(present), *bounds)
 
@@ -49,10 +49,10 @@ def _metrics(group: Configuration) -> list[str]:
     return [own if name == "val_metric" else f"{name.replace('_', '/', 1)}@1" for name in Epoch._fields]
 
 
-def _bounds(measured: Metric, values: Sequence[float | None], overlap: float) -> list[float | None]:
+def _bounds(name: str, values: Sequence[float | None], overlap: float) -> list[float | None]:
     """Mean, lower and upper bound of the finite values; ``None`` for what they do not determine."""
     finite = [value for value in values if value is not None and math.isfinite(value)]
     if not finite:
         return [None, None, None]
-    interval = corrected_interval(finite, overlap).within(*measured.bounds)
+    interval = corrected_interval(finite, overlap).within(*bounds_of(name))
     return [None if math.isnan(v) else v for v in (interval.estimate, interval.low, interval.high)]

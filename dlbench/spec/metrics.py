@@ -155,6 +155,11 @@ def metric(name: str) -> Metric:
     )
 
 
+def bounds_of(name: str) -> tuple[float, float]:
+    """The least and the largest possible value of a metric (:attr:`Metric.bounds`), or of another field of a trial."""
+    return metric(name).bounds if is_metric(name) else (-math.inf, math.inf)
+
+
 def metric_of(spec: TrialSpec, half: str) -> str:
     """The name of the metric that a trial chooses by, on ``half`` of the images: "val" or "test"."""
     part = parts.Part(spec.selection_metric.removeprefix(registry.METRICS.prefix), spec.selection_metric_args)
