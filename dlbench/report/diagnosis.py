@@ -456,7 +456,9 @@ def _study_words(found: Costs) -> str:
     """What the whole study took."""
     energy_j = found.power.energy_j(found.worker_s)
     carbon_g, price = found.rates.carbon_of(energy_j), found.rates.price_of(found.worker_s)
-    said = [f"The study took {duration(found.worker_s)} of its workers' time (waiting and compiling included)"]
+    said = [
+        f"The study took {duration(found.worker_s)} of its workers' time (waiting and compiling included)"
+    ]
     if energy_j is not None and carbon_g is not None:
         said += [f"{_significant(energy_j / 3600)} Wh", f"{_significant(carbon_g)} g of CO2 equivalent"]
     if price is not None:
