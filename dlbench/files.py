@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from platformdirs import user_cache_dir
 
-from dlbench.errors import StoreError
+from dlbench.errors import Field, InputError, StoreError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,6 +67,39 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
         write(file)
     new.replace(path)
+
+
+def check_new(path: Path, field: str = "out") -> None:
+    """Check that a file for the user can be written, and that nothing is there that it would replace.
+
+    Args:
+        path: the path of the file.
+        field: the field that names it, for errors.
+
+    Raises:
+        InputError: something is there already, or the folder does not exist.
+    """
+    if os.path.lexists(path):
+        raise InputError(*(Field(field), f" {path} already exists"), remedy="choose another name")
+    if not path.parent.is_dir():
+        raise InputError(
+            *(Field(field), f" {path}: the folder {path.parent} does not exist"), remedy="create it first"
+        )
+
+
+def write_new(path: Path, content: bytes, field: str = "out") -> None:
+    """Write a file for the user that :func:`check_new` lets through.
+
+    Raises:
+        InputError: as there, or the file cannot be written.
+    """
+    check_new(path, field)
+    try:
+        write_whole(path, lambda file: file.write(content))
+    except OSError as error:
+        raise InputError(
+            *(Field(field), f" {path} cannot be written: {error.strerror}"), remedy="choose another name"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -44,6 +44,9 @@ TIME_KINDS = ("compile", "train", "eval", "io", "wait")
 class Epoch(NamedTuple):
     """One epoch: mean losses, and accuracies in [0, 1], which are not finite where targets are numbers.
 
+    Those of training are running means over the steps of the epoch: of parameters that change, with dropout, mixup and
+    transformed images where the trial has them. Those of validation are of the parameters at the end of the epoch.
+
     ``val_metric`` is the trial's own metric on the validation images; ``None`` where that is their loss or accuracy, or
     where it is not finite.
     """

@@ -220,6 +220,20 @@ def test_a_flag_without_a_value(args: str) -> None:
         (["results", "none"], ["study 'none'"]),
         (["results", "--sort", "x"], ["unknown field 'x'", "test_accuracy"]),
         (["results", "--check"], ["--check need a study"]),
+        (["results", "x", "--by", ""], ["--by is empty; give a value, or leave it out"]),
+        (["results", "x", "--sort", " "], ["--sort is empty"]),
+        (["results", "x", "--filter", "lr=0.1", ""], ["--filter is empty"]),
+        (["results", ""], ["STUDY is empty"]),
+        (["results", "x", "--filter", "lr="], ["FIELD=VALUE", "'lr='"]),
+        (["results", "x", "--plot", "--by", "class"], ["--plot cannot be combined with --by"]),
+        (["results", "x", "--check", "--sort", "lr"], ["--check cannot be combined with --sort"]),
+        (["results", "x", "--check", "--format", "csv"], ["--check cannot be combined with --format csv"]),
+        (["results", "x", "--json", "--format", "csv"], ["--json cannot be combined with --format csv"]),
+        (["card", "x", "y", "--out", ""], ["--out is empty"]),
+        (["report", "x", "--markdown", "a.md", "--html", "./a.md"], ["--markdown and --html both name a.md"]),
+        (["data", "--data-dir", ""], ["--data-dir is empty"]),
+        (["data", "--json", "show", "mnist"], ["--json goes after show"]),
+        (["grid", "--out", "a\nb"], ["--out must be printable text"]),
         (["results", "rm", "none"], ["study 'none'"]),
         (["results", "mv", "none"], ["'NAME'"]),
         (["results", "gc", "none"], ["study 'none'"]),
@@ -359,11 +373,14 @@ def test_a_grid_is_trained_once_and_read_in_every_form(cli: Cli) -> None:
     for bad, word in (
         ("lr", "FIELD=VALUE"),
         ("lr=x", "'x'"),
+        ("lr<nan", "lr<nan: learning_rate must be compared with a number"),
         ("lrr=1", "'lrr'"),
         ("status<1", "not a number"),
     ):
         found = cli("results", name, "--filter", bad)
         assert (found.code, word in found.err) == (2, True)
+    checked = json.loads(cli("results", name, "--check", "--json").out)
+    assert checked == {"study": f"runs/{name}", "undamaged": True, "problems": []}
     resumed = cli("run", name)
     assert (resumed.code, resumed.err) == (0, "")
     assert resumed.out.split("\n\n")[:-1] == first.out.split("\n\n")[:-1], "all but the time it took"

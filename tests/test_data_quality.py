@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 from test_cli import Cli, cli  # noqa: F401
 
@@ -90,8 +92,49 @@ def test_the_command_shows_and_prints_json(cli: Cli, tmp_path: Path) -> None:  #
     assert page.count("data:image/png;base64,") == 3
     for words in ("Duplicates in both halves", "Duplicates with different labels", "train 60: cat"):
         assert words in page
+    Path("mine.csv").write_text("mine")
+    refused = cli("data", "check", reference, "--study", "s", "--out", "mine.csv")
+    assert (refused.code, "--out mine.csv already exists; choose another name" in refused.err) == (2, True)
     refused = cli("data", "check", reference, "--out", "labels.csv")
     assert (refused.code, "--out needs --study" in refused.err) == (2, True)
+
+
+def test_files_that_cannot_be_read_are_listed_and_the_others_checked(cli: Cli) -> None:  # noqa: F811
+    rows = ["file_name,camera"]
+    for place, number in ((place, number) for place in "ab" for number in range(8)):
+        path = Path("pictures", place, f"{number}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), 16 * number + ord(place), np.uint8)).save(path)
+        rows.append(f"{place}/{number}.png,{number % 2}")
+    Path("pictures/a/2.png").write_bytes(b"")
+    Path("pictures/a/link.png").symlink_to("nowhere")
+    os.mkfifo("pictures/b/pipe.png")
+    rows += ["a/link.png,0", "b/pipe.png,0", "b/lost.png,0"]
+    Path("pictures/metadata.csv").write_text("\n".join(rows))
+    shown = cli("data", "check", "folder:pictures")
+    assert shown.code == 1
+    for words in (
+        "pictures/a/2.png cannot be decoded (it is in no format that Pillow reads)",
+        "pictures/a/link.png cannot be decoded",
+        "pictures/b/pipe.png cannot be decoded (pictures/b/pipe.png is not a regular file)",
+        "pictures/b/lost.png is missing; pictures/metadata.csv names it",
+    ):
+        assert words in shown.out
+    record = json.loads(cli("data", "check", "folder:pictures", "--json").out)
+    assert len(record["unreadable"]) == 4
+    assert record["num_train"] + record["num_test"] == 15
+    assert len(record["constant"]) == 15
+    refused = cli("train", "--dataset", "folder:pictures")
+    assert (refused.code, "cannot be decoded" in refused.err, "remove it" in refused.err) == (2, True, True)
+    for name in ("a/2.png", "a/link.png", "b/pipe.png"):
+        Path("pictures", name).unlink()
+    once_more = json.loads(cli("data", "check", "folder:pictures", "--json").out)
+    assert list(once_more["unreadable"]) == [
+        "pictures/a/2.png",
+        "pictures/a/link.png",
+        "pictures/b/pipe.png",
+        "pictures/b/lost.png",
+    ]
 
 
 def test_training_says_that_test_images_are_trained_on(tmp_path: Path, cache: Path) -> None:

@@ -64,11 +64,12 @@ def test_networks_are_measured_in_turns() -> None:
 @pytest.mark.slow
 def test_models_are_compared_side_by_side(cli: Cli) -> None:  # noqa: F811
     flags = ("bench", "latency", "--model", "linear", "lenet5", "--repeats", "1", "--max-size", "100kB")
-    record = json.loads(cli(*flags, "--json").out)
-    linear, lenet = record["models"]
+    done = cli(*flags, "--json")
+    assert done.code == 1
+    linear, lenet = models = json.loads(done.out)["models"]
     assert (linear["parameters"], lenet["parameters"]) == (7850, 61706)
     assert 0 < linear["p50_s"] <= linear["p95_s"]
-    assert [bool(each["over_budget"]) for each in record["models"]] == [False, True]
+    assert [bool(each["over_budget"]) for each in models] == [False, True]
     refused = cli("bench", "latency", "--int8")
     assert (refused.code, "--int8 must be combined with onnx" in refused.err) == (2, True)
 
@@ -83,10 +84,26 @@ def test_what_cannot_be_exported_is_said(small_result: dlbench.StudyResult, cli:
             "1 bit",
         ): "--max-size must be a number with one of the units B, kB, KB, MB, GB, KiB, MiB, GiB; got",
         ("--threads", "0"): "--threads must be a positive whole number; got 0",
+        ("--max-latency", "0ms"): "--max-latency must be more than 0; got 0.0",
+        (
+            "--max-latency",
+            "-1ms",
+        ): "--max-latency must be a number with one of the units us, ms, s; got '-1ms'",
+        ("--max-size", "0.0MB"): "--max-size must be more than 0; got 0.0",
     }.items():
         done = cli("export", folder, trial, *words)
         assert (done.code, message in done.err) == (2, True), done.err
     assert "no trial whose id begins" in cli("export", folder, "zzz").err
+    Path("mine.md").write_text("mine")
+    for command in ("export", "card"):
+        for name, message in {
+            "mine.md": "--out mine.md already exists; choose another name",
+            "none/x": "--out none/x: the folder none does not exist; create it first",
+            "x" * 300: "--out is too long for a file name",
+        }.items():
+            done = cli(command, folder, trial, "--out", name)
+            assert (done.code, message in done.err) == (2, True), done.err
+    assert [(path.name, path.read_text()) for path in Path().iterdir()] == [("mine.md", "mine")]
     if importlib.util.find_spec("onnx") is None:
         said = cli("export", folder, trial, "--to", "onnx").err
         assert "needs onnx and onnxruntime; run pip install 'dlbench[deploy]'" in said

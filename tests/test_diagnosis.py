@@ -17,7 +17,7 @@ from test_completion import offered
 
 import dlbench
 from dlbench import data, stats
-from dlbench.analysis.by_class import ranks
+from dlbench.analysis.by_class import by_class, ranks
 from dlbench.analysis.by_slice import by_slice, named_slices
 from dlbench.analysis.calibration import (
     MEASURES,
@@ -29,6 +29,7 @@ from dlbench.analysis.calibration import (
     temperature,
 )
 from dlbench.analysis.cost import accuracy_difference, costs_of
+from dlbench.analysis.generalization import lowered_by
 from dlbench.analysis.mistakes import Mistake, most_frequent
 from dlbench.analysis.predictions import dataset_of, validation_of
 from dlbench.analysis.robustness import robustness
@@ -39,11 +40,18 @@ from dlbench.deploy.card import model_card
 from dlbench.errors import InputError, StoreError, UnknownNameError
 from dlbench.models.counts import Counts
 from dlbench.report import Table, exports
-from dlbench.report.diagnosis import fit_report
+from dlbench.report.diagnosis import by_slice_record, by_slice_report, fit_report, fit_words
 from dlbench.report.figures.robustness import robustness_curves
 from dlbench.report.folded import FOLDED_FILE
 from dlbench.report.page import to_html
-from dlbench.stats.crossed import crossed_interval, crossed_intervals, crossed_mean, resample_weights
+from dlbench.stats import mean_interval, wilson_interval
+from dlbench.stats.crossed import (
+    crossed_interval,
+    crossed_intervals,
+    crossed_mean,
+    crossed_share,
+    resample_weights,
+)
 from dlbench.studies.diagnosis import diagnose
 
 
@@ -102,6 +110,42 @@ def test_the_interval_has_both_sources_and_covers_the_truth(seeds: int) -> None:
     assert (same.low, same.estimate, same.high) == (1, 1, 1)
 
 
+def test_intervals_of_shares_stay_within_0_and_1_and_have_a_width_there() -> None:
+    right = np.ones((3, 20), np.float32)
+    for share, ends in ((crossed_share(right), (0.839, 1.0)), (crossed_share(1 - right), (0.0, 0.161))):
+        alone = wilson_interval(round(20 * share.estimate), 20)
+        assert (share.low, share.high) == pytest.approx((alone.low, alone.high))
+        assert (share.low, share.high) == pytest.approx(ends, abs=1e-3)
+    generator = np.random.default_rng(0)
+    covered = dict.fromkeys((0.6, 0.97), 0)
+    for chance in covered:
+        for _ in range(200):
+            skill = np.clip(chance + generator.normal(0, 0.02, (4, 1)), 0, 1)
+            share = crossed_share((generator.random((4, 50)) < skill).astype(np.float32))
+            assert 0 <= share.low < share.estimate + 1e-9
+            assert share.estimate - 1e-9 < share.high <= 1
+            covered[chance] += share.low <= chance <= share.high
+        assert covered[chance] >= 186
+    many = (generator.random((5, 4000)) < 0.7).astype(np.float32)
+    share, plain = crossed_share(many), crossed_mean(many)
+    assert share.low <= plain.low < plain.high <= share.high
+    assert (share.low, share.high) == pytest.approx((plain.low, plain.high), abs=2e-4)
+
+
+def test_slices_without_errors_have_intervals(found: dlbench.StudyResult) -> None:
+    first = next(iter(found.predictions().values()))
+    logits = np.eye(10, dtype=np.float32)[np.stack([first.labels] * 2)]
+    perfect = dataclasses.replace(first, logits=logits, trials=first.trials[:2])
+    sliced = by_slice(perfect, first.labels % 2)
+    for each in sliced.slices:
+        assert (each.accuracy.estimate, each.accuracy.high) == (1, 1)
+        assert each.accuracy.low == pytest.approx(wilson_interval(each.support, each.support).low)
+    assert (sliced.gap.low, sliced.gap.estimate) == (0, 0)
+    assert 0 < sliced.gap.high < 0.02
+    for scores in by_class(perfect).classes:
+        assert all(each.low < each.high == 1 for each in (scores.precision, scores.recall, scores.f1))
+
+
 def test_one_seed_says_that_only_images_vary() -> None:
     interval = crossed_interval(stats.mean_interval([0.5]), [0.4, 0.5, 0.6], 100)
     assert interval.method == "Student t over images"
@@ -130,7 +174,7 @@ def test_missing_and_torn_predictions_are_named(found: dlbench.StudyResult, tmp_
     moved = dataclasses.replace(
         found, trials=tuple(dataclasses.replace(trial, study_dir=tmp_path) for trial in found.trials)
     )
-    with pytest.raises(StoreError, match=r"has no file test_logits.npy; train the study in another"):
+    with pytest.raises(StoreError, match=r"test_logits.npy; train the trial again with retry_failed"):
         moved.by_class()
     for trial in moved.trials:
         trial.folder.mkdir(parents=True)
@@ -214,7 +258,7 @@ def test_older_studies_have_no_temperature(found: dlbench.StudyResult, tmp_path:
         path.unlink()
     shown = cli("diagnose", str(folder), "--show", "calibration").out
     assert "No temperature is fitted" in shown
-    assert "earlier releases of dlbench did not keep it" in shown
+    assert "earlier releases of dlbench did not keep;" in shown
     assert "with temperature" not in shown
 
 
@@ -233,6 +277,7 @@ def test_fit_and_cost_side_by_side(found: dlbench.StudyResult, cli: Cli) -> None
         assert each["gap"]["estimate"] == pytest.approx(train - np.mean([t.test_accuracy for t in trials]))
         assert each["underfits"]
         assert any("(underfitting)" in words for words in each["words"])
+    assert not any(each["lowered_by"] for each in record["fit"])
     costs = record["cost"]["configurations"]
     assert [each["parameters"] for each in costs] == [206922, 206922]
     assert all(each["flops"] > 1e6 for each in costs)
@@ -242,6 +287,39 @@ def test_fit_and_cost_side_by_side(found: dlbench.StudyResult, cli: Cli) -> None
     assert "Over- and underfitting" in shown
     refused = cli("diagnose", str(found.folder), "--show", "calibraton")
     assert (refused.code, "Did you mean 'calibration'?" in refused.err) == (2, True)
+
+
+def test_a_low_running_accuracy_shows_underfitting_only_where_nothing_lowers_it(
+    found: dlbench.StudyResult,
+) -> None:
+    fit = next(iter(found.fit().values()))
+
+    def said(train: float, val: float, **settings: object) -> str:
+        spec = dlbench.TrialSpec(**settings)
+        group = dataclasses.replace(fit.predictions.configuration, spec=spec)
+        made = dataclasses.replace(
+            fit,
+            predictions=dataclasses.replace(fit.predictions, configuration=group),
+            train=mean_interval([train]),
+            val=mean_interval([val]),
+            gap=mean_interval([0.05] * 2),
+            lowered_by=lowered_by(spec),
+        )
+        return "; ".join(fit_words(made))
+
+    assert "(underfitting)" in said(0.8, 0.7)
+    assert "underfit" not in said(0.8, 0.95)
+    for model, settings, words in (
+        ("Stabilized", {}, "dropout"),
+        ("Baseline", {"dropout": 0.5, "mixup": 0.2}, "dropout and mixup"),
+        ("Baseline", {"transform": "flip"}, "transforms"),
+    ):
+        low = said(0.8, 0.7, model=model, **settings)
+        assert f"is lowered by {words}, so it does not show whether the network underfits" in low
+    assert lowered_by(dlbench.TrialSpec(model="Stabilized(dropout_rate=0)")) == ()
+    assert lowered_by(dlbench.TrialSpec(model="my:net")) == ("what your model does in training alone",)
+    assert "(overfitting)" in said(0.99, 0.9)
+    assert "(overfitting)" not in said(0.99, 0.9, ema_decay=0.99)
 
 
 def test_who_costs_more_without_being_shown_better(found: dlbench.StudyResult) -> None:
@@ -431,9 +509,9 @@ def test_slices_of_the_data_set(
     assert "| al |" in shown
     assert "pen" not in shown
     classes = folded.by_class()
-    for label, by_class in folded.by_slice("class").items():
-        assert [each.support for each in by_class.slices] == [each.support for each in classes[label].classes]
-        assert [each.accuracy.estimate for each in by_class.slices] == pytest.approx(
+    for label, sliced in folded.by_slice("class").items():
+        assert [each.support for each in sliced.slices] == [each.support for each in classes[label].classes]
+        assert [each.accuracy.estimate for each in sliced.slices] == pytest.approx(
             [each.recall.estimate for each in classes[label].classes]
         )
     folder = str(folded.folder)
@@ -457,6 +535,16 @@ def test_slices_are_ordered_by_the_numbers_that_their_names_begin_with(found: dl
     ids = ["missing", "10", "2", "-3", "0.5", "20 (old)"]
     names = [each.name for each in by_slice(first, (ids * 167)[: len(first.labels)]).slices]
     assert names == ["-3", "0.5", "2", "10", "20 (old)", "missing"]
+
+
+def test_small_slices_have_no_equalised_odds_difference(found: dlbench.StudyResult) -> None:
+    first = next(iter(found.predictions().values()))
+    count = len(first.labels)
+    assert by_slice(first, np.arange(count) % 2).equalized_odds is not None
+    small = by_slice(first, np.arange(count) // 9)
+    assert small.equalized_odds is None
+    assert "No equalised-odds difference: no two slices have 10 images" in str(by_slice_report("x", small)[1])
+    assert by_slice_record("x", small)["equalized_odds_difference"] is None
 
 
 def test_text_that_differs_from_image_to_image_makes_no_slices(found: dlbench.StudyResult) -> None:

@@ -66,6 +66,45 @@ def test_a_whole_study_passes_the_check(small_result: dlbench.StudyResult) -> No
     assert (done.returncode, done.stdout) == (0, f"{small_result.folder} is undamaged\n")
 
 
+def break_files(folder: Path, first: str, second: str) -> None:
+    (folder / "trials" / first / "test_logits.npy").unlink()
+    (folder / "trials" / second / "val_logits.npy").write_bytes(b"")
+
+
+def test_trials_whose_files_are_damaged_can_be_trained_again(
+    copy: Path, small_study: dlbench.StudySpec, small_result: dlbench.StudyResult
+) -> None:
+    first, second, *_ = (trial.id for trial in small_result.trials)
+    break_files(copy, first, second)
+    assert not dlbench.plan(small_study, out=copy).missing
+    planned = dlbench.plan(small_study, out=copy, retry_failed=True, reuse=False)
+    assert [trial.id for trial in planned.missing] == [first, second]
+    (said,) = planned.trained_again
+    assert said.startswith("2 trials are trained again, because files are missing or damaged: ")
+
+
+@pytest.mark.slow
+def test_a_damaged_study_is_repaired_in_its_folder(copy: Path, small_result: dlbench.StudyResult) -> None:
+    first, second, *_ = (trial.id for trial in small_result.trials)
+    break_files(copy, first, second)
+    (copy / "trials" / first / "stray").write_text("")
+    (copy / "manifest.json").write_text("{}")
+    assert "--retry-failed" in forked.run("results", copy, "--check").stderr
+    done = forked.run("run", copy, "--retry-failed", "--json")
+    assert "manifest.json differs from what was recorded; it is written again" in done.stderr
+    assert forked.run("results", copy, "--check").returncode == 0
+    again = {trial["id"]: trial["params_sha256"] for trial in json.loads(done.stdout)["trials"]}
+    assert again == {trial.id: trial.params_sha256 for trial in small_result.trials}
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", "[" * 100_000])
+def test_a_damaged_manifest_is_found(copy: Path, content: str | None) -> None:
+    path = copy / "manifest.json"
+    path.unlink() if content is None else path.write_text(content)
+    (problem,) = audit(copy)
+    assert problem.startswith(f"{path} ")
+
+
 @pytest.mark.slow
 def test_curves_are_read_and_checked_where_they_are_shown(
     copy: Path, small_result: dlbench.StudyResult

@@ -22,7 +22,8 @@ from dlbench.analysis.protocols import components_of
 from dlbench.analysis.same_images import accuracy_on_new_images
 from dlbench.records import Epoch, Outcome, TrialStatus
 from dlbench.report import Column, Table, terminal, terminal_plots
-from dlbench.report.tables import duration, listed
+from dlbench.report.histories import history_table
+from dlbench.report.tables import duration, listed, plus_minus
 from dlbench.spec import designs
 from dlbench.spec.naming import setting
 from dlbench.spec.study import DESIGNS
@@ -162,6 +163,22 @@ def test_diverged_trials_are_shown_counted_and_left_out() -> None:
     assert [("complete" in row, "diverged" in row) for row in texts] == [(True, False), (False, True)]
     assert texts[1][1:3] == ["-", "-"]
     assert "selected from 2 configurations" in words(report.study_report(lone).parts)
+
+
+def test_bounds_of_shares_end_at_100_and_are_shown_then() -> None:
+    found = study(
+        lambda spec: [1.01, 0.8, 0.99, 0.99][spec.seed], "comparison", model=["baseline"], seed=range(4)
+    )
+    (group,) = configurations(found.trials)
+    summary = group.summary("test/accuracy")
+    assert summary is not None
+    plain = stats.mean_interval(summary.values)
+    assert plain.high > 1
+    assert (summary.interval.low, summary.interval.high) == (plain.low, 1)
+    assert plus_minus(summary) == f"93.75 [{100 * plain.low:.2f}, 100.00]"
+    assert plus_minus(replace(summary, interval=plain)) == f"93.75 ± {50 * (plain.high - plain.low):.2f}"
+    rows = list(csv.DictReader(io.StringIO(history_table(found.trials).to_csv())))
+    assert float(rows[0]["val_accuracy_high"]) == 1
 
 
 @pytest.mark.parametrize("kind", ["grid", "compare-archs"])

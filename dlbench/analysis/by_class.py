@@ -71,9 +71,11 @@ def by_class(predictions: Predictions) -> ByClass:
         top = np.einsum("bn,snk->bsk", weights, within.astype(np.float32), optimize=True) / count
         return np.concatenate([each.reshape(*each.shape[:2], -1), each.mean(axis=3), top], axis=2)
 
-    found = crossed_intervals(scores, count, predictions.over_seeds)
-    precision, recall, f1 = (found[start * classes : (start + 1) * classes] for start in range(3))
     support = np.bincount(labels, minlength=classes)
+    answered = np.bincount(answers.ravel(), minlength=classes) / len(answers)
+    sizes = [*answered, *support, *(answered + support) / 2, *[count] * (3 + len(tops))]
+    found = crossed_intervals(scores, count, predictions.over_seeds, sizes)
+    precision, recall, f1 = (found[start * classes : (start + 1) * classes] for start in range(3))
     macro, top_k = found[3 * classes : 3 * classes + 3], found[3 * classes + 3 :]
     cells = np.bincount((labels * classes + answers).ravel(), minlength=classes**2)
     return ByClass(

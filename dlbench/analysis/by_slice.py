@@ -77,14 +77,14 @@ class BySlice:
             the worst by chance.
         equalized_odds: the equalised-odds difference: over all classes, the largest difference between slices of the
             share of images of the class, or of the others, that are answered with it. Slices with fewer than ten such
-            images are left out of each.
+            images are left out of each. ``None`` where no two slices have as many.
     """
 
     predictions: Predictions
     by: str
     slices: tuple[Slice, ...]
     gap: Interval
-    equalized_odds: Interval
+    equalized_odds: Interval | None
 
     @property
     def worst(self) -> Slice:
@@ -170,6 +170,7 @@ def by_slice(predictions: Predictions, ids: Sequence[Any], by: str = "slice") ->
     cell = place * classes + labels  # slice and true class
     cells = len(names) * classes
     held = np.bincount(cell, minlength=cells).reshape(len(names), classes)
+    enough = held >= MIN_IMAGES, held.sum(axis=1, keepdims=True) - held >= MIN_IMAGES
 
     def counts(cell: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
         found = np.stack([np.bincount(cell, weight, cells) for weight in weights])
@@ -184,21 +185,22 @@ def by_slice(predictions: Predictions, ids: Sequence[Any], by: str = "slice") ->
                 accuracy = answered.sum(axis=2) / images.sum(axis=2)
             others = images.sum(axis=2, keepdims=True) - images
             odds = np.maximum(
-                _largest_difference(answered, images, held >= MIN_IMAGES),
-                _largest_difference(wrongly, others, held.sum(axis=1, keepdims=True) - held >= MIN_IMAGES),
+                _largest_difference(answered, images, enough[0]),
+                _largest_difference(wrongly, others, enough[1]),
             )
             gap = np.nanmax(accuracy, axis=1) - np.nanmin(accuracy, axis=1)
             found.append(np.concatenate([accuracy, gap[:, None], odds[:, None]], axis=1))
         return np.stack(found, axis=1)
 
-    intervals = crossed_intervals(statistic, len(labels), predictions.over_seeds)
     support = np.bincount(place, minlength=len(names))
+    sizes = [*support, support.min(), support.min()]  # a gap is no better known than the smallest slice
+    intervals = crossed_intervals(statistic, len(labels), predictions.over_seeds, sizes)
     return BySlice(
         predictions,
         by,
         tuple(Slice(name, int(support[n]), intervals[n]) for n, name in enumerate(names)),
         intervals[-2],
-        intervals[-1],
+        intervals[-1] if max(each.sum(axis=0).max() for each in enough) > 1 else None,
     )
 
 

@@ -28,6 +28,8 @@ MEASURES = (
     "classwise_ece",
     "classwise_ece_equal_mass",
 )
+#: The largest value of those that have one; the least is 0.
+_MOST = {"nll": math.inf, "brier": 2.0}
 #: Temperatures that are tried lie between exp(-bound) and exp(bound).
 _LOG_BOUND = 4.0
 
@@ -90,7 +92,7 @@ def calibration(predictions: Predictions) -> Calibration:
         )
         return Calibration(
             predictions,
-            dict(zip(MEASURES, before, strict=True)),
+            _named(before),
             None,
             None,
             (),
@@ -107,10 +109,8 @@ def calibration(predictions: Predictions) -> Calibration:
 
     found = crossed_intervals(both, len(labels), predictions.over_seeds)
     number = len(MEASURES)
-    first, second, third = (
-        dict(zip(MEASURES, found[start : start + number], strict=True))
-        for start in range(0, 3 * number, number)
-    )
+    first, second = _named(found[:number]), _named(found[number : 2 * number])
+    third = dict(zip(MEASURES, found[2 * number :], strict=True))
     return Calibration(
         predictions,
         first,
@@ -121,6 +121,13 @@ def calibration(predictions: Predictions) -> Calibration:
         reliability(raw, labels),
         reliability(scaled, labels),
     )
+
+
+def _named(found: Sequence[Interval]) -> dict[str, Interval]:
+    return {
+        name: interval.within(0.0, _MOST.get(name, 1.0))
+        for name, interval in zip(MEASURES, found, strict=True)
+    }
 
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:

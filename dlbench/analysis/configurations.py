@@ -16,8 +16,8 @@ from dlbench.analysis.failures import measured, place_of
 from dlbench.errors import InputError
 from dlbench.records import TrialStatus
 from dlbench.spec.claims import Key
+from dlbench.spec.metrics import bounds_of, metric_of, selection_metric
 from dlbench.spec.metrics import metric as metric_named
-from dlbench.spec.metrics import metric_of, selection_metric
 from dlbench.spec.naming import model_names, phrase
 from dlbench.spec.trial import PARTS, REPLICATES, SEEDS, TrialSpec
 from dlbench.stats import Interval, corrected_interval, crossed_mean, wilson_interval
@@ -101,7 +101,8 @@ class Configuration:
             return None
         trials, values = zip(*found, strict=True)
         mixed = self.is_mixture and any(trial.collapsed for trial in self.complete)
-        return Summary(self.over_seeds(trials, values, confidence), values, mixed)
+        interval = self.over_seeds(trials, values, confidence).within(*bounds_of(metric))
+        return Summary(interval, values, mixed)
 
     @functools.cached_property
     def crossed(self) -> list[str]:

@@ -11,7 +11,7 @@ from dlbench.analysis.failures import place_of
 from dlbench.analysis.predictions import Predictions
 from dlbench.models.counts import Counts
 from dlbench.stats import Interval
-from dlbench.stats.crossed import crossed_mean
+from dlbench.stats.crossed import crossed_mean, crossed_share
 
 #: Costs that can be compared, the first that is known before the others; attributes of :class:`Cost`.
 MEASURES = ("flops", "parameters", "memory_bytes")
@@ -120,7 +120,7 @@ def _cost(found: Predictions, counts: Counts | None, power: Power, rates: Rates)
     busy_s = sum(seconds for seconds in times if seconds is not None)
     energy_j = power.energy_j(busy_s)
     return Cost(
-        crossed_mean(found.right, found.over_seeds),
+        crossed_share(found.right, found.over_seeds),
         parameters,
         None if parameters is None else 4 * parameters,
         max((trial.memory_bytes for trial in found.trials if trial.memory_bytes), default=None),
@@ -179,4 +179,6 @@ def accuracy_difference(first: Predictions, other: Predictions) -> Interval | No
         return None
     differences = first.right[[n for n, _ in pairs]] - other.right[[n for _, n in pairs]]
     group = max(first.configuration, other.configuration, key=lambda each: each.overlap)
-    return crossed_mean(differences, functools.partial(group.over_seeds, [first.trials[n] for n, _ in pairs]))
+    return crossed_mean(
+        differences, functools.partial(group.over_seeds, [first.trials[n] for n, _ in pairs])
+    ).within(-1.0, 1.0)

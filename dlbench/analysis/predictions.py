@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlbench import data, files
 from dlbench.analysis.configurations import Configuration
-from dlbench.errors import DataError, StoreError
+from dlbench.errors import DataError, Field, StoreError
 from dlbench.stats import Interval
 from dlbench.storage.results import TrialResult
 
@@ -112,18 +112,20 @@ def read_logits(trial: TrialResult, half: str, shape: tuple[int, int]) -> NDArra
     import numpy as np
 
     path = trial.folder / f"{half}_logits.npy"
+    again = ("train the trial again with ", Field("retry_failed"))
     try:
         logits: NDArray[Any] = files.read_array(path)
     except FileNotFoundError:
-        older = "; earlier releases of dlbench did not keep it" if half == "val" else ""
+        older = ", which earlier releases of dlbench did not keep" if half == "val" else ""
         raise StoreError(
-            f"trial {trial.id} has no file {path.name}{older}",
-            remedy="train the study in another folder to get it",
+            f"there is no file {path}{older}",
+            remedy=(*again, ", or a study of such a release in another folder") if older else again,
         ) from None
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read: {error}") from None
+    except (OSError, StoreError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read: {error}", remedy=again) from None
     if logits.shape != shape or logits.dtype.kind != "f" or not np.isfinite(logits).all():
         raise StoreError(
-            f"{path} is damaged: it holds {logits.dtype} {logits.shape}, expected finite {shape}"
+            f"{path} is damaged: it holds {logits.dtype} {logits.shape}, expected finite {shape}",
+            remedy=again,
         )
     return np.asarray(logits, np.float32)

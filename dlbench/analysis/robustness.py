@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dlbench.analysis.predictions import Predictions
 from dlbench.data.corruptions import CORRUPTIONS, SEVERITIES
 from dlbench.stats import Interval
-from dlbench.stats.crossed import crossed_mean
+from dlbench.stats.crossed import crossed_share
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,7 +49,7 @@ def robustness(found: Predictions, answers: NDArray[Any]) -> Robustness:
     right = answers.astype(np.float32)
 
     def interval(versions: slice) -> Interval:
-        return crossed_mean(right[:, versions].mean(axis=1), found.over_seeds)
+        return crossed_share(right[:, versions].mean(axis=1), found.over_seeds)
 
     grades = len(SEVERITIES)
     starts = {name: 1 + grades * n for n, name in enumerate(CORRUPTIONS)}

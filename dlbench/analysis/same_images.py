@@ -11,7 +11,7 @@ from dlbench.analysis.comparison import ModelComparison
 from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Configuration
 from dlbench.analysis.failures import place_of
 from dlbench.stats import Interval, mcnemar
-from dlbench.stats.crossed import crossed_mean
+from dlbench.stats.crossed import crossed_share
 from dlbench.storage.results import TrialResult
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def accuracy_on_new_images(
         return None
     import numpy as np
 
-    return crossed_mean(
+    return crossed_share(
         np.stack(found).astype(np.float32), functools.partial(group.over_seeds, trials, confidence=confidence)
     )
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dlbench import files
 from dlbench.bench.rounds import quartiles
 from dlbench.bench.steps import COMPARED
-from dlbench.errors import Field, InputError
+from dlbench.errors import InputError
 from dlbench.report import count
 from dlbench.report.figures.vector import compact
 
@@ -26,12 +28,7 @@ def check(path: Path) -> None:
     """
     if path.suffix.lower() not in _SUFFIXES:
         raise InputError.must_be("chart", f"a file that ends in {', '.join(_SUFFIXES)}", str(path))
-    if path.exists():
-        raise InputError(*(Field("chart"), f" {path} already exists"), remedy="choose another name")
-    if not path.parent.is_dir():
-        raise InputError(
-            *(Field("chart"), f" {path}: the folder {path.parent} does not exist"), remedy="create it first"
-        )
+    files.check_new(path, "chart")
 
 
 def draw(what: str, record: dict[str, Any], path: Path) -> None:
@@ -45,14 +42,10 @@ def draw(what: str, record: dict[str, Any], path: Path) -> None:
     drawers: dict[str, Callable[[Any, dict[str, Any]], None]] = {"steps": _steps, "scaling": _scaling}
     figure = Figure(layout="constrained")
     drawers.get(what, _commands)(figure, record)
-    try:
-        figure.savefig(path, dpi=150)
-        if path.suffix.lower() == ".svg":
-            path.write_text(compact(path.read_text(encoding="utf-8")), encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            *(Field("chart"), f" {path} cannot be written: {error.strerror}"), remedy="choose another name"
-        ) from None
+    image, suffix = io.BytesIO(), path.suffix.lower()
+    figure.savefig(image, format=suffix[1:], dpi=150)
+    made = image.getvalue()
+    files.write_new(path, compact(made.decode()).encode() if suffix == ".svg" else made, "chart")
 
 
 def _steps(figure: Any, record: dict[str, Any]) -> None:

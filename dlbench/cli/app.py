@@ -29,7 +29,7 @@ from dlbench.cli import (
     studies,
     upkeep,
 )
-from dlbench.cli.options import ManyValuesCommand
+from dlbench.cli.options import ManyValuesCommand, check_given
 from dlbench.errors import DlbenchError, UnknownNameError, printable
 from dlbench.execution import stderr
 
@@ -45,6 +45,13 @@ def _example(*lines: str) -> str:
 
 class CommandGroup(TyperGroup):
     """A group of commands that suggests a similar name if a command is unknown."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the group's own options."""
+        left = super().parse_args(ctx, args)
+        if not ctx.resilient_parsing:
+            check_given(self, ctx)
+        return left
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that the first argument names.
@@ -76,8 +83,9 @@ Examples:
   dlbench replay STUDY TRIAL                            reproduce a trial
 
 \b
-Exit codes: 0 success, also where trials diverged; 1 a trial failed, or an internal error; 2 invalid
-input, and nothing was written; 130 interrupted, and the same command continues.
+Exit codes: 0 success, also where trials diverged; 1 a trial failed, a check or a replay found a
+difference, a budget is exceeded, or an internal error; 2 invalid input, and nothing was written;
+130 interrupted, and the same command continues.
 """,
 )
 data_app = typer.Typer(

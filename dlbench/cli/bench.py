@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dlbench.cli.deploy import budget_of
-from dlbench.cli.options import FLAGS, Values, check_path, takes
+from dlbench.cli.options import FLAGS, Values, takes
 from dlbench.cli.studies import print_json
 from dlbench.errors import InputError, UnknownNameError, shown
 
@@ -124,11 +124,15 @@ class BenchOptions:
     ] = None
     max_latency: Annotated[
         str | None,
-        typer.Option("--max-latency", metavar="TIME", help="latency: say which p95 is above it: 5ms."),
+        typer.Option(
+            "--max-latency", metavar="TIME", help="latency: exit with code 1 if a p95 is higher: 5ms."
+        ),
     ] = None
     max_size: Annotated[
         str | None,
-        typer.Option("--max-size", metavar="SIZE", help="latency: say which file is larger: 1MB."),
+        typer.Option(
+            "--max-size", metavar="SIZE", help="latency: exit with code 1 if a file is larger: 1MB."
+        ),
     ] = None
     against: Annotated[
         Values,
@@ -156,8 +160,11 @@ class BenchOptions:
 
 
 @takes(BenchOptions)
-def bench(options: BenchOptions) -> None:
-    """Measure the speed of training on this machine's CPU, alone or against PyTorch and plain Flax; or of answers."""
+def bench(options: BenchOptions) -> int:
+    """Measure the speed of training on this machine's CPU, alone or against PyTorch and plain Flax; or of answers.
+
+    Exit code 1: a budget of latency or size is exceeded.
+    """
     from dlbench.bench import charts, tables
     from dlbench.report import terminal
 
@@ -167,7 +174,6 @@ def bench(options: BenchOptions) -> None:
     if options.chart is not None:
         if options.what in ("operations", "latency"):
             raise InputError(f"bench {options.what} draws no chart; leave out --chart")
-        check_path("--chart", options.chart)
         charts.check(Path(options.chart))
     record = _measure(options, against, repeats, terminal.message)
     reports = {
@@ -183,6 +189,7 @@ def bench(options: BenchOptions) -> None:
         terminal.show(reports.get(options.what, tables.commands_report)(record))
     if options.chart is not None:
         charts.draw(options.what, record, Path(options.chart))
+    return 1 if options.what == "latency" and any(each["over_budget"] for each in record["models"]) else 0
 
 
 def _measure(options: BenchOptions, against: Sequence[str], repeats: int, notify: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,11 +151,19 @@ def _again(options: ReplayOptions, numbers: tuple[int, int] | None) -> tuple[lis
     return retrain_all(chosen, before, options.data_dir), sum(trial.status.is_finished for trial in trials)
 
 
-def check(folder: Path) -> int:
+def check(folder: Path, as_json: bool) -> int:
     """Print everything that is damaged in a study; returns the exit code."""
     from dlbench.report import terminal
     from dlbench.storage.audit import audit
 
     problems = audit(folder)
-    terminal.text("\n".join(problems) if problems else f"{folder} is undamaged")
+    if as_json:
+        print_json({"study": folder, "undamaged": not problems, "problems": problems})
+    else:
+        terminal.text("\n".join(problems) if problems else f"{folder} is undamaged")
+    if problems:
+        terminal.message(
+            f"'dlbench run {shlex.quote(str(folder))} --retry-failed' trains trials again whose files are missing or "
+            "damaged"
+        )
     return 1 if problems else 0

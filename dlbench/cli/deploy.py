@@ -11,7 +11,6 @@ import typer
 
 from dlbench.cli.options import DataDir, Json, Study, TrialId, takes
 from dlbench.cli.studies import print_json, study_folder
-from dlbench.errors import InputError
 
 if TYPE_CHECKING:
     from dlbench.deploy.export import Budget, Exported
@@ -103,19 +102,18 @@ class CardOptions:
 def card(options: CardOptions) -> None:
     """Write the model card of a trained network, in the form that the Hugging Face hub reads."""
     from dlbench.deploy.card import model_card
-    from dlbench.files import write_whole
+    from dlbench.files import check_new, write_new
     from dlbench.report import terminal
 
     folder = study_folder(options.study)
+    if options.out is not None:
+        check_new(Path(options.out))
     commands = [f"dlbench replay {shlex.quote(options.study)} {options.trial}"]
     text = model_card(folder, options.trial, commands, options.data_dir)
     if options.out is None:
         terminal.text(text)
         return
-    try:
-        write_whole(Path(options.out), lambda file: file.write(text.encode()))
-    except OSError as error:
-        raise InputError(f"{options.out} cannot be written: {error.strerror}", field="out") from None
+    write_new(Path(options.out), text.encode())
     terminal.text(f"The card is in {options.out}")
 
 
@@ -123,7 +121,7 @@ def budget_of(max_latency: str | None, max_size: str | None) -> Budget:
     """The budget that two flags give.
 
     Raises:
-        InputError: one has no known unit.
+        InputError: one has no known unit, or is not more than 0.
     """
     from dlbench.deploy.export import Budget
     from dlbench.spec.quantities import BYTES, SECONDS, quantity

@@ -348,7 +348,12 @@ class StudyOptions:
         ),
     ] = None
     retry_failed: Annotated[
-        bool, _option("--retry-failed", HOW, "Train failed trials of this study again.")
+        bool,
+        _option(
+            "--retry-failed",
+            HOW,
+            "Train trials of this study again that failed, or whose files are missing or damaged.",
+        ),
     ] = False
     reuse: Annotated[
         bool,
@@ -420,8 +425,6 @@ class StudyOptions:
         """
         from dlbench.studies.options import RunOptions
 
-        for flag in ("--out", "--name", "--data-dir", "--config", "target"):
-            check_path(flag, getattr(self, flag.removeprefix("--").replace("-", "_"), None))
         if self.out and self.name:
             raise InputError(
                 f"--out {self.out} and --name {self.name} both name the folder", remedy="give one of them"
@@ -448,12 +451,33 @@ class StudyOptions:
         )
 
 
-def check_path(flag: str, text: str | None) -> None:
-    """Raise InputError if a path is empty, not printable, or too long for a file name."""
-    if text is None:
-        return
-    if not text.strip():
-        raise InputError(f"{flag} is empty", remedy="name a file or folder, or leave it out")
+#: Parameters that are paths, or become part of one.
+_PATHS = ("chart", "config", "data_dir", "html", "markdown", "name", "out", "target")
+
+
+def check_given(command: Any, context: Any) -> None:
+    """Refuse empty values, which would count as not given, and paths that no file can have.
+
+    Args:
+        command: the command that was parsed.
+        context: its context, with the values.
+
+    Raises:
+        InputError: a value is empty, or a path is not printable or too long for a file name.
+    """
+    for param in command.params:
+        given = context.params.get(param.name)
+        flag = (
+            param.opts[0] if param.param_type_name == "option" else (param.metavar or param.name).strip("[].")
+        )
+        for text in given if isinstance(given, list | tuple) else [given]:
+            if isinstance(text, str) and not text.strip():
+                raise InputError(f"{flag} is empty", remedy="give a value, or leave it out")
+            if isinstance(text, str) and param.name in _PATHS:
+                _check_path(flag, text)
+
+
+def _check_path(flag: str, text: str) -> None:
     if not text.isprintable():
         raise InputError(f"{flag} must be printable text; got {text[:100]!r}")
     if len(text.encode()) > 4000 or any(len(part.encode()) > 255 for part in Path(text).parts):
@@ -750,6 +774,8 @@ class ManyValuesCommand(TyperCommand):
         left = super().parse_args(ctx, args)
         if is_open:
             ctx.meta[_OPEN] = last
+        if not ctx.resilient_parsing:
+            check_given(self, ctx)
         return left
 
     def format_options(self, ctx: Any, formatter: Any) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
+import math
 import operator
 import os
 import re
@@ -95,6 +97,7 @@ def results(options: ResultsOptions) -> int:
     from dlbench.studies.result import open_study
 
     style = "json" if options.as_json else options.format
+    _refuse_combined(options, style)
     conditions = [_condition(text) for text in options.filter or ()]
     if options.study is None:
         if options.plot or options.check or options.by:
@@ -104,10 +107,8 @@ def results(options: ResultsOptions) -> int:
         else:
             _list_studies(style)
         return 0
-    if options.plot and style != "table":
-        raise InputError(f"--plot cannot be combined with --format {style}; give one of them")
     if options.check:
-        return check(study_folder(options.study))
+        return check(study_folder(options.study), style == "json")
     by_result = any(field not in TrialSpec.model_fields for field, _ in conditions)
     history = options.plot or style == "json"
     result = _chosen(open_study(study_folder(options.study), history), conditions, options.sort)
@@ -127,6 +128,28 @@ def results(options: ResultsOptions) -> int:
     )
     show_failures(result)
     return 0
+
+
+#: Flags that show something of their own: the flags that would have no effect beside them, and the formats they have.
+_ALONE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "--plot": (("--by", "--check"), ("table",)),
+    "--check": (("--by", "--filter", "--sort"), ("table", "json")),
+}
+
+
+def _refuse_combined(options: ResultsOptions, style: str) -> None:
+    """Refuse flags of which one would have no effect.
+
+    Raises:
+        InputError: there are such flags.
+    """
+    if options.as_json and options.format not in ("table", "json"):
+        raise InputError(f"--json cannot be combined with --format {options.format}; give one of them")
+    for flag, (others, formats) in _ALONE.items():
+        given = [other for other in others if getattr(options, other[2:])]
+        given += [] if style in formats else [f"--format {style}"]
+        if given and getattr(options, flag[2:]):
+            raise InputError(f"{flag} cannot be combined with {given[0]}; give one of them")
 
 
 def _list_studies(style: str) -> None:
@@ -230,7 +253,7 @@ def _condition(text: str) -> _Condition:
     from dlbench.spec.registry import label, name_key
 
     match = _CONDITION.fullmatch(text.strip())
-    if match is None:
+    if match is None or not match["value"]:
         raise InputError(
             f"--filter must be FIELD=VALUE (or !=, <, <=, >, >=); got {text!r}; name the study before --filter"
         )
@@ -239,12 +262,10 @@ def _condition(text: str) -> _Condition:
     def keep(trial: TrialResult) -> bool:
         value = _value(trial, field)
         if isinstance(value, int | float):
-            try:
-                return compare(value, float(wanted))
-            except ValueError:
-                raise InputError(
-                    f"--filter {text}: {field} must be compared with a number; got {wanted!r}"
-                ) from None
+            with contextlib.suppress(ValueError):
+                if not math.isnan(number := float(wanted)):
+                    return compare(value, number)
+            raise InputError(f"--filter {text}: {field} must be compared with a number; got {wanted!r}")
         if match["operator"] not in ("=", "!="):
             if value is None:
                 return False
@@ -310,6 +331,8 @@ def info(options: InfoOptions) -> None:
 def data(context: typer.Context, data_dir: DataDir = None, as_json: Json = False) -> None:
     """List data sets; show, check or prepare one."""
     if context.invoked_subcommand is not None:
+        if given := [flag for flag, value in {"--data-dir": data_dir, "--json": as_json}.items() if value]:
+            raise InputError(f"{given[0]} goes after {context.invoked_subcommand}, which it is for")
         return
     from dlbench import report
     from dlbench.data import available
@@ -359,8 +382,11 @@ class CheckOptions:
 
 
 @takes(CheckOptions)
-def check_data(options: CheckOptions) -> None:
-    """Check a data set: imbalance, constant, equal and nearly equal images, labels, and a shift between its halves."""
+def check_data(options: CheckOptions) -> int:
+    """Check a data set: its files, imbalance, constant and equal images, labels, and a shift between its halves.
+
+    Exit code 1: files are missing or cannot be read.
+    """
     from dlbench import data, files
     from dlbench.data.quality import check_quality
     from dlbench.report import data_quality, terminal
@@ -373,7 +399,9 @@ def check_data(options: CheckOptions) -> None:
         raise InputError(
             "--out needs --study, which finds label errors", remedy="leave it out, or name a study"
         )
-    dataset = data.load(options.name, options.data_dir)
+    if options.out:
+        files.check_new(Path(options.out))
+    dataset, unreadable = data.load_readable(options.name, options.data_dir)
     names = dataset.class_names or tuple(map(str, range(dataset.num_classes)))
     errors = None
     if options.study:
@@ -387,7 +415,7 @@ def check_data(options: CheckOptions) -> None:
                 remedy="name a study of these data",
             )
     with terminal.waiting(f"checking {options.name}", quiet=options.as_json):
-        found = check_quality(dataset)
+        found = check_quality(dataset, unreadable)
     parts, record = data_quality.quality_report(found), data_quality.quality_record(found)
     if errors is not None:
         parts += data_quality.label_errors_report(errors, names)
@@ -399,13 +427,10 @@ def check_data(options: CheckOptions) -> None:
         write_page(Path(options.html), data_page(dataset, found, errors, parts, command))
         parts = [*parts, f"The page is {options.html}"]
     if errors is not None and options.out:
-        text = data_quality.corrections(errors, names)
-        try:
-            files.write_whole(Path(options.out), lambda file: file.write(text.encode()))
-        except OSError as error:
-            raise InputError(f"{options.out} cannot be written: {error.strerror}", field="out") from None
+        files.write_new(Path(options.out), data_quality.corrections(errors, names).encode())
         parts.append(f"The likely label errors are in {options.out}.")
     _print("json" if options.as_json else "table", list, lambda: parts, lambda: record)
+    return 1 if unreadable else 0
 
 
 def prepare_data(name: Name, data_dir: DataDir = None) -> None:

@@ -88,6 +88,8 @@ def report(options: ReportOptions) -> None:
     out = Path(options.out)
     markdown = Path(options.markdown) if options.markdown else out / "report.md"
     page = Path(options.html) if options.html else out / "report.html"
+    if markdown.resolve() == page.resolve():
+        raise InputError(f"--markdown and --html both name {page}; give each a file of its own")
     for path in (markdown, page):
         refuse_foreign(path)
     watched = list(map(study_folder, options.studies)) if options.watch else []

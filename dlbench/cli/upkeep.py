@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from dlbench.cli.options import Study, check_path, takes
+from dlbench.cli.options import Study, takes
 from dlbench.cli.studies import study_folder
 from dlbench.errors import InputError
 
@@ -57,7 +57,6 @@ def rename(options: RenameOptions) -> None:
     from dlbench.report import terminal
     from dlbench.storage import upkeep
 
-    check_path("NAME", options.target)
     folder, target = study_folder(options.study), Path(options.target)
     target = folder.with_name(target.name) if target.name == options.target else target
     upkeep.rename(folder, target)

@@ -8,11 +8,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from dlbench import files
 from dlbench.data import progress
 from dlbench.data.mapped import BLOCK_BYTES, blocks, in_file
 from dlbench.errors import DataError
@@ -26,6 +28,7 @@ _MODES = {"grey": "L", "rgb": "RGB", "rgba": "RGBA"}
 _NATURAL = {"1": "L", "L": "L", "LA": "RGBA", "PA": "RGBA", "RGBA": "RGBA", "RGBa": "RGBA"}
 _COLOUR = ("P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 _PER_TASK = 256
+Result = TypeVar("Result")
 
 
 def decode(paths: Sequence[Path], resize: int, colour: str, words: str) -> NDArray[np.uint8]:
@@ -80,12 +83,31 @@ def decode(paths: Sequence[Path], resize: int, colour: str, words: str) -> NDArr
     return images
 
 
-def _in_order(work: Callable[[int], NDArray[np.uint8]], items: Iterable[int]) -> Iterator[NDArray[np.uint8]]:
+def undecodable(paths: Sequence[Path], colour: str) -> dict[Path, str]:
+    """Why pictures cannot be decoded, by path; without those that can.
+
+    Args:
+        paths: the files.
+        colour: as in :func:`decode`.
+    """
+
+    def reason(place: int) -> str:
+        try:
+            _decoded(paths[place], 0, colour)
+        except DataError as error:
+            return str(error.value)
+        return ""
+
+    found = zip(paths, _in_order(reason, range(len(paths))), strict=True)
+    return {path: words for path, words in found if words}
+
+
+def _in_order(work: Callable[[int], Result], items: Iterable[int]) -> Iterator[Result]:
     """What a function returns for each item, in order; threads are a few items ahead of whoever takes the results."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = min(cores, 16)
     with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[NDArray[np.uint8]]] = deque()
+        waiting: deque[Future[Result]] = deque()
         try:
             for item in items:
                 waiting.append(pool.submit(work, item))
@@ -101,7 +123,7 @@ def _in_order(work: Callable[[int], NDArray[np.uint8]], items: Iterable[int]) ->
 def _decoded(path: Path, resize: int, colour: str) -> NDArray[np.uint8]:
     """One picture as uint8 [H, W, C]."""
     try:
-        with Image.open(path) as picture:
+        with files.opened(path) as file, Image.open(file) as picture:
             mode = _MODES.get(colour) or _natural(picture)
             turned = ImageOps.exif_transpose(picture)
             if turned.mode != mode:
@@ -110,8 +132,12 @@ def _decoded(path: Path, resize: int, colour: str) -> NDArray[np.uint8]:
                 turned = ImageOps.fit(turned, (resize, resize), Image.Resampling.BILINEAR)
             array = np.asarray(turned)
     except Exception as error:  # a damaged file can raise anything
+        unknown = isinstance(error, UnidentifiedImageError)
+        words = f"cannot be decoded ({'it is in no format that Pillow reads' if unknown else error})"
         raise DataError(
-            f"{path}: cannot be decoded ({error})", remedy="replace the file, or remove it from the folder"
+            f"{path}: {words}",
+            value=words,
+            remedy="replace the file, or remove it from the folder",
         ) from None
     return array if array.ndim == 3 else array[..., np.newaxis]
 

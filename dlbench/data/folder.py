@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlbench.data.arrays import Dataset, from_arrays
-from dlbench.data.decoding import SUFFIXES, decode
+from dlbench.data.decoding import SUFFIXES, decode, undecodable
 from dlbench.data.halves import Key, half_of, halves_of
-from dlbench.data.metadata import metadata_files, metadata_of
+from dlbench.data.metadata import metadata_files, metadata_of, missing_pictures
 from dlbench.data.originals import Original, name_for, state_of
 from dlbench.data.slices import as_slices
 from dlbench.errors import DataError
@@ -44,12 +44,13 @@ def folder(path: str, resize: int = 0, colour: str = "auto", test_fraction: floa
     pictures = _pictures(place)
     arguments = {"resize": resize, "colour": colour, "test_fraction": test_fraction}
     listed = [file for classes in pictures.values() for files in classes.values() for file in files]
-    listed += metadata_files(listed, place).values()
+    named = [*listed, *metadata_files(listed, place).values()]
 
-    def read() -> Dataset:
+    def read(left_out: Collection[Path] = ()) -> Dataset:
         name = name_for(place, resize)
         given: dict[Key, NDArray[Any]] = {}
-        for half, classes in pictures.items():
+        for half, every in pictures.items():
+            classes = {c: [file for file in files if file not in left_out] for c, files in every.items()}
             given[half, "images"] = np.array([*itertools.chain(*classes.values())], object)
             given[half, "labels"] = np.repeat([*classes], [len(found) for found in classes.values()])
         (train, train_labels), (test, test_labels), said = halves_of(name, given, test_fraction)
@@ -65,7 +66,14 @@ def folder(path: str, resize: int = 0, colour: str = "auto", test_fraction: floa
             slices=slices,
         )
 
-    return Original(name_for(place, resize), read, lambda: f"folder {state_of(listed, arguments)}")
+    return Original(
+        name_for(place, resize),
+        read,
+        lambda: f"folder {state_of(named, arguments)}",
+        missing=lambda: missing_pictures(listed, place),
+        unreadable=lambda: undecodable(listed, colour),
+        without=read,
+    )
 
 
 def _pictures(place: Path) -> Pictures:

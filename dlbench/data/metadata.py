@@ -83,6 +83,24 @@ def metadata_of(pictures: Sequence[Path], place: Path) -> dict[str, list[str]]:
     return made
 
 
+def missing_pictures(pictures: Iterable[Path], place: Path) -> dict[Path, str]:
+    """Pictures that files of metadata name and that do not exist, with why they cannot be read.
+
+    Args:
+        pictures: paths of pictures below ``place``.
+        place: the uppermost folder.
+
+    Raises:
+        DataError: a file of metadata cannot be read.
+    """
+    return {
+        Path(picture): f"is missing; {file} names it"
+        for file in metadata_files(pictures, place).values()
+        for picture in _table(file)
+        if not os.path.exists(picture)
+    }
+
+
 def _upwards(folder: Path, place: Path) -> Iterator[Path]:
     """A folder and those above it, up to a place."""
     for above in (folder, *folder.parents):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from dlbench.data.arrays import Dataset
 from dlbench.spec.registry import DATASETS
+
+Faults = Mapping[Path, str]
+"""Why files cannot be read, by path."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,9 @@ class Original:
         digest: the digest of its arrays, if that is known beforehand; ``origin`` is then asked only if the cache has no
             such arrays.
         is_public: whether its name alone says what it is, on every machine.
+        missing: where it is made of many files, why each cannot be read that is named somewhere and does not exist.
+        unreadable: likewise of the files that exist; tries to read all of them.
+        without: reads it without some of its files.
     """
 
     name: str
@@ -32,17 +38,19 @@ class Original:
     origin: Callable[[], str]
     digest: str | None = None
     is_public: bool = False
+    missing: Callable[[], Faults] = dict
+    unreadable: Callable[[], Faults] = dict
+    without: Callable[[Collection[Path]], Dataset] | None = None
 
 
 def state_of(files: Iterable[Path], arguments: Mapping[str, object]) -> str:
-    """A key that changes when a file is replaced or changed, and when an argument does.
-
-    Raises:
-        OSError: a file cannot be looked at.
-    """
+    """A key that changes when a file is replaced, changed or lost, and when an argument does."""
     state = hashlib.sha256(repr(sorted(arguments.items())).encode())
     for path in files:
-        status = path.stat()
+        try:
+            status = path.stat()
+        except OSError:  # whoever reads it says so
+            continue
         state.update(os.fsencode(f"{path.absolute()} {status.st_size} {status.st_mtime_ns}\n"))
     return state.hexdigest()
 

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from dlbench import files
 from dlbench.data.arrays import Dataset, Images
 from dlbench.data.cache import class_counts
 from dlbench.data.mapped import blocks, take
+from dlbench.data.originals import Faults
 
 #: Sides of the small picture by which the nearest images are found, and of the one by which they are compared.
 _SIDE, _LARGE_SIDE = 8, 32
@@ -82,6 +83,7 @@ class Quality:
         shift_auc: area under the ROC curve of a classifier that tells training from test images, on images that it was
             not fitted on: 0.5 where they cannot be told apart.
         shift_interval: its 95 % interval.
+        unreadable: why files of the data set cannot be read, by path. The other findings are about the other files.
     """
 
     name: str
@@ -100,6 +102,7 @@ class Quality:
     compared: int
     shift_auc: float
     shift_interval: tuple[float, float]
+    unreadable: Mapping[str, str]
 
     @property
     def shared(self) -> tuple[Group, ...]:
@@ -112,7 +115,7 @@ class Quality:
         return tuple(group for group in self.duplicates if group.conflicts)
 
 
-def check_quality(dataset: Dataset) -> Quality:
+def check_quality(dataset: Dataset, unreadable: Faults | None = None) -> Quality:
     """Check a data set.
 
     Near-duplicates are searched for each test image in the training half, and for each image in its own half. Of the
@@ -126,6 +129,7 @@ def check_quality(dataset: Dataset) -> Quality:
 
     Args:
         dataset: the data set.
+        unreadable: why files of it cannot be read, by path (:func:`~dlbench.data.load_readable`).
 
     References:
         Barz and Denzler (2020), "Do we train on test data? Purging CIFAR of near-duplicates".
@@ -159,6 +163,7 @@ def check_quality(dataset: Dataset) -> Quality:
         compared=compared,
         shift_auc=auc,
         shift_interval=interval,
+        unreadable={str(path): words for path, words in (unreadable or {}).items()},
     )
 
 

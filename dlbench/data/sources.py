@@ -6,21 +6,22 @@ import contextlib
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dlbench import files
 from dlbench.data import cache, functions, public
 from dlbench.data.arrays import DIGEST_PREFIX, Dataset, check_name
 from dlbench.data.cleaned import cleaned
-from dlbench.data.originals import Original
+from dlbench.data.originals import Faults, Original
 from dlbench.data.public import DATA_DIR_VARIABLE
 from dlbench.data.slices import encode
 from dlbench.data.splits import test_indices
 from dlbench.errors import DataError, InputError, SpecError
 from dlbench.spec.declarations import Default
-from dlbench.spec.parts import Arguments
+from dlbench.spec.parts import Arguments, Scalar
 from dlbench.spec.registry import DATASETS, label, name_key
 
 DEFAULT = "mnist5k"
@@ -114,8 +115,42 @@ def load(
     return found if test_size is None else found.with_test(test_indices(found.test_labels, test_size))
 
 
+def load_readable(name: str, data_dir: str | os.PathLike[str] | None = None) -> tuple[Dataset, Faults]:
+    """As much of a data set as can be read, and why files cannot be that belong to it, by path.
+
+    A data set of which files cannot be read is not kept in the cache.
+
+    Args:
+        name: see `load`.
+        data_dir: see `load`.
+
+    Raises:
+        DlbenchError: as `load` does, where that is not for single files among many.
+    """
+    reference, arguments, cleaning = _parsed(name)
+    original = _original(reference, arguments, data_dir) if reference in DATASETS.built_in else None
+    if original is None:
+        return load(name, data_dir), {}
+    try:
+        dataset, unreadable = load(name, data_dir), original.missing()
+    except DataError:
+        unreadable = original.unreadable()
+        if original.without is None or cleaning or not unreadable:
+            raise
+        dataset, unreadable = original.without(unreadable), {**original.missing(), **unreadable}
+    return dataset, unreadable
+
+
 def _load(name: str, data_dir: str | os.PathLike[str] | None, verify: bool) -> tuple[Dataset, str]:
     """A data set, and the name by which every process finds it."""
+    reference, arguments, cleaning = _parsed(name)
+    made, found = _made(reference, arguments, data_dir, verify)
+    after = cleaned(made, cleaning)
+    return (made, found) if after is made else (after, register(after))
+
+
+def _parsed(name: str) -> tuple[str, Arguments, Mapping[str, Scalar]]:
+    """The reference of a data set, its own arguments, and those that every data set has."""
     try:
         called, arguments = DATASETS.parse(name) or (name, ())
     except ValueError as error:
@@ -126,11 +161,7 @@ def _load(name: str, data_dir: str | os.PathLike[str] | None, verify: bool) -> t
     own = DATASETS.own_signature(reference).arguments
     arguments = DATASETS.arguments(reference, arguments)
     cleaning = {each: value for each, value in arguments if each in DATASETS.CLEANING and each not in own}
-    made, found = _made(
-        reference, tuple(each for each in arguments if each[0] not in cleaning), data_dir, verify
-    )
-    after = cleaned(made, cleaning)
-    return (made, found) if after is made else (after, register(after))
+    return reference, tuple(each for each in arguments if each[0] not in cleaning), cleaning
 
 
 def _made(
@@ -140,17 +171,29 @@ def _made(
     base, at, digest = reference.partition("@")
     if at:
         return _by_reference(reference, base, digest, _data_folder(data_dir), verify), reference
+    if reference not in DATASETS.built_in:
+        dataset = functions.dataset_from(label(reference), *_call(reference, arguments, data_dir))
+        return dataset, register(dataset)
+    original = _original(reference, arguments, data_dir)
+    dataset = _cached(original, verify) or _keep(original)
+    return dataset, original.name if original.is_public else dataset.reference
+
+
+def _original(reference: str, arguments: Arguments, data_dir: str | os.PathLike[str] | None) -> Original:
+    make, given = _call(reference, arguments, data_dir)
+    original: Original = make(**given)
+    return original
+
+
+def _call(
+    reference: str, arguments: Arguments, data_dir: str | os.PathLike[str] | None
+) -> tuple[Any, dict[str, object]]:
+    """The function of a data set, and the arguments that it is called with."""
     _check_complete(reference, arguments)
     given: dict[str, object] = dict(arguments)
     if "data_dir" in DATASETS.signature(reference).arguments:
         given["data_dir"] = _data_folder(data_dir)
-    make = DATASETS.load(reference)
-    if reference not in DATASETS.built_in:
-        dataset = functions.dataset_from(label(reference), make, given)
-        return dataset, register(dataset)
-    original: Original = make(**given)
-    dataset = _cached(original, verify) or _keep(original)
-    return dataset, original.name if original.is_public else dataset.reference
+    return DATASETS.load(reference), given
 
 
 def _check_complete(reference: str, arguments: Arguments) -> None:

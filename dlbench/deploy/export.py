@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from dlbench import files
 from dlbench.deploy.latency import Latency
 from dlbench.errors import InputError, WorkerError
 from dlbench.records import TrialStatus
@@ -38,10 +39,18 @@ class Budget:
     Attributes:
         max_latency_s: of one image, which 95 % of the calls have to meet; ``None`` for any.
         max_size_bytes: of the file; ``None`` for any.
+
+    Raises:
+        InputError: one is not more than 0.
     """
 
     max_latency_s: float | None = None
     max_size_bytes: float | None = None
+
+    def __post_init__(self) -> None:
+        for field, most in {"max_latency": self.max_latency_s, "max_size": self.max_size_bytes}.items():
+            if most is not None and not most > 0:
+                raise InputError.must_be(field, "more than 0", most)
 
     def exceeded(self, latency: Latency, size_bytes: int) -> tuple[str, ...]:
         """What of it is exceeded, in words."""
@@ -119,11 +128,12 @@ def export_trial(
 
     Raises:
         InputError: there is no such trial, it did not complete, a package is missing, or its model has an operation
-            that ONNX lacks.
+            that ONNX lacks; or the file exists, or its folder does not.
         StoreError: the folder holds no study.
         WorkerError: the file predicts other classes than the trained network.
     """
     _check(to, int8, threads)
+    files.check_new(Path(out))
     folder = Path(folder)
     with Store(folder) as store:
         trial = find(store.results(), trial_id, folder)

@@ -23,7 +23,7 @@ from dlbench import data, ops
 from dlbench.deploy import latency, runtimes
 from dlbench.deploy.onnx_graph import INPUT, OPSET, to_onnx
 from dlbench.errors import DlbenchError, InputError, WorkerError
-from dlbench.files import scratch, write_whole
+from dlbench.files import scratch, write_new
 from dlbench.models import create
 from dlbench.models.network import Variables, network_of
 from dlbench.spec.registry import MODELS
@@ -163,10 +163,7 @@ def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
         chosen = split.half(dataset)[0][split.val_indices[:CALIBRATION_IMAGES]]
         made = quantized(made, scaled(chosen))
     out = Path(asked["out"])
-    try:
-        write_whole(out, lambda file: file.write(made))
-    except OSError as error:
-        raise InputError(f"{out} cannot be written: {error.strerror}", field="out", value=str(out)) from None
+    write_new(out, made)
     run = runtimes.opened(kind, out, loaded.model, asked["threads"])
     images = scaled(np.asarray(dataset.test_images))
     got = np.concatenate([run(images[n : n + _CHUNK]) for n in range(0, len(images), _CHUNK)])

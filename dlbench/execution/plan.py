@@ -101,15 +101,21 @@ class Plan:
 
     @property
     def trained_again(self) -> list[str]:
-        """Which results are superseded and why, a sentence for each environment that they come from."""
+        """Which trials are trained again and why, a sentence for each environment that results come from."""
         again = sorted(self.superseded - self.sources.keys())
         found = Counter(self.stored.environments.get(trial_id) for trial_id in again)
-        return [
+        said = [
             f"{'1 trial was' if number == 1 else f'{number:,} trials were'} trained in another environment "
             f"({environment.change(other, self.environment, self.stored.described)}) and "
             f"{'is' if number == 1 else 'are'} trained again, because bits can differ; the earlier results are kept"
             for other, number in found.items()
         ]
+        if lost := [self.stored.broken[trial.id] for trial in self.trials if trial.id in self.stored.broken]:
+            said.append(
+                f"{'1 trial is' if len(lost) == 1 else f'{len(lost):,} trials are'} trained again, because files are "
+                f"missing or damaged: {lost[0]}"
+            )
+        return said
 
     @property
     def copied(self) -> list[str]:

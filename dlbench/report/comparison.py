@@ -39,7 +39,7 @@ from dlbench.report.tables import (
     spread,
     thousands,
 )
-from dlbench.spec.metrics import Metric, metric, metric_key, noun, selection_metric, title, words
+from dlbench.spec.metrics import Metric, bounds_of, metric, metric_key, noun, selection_metric, title, words
 from dlbench.spec.published import Published
 from dlbench.stats import PairwiseComparison, Ranking, RankingEntry, Survival, kaplan_meier
 
@@ -69,14 +69,15 @@ def comparison_record(found: ModelComparison, looks: tuple[int, ...]) -> dict[st
             {
                 "model": entry.name,
                 "place": [entry.best_rank, entry.worst_rank],
-                "mean": entry.interval.estimate,
-                "low": entry.interval.low,
-                "high": entry.interval.high,
-                "num_seeds": entry.interval.n,
+                "mean": interval.estimate,
+                "low": interval.low,
+                "high": interval.high,
+                "num_seeds": interval.n,
                 "num_collapsed": len(found.configurations[entry.name].failures),
                 "survivors_mean": found.configurations[entry.name].survivors.mean(found.metric),
             }
             for entry in (ranked.entries if ranked else ())
+            for interval in [entry.interval.within(*bounds_of(found.metric))]
         ],
         "differences": list(map(pair_record, ranked.comparisons if ranked else ())),
     }

@@ -34,6 +34,7 @@ def quality_report(found: Quality) -> Report:
         ("images", f"{found.num_train:,} for training, {found.num_test:,} for testing"),
         ("shape", f"{height}x{width}x{channels}, values {found.value_range[0]} to {found.value_range[1]}"),
         *([("imbalance", _IMBALANCE.format(found.imbalance))] if found.class_names else []),
+        ("missing or unreadable files", f"{len(found.unreadable):,}"),
         ("constant images", f"{len(found.constant):,}"),
         (
             "duplicates",
@@ -56,8 +57,10 @@ def quality_report(found: Quality) -> Report:
         (name, train, train / max(found.num_train, 1), test)
         for name, train, test in zip(found.class_names, found.train_counts, found.test_counts, strict=True)
     )
+    unreadable = tuple(f"{path} {words}" for path, words in found.unreadable.items())
     return [
         facts_table(found.name, facts),
+        *([Points("Files that are missing or cannot be read:", unreadable)] if unreadable else []),
         *([Table("Classes", columns, rows)] if rows else []),
         *_listed("Duplicates across the halves:", found.shared),
         *_listed("Duplicates with different labels:", found.conflicts),

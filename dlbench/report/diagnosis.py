@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dlbench.analysis.by_class import ByClass
-from dlbench.analysis.by_slice import BySlice
+from dlbench.analysis.by_slice import MIN_IMAGES, BySlice
 from dlbench.analysis.calibration import Calibration, ReliabilityBin
 from dlbench.analysis.cost import Costs
 from dlbench.analysis.generalization import LOW_TRAINING, Fit
@@ -53,8 +53,8 @@ def interval_record(interval: Interval | None) -> dict[str, Any] | None:
 
 
 def share(interval: Interval) -> str:
-    """A share with its interval in percent, within 0 and 100: 97.40 [96.22, 98.21]."""
-    return within((interval.estimate, max(interval.low, 0.0), min(interval.high, 1.0)))
+    """A share with its interval in percent: 97.40 [96.22, 98.21]."""
+    return within((interval.estimate, interval.low, interval.high))
 
 
 def measured(predictions: Predictions) -> str:
@@ -170,8 +170,12 @@ def by_slice_report(label: str, found: BySlice) -> Report:
     rows = tuple((each.name, each.support, each.accuracy) for each in found.slices)
     words = (
         f"Worst slice: {found.worst.name}, {share(found.worst.accuracy)} %. Gap between the best and the worst: "
-        f"{signed_interval(found.gap)} points, biased upwards because both are chosen by it. Equalised-odds "
-        f"difference: {share(found.equalized_odds)} points."
+        f"{signed_interval(found.gap)} points, biased upwards because both are chosen by it. "
+    )
+    words += (
+        f"Equalised-odds difference: {share(found.equalized_odds)} points."
+        if found.equalized_odds
+        else f"No equalised-odds difference: no two slices have {MIN_IMAGES} images of a class, or of the others."
     )
     return [Table(f"By {found.by}: {label}", columns, rows, measured(found.predictions)), words]
 
@@ -205,7 +209,7 @@ _BAR = 20
 
 def number(interval: Interval) -> str:
     """A number that is not negative, with its interval: 0.0412 [0.0377, 0.0447]."""
-    return f"{interval.estimate:.4f} [{max(interval.low, 0.0):.4f}, {interval.high:.4f}]"
+    return f"{interval.estimate:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
 
 
 def calibration_report(label: str, found: Calibration) -> Report:
@@ -316,7 +320,7 @@ def fit_report(found: Mapping[str, Fit]) -> Report:
     """Training, validation and test accuracy side by side, and what the gap between them says."""
     columns = (
         Column("configuration", "configuration", left=True),
-        Column("train", "train %", _mean),
+        Column("train", "train (running) %", _mean),
         Column("val", "val %", _mean),
         Column("test", "test % [95 %]", share),
         Column("gap", "train - test, points [95 %]", signed_interval),
@@ -329,8 +333,9 @@ def fit_report(found: Mapping[str, Fit]) -> Report:
     )
     on = " ".join(dict.fromkeys(measured(each.predictions) for each in found.values()))
     caption = (
-        f"{on} Training accuracy is that of the best epoch, measured while it trained: with dropout and on transformed "
-        "images, where a configuration has them."
+        f"{on} Training accuracy and loss are the running ones of the best epoch: means over its steps, while the "
+        "parameters change, with dropout, mixup and transformed images where a configuration has them. The accuracy of "
+        "the trained network on its training images was not measured; it is mostly higher, and so is the gap."
     )
     return [
         Table("Over- and underfitting", columns, rows, caption),
@@ -345,15 +350,25 @@ def _mean(interval: Interval) -> str:
 def fit_words(fit: Fit) -> tuple[str, ...]:
     """What the gap, the training accuracy and the course of the losses say of a configuration."""
     trials, said = _trials(fit.predictions), []
+    running = f"running training accuracy {percent(fit.train.estimate)} %"
     if fit.underfits:
         said.append(
-            f"training accuracy {percent(fit.train.estimate)} % is below {100 * LOW_TRAINING:.0f} %: it does not fit "
-            "the images that it trains on (underfitting)"
+            f"{running} and validation accuracy {percent(fit.val.estimate)} % are below {100 * LOW_TRAINING:.0f} %: it "
+            "does not fit the images that it trains on (underfitting)"
+        )
+    elif fit.is_low:
+        said.append(
+            f"{running} is below {100 * LOW_TRAINING:.0f} %, but is lowered by {listed([*fit.lowered_by])}, so it does "
+            "not show whether the network underfits"
         )
     if fit.overfits:
         said.append(
-            f"training accuracy is {signed_interval(fit.gap)} points above test accuracy: it fits the images that it "
-            "trains on better than others (overfitting)"
+            f"even the running training accuracy is {signed_interval(fit.gap)} points above test accuracy: it fits the "
+            "images that it trains on better than others (overfitting)"
+        )
+    if fit.is_averaged:
+        said.append(
+            "what is tested is an average of the parameters, so the gap to training accuracy shows no overfitting"
         )
     if fit.rising:
         said.append(
@@ -374,6 +389,7 @@ def fit_record(found: Mapping[str, Fit]) -> list[dict[str, Any]]:
             "val_loss": each.val_loss,
             "overfits": each.overfits,
             "underfits": each.underfits,
+            "lowered_by": list(each.lowered_by),
             "rising": each.rising,
             "unfinished": each.unfinished,
             "words": list(fit_words(each)),
@@ -440,9 +456,11 @@ def _study_words(found: Costs) -> str:
     """What the whole study took."""
     energy_j = found.power.energy_j(found.worker_s)
     carbon_g, price = found.rates.carbon_of(energy_j), found.rates.price_of(found.worker_s)
-    said = [f"The study took {duration(found.worker_s)} of its workers' time, waiting and compiling included"]
+    said = [
+        f"The study took {duration(found.worker_s)} of its workers' time (waiting and compiling included)"
+    ]
     if energy_j is not None and carbon_g is not None:
-        said.append(f"{_significant(energy_j / 3600)} Wh and {_significant(carbon_g)} g of CO2 equivalent")
+        said += [f"{_significant(energy_j / 3600)} Wh", f"{_significant(carbon_g)} g of CO2 equivalent"]
     if price is not None:
         said.append(f"a price of {_significant(price)} at {found.rates.price:g} for an hour of a worker")
     return f"{listed(said)}."

@@ -373,7 +373,8 @@ def _epochs(trial: TrialResult) -> Table:
     known = [place for place, values in enumerate(zip(*curves, strict=True)) if any(map(_is_known, values))]
     shown = known if curves else range(len(columns) - 1)
     rows = tuple(tuple(row[place] if _is_known(row[place]) else None for place in shown) for row in curves)
-    return Table("Epochs", tuple(columns[place] for place in shown), rows)
+    note = "Training: means over the steps of an epoch, while the parameters change; validation: at its end."
+    return Table("Epochs", tuple(columns[place] for place in shown), rows, note)
 
 
 def _is_known(value: float | None) -> bool:

@@ -263,12 +263,17 @@ def amount(value: float, measured: Metric = _ACCURACY) -> str:
 
 
 def plus_minus(summary: Summary, measured: Metric = _ACCURACY) -> str:
-    """97.40 ± 0.31, or the values of fewer than three seeds: 97.10, 97.70; with † if it is the mean of a mixture."""
+    """97.40 ± 0.31, or the values of fewer than three seeds: 97.10, 97.70; with † if it is the mean of a mixture.
+
+    Where the interval ends at 0 or 100 %: 97.40 [91.20, 100.00].
+    """
     mark = " †" if summary.is_mixture else ""
     if not summary.has_interval:
         return ", ".join(map(measured.text, summary.values)) + mark
     interval = summary.interval
-    return f"{measured.text(interval.estimate)} ± {measured.text((interval.high - interval.low) / 2)}{mark}"
+    if interval.half_width is None:
+        return bounded(interval, measured) + mark
+    return f"{measured.text(interval.estimate)} ± {measured.text(interval.half_width)}{mark}"
 
 
 def signed(summary: Summary, measured: Metric = _ACCURACY) -> str:

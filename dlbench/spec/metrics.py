@@ -58,6 +58,11 @@ class Metric:
         return f"{self.factor * value:.{self.decimals}f}"
 
     @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the largest possible value: 0 and 1 of shares; of others, none is known."""
+        return (0.0, 1.0) if self.factor == 100 else (-math.inf, math.inf)
+
+    @property
     def in_heading(self) -> str:
         """What headings of differences end with: ", points"; "" for a metric without a unit."""
         return f", {self.unit}" if self.unit else ""
@@ -148,6 +153,11 @@ def metric(name: str) -> Metric:
     return Metric(
         declared.unit if declared else "", lower_is_better=lower, worst=math.inf if lower else -math.inf
     )
+
+
+def bounds_of(name: str) -> tuple[float, float]:
+    """The least and the largest possible value of a metric (:attr:`Metric.bounds`), or of another field of a trial."""
+    return metric(name).bounds if is_metric(name) else (-math.inf, math.inf)
 
 
 def metric_of(spec: TrialSpec, half: str) -> str:

@@ -7,7 +7,7 @@ import math
 import statistics
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from dlbench.errors import InputError
@@ -46,6 +46,20 @@ class Interval:
     def is_corrected(self) -> bool:
         """Whether it is corrected for training sets that overlap (`corrected_interval`)."""
         return self.method == CORRECTED
+
+    @property
+    def half_width(self) -> float | None:
+        """Half of its width; ``None`` where the estimate is not in its middle, or a bound is not determined."""
+        below, above = self.estimate - self.low, self.high - self.estimate
+        return (self.high - self.low) / 2 if math.isclose(below, above, rel_tol=1e-9, abs_tol=1e-12) else None
+
+    def within(self, least: float, most: float) -> Interval:
+        """The interval without what lies below or above all possible values, which takes nothing from its coverage."""
+        return replace(self, low=_limited(self.low, least, most), high=_limited(self.high, least, most))
+
+
+def _limited(bound: float, least: float, most: float) -> float:
+    return bound if math.isnan(bound) else min(max(bound, least), most)
 
 
 def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval:
@@ -216,12 +230,22 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interva
         raise InputError(f"successes lie between 0 and n, and n is at least 1; got {successes} of {n}.")
     p = successes / n
     std = math.sqrt(p * (1 - p) * n / (n - 1)) if n > 1 else math.nan
-    z = float(scipy.special.ndtri(0.5 + 0.5 * confidence))
-    scale = 2 * (n + z**2)
-    middle = (2 * n * p + z**2) / scale
-    half = z / scale * math.sqrt(4 * n * p * (1 - p) + z**2)
-    low, high = middle - half if successes else 0.0, middle + half if successes < n else 1.0
+    low, high = score_bounds(p, n, float(scipy.special.ndtri(0.5 + 0.5 * confidence)))
     return Interval(p, low, high, "Wilson", n, std, confidence)
+
+
+def score_bounds(p: float, n: float, factor: float) -> tuple[float, float]:
+    """Wilson's score bounds: the proportions q with |p - q| = factor · √(q(1-q)/n), in [0, 1].
+
+    Args:
+        p: the share, in [0, 1].
+        n: number of examples, or an effective one; with 0, the bounds are 0 and 1.
+        factor: quantile of the normal distribution or of Student's.
+    """
+    scale = 2 * (n + factor**2)
+    middle = (2 * n * p + factor**2) / scale
+    half = factor / scale * math.sqrt(4 * n * p * (1 - p) + factor**2)
+    return middle - half if p > 0 else 0.0, middle + half if p < 1 else 1.0
 
 
 def finite(values: Iterable[float]) -> list[float]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from dlbench import files
 from dlbench.errors import StoreError
 from dlbench.records import TrialStatus, history_digest
-from dlbench.storage import artifacts
+from dlbench.storage import artifacts, manifest
 from dlbench.storage.arrays import checkpoint_digest, predicted_counts
 from dlbench.storage.results import TrialResult
 from dlbench.storage.store import Store
@@ -30,7 +32,8 @@ def audit(folder: Path) -> list[str]:
         ids = store.statuses()
         changed = store.damaged()
         superseded, unreadable = _superseded(store)
-    problems = [f"trial {trial_id}: its row differs from what was recorded" for trial_id in changed]
+        problems = [*check_manifest(store)]
+    problems += [f"trial {trial_id}: its row differs from what was recorded" for trial_id in changed]
     problems += [
         problem for stored, trial in zip(ids, rows, strict=True) for problem in _check(stored, trial)
     ]
@@ -40,6 +43,29 @@ def audit(folder: Path) -> list[str]:
     known = {folder / "trials" / stored for stored in ids} | {trial.folder for trial in superseded}
     strays = [path for path in _trial_folders(folder) if path not in known]
     return problems + [f"{path} does not belong to a trial of the study" for path in strays]
+
+
+def broken(store: Store) -> dict[str, str]:
+    """What is wrong with the files of trials that have completed, by trial id; those that are whole are left out."""
+    found = {}
+    for trial in store.results(verify=False, history=False):
+        if trial.status is TrialStatus.COMPLETE and (problems := _check_files(trial)):
+            found[trial.id] = problems[0]
+    return found
+
+
+def check_manifest(store: Store) -> Iterator[str]:
+    """What is wrong with ``manifest.json``, which repeats a manifest of the database."""
+    recorded, path = store.manifests(), store.folder / manifest.FILE_NAME
+    if not recorded:
+        return
+    try:
+        if json.loads(files.read(path, manifest.LONGEST)) not in recorded:
+            yield f"{path} differs from what was recorded"
+    except FileNotFoundError:
+        yield f"{path} is missing"
+    except (OSError, RecursionError, StoreError, ValueError) as error:
+        yield f"{path} cannot be read: {error}"
 
 
 def _superseded(store: Store) -> tuple[list[TrialResult], str]:
@@ -58,11 +84,15 @@ def _trial_folders(study: Path) -> list[Path]:
 def _check(stored_id: str, trial: TrialResult) -> Iterator[str]:
     problems = [*check_record(stored_id, trial)]
     if stored_id == trial.id and trial.status is TrialStatus.COMPLETE:
-        try:
-            problems += check_contents(trial, artifacts.read(trial.folder))
-        except (StoreError, OSError) as error:
-            problems.append(str(error))
+        problems += _check_files(trial)
     yield from (f"trial {stored_id}: {problem}" for problem in problems)
+
+
+def _check_files(trial: TrialResult) -> list[str]:
+    try:
+        return [*check_contents(trial, artifacts.read(trial.folder))]
+    except (StoreError, OSError) as error:
+        return [str(error)]
 
 
 def check_record(stored_id: str, trial: TrialResult) -> Iterator[str]:

@@ -16,6 +16,9 @@ from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import Trial
 from dlbench.storage import checkout
 
+FILE_NAME = "manifest.json"
+#: Bytes of the file, at most.
+LONGEST = 2**26
 PACKAGES = (
     "dlbench",
     "jax",
@@ -111,4 +114,4 @@ def processor() -> Mapping[str, str]:
 def write(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write ``manifest.json`` atomically."""
     text = json.dumps(manifest, indent=2) + "\n"
-    files.write_whole(folder / "manifest.json", lambda file: file.write(text.encode()))
+    files.write_whole(folder / FILE_NAME, lambda file: file.write(text.encode()))

@@ -13,6 +13,7 @@ from dlbench.records import TrialStatus
 from dlbench.spec.spaces import SearchSpec
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import NUMERICS_RELEASES, NUMERICS_VERSION
+from dlbench.storage.audit import broken
 from dlbench.storage.database import check_is_file, connected, decoded, explained, is_empty
 from dlbench.storage.results import StudyRecord
 from dlbench.storage.sources import study_folders
@@ -92,11 +93,25 @@ class StoredTrials:
         environments: the digest of the environment in which each trial with a result was trained, by id; ``None`` if
             it was not recorded.
         described: descriptions of the environments in which the study was trained, by digest.
+        broken: what is wrong with the files of trials that have completed, by id, where that was checked; these trials
+            count as failed.
     """
 
     statuses: Mapping[str, TrialStatus] = field(default_factory=dict)
     environments: Mapping[str, str | None] = field(default_factory=dict)
     described: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, store: Store, verify: bool = False) -> StoredTrials:
+        """What a store holds; ``verify`` as in :func:`read_trials`."""
+        wrong = broken(store) if verify else {}
+        return cls(
+            store.statuses() | dict.fromkeys(wrong, TrialStatus.FAILED),
+            {trial_id: each for trial_id, each in store.environments().items() if trial_id not in wrong},
+            store.described_environments(),
+            wrong,
+        )
 
     def status(self, trial_id: str) -> TrialStatus:
         """The status of a trial; waiting if the folder does not hold it."""
@@ -112,13 +127,16 @@ class StoredTrials:
         return environment is not None and self.environments.get(trial_id, environment) != environment
 
 
-def read_trials(folder: Path, looks: tuple[int, ...], search: SearchSpec | None = None) -> StoredTrials:
+def read_trials(
+    folder: Path, looks: tuple[int, ...], search: SearchSpec | None = None, verify: bool = False
+) -> StoredTrials:
     """What a folder holds of the trials of a study; nothing if no study has begun.
 
     Args:
         folder: the study's folder, which need not exist.
         looks: the schedule of looks that the study must have.
         search: the search that the study must be; ``None`` if it is none.
+        verify: whether trials whose files are missing or damaged count as failed, for which all files are read.
 
     Raises:
         StoreError: the folder holds other files, or a study with another schedule of looks or another search.
@@ -144,7 +162,7 @@ def read_trials(folder: Path, looks: tuple[int, ...], search: SearchSpec | None 
                     f"computes with version {NUMERICS_VERSION}: its results would not be comparable",
                     remedy=(*ANOTHER_OUT, install),
                 )
-            return StoredTrials(store.statuses(), store.environments(), store.described_environments())
+            return StoredTrials.of(store, verify)
     with explained(folder):
         left = [".lock", *(FILE_NAME + end for end in ("", "-wal", "-shm", "-journal"))]
         foreign = folder.is_dir() and any(path.name not in left for path in folder.iterdir())

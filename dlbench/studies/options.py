@@ -32,7 +32,8 @@ class RunOptions:
         command: the command line, which is recorded.
         config: the text of the YAML file that describes the study, which is recorded with its claims.
         on_event: called with the :class:`~dlbench.Plan`, then with every event.
-        retry_failed: whether to try trials again that failed earlier.
+        retry_failed: whether to train trials again that failed earlier, or whose files are missing or damaged; for
+            that, all files of the study are read.
         checkpoint_every: epochs between saved states of a trial, from which it continues after an interruption; by
             default a state is saved once a minute.
         reuse: whether the results of trials that another study in ``runs/`` has trained in the same environment are

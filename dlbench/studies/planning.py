@@ -79,7 +79,7 @@ def _plan(study: StudySpec, how: RunOptions, site: Site) -> Plan:
         _check_sizes(resolution.resolve(bounds, info, lanes), info)
     name = f"{study.kind}-{_digest(study, trials)[:10]}"
     folder = Path(how.out).expanduser() if how.out is not None else RUNS / name
-    stored = read_trials(folder, study.looks, study.search)
+    stored = read_trials(folder, study.looks, study.search, how.retry_failed)
     in_all = study.search.most_trials if study.search else len(trials)
     cores = site.cores_each(how.workers, backend, in_all)
     here = not site.is_elastic

@@ -33,7 +33,8 @@ from dlbench.spec import programs
 from dlbench.spec.config import read_published
 from dlbench.spec.study import StudySpec
 from dlbench.spec.trial import Trial
-from dlbench.storage import manifest
+from dlbench.storage import artifacts, manifest
+from dlbench.storage.audit import broken, check_manifest
 from dlbench.storage.results import LinearModel, TrialResult
 from dlbench.storage.sources import read
 from dlbench.storage.store import FILE_NAME, Store
@@ -123,7 +124,8 @@ def run_planned(planned: Plan, options: RunOptions, crew: Crew | None = None) ->
         ]
 
     folder = planned.folder
-    if missing(read_trials(folder, study.looks, study.search)) or not (folder / FILE_NAME).exists():
+    stored = read_trials(folder, study.looks, study.search)
+    if options.retry_failed or missing(stored) or not (folder / FILE_NAME).exists():
         _make_folder(folder)
         with (
             cluster.opened(options.cluster, options.device) as site,
@@ -131,8 +133,10 @@ def run_planned(planned: Plan, options: RunOptions, crew: Crew | None = None) ->
             interruptible() as stopping,
         ):
             store.add(planned.trials)
+            if options.retry_failed:
+                _discard_broken(store, notify)
             # Another process may have trained some since the plan was made.
-            todo = missing(StoredTrials(store.statuses(), store.environments()))
+            todo = missing(StoredTrials.of(store))
             may_grow = site.is_elastic and options.workers is None
             place = Place(
                 planned.device,
@@ -188,6 +192,16 @@ def run_planned(planned: Plan, options: RunOptions, crew: Crew | None = None) ->
     return (
         replace(result, linear=_linear(result, planned.data_dir)) if study.design == "comparison" else result
     )
+
+
+def _discard_broken(store: Store, notify: Observer) -> None:
+    """Let the trials fail whose files are missing or damaged, and write a manifest anew that is."""
+    for trial_id, problem in broken(store).items():
+        files.remove(artifacts.trial_folder(store.folder, trial_id))
+        store.finish(trial_id, TrialStatus.FAILED, error=problem)
+    for problem in check_manifest(store):
+        notify(messages.Notice(text=f"{problem}; it is written again"))
+        manifest.write(store.folder, store.manifests()[-1])
 
 
 def _learn(store: Store, trained: Sequence[Trial]) -> None:

@@ -111,11 +111,15 @@ def _map(axes: Axes, plane: Plane, name: str, low: float, high: float) -> Any:
 
 
 def _cell(interval: Interval | None, measured: Metric) -> str:
-    """The mean and half its interval, with the decimals of the tables."""
+    """The mean and half its interval, or the bounds of one that ends at 0 or 100 %, with the decimals of the tables."""
     if interval is None:
         return "-"
-    half = f"\n±{measured.text((interval.high - interval.low) / 2)}" if interval.n >= MIN_FOR_INTERVAL else ""
-    return measured.text(interval.estimate) + half
+    mean = measured.text(interval.estimate)
+    if interval.n < MIN_FOR_INTERVAL:
+        return mean
+    if interval.half_width is None:
+        return f"{mean}\n{measured.text(interval.low)} to {measured.text(interval.high)}"
+    return f"{mean}\n±{measured.text(interval.half_width)}"
 
 
 def _axis_title(name: str) -> str:

@@ -89,6 +89,10 @@ def curve(group: Configuration, name: str) -> Curve:
     )
 
 
+#: What captions say of training values beside those of validation.
+_RUNNING = "Training: means over the steps of an epoch, while the parameters change; validation: at its end."
+
+
 def learning_curves(view: View) -> list[Drawing]:
     """All configurations in shared panels; if there are many, one panel each in two figures."""
     groups = {label: group for label, group in view.groups.items() if len(group.complete[0].history) > 1}
@@ -128,7 +132,7 @@ def _alone(view: View, label: str, group: Configuration) -> Drawing:
             "Learning curves",
             f"Line charts of loss and {what} over epochs, on training and validation images. "
             f"{_end(view, label, group)}",
-            f"Loss and {what} of {label} on training and validation images. {_method([group])}",
+            f"Loss and {what} of {label} on training and validation images. {_RUNNING} {_method([group])}",
         ),
         figure,
     )
@@ -152,7 +156,7 @@ def _overlaid(view: View, groups: dict[str, Configuration]) -> Drawing:
             "learning-curves",
             "Learning curves",
             f"Line charts of training loss, validation loss and {what} over epochs. {ends}",
-            f"Training loss, validation loss and {what} by epoch. {_method(list(groups.values()))}",
+            f"Training loss, validation loss and {what} by epoch. {_RUNNING} {_method(list(groups.values()))}",
         ),
         figure,
     )
@@ -199,13 +203,13 @@ def _panels_words(
         else f"The configurations by {chosen}, the best first."
     )
     what = "Training and validation loss" if kind == "losses" else capitalized(words(_beside(view)))
-    grey = "" if kind == "losses" else " Grey: the best configuration."
+    note = _RUNNING if kind == "losses" else "Grey: the best configuration."
     ends = " ".join(_end(view, label, group) for label, group in shown.items())
     return Figure(
         f"learning-curves-{kind}",
         f"Learning curves: {kind}",
         f"A line chart of {what[:1].lower()}{what[1:]} over epochs for each configuration. {ends}",
-        f"{what} by epoch. {which}{grey} {_method(list(shown.values()))}",
+        f"{what} by epoch. {which} {note} {_method(list(shown.values()))}",
     )
 
 
