@@ -49,6 +49,33 @@ def test_one_change_at_a_time_in_python() -> None:
     assert {trial.id for trial in planning.plan(same).trials} < ids, "a trial is what it is in any design"
 
 
+@pytest.mark.parametrize(
+    ("study", "rows"),
+    [
+        (
+            dlbench.ablate("stabilized", without=["batch_norm", "dropout"], seeds=2, **SIZES),
+            [
+                ("Stabilized", "model at its defaults or dropout_rate=0.0; seed 0, 1"),
+                ("batch_norm=False", "seed 0, 1"),
+            ],
+        ),
+        (
+            dlbench.compare(model=["baseline", "stabilized"], folds=3, train_size=72, epochs=1),
+            [("Baseline", "fold 0, 1, 2"), ("Stabilized", "fold 0, 1, 2")],
+        ),
+        (
+            dlbench.grid(init_seed=[1, 0], split_seed=range(6), lr=[1e-3, 1e-2], **SIZES),
+            [("Baseline", "split seed (6); init seed 0, 1; lr 0.001, 0.01")],
+        ),
+        (dlbench.grid(**SIZES), [("Baseline", None)]),
+    ],
+)
+def test_a_plan_tells_its_programs_and_trials_apart(study: dlbench.StudySpec, rows: list[Any]) -> None:
+    (table, *_) = report.plan_report(dlbench.plan(study))
+    assert isinstance(table, report.Table)
+    assert [row[:2] for row in table.rows] == rows
+
+
 def test_flags_and_files_say_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -257,11 +257,11 @@ def _first(axes: dict[str, Any]) -> dict[str, Any]:
 
 def _planned(study: StudySpec, read: Config | None, options: StudyOptions, how: RunOptions) -> Plan:
     from dlbench.report import terminal
-    from dlbench.studies.planning import plan
+    from dlbench.studies import planning, searching
 
     try:
         with terminal.waiting("checking the study and its data", options.quiet):
-            return plan(study, how)
+            return (searching.plan_search if study.search else planning.plan)(study, how)
     except InputError as error:
         if read and error.place is None:
             in_file = [name for name in error.fields if name not in options.fields_given()]

@@ -63,8 +63,9 @@ def comparison_record(found: ModelComparison, looks: tuple[int, ...]) -> dict[st
         "figure": key,
         "looks": {"planned": list(looks), "taken": look.number if look else 0} if looks else None,
         "alpha": alpha,
-        "separated": found.winner is not None,
+        "separated": found.is_separated,
         "winner": found.winner,
+        "winners": list(found.winners),
         "ranking": [
             {
                 "model": entry.name,
@@ -316,9 +317,14 @@ def _verdict(found: ModelComparison, ranked: Ranking) -> tuple[str, Report]:
             *chance,
         ]
     best = f" Not significantly worse than any other: {listed(found.not_worse)}." if found.not_worse else ""
+    no_winner = "No model is significantly better than every other one."
+    if found.winners:
+        are = "is" if len(found.winners) == 1 else "are each"
+        no_winner = f"{listed([*found.winners])} {are} significantly better than every other model on the same data set"
+        no_winner += "." if found.is_separated else "; on other data sets, no model is."
     answer = (
         f"{len(by_size)} of {count(len(pairs), 'difference')} {'is' if len(by_size) == 1 else 'are'} significant; the "
-        f"largest: {_difference(by_size[-1], measured)}. No model is significantly better than every other one.{best}"
+        f"largest: {_difference(by_size[-1], measured)}. {no_winner}{best}"
     )
     return answer, [differences, *chance, *_outlook(found)]
 

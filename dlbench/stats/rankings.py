@@ -52,12 +52,14 @@ class RankingEntry:
         interval: mean of the group with its Student t interval.
         best_rank: best rank that the data allow.
         worst_rank: worst rank that the data allow.
+        stratum: what it belongs to, within which it has its ranks.
     """
 
     name: str
     interval: Interval
     best_rank: int
     worst_rank: int
+    stratum: Hashable = None
 
     @property
     def place(self) -> str:
@@ -88,9 +90,19 @@ class Ranking:
     @property
     def winner(self) -> str | None:
         """The group that is significantly better than every other, or None; None with several strata."""
-        first = self.entries[0]
-        is_one_family = self.num_strata == 1 and len(self.entries) > 1
-        return first.name if is_one_family and first.worst_rank == 1 else None
+        return self.winners[0] if self.num_strata == 1 and self.winners else None
+
+    @property
+    def winners(self) -> tuple[str, ...]:
+        """The groups that are significantly better than every other of their stratum, where it has several."""
+        sizes = Counter(entry.stratum for entry in self.entries)
+        return tuple(e.name for e in self.entries if e.worst_rank == 1 and sizes[e.stratum] > 1)
+
+    @property
+    def is_separated(self) -> bool:
+        """Whether every stratum of several groups has one that is significantly better than every other."""
+        sizes = Counter(entry.stratum for entry in self.entries)
+        return 0 < len(self.winners) == sum(size > 1 for size in sizes.values())
 
 
 @dataclass(frozen=True)
@@ -278,6 +290,7 @@ def ranking(
             corrected_interval(group.values(), overlap, confidence),
             1 + num_better[name],
             sizes[stratum[name]] - num_worse[name],
+            stratum[name],
         )
         for name, group in groups.items()
     ]
