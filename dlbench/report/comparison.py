@@ -249,16 +249,20 @@ def comparison_strip(found: ModelComparison) -> Strip | None:
     measured = metric(found.metric)
     rows = []
     for entry in found.ranking.entries:
-        summary = found.configurations[entry.name].summary(found.metric, 1 - found.ranking.alpha)
+        group = found.configurations[entry.name]
+        trained, failed = (group.survivors, group.failures) if group.is_mixture else (group, [])
+        summary = trained.summary(found.metric, 1 - found.ranking.alpha)
         if summary is not None:
-            low, high = (
-                (summary.interval.low, summary.interval.high) if summary.has_interval else (None, None)
-            )
-            rows.append(StripRow(entry.name, summary.interval.estimate, low, high, summary.values))
+            interval = summary.interval
+            bounds = (interval.low, interval.high) if summary.has_interval else (None, None)
+            without = tuple(trial.value(found.metric) for trial in failed)
+            rows.append(StripRow(entry.name, interval.estimate, *bounds, summary.values, without))
     title_ = f"{capitalized(words(found.metric))}{measured.sign}"
-    return Strip(title_, tuple(rows), measured.factor, measured.decimals, _STRIP_NOTE)
+    note = f"{_FAILED_NOTE} {_STRIP_NOTE}" if any(row.failed for row in rows) else _STRIP_NOTE
+    return Strip(title_, tuple(rows), measured.factor, measured.decimals, note)
 
 
+_FAILED_NOTE = "×: a trial that diverged or collapsed, which is not in the mean;"
 _STRIP_NOTE = (
     "·: a seed; ●: the mean, with its interval. Intervals that overlap do not show that there is no difference: models "
     "are compared seed by seed."
