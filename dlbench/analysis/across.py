@@ -241,7 +241,7 @@ def _test(
 def _by_split(trial: TrialResult) -> tuple[object, ...]:
     """What pairs trials: seeds, fold, data and split; without a recorded split, a trial is paired with none."""
     place = key_of(trial.trial.spec.model_copy(update={"split_seed": None}))
-    return place, trial.trial.data_digest, trial.split_digest or trial.trial.id
+    return *place, trial.trial.data_digest, trial.split_digest or trial.trial.id
 
 
 def _shared(sources: Sequence[Source]) -> tuple[int, int]:

@@ -301,6 +301,8 @@ def _verdict(found: ModelComparison, ranked: Ranking) -> tuple[str, Report]:
     pairs, measured = ranked.comparisons, metric(found.metric)
     by = "seed and fold, corrected resampled t tests" if _folded(found) else "seed"
     paired = f"paired by {by}" + (" where seeds are shared" if any(map(is_unpaired, pairs)) else "")
+    if any(pair.comparison.test == "crossed t" for pair in pairs):
+        paired += ", in which each of the crossed seeds counts once"
     if any(pair.comparison.test in ("signed-rank", "rank-sum") for pair in pairs):
         paired += ", by ranks where some trials of a model collapsed"
     method = f"{count(len(pairs), 'comparison')}, {paired}, {_correction(ranked)}, {level(ranked.alpha)}"

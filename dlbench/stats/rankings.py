@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlbench.errors import InputError
+from dlbench.stats.components import crossed_comparison, crossed_sources
 from dlbench.stats.intervals import Interval, check_fraction, finite, mean_std
 from dlbench.stats.pairs import (
     RESOLUTION,
@@ -161,8 +162,9 @@ def compare_groups(
 ) -> Comparison:
     """Compare two groups whose values have keys (seed, split, fold).
 
-    Groups that share at least two keys are compared on the shared keys (`corrected_comparison`), others on all
-    their values as independent samples (`welch_comparison`). Values from cross-validation are not independent:
+    Groups that share at least two keys are compared on the shared keys (`corrected_comparison`; where keys are crossed,
+    such as every seed with every split, `crossed_comparison`), others on all their values as independent samples
+    (`welch_comparison`). Values from cross-validation are not independent:
     without pairs, their difference has neither an interval nor a p-value (`nan`).
 
     Args:
@@ -177,11 +179,15 @@ def compare_groups(
     Raises:
         InputError: an empty group, a value that is not finite, or a confidence outside (0, 1).
     """
-    shared = [(value, b[key]) for key, value in a.items() if key in b]
+    shared = [key for key in a if key in b]
     if len(shared) > 1:
-        values_a, values_b = zip(*shared, strict=True)
+        values_a, values_b = ([each[key] for key in shared] for each in (a, b))
         if by_ranks and not overlap:
             return signed_rank_comparison(values_a, values_b, confidence, null)
+        if not overlap and (places := crossed_sources(shared)):
+            short = [tuple(key[place] for place in places) for key in shared]
+            pairs = (dict(zip(short, each, strict=True)) for each in (values_a, values_b))
+            return crossed_comparison(*pairs, [str(place) for place in places], confidence, null)
         return corrected_comparison(values_a, values_b, overlap, confidence, null)
     if overlap:
         return without_test(welch_comparison(a.values(), b.values(), confidence, null))
