@@ -664,7 +664,7 @@ class TestVarianceComponents:
     @pytest.mark.parametrize("stds", [(2.0, 1.0, 1.0), (0.5, 0.5, 1.0)])
     def test_the_mean_of_crossed_values_is_covered(self, stds: tuple[float, float, float], rows: int) -> None:
         draw, covered, naive, num_studies = np.random.default_rng(1), 0, 0, 400
-        for _ in range(num_studies):
+        for study in range(num_studies):
             a, b, e = (
                 draw.normal(0, std, size) for std, size in zip(stds, (rows, 6, (rows, 6)), strict=True)
             )
@@ -672,12 +672,11 @@ class TestVarianceComponents:
             found, other = stats.crossed_mean(values, ["a", "b"]), stats.mean_interval(values.values())
             covered += found.low <= 0 <= found.high
             naive += other.low <= 0 <= other.high
-            alone = [
-                stats.mean_interval(each) for each in (a + b.mean() + e.mean(1), b + a.mean() + e.mean(0))
-            ]
-            wider = [found.high - found.low >= each.high - each.low - 1e-9 for each in alone]
-            *effects, _ = stats.variance_components(values, ["a", "b"])
-            assert all(wide for wide, each in zip(wider, effects, strict=True) if each.variance > 0)
+            if study < 20:
+                alone = [a + b.mean() + e.mean(1), b + a.mean() + e.mean(0)]
+                *effects, _ = stats.variance_components(values, ["a", "b"])
+                for each, effect in zip(map(stats.mean_interval, alone), effects, strict=True):
+                    assert found.high - found.low >= each.high - each.low - 1e-9 or effect.variance == 0
         assert covered / num_studies >= 0.94
         assert naive / num_studies < 0.85, "values that share a level are not independent"
 

@@ -216,7 +216,7 @@ def crossed_comparison(
     """The comparison of two groups pair by pair, in which pairs that share a level of a source are not independent.
 
     The usual t test takes them as independent, and then finds differences that do not exist: in a simulation of 3 x 4
-    seeds, of which each source varies as much as the residual, in a quarter of the studies at 5 %, and this test in 2 %.
+    seeds, of which each source varies as much as the residual, in a quarter of studies at 5 %, and this test in 2 %.
     The interval is that of :func:`crossed_mean` of the differences, and the p-value belongs to it: the interval of
     confidence 1 - p ends at ``null``. Arguments are those of :func:`variance_components` and
     :func:`~dlbench.stats.paired_comparison`.
