@@ -64,7 +64,7 @@ def plan_report(plan: Plan) -> Report:
     workers = count(plan.workers, "worker") if plan.workers else "this process"
     return [
         _programs_table(plan),
-        *([schedule_in_words(plan.study)] if plan.study.looks else []),
+        *([_looks_in_words(plan)] if plan.study.looks else []),
         *([search_in_words(plan, search)] if search else []),
         *plan.own_models,
         *plan.trained_again,
@@ -119,6 +119,10 @@ def _values(name: str, values: Sequence[Any], models: Mapping[str, str]) -> str:
     if all(isinstance(value, int | float) for value in values):
         values = sorted(values)
     return f"{field_title(name)} {', '.join(setting(name, value, models) for value in values)}"
+
+
+def _looks_in_words(plan: Plan) -> str:
+    return f"{schedule_in_words(plan.study)}{'' if plan.missing else ' It has ended.'}"
 
 
 def schedule_in_words(study: StudySpec) -> str:

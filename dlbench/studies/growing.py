@@ -16,13 +16,14 @@ from dlbench.analysis.comparison import ModelComparison, compare_models
 from dlbench.errors import Field, SpecError
 from dlbench.execution import messages
 from dlbench.execution.crew import Crew
+from dlbench.execution.plan import Plan
 from dlbench.report import schedule_in_words
 from dlbench.report.tables import listed
 from dlbench.spec.looks import Look, seeds_at, with_looks
 from dlbench.spec.study import StudySpec
 from dlbench.studies.options import RunOptions, RunSettings, merged
 from dlbench.studies.planning import plan
-from dlbench.studies.result import StudyResult
+from dlbench.studies.result import StudyResult, open_study
 from dlbench.studies.running import observed, run_planned, warn_of_failures
 
 
@@ -72,6 +73,22 @@ def _grow(study: StudySpec, how: RunOptions, crew: Crew) -> StudyResult:
         if found.is_separated:
             break
     return result
+
+
+def plan_until_separated(
+    study: StudySpec, options: RunOptions | None = None, **settings: Unpack[RunSettings]
+) -> Plan:
+    """The plan of a comparison that has its looks; once its models are separated, that of the looks that were taken.
+
+    Nothing is trained or written. Arguments and errors are those of :func:`dlbench.plan`.
+    """
+    planned = plan(study, options, **settings)
+    if any(planned.stored.status(trial.id).is_finished for trial in planned.trials):
+        found = compare_models(open_study(planned.folder, history=False))
+        if found.look and found.is_separated:
+            taken = planned.part(seeds_at(found.look, (spec.seed for spec in study.trials)))
+            return planned if taken.missing else taken
+    return planned
 
 
 def grown(study: StudySpec, max_seeds: int | None = None) -> StudySpec:
