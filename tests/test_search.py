@@ -439,6 +439,22 @@ def test_trials_without_a_result_count_as_the_worst() -> None:
     assert "has not confirmed it" in report.to_markdown(report.study_report(before).parts)
 
 
+def test_new_seeds_that_fail_count_against_the_winner() -> None:
+    found = ended(lambda spec: None if spec.seed in (4, 6) else 0.9 - spec.learning_rate)
+    result = search_findings(found)
+    assert result.selection_bias
+    assert result.selection_bias.test == "rank-sum"
+    assert result.selection_bias.n == 8
+    text = report.to_markdown(report.study_report(found).parts)
+    assert "On 5 new seeds (3 trials): " in text
+    assert "2 of 5 trials diverged or collapsed. Selection bias: +" in text
+    lost = report.to_markdown(
+        report.study_report(ended(lambda spec: None if spec.seed > 2 else 0.9 - spec.learning_rate)).parts
+    )
+    assert "5 of 5 trials diverged or collapsed." in lost
+    assert "has not confirmed it" not in lost
+
+
 def test_the_history_is_drawn() -> None:
     from dlbench.report.figures.canvas import View
     from dlbench.report.figures.search import history

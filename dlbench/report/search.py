@@ -204,6 +204,8 @@ def _winner(found: SearchFindings, winner: Candidate) -> list[str]:
     confirmed = (
         f"On {count(len(search.new_seeds), 'new seed')} ({count(len(new.complete), 'trial')}): {numbers}."
     )
+    if new.failures:
+        confirmed += f" {len(new.failures)} of {count(len(new.trials), 'trial')} diverged or collapsed."
     return [f"{lead} {biased}", f"{confirmed}{_bias_in_words(found)}"]
 
 
@@ -217,9 +219,10 @@ def _bias_in_words(found: SearchFindings) -> str:
     enough = fewest >= MIN_FOR_INTERVAL and not math.isnan(difference.low)
     text = signed(Summary(difference, (difference.estimate,) * (MIN_FOR_INTERVAL if enough else 1)), known)
     amount = f"{text} {known.unit}".rstrip()
+    method = "Welch" if found.selection_bias.test == "welch" else "rank"
     return (
         f" Selection bias: {amount} ({words(name)} in the search less that on new seeds"
-        f"{', with its 95 % Welch interval' if enough else ''})."
+        f"{f', with its 95 % {method} interval' if enough else ''})."
     )
 
 
