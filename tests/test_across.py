@@ -112,6 +112,18 @@ def test_what_differs_is_listed(small_result: dlbench.StudyResult, tmp_path: Pat
     assert json.loads(json.dumps(found.to_dict()))["studies"] == ["a", "b"]
 
 
+def test_the_same_trials_are_not_tested_against_each_other() -> None:
+    a = made_up("a", noisy(0.80), learning_rate=[1e-3, 1e-2], seed=range(3))
+    b = made_up("b", noisy(0.80), learning_rate=[1e-2, 2e-2], seed=range(3))
+    labels = [(pair.a, pair.b) for pair in dlbench.compare(a, b).pairs]
+    assert labels == [
+        ("a: lr 0.001", "b: lr 0.01"),
+        ("a: lr 0.001", "b: lr 0.02"),
+        ("a: lr 0.01", "b: lr 0.02"),
+    ]
+    assert not dlbench.compare(a, made_up("c", noisy(0.80), learning_rate=[1e-3, 1e-2], seed=range(3))).pairs
+
+
 def test_trials_with_other_bits_are_counted() -> None:
     a = made_up("a", noisy(0.80), seed=range(3))
     b = made_up("b", lambda spec: noisy(0.80)(spec) + 0.01 * (spec.seed == 1), seed=range(3))

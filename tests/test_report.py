@@ -22,6 +22,7 @@ from dlbench.analysis.protocols import components_of
 from dlbench.analysis.same_images import accuracy_on_new_images
 from dlbench.records import Epoch, Outcome, TrialStatus
 from dlbench.report import Column, Table, terminal, terminal_plots
+from dlbench.report.comparison import comparison_strip
 from dlbench.report.histories import history_table
 from dlbench.report.tables import duration, listed, plus_minus
 from dlbench.spec import designs
@@ -594,3 +595,20 @@ def test_models_are_compared_within_a_data_set_only() -> None:
     parts = report.study_report(found).parts
     assert "2 of 2 differences are significant" in words(parts)
     assert "among the models on one data set." in tables(parts)[0].caption
+
+
+def test_trials_that_failed_are_crosses_of_a_strip() -> None:
+    def accuracy(spec: TrialSpec) -> float | None:
+        fails = spec.model == "Baseline" and spec.seed == 0
+        return None if fails else 0.9 + 0.01 * spec.seed
+
+    found = compare_models(study(accuracy, "compare-archs", model=["Baseline", "Stabilized"], seed=range(4)))
+    strip = comparison_strip(found)
+    assert strip
+    rows = {row.name: row for row in strip.rows}
+    assert rows["Stabilized"].failed == ()
+    assert rows["Baseline"].failed == (None,)
+    assert rows["Baseline"].estimate == pytest.approx(0.91)
+    drawn = {line.split()[0]: line for line in terminal_plots.strip(strip, 60, False).splitlines()}
+    assert [drawn[name].count("×") for name in ("Baseline", "Stabilized")] == [1, 0]
+    assert strip.caption.startswith("×: a trial that diverged or collapsed, which is not in the mean")

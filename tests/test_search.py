@@ -1,5 +1,6 @@
 """Search: its space, its proposals, how it ends, and that it follows one course however often it is interrupted."""
 
+import dataclasses
 import importlib.metadata
 import itertools
 import json
@@ -24,10 +25,12 @@ from dlbench.analysis.comparison import compare_models
 from dlbench.analysis.search import search_findings, searches
 from dlbench.cli import main
 from dlbench.errors import ConfigError, InputError, SpecError, UnknownNameError
-from dlbench.execution import messages
+from dlbench.execution import costs, messages
+from dlbench.execution.plan import Plan
 from dlbench.spec import config
 from dlbench.spec.spaces import Distribution, SearchSpec
 from dlbench.studies.proposals import Proposals
+from dlbench.studies.searching import plan_search
 
 pytest.importorskip("optuna", reason="searches need optuna")
 
@@ -436,6 +439,22 @@ def test_trials_without_a_result_count_as_the_worst() -> None:
     assert "has not confirmed it" in report.to_markdown(report.study_report(before).parts)
 
 
+def test_new_seeds_that_fail_count_against_the_winner() -> None:
+    found = ended(lambda spec: None if spec.seed in (4, 6) else 0.9 - spec.learning_rate)
+    result = search_findings(found)
+    assert result.selection_bias
+    assert result.selection_bias.test == "rank-sum"
+    assert result.selection_bias.n == 8
+    text = report.to_markdown(report.study_report(found).parts)
+    assert "On 5 new seeds (3 trials): " in text
+    assert "2 of 5 trials diverged or collapsed. Selection bias: +" in text
+    lost = report.to_markdown(
+        report.study_report(ended(lambda spec: None if spec.seed > 2 else 0.9 - spec.learning_rate)).parts
+    )
+    assert "5 of 5 trials diverged or collapsed." in lost
+    assert "has not confirmed it" not in lost
+
+
 def test_the_history_is_drawn() -> None:
     from dlbench.report.figures.canvas import View
     from dlbench.report.figures.search import history
@@ -516,13 +535,48 @@ def test_halving_trains_fewer_seeds_of_most_configurations(tmp_path: Path) -> No
     assert "5 configurations stopped by halving" in report.to_markdown(report.study_report(found).parts)
 
 
+def test_the_plan_of_a_search_says_what_is_done_and_what_is_left() -> None:
+    study = dlbench.search({"lr": "log(1e-4, 1e-1)"}, trials=30, confirm=2, **SIZES)
+    planned = plan_search(study)
+    assert planned == dlbench.plan(study), "nothing is done"
+    assert len(planned.trials) == 10
+    said = [
+        "Generation 1 of 3; the others",
+        "1 generation of 3 is done; generation 2 is next",
+        "2 generations of 3 are",
+    ]
+    said += [
+        "All 3 generations are done; the winner is confirmed on 2 new seeds next.",
+        "the search has ended.",
+    ]
+    for generation, words in enumerate(said, start=1):
+        (found,) = [
+            part
+            for part in report.plan_report(dataclasses.replace(planned, generation=generation))
+            if isinstance(part, str) and words in part
+        ]
+        assert ("at most 32 trials" in found) == (generation < 5)
+    assert planned.estimate_s == pytest.approx(3.2 * costs.estimate_s(planned.missing, planned.workers))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_workers_outlive_a_generation(tmp_path: Path, workers: int) -> None:
     """All configurations share a program, which is compiled once; times add up over generations."""
     seen: list[object] = []
+    plans: list[Plan] = []
     study = dlbench.search({"lr": "log(1e-4, 1e-1)"}, trials=6, generation=2, confirm=2, **SIZES)
-    found = dlbench.run_search(study, out=tmp_path / "s", workers=workers, on_event=seen.append)
+
+    def on_event(event: object) -> None:
+        seen.append(event)
+        if isinstance(event, messages.Notice) and event.text.startswith("Generation"):
+            plans.append(plan_search(study, out=tmp_path / "s"))
+
+    found = dlbench.run_search(study, out=tmp_path / "s", workers=workers, on_event=on_event)
+    plans.append(plan_search(dlbench.open_study(tmp_path / "s").spec, out=tmp_path / "s"))
+    assert [(p.generation, len(p.done), len(p.missing)) for p in plans] == [
+        *((2, 2, 2), (3, 4, 2), (4, 6, 2), (5, 8, 0)),
+    ]
     assert len([each for each in seen if isinstance(each, messages.Finished)]) == 8
     assert len([each for each in seen if isinstance(each, messages.Compiling)]) == 1
     assert sum(found.times.values()) <= found.wall_time_s

@@ -18,7 +18,7 @@ from test_report import tables, words
 
 import dlbench
 from dlbench import report, stats
-from dlbench.analysis.comparison import winner
+from dlbench.analysis.comparison import compare_models
 from dlbench.analysis.looks import alpha_of, last_look
 from dlbench.cli.options import FLAGS
 from dlbench.errors import SpecError, StoreError
@@ -123,15 +123,43 @@ def test_a_look_is_held_to_its_own_level() -> None:
     fixed = grown(apart, 4, ())
     (pair,) = report.study_record(fixed)["comparison"]["differences"]
     assert 0.0125 < pair["p_adjusted"] <= 0.05
-    assert winner(fixed) == "Stabilized"
+    assert compare_models(fixed).winner == "Stabilized"
     assert "Stabilized is better than Baseline" in words(report.study_report(fixed).parts)
     look = grown(apart, 4, (4, 8))
     said = words(report.study_report(look).parts)
-    assert winner(look) is None
+    assert compare_models(look).winner is None
     assert "is better than" not in said
     assert "1 look taken of 2 planned (after 4 and 8 seeds)" in said
     assert "Holm's correction, 1.25 %" in said
     assert "Seeds that would probably be enough: about" in said
+
+
+def test_each_of_several_data_sets_needs_a_winner() -> None:
+    def accuracy(spec: TrialSpec, second: float) -> float:
+        lead = second if spec.dataset == "mnist5k" else 0.1
+        noise = random.Random(f"{spec.model}{spec.seed}{spec.dataset}").gauss(0, 0.001)
+        return 0.8 + lead * (spec.model == "Stabilized") + noise
+
+    two = {"dataset": ["mnist", "mnist5k"], "seed": range(4), **TWO}
+    for second, winners in ((0.0, ["mnist Stabilized"]), (-0.1, ["mnist Stabilized", "mnist5k Baseline"])):
+        found = made_up_study(lambda spec, lead=second: accuracy(spec, lead), "compare-archs", **two)
+        found = replace(found, spec=found.spec.model_copy(update={"looks": (4, 8)}))
+        compared = compare_models(found)
+        assert sorted(" ".join(name.split(", ")[::-1]) for name in compared.winners) == winners
+        assert compared.is_separated == (len(winners) == 2)
+        assert bool(compared.outlook) == (len(winners) == 1)
+        record = report.study_record(found)["comparison"]
+        assert (record["separated"], record["winner"]) == (len(winners) == 2, None)
+        said = words(report.study_report(found).parts)
+        assert ("; on other data sets, no model is." in said) == (len(winners) == 1)
+    planned = report.schedule_in_words(found.spec)
+    assert f"{100 * compared.ranking.alpha:.2f} %" in planned, (
+        "the level of two comparisons, one on each data set"
+    )
+    assert "better than every other on each data set" in planned
+    assert growing._finding(Look(1, (4, 8)), compared).startswith(
+        "Look 1 of 2, 4 seeds: better than every other"
+    )
 
 
 def test_intervals_are_those_of_the_looks_level() -> None:
@@ -165,7 +193,7 @@ def test_nothing_is_judged_before_the_first_look() -> None:
     parts = report.study_report(found).parts
     assert "Nothing is compared before the first look, at 4 seeds" in words(parts)
     assert "place" not in [column.key for column in tables(parts)[0].columns]
-    assert winner(found) is None
+    assert compare_models(found).winner is None
     assert report.study_record(found)["comparison"]["alpha"] is None
 
 
@@ -204,6 +232,10 @@ def test_models_that_differ_end_the_study_at_the_first_look(tmp_path: Path) -> N
     notices = [event.text for event in seen if isinstance(event, messages.Notice)]
     assert "10 looks planned, after 4, 8, 12" in notices[0]
     assert notices[-1].endswith("Look 1 of 10, 4 seeds: lr 0.005 is better than every other model")
+    planned = growing.plan_until_separated(growing.grown(study, 40), out=tmp_path / "s")
+    assert (len(planned.trials), planned.missing) == (8, [])
+    assert any("It has ended." in str(part) for part in report.plan_report(planned))
+    assert len(growing.plan_until_separated(growing.grown(study, 40), out=tmp_path / "t").missing) == 80
     with pytest.raises(StoreError, match=r"looks after 4, 8, .* not a fixed number of seeds; .* another out"):
         dlbench.run(study, out=tmp_path / "s")
     with pytest.raises(StoreError, match="not looks after 4, 6 seeds"):

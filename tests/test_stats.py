@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from dlbench import stats
 from dlbench.errors import InputError
+from dlbench.stats.components import crossed_sources
 from dlbench.stats.intervals import mean_std
 
 VALUES = st.floats(-100, 100).map(lambda x: round(x, 3))  # far coarser than the resolution of 1e-6
@@ -662,7 +664,7 @@ class TestVarianceComponents:
     @pytest.mark.parametrize("stds", [(2.0, 1.0, 1.0), (0.5, 0.5, 1.0)])
     def test_the_mean_of_crossed_values_is_covered(self, stds: tuple[float, float, float], rows: int) -> None:
         draw, covered, naive, num_studies = np.random.default_rng(1), 0, 0, 400
-        for _ in range(num_studies):
+        for study in range(num_studies):
             a, b, e = (
                 draw.normal(0, std, size) for std, size in zip(stds, (rows, 6, (rows, 6)), strict=True)
             )
@@ -670,14 +672,47 @@ class TestVarianceComponents:
             found, other = stats.crossed_mean(values, ["a", "b"]), stats.mean_interval(values.values())
             covered += found.low <= 0 <= found.high
             naive += other.low <= 0 <= other.high
-            alone = [
-                stats.mean_interval(each) for each in (a + b.mean() + e.mean(1), b + a.mean() + e.mean(0))
-            ]
-            wider = [found.high - found.low >= each.high - each.low - 1e-9 for each in alone]
-            *effects, _ = stats.variance_components(values, ["a", "b"])
-            assert all(wide for wide, each in zip(wider, effects, strict=True) if each.variance > 0)
+            if study < 20:
+                alone = [a + b.mean() + e.mean(1), b + a.mean() + e.mean(0)]
+                *effects, _ = stats.variance_components(values, ["a", "b"])
+                for each, effect in zip(map(stats.mean_interval, alone), effects, strict=True):
+                    assert found.high - found.low >= each.high - each.low - 1e-9 or effect.variance == 0
         assert covered / num_studies >= 0.94
         assert naive / num_studies < 0.85, "values that share a level are not independent"
+
+    def test_differences_of_crossed_seeds_are_not_independent(self) -> None:
+        draw, found, naive, num_studies = np.random.default_rng(2), 0, 0, 200
+        for _ in range(num_studies):
+            a, b, e = (draw.normal(0, 1, size) for size in (3, 4, (3, 4)))
+            first = {(i, -1, j, j): a[i] + b[j] + e[i, j] for i in range(3) for j in range(4)}
+            second = dict.fromkeys(first, 0.0)
+            compared = stats.compare_groups(first, second)
+            low, high = compared.difference.low, compared.difference.high
+            assert (compared.p_value <= 0.05) == (not low <= 0 <= high)
+            found += compared.p_value <= 0.05
+            naive += stats.paired_comparison(first.values(), second.values()).p_value <= 0.05
+        assert (compared.test, compared.n, compared.is_paired) == ("crossed t", 12, True)
+        assert found / num_studies <= 0.06
+        assert naive / num_studies >= 0.15
+        confidence = 1 - compared.p_value
+        edge = stats.compare_groups(first, second, confidence).difference
+        assert min(abs(edge.low), abs(edge.high)) == pytest.approx(0, abs=1e-6)
+        assert stats.compare_groups(first, first).p_value == 1
+        assert stats.compare_groups(first, second, overlap=0.2).test == "corrected t"
+
+    @pytest.mark.parametrize(
+        ("keys", "places"),
+        [
+            ([(0, 0), (0, 1), (1, 0), (1, 1)], (0, 1)),
+            ([(0, 0), (1, 1), (2, 2)], ()),
+            ([(0, 0), (0, 1), (1, 0)], ()),
+            ([(i, 7, i, j) for i in range(2) for j in range(3)], (0, 3)),
+            ([0, 1, 2], ()),
+            ([], ()),
+        ],
+    )
+    def test_which_seeds_are_crossed(self, keys: list[Any], places: tuple[int, ...]) -> None:
+        assert crossed_sources(keys) == places
 
     @pytest.mark.slow
     @pytest.mark.parametrize("stds", [(2.0, 1.0, 1.0), (0.3, 0.0, 1.0)])

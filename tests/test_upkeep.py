@@ -65,13 +65,23 @@ def test_the_list_says_what_each_study_found(
     assert f"lr {best:g}" in shown
 
 
-def test_names_and_ids_can_be_copied_at_80_columns(runs: Path) -> None:
+@pytest.mark.parametrize("length", [24, 44, 64, 84])
+def test_names_and_ids_can_be_copied_at_80_columns(
+    runs: Path, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = io.StringIO()
+    monkeypatch.setattr(terminal, "_console", lambda stream: Console(file=out, width=80))
+    name = LONG.ljust(length, "9")
+    (runs / LONG).rename(runs / name)
     trials = all_trials(runs)[0]
-    for table in (studies_table(list(overviews(runs))), trials_of_studies(trials, keep_order=False)):
-        Console(file=out, width=80).print(terminal._table(table))
-    for word in (LONG, "first", trials[0].id):
-        assert word in out.getvalue().split()
+    terminal.show([studies_table(list(overviews(runs))), trials_of_studies(trials, keep_order=False)])
+    shown = out.getvalue()
+    for word in (name, "first", trials[0].id):
+        assert word in shown.split()
+    row = next(line for line in shown.splitlines() if line.startswith("first"))
+    assert ("lr 0.0" in row, "mnist5k" in row) == (length < 70, length < 60)
+    left_out = "trials" if length == 24 else "varied, created, trials"
+    assert length > 44 or f"Left out, for want of width: {left_out}" in " ".join(shown.split())
 
 
 def test_trials_of_all_studies_are_filtered_and_sorted(

@@ -5,18 +5,19 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dlbench.analysis.comparison import compared_metric
 from dlbench.analysis.configurations import Configuration, configurations
+from dlbench.analysis.failures import measured
 from dlbench.analysis.looks import ALPHA
 from dlbench.errors import InputError
 from dlbench.spec.claims import Key, value_of
 from dlbench.spec.naming import setting
 from dlbench.spec.trial import PARTS, REPLICATES, TrialSpec
-from dlbench.stats import Comparison, corrected_comparison, holm
+from dlbench.stats import Comparison, compare_groups, holm
 from dlbench.storage.results import StudyRecord
 
 #: Changes of settings: value by path.
@@ -31,9 +32,9 @@ class Effect:
 
     Attributes:
         changes: one change, or the two of an interaction.
-        comparison: with the change against without it, replicate by replicate; ``None`` with fewer than two
-            replicates that all configurations completed. In a factorial design, an effect is averaged over the values
-            of the other settings. An interaction is the effect of one change with the other, less its effect without.
+        comparison: with the change against without it, replicate by replicate; ``None`` with fewer than two replicates
+            of which all configurations have a result. In a factorial design, an effect is averaged over the values of
+            the other settings. An interaction is the effect of one change with the other, less its effect without.
         p_adjusted: the p-value after Holm's correction over the effects, or over the interactions.
     """
 
@@ -74,8 +75,9 @@ class Ablation:
 def ablation(result: StudyRecord, metric: str | None = None) -> Ablation:
     """The effects of the changes of a study whose first trial is one of the base.
 
-    Replicates that some configuration did not complete are left out of all effects in a factorial design, and out of
-    the effect of that configuration otherwise.
+    Trials that diverged or collapsed count as failures (:func:`~dlbench.analysis.failures.measured`). Replicates that
+    some configuration has no result of are left out of all effects in a factorial design, and out of the effect of that
+    configuration otherwise.
 
     Args:
         result: the study.
@@ -89,17 +91,22 @@ def ablation(result: StudyRecord, metric: str | None = None) -> Ablation:
     groups = configurations(result.trials)
     base = groups[0].spec
     found = tuple((changes_of(base, group.spec), group) for group in groups)
-    cells = {frozenset(changes.items()): group.by_seed(metric) for changes, group in found}
+    keys = [frozenset(changes.items()) for changes, _ in found]
+    values = measured(dict(zip(keys, groups, strict=True)), metric)
+    cells: _Cells = {key: values.get(key, {}) for key in keys}
+    mixtures = [key for key, group in zip(keys, groups, strict=True) if group.is_mixture]
     single = list(dict.fromkeys(pair for changes, _ in found for pair in changes.items()))
-    overlap = groups[0].overlap
+    shared = _shared(cells.values())
+
+    def family(effects: Iterable[tuple[Sequence[tuple[str, Any]], _Values]]) -> tuple[Effect, ...]:
+        return _family([*effects], groups[0].overlap, mixtures)
+
     if any(len(changes) > 1 for changes, _ in found):
-        shared = _shared(cells.values())
-        effects = _family([((pair,), _main(cells, pair, shared)) for pair in single], overlap)
+        effects = family(((pair,), _main(cells, pair, shared)) for pair in single)
         pairs = [(a, b) for a, b in itertools.combinations(single, 2) if a[0] != b[0]]
-        interactions = _family([(pair, _interaction(cells, *pair, shared)) for pair in pairs], overlap)
+        interactions = family((pair, _interaction(cells, *pair, shared)) for pair in pairs)
     else:
-        shared = _shared(cells.values())
-        effects = _family([((pair,), _against_base(cells, pair)) for pair in single], overlap)
+        effects = family(((pair,), _against_base(cells, pair)) for pair in single)
         interactions = ()
     return Ablation(metric, found, effects, interactions, len(shared))
 
@@ -146,49 +153,52 @@ def _shared(cells: Iterable[Mapping[Key, float]]) -> list[Key]:
     return sorted(set.intersection(*map(set, cells)))
 
 
-_Values = tuple[list[float], list[float]]
+_Cells = Mapping[_Cell, Mapping[Key, float]]
+#: The values with a change and without it, by replicate, and the cells that they come from.
+_Values = tuple[Mapping[Key, float], Mapping[Key, float], Iterable[_Cell]]
 
 
-def _against_base(cells: Mapping[_Cell, Mapping[Key, float]], change: tuple[str, Any]) -> _Values:
-    changed, base = cells[frozenset([change])], cells[frozenset()]
-    shared = _shared([changed, base])
-    return [changed[key] for key in shared], [base[key] for key in shared]
+def _against_base(cells: _Cells, change: tuple[str, Any]) -> _Values:
+    compared = frozenset([change]), frozenset[tuple[str, Any]]()
+    changed, base = (cells[cell] for cell in compared)
+    return changed, base, compared
 
 
-def _main(
-    cells: Mapping[_Cell, Mapping[Key, float]], change: tuple[str, Any], shared: Sequence[Key]
-) -> _Values:
+def _main(cells: _Cells, change: tuple[str, Any], shared: Sequence[Key]) -> _Values:
     """The mean over the cells with a change, and over the same cells without it."""
     changed = [cell for cell in cells if change in cell]
     without = [cell - {change} for cell in changed]
-    return _means(cells, changed, shared), _means(cells, without, shared)
+    return _means(cells, changed, shared), _means(cells, without, shared), (*changed, *without)
 
 
 def _interaction(
-    cells: Mapping[_Cell, Mapping[Key, float]],
-    first: tuple[str, Any],
-    second: tuple[str, Any],
-    shared: Sequence[Key],
+    cells: _Cells, first: tuple[str, Any], second: tuple[str, Any], shared: Sequence[Key]
 ) -> _Values:
     """Both and neither, against one and the other: their difference is that of the effects of one change."""
     both = [cell for cell in cells if {first, second} <= cell]
     neither = [cell - {first, second} for cell in both]
     one, other = [cell - {first} for cell in both], [cell - {second} for cell in both]
     sums = [
-        [2 * value for value in _means(cells, [*a, *b], shared)] for a, b in ((both, neither), (one, other))
+        {key: 2 * value for key, value in _means(cells, [*a, *b], shared).items()}
+        for a, b in ((both, neither), (one, other))
     ]
-    return sums[0], sums[1]
+    return sums[0], sums[1], (*both, *neither, *one, *other)
 
 
-def _means(
-    cells: Mapping[_Cell, Mapping[Key, float]], chosen: Sequence[_Cell], shared: Sequence[Key]
-) -> list[float]:
-    return [statistics.fmean(cells[cell][key] for cell in chosen) for key in shared]
+def _means(cells: _Cells, chosen: Sequence[_Cell], shared: Sequence[Key]) -> dict[Key, float]:
+    return {key: statistics.fmean(cells[cell][key] for cell in chosen) for key in shared}
 
 
-def _family(found: Sequence[tuple[Sequence[tuple[str, Any]], _Values]], overlap: float) -> tuple[Effect, ...]:
-    """Effects that are tested together."""
-    tests = [corrected_comparison(*values, overlap) if len(values[0]) > 1 else None for _, values in found]
+def _family(
+    found: Sequence[tuple[Sequence[tuple[str, Any]], _Values]], overlap: float, mixtures: Collection[_Cell]
+) -> tuple[Effect, ...]:
+    """Effects that are tested together, by ranks where some trials of a configuration failed and others did not."""
+    tests = [
+        compare_groups(a, b, overlap=overlap, by_ranks=any(cell in mixtures for cell in compared))
+        if len(a.keys() & b.keys()) > 1
+        else None
+        for _, (a, b, compared) in found
+    ]
     p_values = [1.0 if test is None or math.isnan(test.p_value) else test.p_value for test in tests]
     return tuple(
         Effect(dict(changes), test, p)

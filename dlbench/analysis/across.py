@@ -116,8 +116,9 @@ def compare_studies(sources: Sequence[Source], metric: str | None = None) -> Stu
 
     Two configurations of two studies are compared if they are trained on the same data set and agree in every field
     that takes the same values in both studies: networks with themselves if both studies train the same networks, each
-    with each if they train others. Values are paired where the seed, the data and the split agree. Trials that diverged
-    or collapsed count as in the comparison of models.
+    with each if they train others. Configurations with the same trials and the same bits, such as copies, are not
+    compared. Values are paired where the seed, the data and the split agree. Trials that diverged or collapsed count as
+    in the comparison of models.
 
     Args:
         sources: the studies.
@@ -211,8 +212,13 @@ def _matched(
         (group, other)
         for group in a
         for other in others.get(key(group), ())
-        if _data_of(group) & _data_of(other)
+        if _data_of(group) & _data_of(other) and _results_of(group) != _results_of(other)
     ]
+
+
+def _results_of(group: Configuration) -> set[tuple[str, str | None]]:
+    """What identifies the results of a configuration: ids and bits. With itself, a configuration is not compared."""
+    return {(trial.id, trial.params_sha256) for trial in group.trials}
 
 
 def _data_of(group: Configuration) -> set[str]:
@@ -235,7 +241,7 @@ def _test(
 def _by_split(trial: TrialResult) -> tuple[object, ...]:
     """What pairs trials: seeds, fold, data and split; without a recorded split, a trial is paired with none."""
     place = key_of(trial.trial.spec.model_copy(update={"split_seed": None}))
-    return place, trial.trial.data_digest, trial.split_digest or trial.trial.id
+    return *place, trial.trial.data_digest, trial.split_digest or trial.trial.id
 
 
 def _shared(sources: Sequence[Source]) -> tuple[int, int]:

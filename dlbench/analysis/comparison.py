@@ -51,8 +51,18 @@ class ModelComparison:
 
     @property
     def winner(self) -> str | None:
-        """The model that is significantly better than every other."""
+        """The model that is significantly better than every other, if there is one data set."""
         return self.ranking.winner if self.ranking and self.is_conclusive else None
+
+    @property
+    def winners(self) -> tuple[str, ...]:
+        """The models that are significantly better than every other on the same data set."""
+        return self.ranking.winners if self.ranking and self.is_conclusive else ()
+
+    @property
+    def is_separated(self) -> bool:
+        """Whether on every data set, one model is significantly better than every other."""
+        return self.ranking is not None and self.is_conclusive and self.ranking.is_separated
 
     @property
     def supported(self) -> list[PairwiseComparison]:
@@ -99,14 +109,17 @@ class ModelComparison:
 
     @cached_property
     def outlook(self) -> tuple[SeedsNeeded, ...]:
-        """The seeds needed to separate the first model from the second and from the last; empty with a winner."""
-        if self.ranking is None or not self.is_conclusive or self.winner:
+        """The seeds needed to separate the first model from the second and from the last; empty if it is separated.
+
+        Of several data sets, it is about the first on which no model is separated from all others.
+        """
+        if self.ranking is None or not self.is_conclusive or self.is_separated:
             return ()
         if any(group.overlap for group in self.configurations.values()):
             return ()  # more repetitions add little to what the folds share
-        first, *names = [entry.name for entry in self.ranking.entries]
-        dataset = self.configurations[first].spec.dataset
-        names = [name for name in names if self.configurations[name].spec.dataset == dataset]
+        won = {entry.stratum for entry in self.ranking.entries if entry.name in self.winners}
+        stratum = next(entry.stratum for entry in self.ranking.entries if entry.stratum not in won)
+        first, *names = [entry.name for entry in self.ranking.entries if entry.stratum == stratum]
         return seeds_to_separate(self.ranking, first, list(dict.fromkeys((*names[:1], *names[-1:]))))
 
 
@@ -173,8 +186,3 @@ def pair_record(pair: PairwiseComparison) -> dict[str, Any]:
         "p_adjusted": pair.p_adjusted,
         "supported": pair.supported,
     }
-
-
-def winner(result: StudyRecord, metric: str | None = None) -> str | None:
-    """The model that is significantly better than every other, at the level that the study's last look allows."""
-    return compare_models(result, metric).winner

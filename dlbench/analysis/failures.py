@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from dlbench.records import TrialStatus
 from dlbench.spec.claims import Key, key_of
 from dlbench.spec.metrics import metric as metric_named
 from dlbench.storage.results import TrialResult
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 class _Measured(Protocol):
@@ -28,8 +30,8 @@ def place_of(trial: TrialResult) -> Key:
 
 
 def measured(
-    groups: Mapping[str, _Measured], metric: str, key: Callable[[TrialResult], Any] = place_of
-) -> dict[str, dict[Any, float]]:
+    groups: Mapping[Name, _Measured], metric: str, key: Callable[[TrialResult], Any] = place_of
+) -> dict[Name, dict[Any, float]]:
     """The values of a metric by group and replicate, with diverged trials at the worst value.
 
     That is an accuracy of 0, as a network that diverged gives no answer; of a metric without a bound, such as a loss,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dlbench.analysis.configurations import Configuration, axes_of, axes_of_specs, configurations
+from dlbench.analysis.failures import measured
 from dlbench.records import TrialStatus
 from dlbench.spec.claims import value_of
 from dlbench.spec.metrics import metric as metric_named
@@ -189,7 +190,8 @@ def _confirmation(
     if winner is None:
         return None
     alike = [group for group in configurations(new) if group.spec == winner.configuration.spec]
-    return alike[0] if alike and alike[0].complete else None
+    has_ended = bool(alike) and any(trial.status.is_finished for trial in alike[0].trials)
+    return alike[0] if has_ended else None
 
 
 def _selection_bias(
@@ -197,8 +199,12 @@ def _selection_bias(
 ) -> Comparison | None:
     if winner is None or confirmation is None:
         return None
-    before, after = (each.by_seed(search.metric) for each in (winner.configuration, confirmation))
-    return compare_groups(before, after, overlap=winner.configuration.overlap)
+    groups = {"before": winner.configuration, "after": confirmation}
+    values = measured(groups, search.metric)
+    if len(values) < len(groups):
+        return None
+    by_ranks = any(group.is_mixture for group in groups.values())
+    return compare_groups(*values.values(), overlap=winner.configuration.overlap, by_ranks=by_ranks)
 
 
 def _is_better(best: float, value: float, metric: str) -> bool:

@@ -257,11 +257,16 @@ def _first(axes: dict[str, Any]) -> dict[str, Any]:
 
 def _planned(study: StudySpec, read: Config | None, options: StudyOptions, how: RunOptions) -> Plan:
     from dlbench.report import terminal
-    from dlbench.studies.planning import plan
+    from dlbench.studies import growing, planning, searching
 
+    make = planning.plan
+    if study.search:
+        make = searching.plan_search
+    elif study.looks:
+        make = growing.plan_until_separated
     try:
         with terminal.waiting("checking the study and its data", options.quiet):
-            return plan(study, how)
+            return make(study, how)
     except InputError as error:
         if read and error.place is None:
             in_file = [name for name in error.fields if name not in options.fields_given()]

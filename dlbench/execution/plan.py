@@ -43,6 +43,8 @@ class Plan:
         num_length_bound: trials that could continue another one, but for a schedule that depends on the number of
             epochs.
         machines: what to say of the machines, a sentence each.
+        generation: of a search, the generation that the next trials belong to; one more than it has for those that
+            confirm the winner, two more when it has ended.
     """
 
     study: StudySpec
@@ -59,6 +61,7 @@ class Plan:
     shorter: Mapping[str, Kept] = field(default_factory=dict)
     num_length_bound: int = 0
     machines: tuple[str, ...] = ()
+    generation: int = 1
 
     @functools.cached_property
     def done(self) -> frozenset[str]:
@@ -160,11 +163,14 @@ class Plan:
     def estimate_s(self) -> float:
         """Estimated seconds for training the missing trials; for a search, those that it will propose too."""
         search = self.study.search
-        scale = search.most_work / math.fsum(search.work(t.spec) for t in self.trials) if search else 1.0
         left = [
             trial.of_length(max(trial.spec.num_epochs - self.shorter[trial.id].epoch, 1))
             if trial.id in self.shorter
             else trial
             for trial in self.missing
         ]
-        return scale * costs.estimate_s(left, max(self.workers, 1))
+        known = costs.estimate_s(left, max(self.workers, 1))
+        if search is None or not self.missing:
+            return known
+        ahead = search.most_work - math.fsum(search.work(trial.spec) for trial in self.trials)
+        return known * (1 + max(ahead, 0.0) / math.fsum(search.work(trial.spec) for trial in self.missing))

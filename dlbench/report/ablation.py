@@ -9,11 +9,13 @@ from typing import Any
 from dlbench.analysis.ablation import Ablation, Effect, change_text
 from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Summary, common, tally
 from dlbench.report.tables import (
+    FAILURES_NOTE,
     Column,
     Points,
     Report,
     Table,
     count,
+    failure_columns,
     means_note,
     plus_minus,
     replicate,
@@ -54,6 +56,7 @@ def ablation_report(found: Ablation) -> tuple[str, Report]:
     effects = {} if found.is_factorial else {change_text(each.changes): each for each in found.effects}
     summaries = {change_text(changes): group.summary(found.metric) for changes, group in found.configurations}
     base, measured = found.configurations[0][1], metric(found.metric)
+    failed = failure_columns([group for _, group in found.configurations])
     columns = (
         Column("change", "change", left=True),
         Column(
@@ -61,6 +64,7 @@ def ablation_report(found: Ablation) -> tuple[str, Report]:
             f"{_title(found)}{measured.sign}",
             partial(plus_minus, measured=measured),
         ),
+        *(column for column, _ in failed),
         *(_effect_columns(found) if effects else ()),
         Column("seeds", f"{replicate([base])}s"),
     )
@@ -68,14 +72,15 @@ def ablation_report(found: Ablation) -> tuple[str, Report]:
         (
             change_text(changes),
             summaries[change_text(changes)],
+            *(values[number] for _, values in failed),
             *(_effect_cells(effects.get(change_text(changes))) if effects else ()),
             tally(group),
         )
-        for changes, group in found.configurations
+        for number, (changes, group) in enumerate(found.configurations)
     )
-    shared = common(base.trials)
-    caption = f"base: {shared}. {means_note([*summaries.values()])} {_effects_note(found) if effects else ''}"
-    table = Table(f"Changes of {base.label(['model'])} by {_title(found)}", columns, rows, caption.strip())
+    notes = [f"base: {common(base.trials)}.", means_note([*summaries.values()])]
+    notes += [*([FAILURES_NOTE] if failed else []), *([_effects_note(found)] if effects else [])]
+    table = Table(f"Changes of {base.label(['model'])} by {_title(found)}", columns, rows, " ".join(notes))
     answer, support = _conclusions(found)
     return answer, [table, *(_factorial(found) if found.is_factorial else ()), *support]
 
@@ -110,7 +115,11 @@ def _effects_note(found: Ablation) -> str:
 def _pairing(found: Ablation) -> str:
     if found.configurations[0][1].overlap:
         return "by seed and fold, with the corrected resampled t test"
-    return "seed by seed"
+    ranks = any(
+        effect.comparison and effect.comparison.test == "signed-rank"
+        for effect in (*found.effects, *found.interactions)
+    )
+    return f"seed by seed{', by ranks where some trials of a configuration collapsed' if ranks else ''}"
 
 
 def _factorial(found: Ablation) -> Report:
@@ -124,7 +133,7 @@ def _factorial(found: Ablation) -> Report:
     replicates = count(found.num_replicates, "replicate")
     main = (
         f"With the change less without it, averaged over the values of the other settings, {_pairing(found)} "
-        f"({replicates} that every configuration completed); intervals are not corrected."
+        f"({replicates} of which every configuration has a result); intervals are not corrected."
     )
     between = (
         "The effect of one change where the other is made too, less its effect where it is not, averaged over the "

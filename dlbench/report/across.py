@@ -65,8 +65,8 @@ def _shared(found: StudiesComparison) -> Report:
 def _tests(found: StudiesComparison) -> Report:
     if not found.pairs:
         return [
-            "No configurations can be compared: the studies are the same one, share no data set, or have no values of "
-            "the metric."
+            "No configurations can be compared: the studies have the same trials, share no data set, or have no values "
+            "of the metric."
         ]
     known = metric(found.metric)
     columns = (

@@ -63,8 +63,9 @@ def comparison_record(found: ModelComparison, looks: tuple[int, ...]) -> dict[st
         "figure": key,
         "looks": {"planned": list(looks), "taken": look.number if look else 0} if looks else None,
         "alpha": alpha,
-        "separated": found.winner is not None,
+        "separated": found.is_separated,
         "winner": found.winner,
+        "winners": list(found.winners),
         "ranking": [
             {
                 "model": entry.name,
@@ -249,16 +250,20 @@ def comparison_strip(found: ModelComparison) -> Strip | None:
     measured = metric(found.metric)
     rows = []
     for entry in found.ranking.entries:
-        summary = found.configurations[entry.name].summary(found.metric, 1 - found.ranking.alpha)
+        group = found.configurations[entry.name]
+        trained, failed = (group.survivors, group.failures) if group.is_mixture else (group, [])
+        summary = trained.summary(found.metric, 1 - found.ranking.alpha)
         if summary is not None:
-            low, high = (
-                (summary.interval.low, summary.interval.high) if summary.has_interval else (None, None)
-            )
-            rows.append(StripRow(entry.name, summary.interval.estimate, low, high, summary.values))
+            interval = summary.interval
+            bounds = (interval.low, interval.high) if summary.has_interval else (None, None)
+            without = tuple(trial.value(found.metric) for trial in failed)
+            rows.append(StripRow(entry.name, interval.estimate, *bounds, summary.values, without))
     title_ = f"{capitalized(words(found.metric))}{measured.sign}"
-    return Strip(title_, tuple(rows), measured.factor, measured.decimals, _STRIP_NOTE)
+    note = f"{_FAILED_NOTE} {_STRIP_NOTE}" if any(row.failed for row in rows) else _STRIP_NOTE
+    return Strip(title_, tuple(rows), measured.factor, measured.decimals, note)
 
 
+_FAILED_NOTE = "×: a trial that diverged or collapsed, which is not in the mean;"
 _STRIP_NOTE = (
     "·: a seed; ●: the mean, with its interval. Intervals that overlap do not show that there is no difference: models "
     "are compared seed by seed."
@@ -297,6 +302,8 @@ def _verdict(found: ModelComparison, ranked: Ranking) -> tuple[str, Report]:
     pairs, measured = ranked.comparisons, metric(found.metric)
     by = "seed and fold, corrected resampled t tests" if _folded(found) else "seed"
     paired = f"paired by {by}" + (" where seeds are shared" if any(map(is_unpaired, pairs)) else "")
+    if any(pair.comparison.test == "crossed t" for pair in pairs):
+        paired += ", in which each of the crossed seeds counts once"
     if any(pair.comparison.test in ("signed-rank", "rank-sum") for pair in pairs):
         paired += ", by ranks where some trials of a model collapsed"
     method = f"{count(len(pairs), 'comparison')}, {paired}, {_correction(ranked)}, {level(ranked.alpha)}"
@@ -317,9 +324,14 @@ def _verdict(found: ModelComparison, ranked: Ranking) -> tuple[str, Report]:
             *chance,
         ]
     best = f" Not significantly worse than any other: {listed(found.not_worse)}." if found.not_worse else ""
+    no_winner = "No model is significantly better than every other one."
+    if found.winners:
+        are = "is" if len(found.winners) == 1 else "are each"
+        no_winner = f"{listed([*found.winners])} {are} significantly better than every other model on the same data set"
+        no_winner += "." if found.is_separated else "; on other data sets, no model is."
     answer = (
         f"{len(by_size)} of {count(len(pairs), 'difference')} {'is' if len(by_size) == 1 else 'are'} significant; the "
-        f"largest: {_difference(by_size[-1], measured)}. No model is significantly better than every other one.{best}"
+        f"largest: {_difference(by_size[-1], measured)}. {no_winner}{best}"
     )
     return answer, [differences, *chance, *_outlook(found)]
 

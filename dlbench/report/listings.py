@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dlbench.analysis.configurations import Summary
+from dlbench.analysis.configurations import Summary, axes_of_specs
 from dlbench.analysis.looks import alpha_of
 from dlbench.execution.costs import COMPILE_S, cost_s
 from dlbench.records import TrialStatus
@@ -27,9 +28,9 @@ from dlbench.report.tables import (
 )
 from dlbench.spec.looks import Look
 from dlbench.spec.metrics import REPORT_METRIC, metric, title
-from dlbench.spec.naming import field_title, model_names, phrase
+from dlbench.spec.naming import field_title, model_names, phrase, setting
 from dlbench.spec.study import StudySpec
-from dlbench.spec.trial import REPLICATES, STATIC_FIELDS
+from dlbench.spec.trial import REPLICATES
 from dlbench.storage.results import TrialResult
 
 if TYPE_CHECKING:
@@ -58,50 +59,84 @@ def records_table(trials: Sequence[TrialResult]) -> Table:
 
 def plan_report(plan: Plan) -> Report:
     """The programs and trials of a plan, and the estimated time."""
-    programs = plan.programs
-    varied = [name for name in STATIC_FIELDS if len({getattr(t.spec, name) for t in plan.trials}) > 1]
-    columns = (
-        Column("program", "program", left=True),
-        Column("trials", "trials", thousands),
-        Column("done", "done", thousands),
-        Column("core_s", "left, on one core", duration),
-    )
-    models = model_names(trial.spec.model for trial in plan.trials)
-    rows = []
-    for program in programs:
-        spec = program.trials[0].spec
-        left = [trial for trial in program.trials if trial.id not in plan.done]
-        label = ", ".join(phrase(name, getattr(spec, name), models) for name in varied or ("model",))
-        core_s = sum(map(cost_s, left)) + (COMPILE_S if left else 0.0)
-        rows.append((label, len(program.trials), len(program.trials) - len(left), core_s))
     search = plan.study.search
     most = "At most " if plan.study.looks else ""
     workers = count(plan.workers, "worker") if plan.workers else "this process"
     return [
-        Table("Programs (trials that share one compilation)", columns, tuple(rows)),
-        *([schedule_in_words(plan.study)] if plan.study.looks else []),
-        *([search_in_words(search)] if search else []),
+        _programs_table(plan),
+        *([_looks_in_words(plan)] if plan.study.looks else []),
+        *([search_in_words(plan, search)] if search else []),
         *plan.own_models,
         *plan.trained_again,
         *plan.copied,
         *plan.machines,
-        f"{most}{count(len(plan.trials), 'trial')} in {count(len(programs), 'program')}; {len(plan.done):,} done, "
+        f"{most}{count(len(plan.trials), 'trial')} in {count(len(plan.programs), 'program')}; {len(plan.done):,} done, "
         f"{len(plan.missing):,} to train: about {duration(plan.estimate_s)} on {plan.device} with {workers} "
         f"(estimated).\nNothing was written; the study's folder is {plan.folder}",
     ]
 
 
+def _programs_table(plan: Plan) -> Table:
+    """One row per program: what its trials have in common that others do not, and in what they differ."""
+    axes = axes_of_specs([trial.spec for trial in plan.trials], without=())
+    models = model_names(trial.spec.model for trial in plan.trials)
+    rows = []
+    for program in plan.programs:
+        left = [trial for trial in program.trials if trial.id not in plan.done]
+        values = {name: list(dict.fromkeys(getattr(t.spec, name) for t in program.trials)) for name in axes}
+        shared = {name: found[0] for name, found in values.items() if len(found) == 1}
+        label = ", ".join(phrase(name, value, models) for name, value in shared.items())
+        varied = (_values(name, found, models) for name, found in values.items() if name not in shared)
+        rows.append(
+            (
+                label or phrase("model", program.trials[0].spec.model, models),
+                "; ".join(varied) or None,
+                len(program.trials),
+                len(program.trials) - len(left),
+                sum(map(cost_s, left)) + (COMPILE_S if left else 0.0),
+            )
+        )
+    columns = (
+        Column("program", "program", left=True),
+        Column("varied", "its trials", left=True),
+        Column("trials", "trials", thousands),
+        Column("done", "done", thousands),
+        Column("core_s", "left, on one core", duration),
+    )
+    return Table("Programs (trials that share one compilation)", columns, tuple(rows))
+
+
+#: Values of a field that a plan lists; of more, it shows the number.
+_LISTED = 5
+
+
+def _values(name: str, values: Sequence[Any], models: Mapping[str, str]) -> str:
+    """The values of a field: "lr 0.001, 0.01", or "lr (12)"."""
+    if len(values) > _LISTED:
+        return f"{field_title(name)} ({len(values)})"
+    if name.endswith("_args"):
+        return " or ".join(phrase(name, value, models) for value in values)
+    if all(isinstance(value, int | float) for value in values):
+        values = sorted(values)
+    return f"{field_title(name)} {', '.join(setting(name, value, models) for value in values)}"
+
+
+def _looks_in_words(plan: Plan) -> str:
+    return f"{schedule_in_words(plan.study)}{'' if plan.missing else ' It has ended.'}"
+
+
 def schedule_in_words(study: StudySpec) -> str:
     """The planned looks of a growing comparison, in words."""
     looks = study.looks
-    num_pairs = math.comb(
-        len({trial.model_copy(update=dict.fromkeys(REPLICATES, 0)) for trial in study.trials}), 2
-    )
+    configurations = {trial.model_copy(update=dict.fromkeys(REPLICATES, 0)) for trial in study.trials}
+    sizes = Counter(configuration.dataset for configuration in configurations)
+    num_pairs = sum(math.comb(size, 2) for size in sizes.values())
+    where = " on each data set" if len(sizes) > 1 else ""
     levels = [level(alpha_of(Look(number, looks), num_pairs)) for number in range(1, len(looks) + 1)]
     return (
         f"{count(len(looks), 'look')} planned, after {listed(list(map(str, looks)))} seeds of each model, at the "
         f"{'levels' if len(looks) > 1 else 'level'} {listed(levels)}. The study ends at the first look "
-        "that finds one model significantly better than every other."
+        f"that finds one model significantly better than every other{where}."
     )
 
 
@@ -141,38 +176,38 @@ def plan_record(plan: Plan) -> dict[str, Any]:
 
 
 def studies_table(studies: Sequence[tuple[StudySummary, Overview | None]]) -> Table:
-    """One row per study: its data, what it varies, and what its best configuration reached on test images."""
+    """One row per study: what its best configuration reached on test images, its data, and what it varies."""
     reported = {found.metric for _, found in studies if found is not None and found.best}
     one = next(iter(reported)) if len(reported) == 1 else None
     columns = (
         Column("name", "study", left=True, whole=True),
-        Column("datasets", "data set", left=True),
-        Column("axes", "varied", left=True),
         Column("best", "best", left=True),
         Column("result", title(one) if one else "result", partial(_result, named=one is None)),
+        Column("datasets", "data set", left=True),
+        Column("axes", "varied", left=True),
+        Column("created_at", "created", lambda time: _local_time(time)[:10], left=True),
         Column("trials", "trials"),
-        Column("created_at", "created", lambda time: _local_time(time)[:10], left=True, whole=True),
     )
     rows: list[tuple[Any, ...]] = []
     for study, found in studies:
         total, complete = sum(study.counts.values()), study.counts.get(TrialStatus.COMPLETE, 0)
         if found is None:
-            rows.append((study.name, "unreadable", None, None, None, None, study.created_at))
+            rows.append((study.name, "unreadable", *(None,) * 4, study.created_at, None))
             continue
         rows.append(
             (
                 study.name,
-                listed([*found.datasets]),
-                ", ".join(f"{field_title(name)} ({number})" for name, number in found.axes.items()) or None,
                 found.label or None,
                 (summary, found.metric)
                 if found.best and (summary := found.best.summary(found.metric))
                 else None,
-                str(total) if complete == total else f"{complete} of {total}",
+                listed([*found.datasets]),
+                ", ".join(f"{field_title(name)} ({number})" for name, number in found.axes.items()) or None,
                 study.created_at,
+                str(total) if complete == total else f"{complete} of {total}",
             )
         )
-    summaries = [row[4][0] for row in rows if row[4]]
+    summaries = [row[2][0] for row in rows if row[2]]
     caption = (
         "Best: the configuration with the best metric on validation images (the accuracy, unless a study goes by "
         f"another), with the same metric on test images. {means_note(summaries)}"

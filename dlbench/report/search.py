@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlbench.analysis.configurations import MIN_FOR_INTERVAL, Configuration, Summary, common, tally
 from dlbench.analysis.search import Candidate, SearchFindings, searches, sort_key
@@ -25,6 +25,9 @@ from dlbench.spec.metrics import metric, metric_key, report_metric, title, words
 from dlbench.spec.naming import field_title, setting
 from dlbench.spec.spaces import SearchSpec
 from dlbench.storage.results import StudyRecord
+
+if TYPE_CHECKING:
+    from dlbench.execution.plan import Plan
 
 #: Configurations that the table shows.
 _SHOWN = 10
@@ -107,15 +110,32 @@ def tuning_report(found: Sequence[SearchFindings]) -> Report:
     return [Table("Tuned settings", columns, rows, caption)]
 
 
-def search_in_words(search: SearchSpec) -> str:
-    """How far the plan of a search goes."""
-    number = len(search.generations)
-    begins = (
-        f"Generation 1 of {number}; the others are proposed from the results of earlier ones."
-        if number > 1
-        else "All configurations are proposed at once; these are the trials that they begin with."
+def search_in_words(plan: Plan, search: SearchSpec) -> str:
+    """How far the plan of a search goes: what is done, and what comes next."""
+    number, generation, new = (
+        len(search.generations),
+        plan.generation,
+        count(len(search.new_seeds), "new seed"),
     )
-    return f"{begins} The search has at most {count(search.most_trials, 'trial')}, those with new seeds included."
+    every = (
+        f"{'All' if number > 2 else 'Both'} {number} generations are" if number > 1 else "The generation is"
+    )
+    if generation > number + 1:
+        is_confirmed = any(trial.spec.seed in search.new_seeds for trial in plan.trials)
+        confirmed = f", and the winner is confirmed on {new}" if is_confirmed else ""
+        return f"{every} done{confirmed}: the search has ended."
+    if generation > number:
+        stage = f"{every} done; the winner is confirmed on {new} next."
+    elif generation > 1:
+        done = f"{count(generation - 1, 'generation')} of {number} {'is' if generation == 2 else 'are'} done"
+        stage = f"{done}; generation {generation} is next."
+    elif number > 1:
+        stage = f"Generation 1 of {number}; the others are proposed from the results of earlier ones."
+    else:
+        stage = "All configurations are proposed at once; these are the trials that they begin with."
+    return (
+        f"{stage} The search has at most {count(search.most_trials, 'trial')}, those with new seeds included."
+    )
 
 
 def progress_of_search(search: SearchSpec, number: int, result: StudyRecord) -> str:
@@ -184,6 +204,8 @@ def _winner(found: SearchFindings, winner: Candidate) -> list[str]:
     confirmed = (
         f"On {count(len(search.new_seeds), 'new seed')} ({count(len(new.complete), 'trial')}): {numbers}."
     )
+    if new.failures:
+        confirmed += f" {len(new.failures)} of {count(len(new.trials), 'trial')} diverged or collapsed."
     return [f"{lead} {biased}", f"{confirmed}{_bias_in_words(found)}"]
 
 
@@ -197,9 +219,10 @@ def _bias_in_words(found: SearchFindings) -> str:
     enough = fewest >= MIN_FOR_INTERVAL and not math.isnan(difference.low)
     text = signed(Summary(difference, (difference.estimate,) * (MIN_FOR_INTERVAL if enough else 1)), known)
     amount = f"{text} {known.unit}".rstrip()
+    method = "Welch" if found.selection_bias.test == "welch" else "rank"
     return (
         f" Selection bias: {amount} ({words(name)} in the search less that on new seeds"
-        f"{', with its 95 % Welch interval' if enough else ''})."
+        f"{f', with its 95 % {method} interval' if enough else ''})."
     )
 
 

@@ -76,6 +76,8 @@ def _tests(separation: Separation | None, tests: str) -> str:
     than = f"each of the other {others}" if others > 1 else "the other one"
     if not separation.is_complete:
         than = f"{better or 'none'} of the other {others}" if others > 1 else ""
+    if any(pair.comparison.test == "crossed t" for pair in separation.comparisons):
+        tests = f"{tests}, in which each of the crossed seeds counts once"
     if any(pair.comparison.test in ("signed-rank", "rank-sum") for pair in separation.comparisons):
         tests = f"{tests}, by ranks where some trials of a configuration collapsed"
     if not than:

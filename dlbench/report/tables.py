@@ -153,18 +153,28 @@ class Points:
 
 @dataclass(frozen=True)
 class StripRow:
-    """A row of a :class:`Strip`: its name, mean, bounds (``None`` without an interval), and the value of each seed."""
+    """A row of a :class:`Strip`.
+
+    Attributes:
+        name: its name.
+        estimate: the mean.
+        low: the lower bound of its interval; ``None`` without one.
+        high: the upper bound; likewise.
+        values: the value of each seed.
+        failed: those of trials that failed where others did not, which are not in the mean; ``None`` without a value.
+    """
 
     name: str
     estimate: float
     low: float | None
     high: float | None
     values: tuple[float, ...]
+    failed: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True)
 class Strip:
-    """A chart for a terminal: one row per configuration, with a point per seed, the mean and its interval.
+    """A chart for a terminal: one row per configuration, with a mark per seed, the mean and its interval.
 
     Attributes:
         title: what is measured, with its unit.

@@ -31,6 +31,10 @@ from dlbench.report.tables import Strip
 _WIDE = 10_000
 #: Longer tables are cut off; thousands of rows take seconds to format.
 _LONG = 200
+#: The room that other columns have beside those that are kept whole; longer cells are broken into lines.
+_ROOM = 8
+#: The characters between two columns.
+_GAP = 2
 #: The width of plots at most; without a terminal, exactly.
 _PLOT_WIDTH = 100
 #: The style of each shade of a heat map, from the lowest to the highest.
@@ -61,7 +65,8 @@ def show(report: Sequence[Table | Plot | Strip | Points | str], whole: str = "")
         elif isinstance(part, Table):
             if part.title:
                 console.print(Text(part.title, style="bold"))
-            console.print(_table(replace(part, rows=tuple(part.rows[:_LONG]))))
+            drawn = _table(replace(part, rows=tuple(part.rows[:_LONG])), console.width)
+            console.print(drawn, crop=False)
             if len(part.rows) > _LONG:
                 first = f"The first {_LONG:,} of {len(part.rows):,} rows."
                 console.print(Text(f"{first} {whole}".rstrip()))
@@ -117,20 +122,42 @@ def _console(stream: TextIO) -> Console:
     return console
 
 
-def _table(table: Table) -> RichTable:
+def _table(table: Table, width: int = _WIDE) -> RichTable:
+    """A table that is drawn.
+
+    Columns that are kept whole need their room. If the terminal is too narrow for it, the last of the other columns are
+    left out, which a line below the table says; if it still is, the table is wider than the terminal.
+
+    Args:
+        table: the table.
+        width: the width of the terminal, in characters.
+    """
+    columns, texts = table.columns, table.texts()
+    kept, needed = [*range(len(columns))], 0
+    if any(column.whole for column in columns):
+        cells = zip(*[[column.title for column in columns], *texts], strict=True)
+        longest = [max(map(cell_len, each)) for each in cells]
+        room = [size if c.whole else min(size, _ROOM) for size, c in zip(longest, columns, strict=True)]
+        spare = [number for number in kept if not columns[number].whole]
+        while (needed := sum(room[n] + _GAP for n in kept) - _GAP) > width and spare:
+            kept.remove(spare.pop())
+    left_out = [column.title for number, column in enumerate(columns) if number not in kept]
     drawn = RichTable(
+        width=needed if needed > width else None,
+        caption=Text(f"Left out, for want of width: {', '.join(left_out)}") if left_out else None,
+        caption_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
         padding=(0, 1, 0, 0),
         show_header=any(column.title for column in table.columns),
         pad_edge=False,
     )
-    for column in table.columns:
+    for column in map(columns.__getitem__, kept):
         justify: JustifyMethod = "left" if column.left else "right"
         drawn.add_column(Text(column.title), justify=justify, overflow="fold", no_wrap=column.whole)
-    for cells, shades in zip(table.texts(), table_shades(table), strict=True):
-        styles = ("" if shade is None else _SHADES[shade] for shade in shades)
-        drawn.add_row(*map(_Cell, cells, styles))
+    for row, shades in zip(texts, table_shades(table), strict=True):
+        styles = ["" if shade is None else _SHADES[shade] for shade in shades]
+        drawn.add_row(*(_Cell(row[number], styles[number]) for number in kept))
     return drawn
 
 

@@ -63,7 +63,8 @@ def draw(plot: Plot, width: int, colours: bool) -> str:
 
 
 def strip(chart: Strip, width: int, colours: bool) -> str:
-    """A strip chart and its scale: "·" for a seed, "●" for the mean, and a line from end to end of its interval.
+    """A strip chart and its scale: "·" for a seed, "×" for one that failed (without a value, at the left edge), "●" for
+    the mean, and a line from end to end of its interval.
 
     Args:
         chart: the chart.
@@ -73,7 +74,7 @@ def strip(chart: Strip, width: int, colours: bool) -> str:
     bounds = [
         each
         for row in chart.rows
-        for each in (*row.values, row.low, row.high, row.estimate)
+        for each in (*row.values, *row.failed, row.low, row.high, row.estimate)
         if each is not None
     ]
     low, high = chart.factor * min(bounds), chart.factor * max(bounds)
@@ -108,6 +109,8 @@ def _strip_row(row: StripRow, place: Callable[[float], int], room: int) -> str:
         first, last = place(row.low), place(row.high)
         cells[first : last + 1] = ["·" if cell == "·" else "─" for cell in cells[first : last + 1]]
         cells[first], cells[last] = "├", "┤"
+    for failed in row.failed:
+        cells[0 if failed is None else place(failed)] = "×"
     cells[place(row.estimate)] = "●"
     return "".join(cells)
 

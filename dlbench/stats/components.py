@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dlbench.errors import InputError
-from dlbench.stats.intervals import Interval, check_fraction, mean_std, student_quantile
+from dlbench.stats.intervals import Interval, check_fraction, mean_std
+from dlbench.stats.pairs import Comparison, paired_comparison
 
 #: The name of what no source explains: the interactions of all of them, and noise.
 RESIDUAL = "residual"
@@ -70,29 +71,10 @@ def variance_components(
         Burdick and Graybill (1992), "Confidence intervals on variance components".
         Bouthillier et al. (2021), "Accounting for variance in machine learning benchmarks", MLSys.
     """
-    import numpy as np
     import scipy.stats
 
     check_fraction("confidence", confidence)
-    levels = [list(dict.fromkeys(key[place] for key in values)) for place in range(len(sources))]
-    combinations = list(itertools.product(*levels))
-    if not sources or any(len(each) < 2 for each in levels) or any(key not in values for key in combinations):
-        raise InputError(
-            "variance components need every combination of at least two levels of each source; got "
-            f"{len(values)} values for {' x '.join(str(len(each)) for each in levels)} levels."
-        )
-    table = np.array([values[key] for key in combinations], float).reshape([len(each) for each in levels])
-    dfs = [len(each) - 1 for each in levels]
-    residual_df = table.size - 1 - sum(dfs)
-    if residual_df < 1 or not np.isfinite(table).all():
-        raise InputError("variance components need finite values of two sources or more.")
-    mean, rest, squares = table.mean(), table - table.mean(), []
-    for axis, df in enumerate(dfs):
-        others = tuple(place for place in range(table.ndim) if place != axis)
-        effect = table.mean(axis=others, keepdims=True) - mean
-        rest = rest - effect
-        squares.append(float((effect**2).sum()) * table.size / table.shape[axis] / df)
-    noise = float((rest**2).sum()) / residual_df
+    squares, (noise, residual_df) = _mean_squares(values, sources)
 
     def quantile(p: float, df: int, other: float = math.inf) -> float:
         return float(
@@ -101,7 +83,7 @@ def variance_components(
 
     upper, lower = (1 + confidence) / 2, (1 - confidence) / 2
     found = [(noise, noise / quantile(upper, residual_df), noise / quantile(lower, residual_df), residual_df)]
-    for axis, (df, square) in enumerate(zip(dfs, squares, strict=True)):
+    for square, df in squares:
         g1, h1 = 1 - 1 / quantile(upper, df), 1 / quantile(lower, df) - 1
         g2, h2 = 1 - 1 / quantile(upper, residual_df), 1 / quantile(lower, residual_df) - 1
         f_up, f_low = quantile(upper, df, residual_df), quantile(lower, df, residual_df)
@@ -109,7 +91,7 @@ def variance_components(
         h12 = ((1 - f_low) ** 2 - (h1 * f_low) ** 2 - g2**2) / f_low
         below = (g1 * square) ** 2 + (h2 * noise) ** 2 + g12 * square * noise
         above = (h1 * square) ** 2 + (g2 * noise) ** 2 + h12 * square * noise
-        per_level = table.size / table.shape[axis]
+        per_level = len(values) / (df + 1)
         difference = square - noise
         bounds = (difference - math.sqrt(max(below, 0.0)), difference + math.sqrt(max(above, 0.0)))
         found.append((difference / per_level, bounds[0] / per_level, bounds[1] / per_level, df))
@@ -126,6 +108,38 @@ def variance_components(
         )
         for name, (variance, low, high, df) in zip((*sources, RESIDUAL), found, strict=True)
     )
+
+
+def _mean_squares(
+    values: Mapping[tuple[Any, ...], float], sources: Sequence[str]
+) -> tuple[list[tuple[float, int]], tuple[float, int]]:
+    """The mean square of each source and of the residual, each with its degrees of freedom.
+
+    Raises:
+        InputError: as for :func:`variance_components`.
+    """
+    import numpy as np
+
+    levels = [list(dict.fromkeys(key[place] for key in values)) for place in range(len(sources))]
+    combinations = list(itertools.product(*levels))
+    if not sources or any(len(each) < 2 for each in levels) or any(key not in values for key in combinations):
+        raise InputError(
+            "variance components need every combination of at least two levels of each source; got "
+            f"{len(values)} values for {' x '.join(str(len(each)) for each in levels)} levels."
+        )
+    table = np.array([values[key] for key in combinations], float).reshape([len(each) for each in levels])
+    dfs = [len(each) - 1 for each in levels]
+    residual_df = table.size - 1 - sum(dfs)
+    if residual_df < 1 or not np.isfinite(table).all():
+        raise InputError("variance components need finite values of two sources or more.")
+    mean, rest = table.mean(), table - table.mean()
+    squares: list[tuple[float, int]] = []
+    for axis, df in enumerate(dfs):
+        others = tuple(place for place in range(table.ndim) if place != axis)
+        effect = table.mean(axis=others, keepdims=True) - mean
+        rest = rest - effect
+        squares.append((float((effect**2).sum()) * table.size / table.shape[axis] / df, df))
+    return squares, (float((rest**2).sum()) / residual_df, residual_df)
 
 
 def images_component(
@@ -186,17 +200,80 @@ def crossed_mean(
         Banerjee (1961), "On confidence interval for two-means problem based on separate estimates of variances and
         tabulated values of t-table", Sankhya A 23(4).
     """
-    *effects, residual = variance_components(values, sources, confidence)
-    n = len(values)
-    levels = [len({key[place] for key in values}) for place in range(len(sources))]
-    terms = [
-        (each.variance / k + residual.variance / n, each.df)
-        for each, k in zip(effects, levels, strict=True)
-        if each.variance > 0
-    ]
-    terms.append(
-        ((1 - len(terms)) * residual.variance / n, residual.df)
-    )  # each mean square has the residual in it
-    half = math.sqrt(math.fsum(student_quantile(df, confidence) ** 2 * term for term, df in terms))
+    check_fraction("confidence", confidence)
+    half = _half_width(values, sources)(1 - confidence)
     mean, std = mean_std([*values.values()])
-    return Interval(mean, mean - half, mean + half, "Student t, crossed", n, std, confidence)
+    return Interval(mean, mean - half, mean + half, "Student t, crossed", len(values), std, confidence)
+
+
+def crossed_comparison(
+    a: Mapping[tuple[Any, ...], float],
+    b: Mapping[tuple[Any, ...], float],
+    sources: Sequence[str],
+    confidence: float = 0.95,
+    null: float = 0.0,
+) -> Comparison:
+    """The comparison of two groups pair by pair, in which pairs that share a level of a source are not independent.
+
+    The usual t test takes them as independent, and then finds differences that do not exist: in a simulation of 3 x 4
+    seeds, of which each source varies as much as the residual, in a quarter of studies at 5 %, and this test in 2 %.
+    The interval is that of :func:`crossed_mean` of the differences, and the p-value belongs to it: the interval of
+    confidence 1 - p ends at ``null``. Arguments are those of :func:`variance_components` and
+    :func:`~dlbench.stats.paired_comparison`.
+
+    Raises:
+        InputError: as for both functions.
+    """
+    import scipy.optimize
+
+    plain = paired_comparison(a.values(), [b[key] for key in a], "auto", confidence, null)
+    if plain.test != "t":  # all differences are equal
+        return plain
+    differences = {key: value - b[key] for key, value in a.items()}
+    width = _half_width(differences, sources)
+    distance = abs(plain.difference.estimate - null)
+    smallest, p_value = 1e-100, 1.0
+    if distance > 0:
+        p_value = smallest
+        if width(smallest) > distance:
+            log_p = scipy.optimize.brentq(lambda at: width(math.exp(at)) - distance, math.log(smallest), 0.0)
+            p_value = math.exp(log_p)
+    interval = crossed_mean(differences, sources, confidence)
+    return replace(plain, difference=interval, p_value=p_value, test="crossed t")
+
+
+def crossed_sources(keys: Collection[Any]) -> tuple[int, ...]:
+    """The places of keys, such as (seed, split), whose values are crossed: each of one place with each of the others.
+
+    Places whose values determine each other, such as a split that follows the seed, count once. Empty where fewer than
+    two places are left, or a combination is missing.
+    """
+    if not all(isinstance(key, tuple) for key in keys) or len({len(key) for key in keys}) != 1:
+        return ()
+    found: list[int] = []
+    columns = list(zip(*keys, strict=True))
+    levels = [len(set(column)) for column in columns]
+
+    def determine_each_other(one: int, other: int) -> bool:
+        return levels[one] == levels[other] == len(set(zip(columns[one], columns[other], strict=True)))
+
+    for place in range(len(columns)):
+        if levels[place] > 1 and not any(determine_each_other(place, other) for other in found):
+            found.append(place)
+    is_crossed = len(found) > 1 and math.prod(levels[place] for place in found) == len(keys)
+    return tuple(found) if is_crossed else ()
+
+
+def _half_width(values: Mapping[tuple[Any, ...], float], sources: Sequence[str]) -> Callable[[float], float]:
+    """The half width of the interval of :func:`crossed_mean`, as a function of 1 - confidence."""
+    import scipy.special
+
+    squares, (noise, residual_df) = _mean_squares(values, sources)
+    terms = [(square, df) for square, df in squares if square > noise]
+    terms.append(((1 - len(terms)) * noise, residual_df))  # each mean square has the residual in it
+
+    def width(outside: float) -> float:
+        parts = (float(scipy.special.stdtrit(df, outside / 2)) ** 2 * term for term, df in terms)
+        return math.sqrt(max(math.fsum(parts), 0.0) / len(values))
+
+    return width

@@ -31,7 +31,7 @@ class Comparison:
         effect_size: standardised mean difference with Hedges' small-sample correction (Cohen's d_z for
             pairs); `nan` without spread or with fewer than two degrees of freedom.
         probability_of_superiority: fraction of pairs in which A's value exceeds B's, in [0, 1]; ties count half.
-        test: "t", "wilcoxon", "corrected t", "welch", "brown-forsythe", "signed-rank" or "rank-sum";
+        test: "t", "wilcoxon", "corrected t", "crossed t", "welch", "brown-forsythe", "signed-rank" or "rank-sum";
             "log-rank" where the values are times until an event.
     """
 
@@ -49,7 +49,7 @@ class Comparison:
     @property
     def is_paired(self) -> bool:
         """Whether the values were compared pair by pair."""
-        return self.test in ("t", "wilcoxon", "corrected t", "signed-rank")
+        return self.test in ("t", "wilcoxon", "corrected t", "crossed t", "signed-rank")
 
 
 @dataclass(frozen=True)

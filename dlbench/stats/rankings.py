@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlbench.errors import InputError
+from dlbench.stats.components import crossed_comparison, crossed_sources
 from dlbench.stats.intervals import Interval, check_fraction, finite, mean_std
 from dlbench.stats.pairs import (
     RESOLUTION,
@@ -52,12 +53,14 @@ class RankingEntry:
         interval: mean of the group with its Student t interval.
         best_rank: best rank that the data allow.
         worst_rank: worst rank that the data allow.
+        stratum: what it belongs to, within which it has its ranks.
     """
 
     name: str
     interval: Interval
     best_rank: int
     worst_rank: int
+    stratum: Hashable = None
 
     @property
     def place(self) -> str:
@@ -88,9 +91,19 @@ class Ranking:
     @property
     def winner(self) -> str | None:
         """The group that is significantly better than every other, or None; None with several strata."""
-        first = self.entries[0]
-        is_one_family = self.num_strata == 1 and len(self.entries) > 1
-        return first.name if is_one_family and first.worst_rank == 1 else None
+        return self.winners[0] if self.num_strata == 1 and self.winners else None
+
+    @property
+    def winners(self) -> tuple[str, ...]:
+        """The groups that are significantly better than every other of their stratum, where it has several."""
+        sizes = Counter(entry.stratum for entry in self.entries)
+        return tuple(e.name for e in self.entries if e.worst_rank == 1 and sizes[e.stratum] > 1)
+
+    @property
+    def is_separated(self) -> bool:
+        """Whether every stratum of several groups has one that is significantly better than every other."""
+        sizes = Counter(entry.stratum for entry in self.entries)
+        return 0 < len(self.winners) == sum(size > 1 for size in sizes.values())
 
 
 @dataclass(frozen=True)
@@ -149,8 +162,9 @@ def compare_groups(
 ) -> Comparison:
     """Compare two groups whose values have keys (seed, split, fold).
 
-    Groups that share at least two keys are compared on the shared keys (`corrected_comparison`), others on all
-    their values as independent samples (`welch_comparison`). Values from cross-validation are not independent:
+    Groups that share at least two keys are compared on the shared keys (`corrected_comparison`; where keys are crossed,
+    such as every seed with every split, `crossed_comparison`), others on all their values as independent samples
+    (`welch_comparison`). Values from cross-validation are not independent:
     without pairs, their difference has neither an interval nor a p-value (`nan`).
 
     Args:
@@ -165,11 +179,15 @@ def compare_groups(
     Raises:
         InputError: an empty group, a value that is not finite, or a confidence outside (0, 1).
     """
-    shared = [(value, b[key]) for key, value in a.items() if key in b]
+    shared = [key for key in a if key in b]
     if len(shared) > 1:
-        values_a, values_b = zip(*shared, strict=True)
+        values_a, values_b = ([each[key] for key in shared] for each in (a, b))
         if by_ranks and not overlap:
             return signed_rank_comparison(values_a, values_b, confidence, null)
+        if not overlap and (places := crossed_sources(shared)):
+            short = [tuple(key[place] for place in places) for key in shared]
+            pairs = (dict(zip(short, each, strict=True)) for each in (values_a, values_b))
+            return crossed_comparison(*pairs, [str(place) for place in places], confidence, null)
         return corrected_comparison(values_a, values_b, overlap, confidence, null)
     if overlap:
         return without_test(welch_comparison(a.values(), b.values(), confidence, null))
@@ -278,6 +296,7 @@ def ranking(
             corrected_interval(group.values(), overlap, confidence),
             1 + num_better[name],
             sizes[stratum[name]] - num_worse[name],
+            stratum[name],
         )
         for name, group in groups.items()
     ]

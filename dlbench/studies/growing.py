@@ -1,8 +1,9 @@
 """Add seeds to a comparison until its models are separated, or until the largest number of seeds is reached.
 
 Models are separated when one of them has a significantly higher test accuracy than every other; the others need
-not differ significantly from each other. The looks are planned beforehand and share one error rate of 5 %
-(:mod:`dlbench.spec.looks`), so stopping early does not make false conclusions more likely.
+not differ significantly from each other. Of several data sets, each needs such a model. The looks are planned
+beforehand and share one error rate of 5 % (:mod:`dlbench.spec.looks`), so stopping early does not make false
+conclusions more likely.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ import time
 from dataclasses import replace
 from typing import Unpack
 
-from dlbench.analysis.comparison import winner
+from dlbench.analysis.comparison import ModelComparison, compare_models
 from dlbench.errors import Field, SpecError
 from dlbench.execution import messages
 from dlbench.execution.crew import Crew
+from dlbench.execution.plan import Plan
 from dlbench.report import schedule_in_words
+from dlbench.report.tables import listed
 from dlbench.spec.looks import Look, seeds_at, with_looks
 from dlbench.spec.study import StudySpec
 from dlbench.studies.options import RunOptions, RunSettings, merged
 from dlbench.studies.planning import plan
-from dlbench.studies.result import StudyResult
+from dlbench.studies.result import StudyResult, open_study
 from dlbench.studies.running import observed, run_planned, warn_of_failures
 
 
@@ -65,11 +68,27 @@ def _grow(study: StudySpec, how: RunOptions, crew: Crew) -> StudyResult:
     notify(messages.Notice(text=schedule_in_words(study)))
     for look in (Look(number, study.looks) for number in range(1, len(study.looks) + 1)):
         result = run_planned(planned.part(seeds_at(look, seeds)), how, crew)
-        separated = winner(result)
-        notify(messages.Notice(text=_finding(look, separated)))
-        if separated:
+        found = compare_models(result)
+        notify(messages.Notice(text=_finding(look, found)))
+        if found.is_separated:
             break
     return result
+
+
+def plan_until_separated(
+    study: StudySpec, options: RunOptions | None = None, **settings: Unpack[RunSettings]
+) -> Plan:
+    """The plan of a comparison that has its looks; once its models are separated, that of the looks that were taken.
+
+    Nothing is trained or written. Arguments and errors are those of :func:`dlbench.plan`.
+    """
+    planned = plan(study, options, **settings)
+    if any(planned.stored.status(trial.id).is_finished for trial in planned.trials):
+        found = compare_models(open_study(planned.folder, history=False))
+        if found.look and found.is_separated:
+            taken = planned.part(seeds_at(found.look, (spec.seed for spec in study.trials)))
+            return planned if taken.missing else taken
+    return planned
 
 
 def grown(study: StudySpec, max_seeds: int | None = None) -> StudySpec:
@@ -96,6 +115,10 @@ def grown(study: StudySpec, max_seeds: int | None = None) -> StudySpec:
     return with_looks(begun.as_asked(), study.looks[-1])
 
 
-def _finding(look: Look, separated: str | None) -> str:
-    found = f"{separated} is better than every other model" if separated else "the models are not separated"
-    return f"Look {look.number} of {len(look.schedule)}, {look.num_seeds} seeds: {found}"
+def _finding(look: Look, found: ModelComparison) -> str:
+    words = (
+        f"{found.winner} is better than every other model" if found.winner else "the models are not separated"
+    )
+    if not found.winner and found.winners:
+        words = f"better than every other model on the same data set: {listed([*found.winners])}"
+    return f"Look {look.number} of {len(look.schedule)}, {look.num_seeds} seeds: {words}"

@@ -7,8 +7,9 @@ search of its own; their generations are trained together, and the winners are c
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Unpack
 
@@ -16,6 +17,7 @@ from dlbench.analysis.search import score, searches, sort_key
 from dlbench.errors import SpecError
 from dlbench.execution import messages
 from dlbench.execution.crew import Crew
+from dlbench.execution.plan import Plan
 from dlbench.report import progress_of_search
 from dlbench.spec.spaces import SearchSpec
 from dlbench.spec.study import StudySpec
@@ -25,7 +27,7 @@ from dlbench.storage.results import TrialResult
 from dlbench.studies.options import RunOptions, RunSettings, merged
 from dlbench.studies.planning import plan
 from dlbench.studies.proposals import Proposals, Replicates
-from dlbench.studies.result import StudyResult
+from dlbench.studies.result import StudyResult, open_study
 from dlbench.studies.running import observed, run_planned, warn_of_failures
 
 
@@ -52,30 +54,88 @@ def run_search(
         raise SpecError("the study is no search", value=study.design, remedy="make it with dlbench.search")
     with observed(merged(options, **settings)) as how, Crew() as crew:
         begun = plan(study.model_copy(update={"trials": ()}), how)
-        course = _Course(study, search, replace(how, out=begun.folder), crew)
-        proposals = [Proposals(part) for part in search.parts]
-        for number, size in enumerate(search.generations, start=1):
-            asked = [each.ask(size) for each in proposals]
-            course.train(asked)
-            for each, configurations in zip(proposals, asked, strict=True):
-                each.tell(*course.results(configurations))
+        how = replace(how, out=begun.folder)
+        course = _Course(study, search, how, lambda planned, how: run_planned(planned, how, crew))
+        for number in course:
             course.notify(progress_of_search(search, number, course.result))
-        result = course.confirm()
+        result = course.result
     warn_of_failures(result, stacklevel=2)
     return replace(result, wall_time_s=time.perf_counter() - start)
 
 
-class _Course:
-    """The trials of a search so far, and their results."""
+def plan_search(study: StudySpec, options: RunOptions | None = None, **settings: Unpack[RunSettings]) -> Plan:
+    """The plan of a search as far as its results reach: the trials that are done, and those that come next.
 
-    def __init__(self, study: StudySpec, search: SearchSpec, how: RunOptions, crew: Crew) -> None:
-        self._study, self._search, self._crew = study, search, crew
+    Nothing is trained or written. Arguments and errors are those of :func:`dlbench.plan`, which shows the beginning of
+    a search; the plan's ``generation`` is that of the next trials.
+    """
+    how = merged(options, **settings)
+    begun = plan(study.model_copy(update={"trials": ()}), how)
+    search = study.search
+    if search is None or not any(begun.stored.status(trial.id).is_finished for trial in begun.trials):
+        return begun
+    held = open_study(begun.folder, history=False)
+    trials = {trial.id: trial for trial in held.trials if trial.status.is_finished}
+
+    def look_up(planned: Plan, how: RunOptions) -> StudyResult:
+        if planned.missing or planned.sources:
+            raise _NotTrainedError
+        found = tuple(trials[trial.id] for trial in planned.trials)
+        return replace(held, spec=planned.study, trials=found)
+
+    kept = replace(how, out=begun.folder, keep_state=True, reuse=False)
+    course, done = _Course(study, search, kept, look_up), 0
+    with contextlib.suppress(_NotTrainedError):
+        for number in course:
+            done = number
+        done += 1  # the confirmation
+    return replace(plan(course.study, replace(how, out=begun.folder)), generation=done + 1)
+
+
+class _NotTrainedError(Exception):
+    """Trials of a search have no result yet."""
+
+
+class _Course:
+    """The trials of a search so far, and their results.
+
+    Args:
+        study: the search.
+        search: how it proposes configurations.
+        how: where and how to run.
+        perform: returns the results of a plan.
+    """
+
+    def __init__(
+        self,
+        study: StudySpec,
+        search: SearchSpec,
+        how: RunOptions,
+        perform: Callable[[Plan, RunOptions], StudyResult],
+    ) -> None:
+        self._study, self._search, self._perform = study, search, perform
         self._drops_states = search.resource == "epochs" and not how.keep_state
         self._how = replace(how, keep_state=True) if self._drops_states else how
         self._groups: dict[TrialSpec, Replicates] = {}
         self._found: dict[TrialSpec, TrialResult] = {}
         self._reached: dict[Replicates, int] = {}
         self.result: StudyResult
+
+    @property
+    def study(self) -> StudySpec:
+        """The search with its trials so far."""
+        return self._study.model_copy(update={"trials": tuple(self._groups)})
+
+    def __iter__(self) -> Iterator[int]:
+        """Follow the course of the search to its end; yields the number of each generation after it."""
+        proposals = [Proposals(part) for part in self._search.parts]
+        for number, size in enumerate(self._search.generations, start=1):
+            asked = [each.ask(size) for each in proposals]
+            self.train(asked)
+            for each, configurations in zip(proposals, asked, strict=True):
+                each.tell(*self.results(configurations))
+            yield number
+        self.confirm()
 
     def notify(self, text: str) -> None:
         if self._how.on_event:
@@ -110,7 +170,7 @@ class _Course:
         ids = [min(trial.id for trial in trials) for trials in found]
         return values, ids, [self._reached[each] for each in asked]
 
-    def confirm(self) -> StudyResult:
+    def confirm(self) -> None:
         """Train the winner of each part with new seeds."""
         new: dict[TrialSpec, Replicates] = {}
         for found in searches(self.result):
@@ -124,12 +184,10 @@ class _Course:
         if new:
             self._run(new)
             self._drop_states([])
-        return self.result
 
     def _run(self, groups: Mapping[TrialSpec, Replicates]) -> None:
         self._groups.update(groups)
-        study = self._study.model_copy(update={"trials": tuple(self._groups)})
-        self.result = run_planned(plan(study, self._how), self._how, self._crew)
+        self.result = self._perform(plan(self.study, self._how), self._how)
         self._found = dict(zip(self._groups, self.result.trials, strict=True))
 
     def _best(self, going: Sequence[Replicates], rung: int) -> list[Replicates]:
