@@ -24,7 +24,7 @@ from dlbench.records import Epoch, Outcome, TrialStatus
 from dlbench.report import Column, Table, terminal, terminal_plots
 from dlbench.report.comparison import comparison_strip
 from dlbench.report.histories import history_table
-from dlbench.report.tables import duration, listed, plus_minus
+from dlbench.report.tables import duration, listed, means_note, plus_minus
 from dlbench.spec import designs
 from dlbench.spec.naming import setting
 from dlbench.spec.study import DESIGNS
@@ -145,7 +145,8 @@ def test_seeds_are_one_row_with_an_interval() -> None:
     )
     table = tables(report.study_report(found).parts)[0]
     first, second = table.texts()
-    assert first[:3] == ["0.1", "80.00 ± 24.84", "79.00 ± 24.84"], "t(2, 0.975) * 0.1 / sqrt(3) = 0.2484"
+    bounds = ["80.00 [55.16, 100.00]", "79.00 [54.16, 100.00]"]
+    assert first[:3] == ["0.1", *bounds], "t(2, 0.975) * 0.1 / sqrt(3) = 0.2484, up to 1"
     assert second[1] == "30.00 ± 0.00"
     assert first[-1] == "3"
     assert "over 3 seeds" in words(report.study_report(found).parts)
@@ -177,6 +178,7 @@ def test_bounds_of_shares_end_at_100_and_are_shown_then() -> None:
     assert plain.high > 1
     assert (summary.interval.low, summary.interval.high) == (plain.low, 1)
     assert plus_minus(summary) == f"93.75 [{100 * plain.low:.2f}, 100.00]"
+    assert means_note([summary]).endswith("Bounds are shown where an interval ends at 0 or 100 %.")
     assert plus_minus(replace(summary, interval=plain)) == f"93.75 ± {50 * (plain.high - plain.low):.2f}"
     rows = list(csv.DictReader(io.StringIO(history_table(found.trials).to_csv())))
     assert float(rows[0]["val_accuracy_high"]) == 1

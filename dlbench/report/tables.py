@@ -314,6 +314,8 @@ def means_note(summaries: Sequence[Summary | None], confidence: float = 0.95) ->
     note = f"Means over {over} ± their {level(confidence)} {method}"
     few = any(not summary.has_interval for summary in known)
     note = f"{note}; the values themselves where there are fewer than three." if few else f"{note}."
+    if any(summary.has_interval and summary.interval.half_width is None for summary in known):
+        note += " Bounds are shown where an interval ends at 0 or 100 %."
     if any(summary.is_mixture for summary in known):
         note += " †: some trials collapsed, so the mean describes neither them nor the others."
     return note
