@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlbench.errors import InputError
+from dlbench.execution import starting
 from dlbench.execution.compiling import Build, Executable
 from dlbench.execution.images import LANES_OF_DATA, DeviceData, Rows, images_of
 from dlbench.models.counts import too_small
@@ -100,8 +101,8 @@ def compile_program(
     by_everything = replace(static, **unseen)  # but what the epoch does not see
     if score := metrics.scorer(trial.spec):
         by_optimizer = replace(by_optimizer, metric=static.metric)
-    first = build(loop.init, by_optimizer, (LANES_OF_DATA, 0, 0), images.example(data), keys, hyper, **fast)
-    state = first.out_info
+    axes = (LANES_OF_DATA, 0, 0)
+    start, state = starting.prepare(build, by_optimizer, axes, images.example(data), keys, hyper, **fast)
     validated = hyper.only(*_VALIDATED)
     without_optimizer = state._replace(opt_state=None)
     if score is None:
@@ -113,8 +114,7 @@ def compile_program(
         choice = build(evaluation.choose, None, (0,) * 5, without_optimizer, validated, loss, loss, loss)
 
     def init(data: Data, keys: Keys, hyper: Hyper) -> TrainState:
-        started: TrainState = first(images.example(data), keys, hyper)
-        return started
+        return start(images.example(data), keys, hyper)
 
     def validate(state: TrainState, data: Data, hyper: Hyper) -> Any:
         used, given = hyper.only(*_VALIDATED), state._replace(opt_state=None)
