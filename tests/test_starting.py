@@ -34,7 +34,7 @@ BUILT_IN = (
         "MLP",
         "Linear",
     ),
-    *("ResNet-18(width=2)", "CIFAR-ResNet(width=2)", "ResNet-20(width=2)", "WideResNet(depth=10, width=1)"),
+    *("ResNet-18(width=2)", "CIFAR-ResNet(width=2)", "ResNet-20(width=2)", "WideResNet(depth=10, widen=1)"),
     *("VGG-11(width=2)", "MobileNetV2(width=0.1)", "ViT-Tiny(depth=1)"),
 )
 INITIALIZERS = {
