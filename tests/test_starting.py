@@ -21,7 +21,7 @@ from dlbench.training import loop
 from dlbench.training.state import Data, Static, static_part
 
 #: How programs of initialisation are compiled on a CPU.
-FAST = {"xla_backend_optimization_level": 1}
+FAST: Any = {"xla_backend_optimization_level": 1}
 BUILT_IN = (
     *(
         "SimpleCNN",
@@ -37,7 +37,7 @@ BUILT_IN = (
     *("ResNet-18(width=2)", "CIFAR-ResNet(width=2)", "ResNet-20(width=2)", "WideResNet(depth=10, widen=1)"),
     *("VGG-11(width=2)", "MobileNetV2(width=0.1)", "ViT-Tiny(depth=1)"),
 )
-INITIALIZERS = {
+INITIALIZERS: dict[str, Any] = {
     "uniform": nn.initializers.uniform(0.3),
     "kaiming": nn.initializers.kaiming_normal(),
     "lecun": nn.initializers.lecun_normal(),
@@ -92,7 +92,8 @@ def assert_starts_alike(static: Static, *trials: Trial) -> None:
     for trial in trials:
         expected = compiled(data(), *inputs_of(trial))
         made = start(data(), *inputs_of(trial))
-        assert jax.tree.structure(made) == jax.tree.structure(expected) == jax.tree.structure(shapes)
+        structures: list[Any] = list(map(jax.tree.structure, (made, expected, shapes)))
+        assert structures[0] == structures[1] == structures[2]
         named = jax.tree_util.tree_leaves_with_path(expected)
         for (path, leaf), own, shape in zip(
             named, jax.tree.leaves(made), jax.tree.leaves(shapes), strict=True

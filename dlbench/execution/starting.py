@@ -133,7 +133,8 @@ def prepare(
     Returns:
         A function of data, keys and hyper-parameters; the shapes of the state that it returns.
     """
-    if build.lanes == 1 and jax.default_backend() == "cpu" and jax.config.jax_threefry_partitionable:
+    config: Any = jax.config
+    if build.lanes == 1 and jax.default_backend() == "cpu" and config.jax_threefry_partitionable:
         read = functools.partial(_read, functools.partial(loop.init, part), data, keys, hyper)
         reading: Reading | None = build.once(read, (_read, part), data, keys, hyper)
         if reading is not None:
@@ -313,7 +314,10 @@ def _evaluate(closed: Any, given: Sequence[Any]) -> list[Any]:
     known |= dict(zip(closed.jaxpr.invars, given, strict=True))
 
     def read(atom: Any) -> Any:
-        return np.asarray(atom.val, atom.aval.dtype) if isinstance(atom, Literal) else known[atom]
+        if not isinstance(atom, Literal):
+            return known[atom]
+        aval: Any = atom.aval
+        return np.asarray(atom.val, aval.dtype)
 
     for equation in closed.jaxpr.eqns:
         operands = [read(atom) for atom in equation.invars]
@@ -351,14 +355,13 @@ def _result(equation: Any, operands: list[Any]) -> Any:
         if name == "convert_element_type":
             return operands[0].astype(params["new_dtype"])
     drawn = [each if isinstance(each, Drawn) else _scalar(each) for each in operands]
-    keys = {each.key for each in drawn if each is not None and each.key is not None}
-    sizes = {each.shape for each in drawn if each is not None and each.key is not None}
-    if None in drawn or len(keys) > 1 or sizes - {shape}:
+    parts = [each for each in drawn if each is not None]
+    random = {(each.key, each.shape) for each in parts if each.key is not None}
+    if len(parts) < len(drawn) or len(random) > 1 or any(side != shape for _, side in random):
         return None
-    formulas = tuple(each.formula for each in drawn)
-    return Drawn(
-        next(iter(keys), None), shape, Operation(equation.primitive, tuple(params.items()), formulas)
-    )
+    key = next(iter(random))[0] if random else None
+    operation = Operation(equation.primitive, tuple(params.items()), tuple(each.formula for each in parts))
+    return Drawn(key, shape, operation)
 
 
 def _scalar(array: NDArray[Any]) -> Drawn | None:
