@@ -12,8 +12,9 @@ import pytest
 import scipy.stats
 
 from dlbench.errors import InputError
+from dlbench.execution import programs
 from dlbench.spec.registry import CRITERIA
-from dlbench.spec.trial import TrialSpec
+from dlbench.spec.trial import Trial, TrialSpec
 from dlbench.training import evaluation, loop, mixup
 from dlbench.training.losses import cross_entropy, losses_of, manual, mean_loss, weights_of_classes
 from dlbench.training.state import Coefficient, Data, Hyper, Static
@@ -304,3 +305,20 @@ def test_training_accuracy_counts_images_whatever_the_batch() -> None:
         accuracies.add(round(float(accuracy) * 20, 4))
     logits = compute(state.params, jnp.asarray(IMAGES[:20] / 127.5 - 1, jnp.float32))
     assert accuracies == {float((np.asarray(logits).argmax(1) == LABELS[:20]).sum())}
+
+
+@pytest.mark.parametrize("criterion", CRITERIA.built_in)
+def test_the_loss_over_test_images_has_the_bits_of_its_operations(criterion: str) -> None:
+    trial = Trial(spec=TrialSpec(criterion=criterion), data_digest="")
+    rng = np.random.default_rng(0)
+    by_number = CRITERIA.built_in[criterion].targets == "numbers"
+    labels = jnp.asarray(rng.normal(size=999).astype(np.float32) if by_number else rng.integers(0, 10, 999))
+    for weights in (None,) if by_number else (None, jnp.asarray(rng.uniform(0.5, 2, 10), jnp.float32)):
+        for scale in (0.1, 3.0, 30.0):
+            logits = rng.normal(size=(999, 1 if by_number else 10), scale=scale).astype(np.float32)
+            loss = programs.mean_test_loss(trial, logits, labels, weights)
+            expected = mean_loss(
+                Static(None, criterion=criterion), jnp.asarray(logits), labels, class_weights=weights
+            )
+            assert loss.dtype == expected.dtype
+            np.testing.assert_array_equal(loss, expected)

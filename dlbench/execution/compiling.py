@@ -52,16 +52,28 @@ class Build:
             arguments: the arrays, or their shapes.
             options: options of the compiler.
         """
-        leaves, structure = jax.tree.flatten(arguments)
-        shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-        key = (function, part, *self._code, tuple(axes), shapes, structure)
-        if key not in self._done:
-            start = time.monotonic()
+
+        def make() -> Any:
             bound = functools.partial(function, part) if part is not None else functools.partial(function)
             functools.update_wrapper(bound, function)
             mapped = jax.vmap(bound, in_axes=tuple(axes)) if self.lanes > 1 else bound
-            call = jax.jit(mapped).lower(*arguments).compile(compiler_options=options or None)
-            self._done[key] = Executable(call, time.monotonic() - start)
+            return jax.jit(mapped).lower(*arguments).compile(compiler_options=options or None)
+
+        return self.once(make, (function, part, tuple(axes)), *arguments)
+
+    def once(self, make: Callable[[], Any], what: object, *arguments: Any) -> Any:
+        """Make something once for all trials that can share it.
+
+        Args:
+            make: makes it.
+            what: what it is, and the settings on which it depends.
+            arguments: the arrays on whose shapes it depends, or these shapes.
+        """
+        leaves, structure = jax.tree.flatten(arguments)
+        key = (what, *self._code, tuple((leaf.shape, leaf.dtype) for leaf in leaves), structure)
+        if key not in self._done:
+            start = time.monotonic()
+            self._done[key] = Executable(make(), time.monotonic() - start)
         self._used.append(self._done[key])
         return self._done[key].call
 

@@ -14,15 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlbench.errors import InputError
+from dlbench.execution import starting
 from dlbench.execution.compiling import Build, Executable
 from dlbench.execution.images import LANES_OF_DATA, DeviceData, Rows, images_of
 from dlbench.models.counts import too_small
 from dlbench.models.mode import initial_mode, layers_with_modes, mode
 from dlbench.models.sizes import has_empty_arrays, least_side, traced
 from dlbench.spec.metrics import metric, metric_of
+from dlbench.spec.registry import CRITERIA
 from dlbench.spec.switches import SPELLINGS
 from dlbench.spec.trial import Trial
 from dlbench.training import evaluation, loop, metrics
+from dlbench.training.losses import mean_loss
 from dlbench.training.state import Coefficient, Data, Hyper, Keys, Static, TrainState
 
 
@@ -100,8 +103,8 @@ def compile_program(
     by_everything = replace(static, **unseen)  # but what the epoch does not see
     if score := metrics.scorer(trial.spec):
         by_optimizer = replace(by_optimizer, metric=static.metric)
-    first = build(loop.init, by_optimizer, (LANES_OF_DATA, 0, 0), images.example(data), keys, hyper, **fast)
-    state = first.out_info
+    axes = (LANES_OF_DATA, 0, 0)
+    start, state = starting.prepare(build, by_optimizer, axes, images.example(data), keys, hyper, **fast)
     validated = hyper.only(*_VALIDATED)
     without_optimizer = state._replace(opt_state=None)
     if score is None:
@@ -113,8 +116,7 @@ def compile_program(
         choice = build(evaluation.choose, None, (0,) * 5, without_optimizer, validated, loss, loss, loss)
 
     def init(data: Data, keys: Keys, hyper: Hyper) -> TrainState:
-        started: TrainState = first(images.example(data), keys, hyper)
-        return started
+        return start(images.example(data), keys, hyper)
 
     def validate(state: TrainState, data: Data, hyper: Hyper) -> Any:
         used, given = hyper.only(*_VALIDATED), state._replace(opt_state=None)
@@ -153,6 +155,36 @@ def _memory_bytes(call: Any) -> int | None:
         return None
     needed = ("argument_size_in_bytes", "output_size_in_bytes", "temp_size_in_bytes")
     return int(sum(getattr(planned, name) for name in needed)) - int(planned.alias_size_in_bytes)
+
+
+def mean_test_loss(
+    trial: Trial, logits: Any, labels: jax.Array, class_weights: jax.Array | None
+) -> jax.Array:
+    """The mean loss of a trial over test images, with the bits of its operations one by one.
+
+    On a CPU, a built-in criterion at its default arguments is one program, for which LLVM's optimisation, which would
+    contract a product and a sum, is off. Each value of an argument would need another program.
+
+    Args:
+        trial: the trial.
+        logits: float32 [N, num_classes].
+        labels: int32 [N].
+        class_weights: float32 [num_classes], or ``None``.
+    """
+    spec = trial.spec
+    static = Static(None, criterion=spec.criterion, criterion_args=spec.criterion_args)
+    is_common = not spec.criterion_args and not CRITERIA.users(spec.criterion)
+    call = _loss_program(static) if is_common else functools.partial(mean_loss, static)
+    loss: jax.Array = call(jnp.asarray(logits), labels, class_weights=class_weights)
+    return loss
+
+
+@functools.cache
+def _loss_program(static: Static) -> Callable[..., jax.Array]:
+    call = functools.partial(mean_loss, static)
+    if jax.default_backend() != "cpu":
+        return call
+    return jax.jit(call, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def check_metric(trial: Trial, dataset: DeviceData) -> None:

@@ -42,6 +42,7 @@ from dlbench.execution.programs import (
     compile_program,
     inputs_of,
     lane_of,
+    mean_test_loss,
     stack,
     with_lane,
 )
@@ -66,9 +67,9 @@ from dlbench.storage import checkpoints
 from dlbench.storage.artifacts import Files
 from dlbench.storage.database import disk_problem
 from dlbench.training.augmentation import transform_images
-from dlbench.training.losses import mean_loss, weights_of_classes
+from dlbench.training.losses import weights_of_classes
 from dlbench.training.metrics import IN_PROGRAM, hits, measure
-from dlbench.training.state import Data, Hyper, Keys, Params, Pixels, Static, TrainState, static_part
+from dlbench.training.state import Data, Hyper, Keys, Params, Pixels, TrainState, static_part
 from dlbench.training.stopping import is_ended, is_stopped
 
 #: Seed of the transform of test images, the same for every trial.
@@ -435,8 +436,7 @@ class Worker:
             sha256,
             self._pixels(trial, dataset),
         )
-        by_criterion = Static(None, criterion=trial.spec.criterion, criterion_args=trial.spec.criterion_args)
-        loss = mean_loss(by_criterion, jnp.asarray(logits), dataset.test_labels, class_weights=weights)
+        loss = mean_test_loss(trial, logits, dataset.test_labels, weights)
         metrics = {
             "test_loss": json_number(float(loss)),
             **measure(trial.spec, logits, np.asarray(dataset.test_labels)),
