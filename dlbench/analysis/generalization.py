@@ -103,11 +103,8 @@ def fit_of(predictions: Predictions) -> Fit:
 def lowered_by(spec: TrialSpec) -> tuple[str, ...]:
     """What lowers the running training accuracy of a trial, as :class:`Fit` names it."""
     is_own = bool(MODELS.users(spec.model))
-    arguments = (
-        dict(spec.arguments("model"))
-        if is_own
-        else {**MODELS.signature(spec.model).arguments, **dict(spec.arguments("model"))}
-    )
+    arguments: dict[str, object] = {} if is_own else {**MODELS.signature(spec.model).arguments}
+    arguments.update(spec.arguments("model"))
     found = {
         "dropout": arguments.get("dropout_rate", 0),
         "mixup": spec.mixup,

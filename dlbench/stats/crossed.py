@@ -143,5 +143,6 @@ def crossed_intervals(
         raise InputError(f"intervals over images need at least one image; got {num_images}.")
     by_seed = np.asarray(statistic(np.ones((1, num_images), np.float32)), float)[0]
     resampled = np.asarray(statistic(resample_weights(num_images)), float).mean(axis=1)
-    columns = zip(by_seed.T, resampled.T, repeat(None) if sizes is None else sizes, strict=False)
+    each_size: Iterable[float | None] = repeat(None) if sizes is None else sizes
+    columns = zip(by_seed.T, resampled.T, each_size, strict=False)
     return [crossed_interval(over_seeds(values), drawn, num_images, size) for values, drawn, size in columns]
