@@ -37,8 +37,8 @@ def crossed_interval(
     Of shares p, the bounds are the outer ones of that interval, cut off at 0 and 1, and of Wilson's with the number of
     examples that gives the same half width h, p (1 - p) / h²: near 0 and 1, where the spread that is seen is mostly too
     small, these reach further inwards. At 0 and 1 themselves no spread is seen, and the number of examples is ``size``.
-    In simulations of 1 to 5 seeds on 10 or 100 images and shares from 0.56 to 0.99, these intervals cover in 95 to 100 %,
-    and those of Student's t in 13 to 99 %, the least near 1.
+    In simulations of 1 to 5 seeds on 10 or 100 images and shares from 0.56 to 0.99, these intervals cover in 95 to
+    100 %, and those of Student's t in 13 to 99 %, the least near 1.
 
     Args:
         over_seeds: the mean over seeds on all images, with its interval over seeds, whichever suits the design
