@@ -280,8 +280,8 @@ def inputs_of(trial: Trial) -> tuple[Keys, Hyper]:
 
 def purpose_keys(seed: int) -> Keys:
     """:func:`dlbench.training.loop.purpose_keys` of the key of a seed below 2**32, without a compiled program."""
-    words = (starting.threefry(0, seed, purpose) for purpose in range(len(Keys._fields)))
-    return Keys(*(jax.random.wrap_key_data(np.array(each, np.uint32), impl="threefry2x32") for each in words))
+    words: Any = np.array([starting.threefry(0, seed, n) for n in range(len(Keys._fields))], np.uint32)
+    return Keys(*(jax.random.wrap_key_data(each, impl="threefry2x32") for each in words))
 
 
 def lane_of(tree: Any, lane: int, lanes: int) -> Any:
