@@ -13,7 +13,7 @@ import pytest
 
 from dlbench.execution import starting
 from dlbench.execution.compiling import Build, Executable
-from dlbench.execution.programs import inputs_of
+from dlbench.execution.programs import inputs_of, purpose_keys
 from dlbench.models.network import network_for
 from dlbench.spec.registry import OPTIMIZERS
 from dlbench.spec.trial import Trial, TrialSpec
@@ -125,6 +125,14 @@ def test_networks_share_programs() -> None:
         static = static_part(network_for(trial, 10), trial)
         starting.prepare(Build(trial, done), static, (), data(), *inputs_of(trial))
     assert sum(isinstance(each.call, jax.stages.Compiled) for each in done.values()) == 1
+
+
+def test_keys_of_seeds_are_those_that_jax_derives() -> None:
+    derive = jax.jit(loop.purpose_keys)
+    for seed in (0, 1, 7, 2**31 - 1, 2**31, 2**32 - 1):
+        for key, expected in zip(purpose_keys(seed), derive(jax.random.key(seed)), strict=True):
+            assert (key.dtype, key.shape) == (expected.dtype, expected.shape)
+            np.testing.assert_array_equal(jax.random.key_data(key), jax.random.key_data(expected))
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from dlbench.spec.metrics import metric, metric_of
 from dlbench.spec.registry import CRITERIA
 from dlbench.spec.switches import SPELLINGS
 from dlbench.spec.trial import Trial
-from dlbench.training import evaluation, loop, metrics
+from dlbench.training import evaluation, metrics
 from dlbench.training.losses import mean_loss
 from dlbench.training.state import Coefficient, Data, Hyper, Keys, Static, TrainState
 
@@ -272,19 +272,16 @@ def inputs_of(trial: Trial) -> tuple[Keys, Hyper]:
     spec = trial.spec
     seeds = {purpose: spec.seed if spec.vary in ("all", purpose) else 0 for purpose in Keys._fields}
     seeds |= {purpose: own for purpose in seeds if (own := getattr(spec, f"{purpose}_seed")) is not None}
-    made = {seed: _purpose_keys(seed) for seed in dict.fromkeys(seeds.values())}
+    made = {seed: purpose_keys(seed) for seed in dict.fromkeys(seeds.values())}
     keys = Keys(*(getattr(made[seed], purpose) for purpose, seed in seeds.items()))
     others = {name: Coefficient.of(value) for name, value in spec.dynamic().items()}
     return keys, Hyper(jnp.float32(spec.learning_rate), jnp.float32(spec.weight_decay), others)
 
 
-@functools.cache
-def _derive() -> Callable[[jax.Array], Keys]:
-    return jax.jit(loop.purpose_keys)
-
-
-def _purpose_keys(seed: int) -> Keys:
-    return _derive()(jax.random.key(seed))
+def purpose_keys(seed: int) -> Keys:
+    """:func:`dlbench.training.loop.purpose_keys` of the key of a seed below 2**32, without a compiled program."""
+    words: Any = np.array([starting.threefry(0, seed, n) for n in range(len(Keys._fields))], np.uint32)
+    return Keys(*(jax.random.wrap_key_data(each, impl="threefry2x32") for each in words))
 
 
 def lane_of(tree: Any, lane: int, lanes: int) -> Any:

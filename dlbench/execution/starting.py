@@ -199,11 +199,11 @@ def _key(path: Path, roots: Mapping[int, tuple[int, int]]) -> tuple[int, int]:
     """The two words of a key."""
     first, second = roots[path[0]]
     for counter in path[1:]:
-        first, second = _hash(first, second, counter)
+        first, second = threefry(first, second, counter)
     return first, second
 
 
-def _hash(first: Any, second: Any, counter: Any, word: Any = _WORD) -> tuple[Any, Any]:
+def threefry(first: Any, second: Any, counter: Any, word: Any = _WORD) -> tuple[Any, Any]:
     """Threefry-2x32 with 20 rounds, of two words of a key and a counter, each of 32 bits.
 
     They are integers, or arrays of uint32; ``word`` is the largest such integer, of their type.
@@ -228,7 +228,7 @@ def _program(formula: Formula) -> Callable[..., jax.Array]:
 
     def draw(first: jax.Array, second: jax.Array, counter: jax.Array, numbers: jax.Array) -> jax.Array:
         counters = counter[:, None] + jax.lax.iota(jnp.uint32, BLOCK)[None]
-        x, y = _hash(first[:, None], second[:, None], counters, np.uint32(_WORD))
+        x, y = threefry(first[:, None], second[:, None], counters, np.uint32(_WORD))
 
         @functools.cache
         def value(part: Formula) -> Any:
