@@ -204,7 +204,8 @@ def _selection_bias(
     if len(values) < len(groups):
         return None
     by_ranks = any(group.is_mixture for group in groups.values())
-    return compare_groups(*values.values(), overlap=winner.configuration.overlap, by_ranks=by_ranks)
+    overlap = winner.configuration.overlap
+    return compare_groups(values["before"], values["after"], overlap=overlap, by_ranks=by_ranks)
 
 
 def _is_better(best: float, value: float, metric: str) -> bool:

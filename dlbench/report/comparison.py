@@ -255,9 +255,9 @@ def comparison_strip(found: ModelComparison) -> Strip | None:
         summary = trained.summary(found.metric, 1 - found.ranking.alpha)
         if summary is not None:
             interval = summary.interval
-            bounds = (interval.low, interval.high) if summary.has_interval else (None, None)
+            low, high = (interval.low, interval.high) if summary.has_interval else (None, None)
             without = tuple(trial.value(found.metric) for trial in failed)
-            rows.append(StripRow(entry.name, interval.estimate, *bounds, summary.values, without))
+            rows.append(StripRow(entry.name, interval.estimate, low, high, summary.values, without))
     title_ = f"{capitalized(words(found.metric))}{measured.sign}"
     note = f"{_FAILED_NOTE} {_STRIP_NOTE}" if any(row.failed for row in rows) else _STRIP_NOTE
     return Strip(title_, tuple(rows), measured.factor, measured.decimals, note)

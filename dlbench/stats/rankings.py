@@ -186,8 +186,8 @@ def compare_groups(
             return signed_rank_comparison(values_a, values_b, confidence, null)
         if not overlap and (places := crossed_sources(shared)):
             short = [tuple(key[place] for place in places) for key in shared]
-            pairs = (dict(zip(short, each, strict=True)) for each in (values_a, values_b))
-            return crossed_comparison(*pairs, [str(place) for place in places], confidence, null)
+            first, second = (dict(zip(short, each, strict=True)) for each in (values_a, values_b))
+            return crossed_comparison(first, second, [str(place) for place in places], confidence, null)
         return corrected_comparison(values_a, values_b, overlap, confidence, null)
     if overlap:
         return without_test(welch_comparison(a.values(), b.values(), confidence, null))
