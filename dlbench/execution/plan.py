@@ -80,7 +80,7 @@ class Plan:
     def _with_result(self) -> frozenset[str]:
         return frozenset(t.id for t in self.trials if self.stored.status(t.id).is_finished)
 
-    @property
+    @functools.cached_property
     def programs(self) -> list[Program]:
         """The trials, grouped by the XLA program that they share."""
         return programs.programs(self.trials)
@@ -150,7 +150,7 @@ class Plan:
             shorter={trial_id: kept for trial_id, kept in self.shorter.items() if trial_id in left},
         )
 
-    @property
+    @functools.cached_property
     def estimate_s(self) -> float:
         """Estimated seconds for training the missing trials; for a search, those that it will propose too."""
         search = self.study.search
@@ -161,4 +161,5 @@ class Plan:
             else trial
             for trial in self.missing
         ]
-        return scale * costs.estimate_s(left, max(self.workers, 1))
+        fitting_s = costs.linear_s(left) if self.study.design == "comparison" else 0.0
+        return scale * costs.estimate_s(left, max(self.workers, 1)) + fitting_s

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlbench.analysis.configurations import Summary
 from dlbench.analysis.looks import alpha_of
-from dlbench.execution.costs import COMPILE_S, cost_s
+from dlbench.execution.costs import compile_s, cost_s
 from dlbench.records import TrialStatus
 from dlbench.report.search import search_in_words
 from dlbench.report.tables import (
@@ -59,20 +59,20 @@ def records_table(trials: Sequence[TrialResult]) -> Table:
 def plan_report(plan: Plan) -> Report:
     """The programs and trials of a plan, and the estimated time."""
     programs = plan.programs
-    varied = [name for name in STATIC_FIELDS if len({getattr(t.spec, name) for t in plan.trials}) > 1]
+    firsts = [program.trials[0].spec for program in programs]
+    varied = [name for name in STATIC_FIELDS if len({getattr(spec, name) for spec in firsts}) > 1]
     columns = (
         Column("program", "program", left=True),
         Column("trials", "trials", thousands),
         Column("done", "done", thousands),
         Column("core_s", "left, on one core", duration),
     )
-    models = model_names(trial.spec.model for trial in plan.trials)
+    models = model_names(spec.model for spec in firsts)
     rows = []
-    for program in programs:
-        spec = program.trials[0].spec
+    for program, spec in zip(programs, firsts, strict=True):
         left = [trial for trial in program.trials if trial.id not in plan.done]
         label = ", ".join(phrase(name, getattr(spec, name), models) for name in varied or ("model",))
-        core_s = sum(map(cost_s, left)) + (COMPILE_S if left else 0.0)
+        core_s = sum(map(cost_s, left)) + (compile_s(left[0]) if left else 0.0)
         rows.append((label, len(program.trials), len(program.trials) - len(left), core_s))
     search = plan.study.search
     most = "At most " if plan.study.looks else ""

@@ -155,6 +155,12 @@ def run_planned(planned: Plan, options: RunOptions, crew: Crew | None = None) ->
                 described["split_digests"] = _split_digests(planned)
                 if any(trial.id in planned.sources for trial in todo):
                     described["device"] = planned.environment
+                measured = costs.Measured(known)
+
+                def observe(event: messages.AnyEvent) -> None:
+                    measured(event)
+                    notify(event)
+
                 events = _events(planned, todo, place, stopping, notify, crew)
                 record(
                     store,
@@ -162,16 +168,16 @@ def run_planned(planned: Plan, options: RunOptions, crew: Crew | None = None) ->
                     {trial.id for trial in todo},
                     described,
                     events,
-                    notify,
+                    observe,
                     None if site.is_elastic else max(place.workers, 1),
                     start,
                     options.keep_state,
                     planned.device,
                 )
-            if place.cores == 1:
-                _learn(store, todo)
-            left = [trial for trial in todo if not store.statuses()[trial.id].has_ended]
-            if stopping.is_set() and left:
+                if place.cores == 1:
+                    measured.learn()
+            statuses = store.statuses()
+            if stopping.is_set() and not all(statuses[trial.id].has_ended for trial in todo):
                 raise StudyInterrupted(stopping.number)
     with Store(folder) as store:
         trials = tuple(store.results([trial.id for trial in planned.trials]))
@@ -187,18 +193,6 @@ def run_planned(planned: Plan, options: RunOptions, crew: Crew | None = None) ->
     )
     return (
         replace(result, linear=_linear(result, planned.data_dir)) if study.design == "comparison" else result
-    )
-
-
-def _learn(store: Store, trained: Sequence[Trial]) -> None:
-    """Let estimates go by how long trials took that were trained here, one at a time."""
-    costs.learn(
-        (each.trial, each.train_time_s)
-        for each in store.results([trial.id for trial in trained])
-        if each.status is TrialStatus.COMPLETE
-        and each.train_time_s is not None
-        and each.trial.lanes == 1
-        and each.origin is None
     )
 
 
