@@ -56,18 +56,19 @@ def resolve(
         if key not in shared:
             named = Part(spec.dataset, spec.dataset_args)
             data = known.get(named) or known.setdefault(named, info(str(named)))
-            update = {"dataset": data.reference, "dataset_args": (), **_explicit_sizes(spec, data)}
             # A data set is identified by its arrays.
             digests = {
                 field: source_digest(field, getattr(spec, field)) for field in PARTS if field != "dataset"
             }
             model_digest = digests.pop("model")
             others = tuple(sorted((field, digest) for field, digest in digests.items() if digest))
-            identity = {"data_digest": data.digest, "model_digest": model_digest, "part_digests": others}
-            shared[key] = update, identity
-        update, identity = shared[key]
+            shared[key] = (
+                {"dataset": data.reference, "dataset_args": (), **_explicit_sizes(spec, data)},
+                {"data_digest": data.digest, "model_digest": model_digest, "part_digests": others},
+            )
+        explicit, identity = shared[key]
         split_seed = spec.default_split_seed if spec.split_seed is None else spec.split_seed
-        resolved.append((spec.model_copy(update={**update, "split_seed": split_seed}), identity))
+        resolved.append((spec.model_copy(update={**explicit, "split_seed": split_seed}), identity))
     combinations.check(spec for spec, _ in resolved)
     return [Trial(spec=spec, lanes=lanes(spec) if lanes else 1, **identity) for spec, identity in resolved]
 

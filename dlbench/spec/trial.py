@@ -363,8 +363,8 @@ class TrialSpec(BaseModel):
 
 #: The default of each field.
 _DEFAULTS = {name: field.default for name, field in TrialSpec.model_fields.items()}
-for _name, _default in _DEFAULTS.items():
-    setattr(TrialSpec, _name, _default)
+for _field, _default in _DEFAULTS.items():
+    setattr(TrialSpec, _field, _default)
 
 
 @functools.lru_cache(maxsize=4096)  # trials by the ten thousand share a few programs
@@ -480,7 +480,8 @@ def check_values(field: str, values: Iterable[Any], place: str | None = None) ->
 
 @functools.cache
 def _values(field: str) -> TypeAdapter[list[Any]]:
-    return TypeAdapter(list[get_type_hints(TrialSpec, include_extras=True)[field]])  # type: ignore[misc]
+    hint: Any = get_type_hints(TrialSpec, include_extras=True)[field]
+    return TypeAdapter(list[hint])
 
 
 def _explained(error: ValidationError, place: str | None) -> SpecError:

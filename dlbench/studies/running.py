@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import threading
 import time
 import warnings
@@ -43,6 +45,8 @@ from dlbench.studies.options import Observer, RunOptions, RunSettings, merged
 from dlbench.studies.planning import plan
 from dlbench.studies.result import StudyResult
 
+#: What a process that is killed may leave in the folder of a trial that is finished.
+_LEFT_OVER = re.compile(r"state|.*-tmp.*|\..*\.new")
 #: The manifest lists the digests of at most this many splits, because drawing one of 60,000 images takes 40 ms.
 _MAX_SPLITS = 8
 
@@ -259,10 +263,11 @@ def _copy(
 def _remove_leftovers(trials: Sequence[TrialResult]) -> None:
     """Remove temporary files and saved states of finished trials, which remain if a process is killed at their end."""
     for folder in (trial.folder for trial in trials if trial.status.is_finished):
-        if not folder.parent.is_symlink() and not folder.is_symlink():
-            for path in (*folder.glob("state"), *folder.glob("*-tmp*"), *folder.glob(".*.new")):
-                with contextlib.suppress(OSError):
-                    files.remove(path)
+        if folder.parent.is_symlink() or folder.is_symlink():
+            continue
+        with contextlib.suppress(OSError):
+            for name in filter(_LEFT_OVER.fullmatch, os.listdir(folder)):
+                files.remove(folder / name)
 
 
 def _about_data(trials: Sequence[Trial], data_dir: str | None, options: RunOptions) -> Iterator[str]:
