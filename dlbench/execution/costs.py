@@ -21,8 +21,8 @@ from dlbench.storage.results import LINEAR_SPLITS
 
 #: Seconds that one core takes to train on an image: a fixed part, and one in proportion to its FLOPs, with the compiled
 #: kernels. One core of a Xeon (Sapphire Rapids) that has nothing else to do takes 43, 48, 80, 50 and 300 µs for
-#: Baseline, Stabilized, High-Vision, Modernist and SimpleCNN; where every processor is busy and two of them share a core
-#: (EPYC, family 25), it is up to 1.8 times that. These lie between, 1.3 times the former; likewise for compiling.
+#: Baseline, Stabilized, High-Vision, Modernist and SimpleCNN; where every processor is busy and two of them share a
+#: core (EPYC, family 25), it is up to 1.8 times that. These lie between, at 1.3 times; likewise for compiling.
 _ANY_IMAGE_S = 2.0e-5
 _FLOPS_PER_S = 1.9e11
 #: For models whose FLOPs are not counted: in the middle of the built-in ones.
