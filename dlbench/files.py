@@ -33,12 +33,12 @@ def cache_root() -> Path:
 
 def remove(path: Path) -> None:
     """Remove a file, or a folder with its content; for a symbolic link, only the link itself is removed."""
-    if path.is_symlink():
-        path.unlink()
-    elif path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
+    try:
         path.unlink(missing_ok=True)
+    except OSError:
+        if path.is_symlink() or not path.is_dir():
+            raise
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ lengths, stragglers and failures, against the queue from which real workers are 
 from __future__ import annotations
 
 import heapq
+import math
 import random
 import resource
 import statistics
@@ -19,7 +20,7 @@ from typing import Any
 
 import dlbench
 from dlbench.execution import cluster, devices, messages, nodes
-from dlbench.execution.costs import COMPILE_S, cost_s
+from dlbench.execution.costs import compile_s, cost_s
 from dlbench.execution.jobs import JobQueue
 from dlbench.execution.place import Place
 from dlbench.execution.pool import Pool
@@ -184,7 +185,7 @@ def simulated(
     slowness = [
         3.0 if chance.random() < straggling else chance.lognormvariate(0, 0.05) for _ in range(workers)
     ]
-    work = sum(left.values()) + COMPILE_S * len(grouped)
+    work = sum(left.values()) + math.fsum(compile_s(program.trials[0]) for program in grouped)
     bound = max(work / sum(1 / each for each in slowness), max(left.values()) * min(slowness))
     jobs = JobQueue(grouped)
     compiled: list[set[int]] = [set() for _ in range(workers)]
@@ -198,7 +199,7 @@ def simulated(
             idle.append(number)
             continue
         (trial,) = job
-        own = 0.0 if program_of[trial.id] in compiled[number] else COMPILE_S
+        own = 0.0 if program_of[trial.id] in compiled[number] else compile_s(trial)
         compiled[number].add(program_of[trial.id])
         takes = (own + left[trial.id]) * slowness[number]
         dies = chance.expovariate(failing) if failing else float("inf")

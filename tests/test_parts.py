@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 import math
 import subprocess
@@ -26,7 +27,8 @@ from dlbench.models import counting, counts
 from dlbench.models.counts import Counts, Request
 from dlbench.spec import claims, config, designs, parts, registry
 from dlbench.spec.declarations import Default, signature
-from dlbench.spec.naming import phrase
+from dlbench.spec.designs import canonical, expand
+from dlbench.spec.naming import ALIASES, phrase
 from dlbench.spec.parts import Part, parse
 from dlbench.spec.trial import FIRST_FIELDS, Trial, TrialSpec
 from dlbench.training.optimizers import make_optimizer
@@ -526,3 +528,43 @@ def test_labels_name_arguments() -> None:
     assert phrase("model_args", ()) == "model at its defaults"
     assert phrase("model_args", (("hidden", 8),)) == "hidden=8"
     assert phrase("optimizer_args", (("momentum", 0.8),)) == "optimizer momentum=0.8"
+
+
+def test_a_grid_is_checked_part_by_part_and_holds_every_combination_in_order():
+    columns = {
+        "seed": ["1", 0],
+        "model.dropout_rate": [0.1, 0.3],
+        "lr": [1e-3, "1e-2"],
+        "model": ["stabilized", "Modernist"],
+        "test_augmented": [False, True],
+        "optimizer": ["sgd(momentum=0.9)", "adam"],
+        "class_weights": ["balanced", {1: 2.0}],
+    }
+    found = expand(columns).trials
+    fields = [ALIASES.get(name, name) for name in columns]
+    combinations = itertools.product(*columns.values())
+    assert found == tuple(canonical(dict(zip(fields, each, strict=True))) for each in combinations)
+    assert len({Trial(spec=spec, data_digest="d").id for spec in found}) == len(found) == 2**7
+    for values in ([1, "1"], [0, 1, 0]):
+        with pytest.raises(SpecError, match="seed names a value twice"):
+            expand({"lr": [0.1, 0.2], "seed": values})
+    with pytest.raises(SpecError, match="model names a value twice"):
+        expand({"model": ["baseline", "Baseline"], "seed": [0, 1]})
+
+
+def test_a_trial_keeps_what_is_not_a_default_and_shows_all_of_it():
+    spec = TrialSpec(model="baseline", batch_size=16, seed=3, mixup=0)
+    assert vars(spec) == {"model": "baseline", "seed": 3}
+    assert vars(spec.model_copy(update={"seed": 0, "batch_size": 8})) == {
+        "model": "baseline",
+        "batch_size": 8,
+    }
+    assert spec == TrialSpec(model="baseline", seed=3)
+    assert hash(spec) == hash(TrialSpec(model="baseline", seed=3))
+    assert dict(spec).keys() == spec.model_dump().keys() == TrialSpec.model_fields.keys()
+    assert spec.model_dump(exclude={"seed"}).keys() == TrialSpec.model_fields.keys() - {"seed"}
+    assert TrialSpec.model_validate_json(spec.model_dump_json()) == spec
+    assert "batch_size=16" in repr(spec)
+    trial = Trial(spec=spec, data_digest="d")
+    assert trial.model_dump()["spec"] == dict(spec)
+    assert Trial.model_validate_json(trial.model_dump_json()).id == trial.id

@@ -60,6 +60,28 @@ def test_every_event_says_what_it_changes(lines, small_study: dlbench.StudySpec,
         assert ", best val acc 75.00 % (lr 0.01), " in lines()[-1]
 
 
+def test_a_bar_begins_with_the_estimate(small_study: dlbench.StudySpec, tmp_path: Path) -> None:
+    class Recorded:
+        def __init__(self) -> None:
+            self.updates: list[tuple[str, float, float]] = []
+
+        def update(self, words: str, share: float, left_s: float) -> None:
+            self.updates.append((words, share, left_s))
+
+        def say(self, text: str) -> None: ...
+
+        def stop(self) -> None: ...
+
+    planned = dlbench.plan(small_study, out=tmp_path / "s")
+    bar = Recorded()
+    with StudyProgress(bar=bar) as show:
+        show(planned)
+        ((words, share, left_s),) = bar.updates
+        assert words.startswith("0/4 trials, 0/8 epochs")
+        assert share == 0.0
+        assert left_s == pytest.approx(planned.estimate_s, abs=0.5)
+
+
 def test_what_is_done_already_counts(lines, small_result: dlbench.StudyResult) -> None:
     more = dlbench.grid(model="baseline", learning_rate=[1e-3, 1e-2], seed=[0, 1, 2], **SMALL)
     planned = dlbench.plan(more, out=small_result.folder)

@@ -259,6 +259,16 @@ def shape_of(name: str) -> tuple[tuple[int, int, int], int] | None:
     return images_of(name)
 
 
+def num_test_of(name: str) -> int | None:
+    """The number of test images of a data set that is in the cache, by its name or reference; ``None`` if it is not."""
+    base, _, digest = name.partition("@")
+    named = DATASETS.find(base) or base
+    for _, meta in cache.entries():
+        if meta.name in (base, named) and meta.digest.startswith(digest):
+            return meta.shapes["test_images"][0]
+    return None
+
+
 def slice_names(reference: str) -> tuple[str, ...]:
     """The names of the slices of a data set that is in the cache, by its reference; none if it is not."""
     base, at, digest = reference.partition("@")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from dlbench.errors import Field, InputError, SpecError, unknown
 from dlbench.execution import costs
+from dlbench.models.counts import Counts, Request
 from dlbench.models.counts import count as count_models
 from dlbench.spec import live_code, registry
 from dlbench.spec.study import StudySpec
@@ -76,11 +78,16 @@ def lanes(asked: int | str, kind: str) -> Callable[[TrialSpec], int]:
 
 def _automatic_lanes(spec: TrialSpec) -> int:
     request = costs.request_of(spec)
-    counted = count_models([request]).get(request) if request else None
+    counted = _counted(request) if request else None
     if counted is None:
         return 1
     step = max(1, spec.batch_size * counted.training_flops)
     return min(MOST_LANES, 1 << max(0, (STEP_FLOPS // step).bit_length() - 1))
+
+
+@functools.lru_cache(maxsize=1024)  # trials by the ten thousand share a few models
+def _counted(request: Request) -> Counts | None:
+    return count_models([request]).get(request)
 
 
 def workers(asked: int | None, available: int, study: StudySpec, left: int, here: bool = True) -> int:

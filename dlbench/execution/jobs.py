@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from dlbench.execution.costs import COMPILE_S, cost_s
+from dlbench.execution.costs import compile_s, cost_s
 from dlbench.spec.programs import Program
 from dlbench.spec.trial import Trial
 
@@ -40,6 +40,11 @@ class _Jobs:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    @property
+    def is_worth_compiling(self) -> bool:
+        """Whether there is so much work left that another worker should compile the program too."""
+        return bool(self) and self.cost_s >= compile_s(self._waiting[0][1][0]) / 4
 
     def take(self) -> Job:
         cost, job = self._waiting.popleft()
@@ -88,7 +93,7 @@ class JobQueue:
     def _longest(self) -> _Jobs:
         """The jobs of the program with the most work left, if that is worth compiling it again."""
         longest = max(self._current.values(), key=lambda jobs: jobs.cost_s, default=_Jobs(()))
-        return longest if longest.cost_s >= COMPILE_S / 4 else _Jobs(())
+        return longest if longest.is_worth_compiling else _Jobs(())
 
 
 def _cost(job: Job) -> float:

@@ -1,9 +1,9 @@
 """The events of a running study, and the protocol between workers and their parent process. No jax.
 
 The parent sends :class:`Setup` once, then :class:`Train` for each job, or :class:`Stop`, then closes the connection. A
-worker sends :class:`Ready` once. For each job it sends :class:`Started`, :class:`Compiling` if no earlier job had the
-same program, :class:`EpochEnded` after each epoch, :class:`StateSaved` from time to time, :class:`Finished` or
-:class:`Failed` for each trial, and finally :class:`Idle`.
+worker sends :class:`Ready` once. For each job it sends :class:`Started`, :class:`Compiling` and then :class:`Compiled`
+if no earlier job had the same program, :class:`EpochEnded` after each epoch, :class:`StateSaved` from time to time,
+:class:`Finished` or :class:`Failed` for each trial, and finally :class:`Idle`.
 
 A message is a line of JSON, followed by the bytes of its files: ``{"message": {...}, "sizes": {path: bytes}}``. Nothing
 is pickled. Workers send the files that they produce; only the parent writes to the study's folder.
@@ -22,7 +22,7 @@ from dlbench.records import Epoch, Outcome, TrialStatus
 from dlbench.spec.trial import Trial
 
 #: Increased with every change of the messages; both sides must use the same version.
-PROTOCOL_VERSION = 7
+PROTOCOL_VERSION = 8
 #: The values of an :class:`~dlbench.records.Epoch`.
 EpochValues = tuple[float, float, float, float, float | None]
 
@@ -111,13 +111,30 @@ class Compiling(Message):
     trial_id: str
 
 
+class Compiled(Message):
+    """Worker → parent: what :class:`Compiling` has announced is done, or read from the cache of compiled programs.
+
+    ``busy_s``: see :class:`EpochEnded`.
+    """
+
+    type: Literal["compiled"] = "compiled"
+    worker: int
+    trial_id: str
+    busy_s: float | None = None
+
+
 class EpochEnded(Message):
-    """Worker → parent: a trial has finished an epoch, counted from 1."""
+    """Worker → parent: a trial has finished an epoch, counted from 1.
+
+    ``busy_s``: the seconds that training for it took: CPU seconds of the worker where that trains, wall-clock seconds
+    on other devices; ``None`` where the worker had to wait for a processor, and for an epoch of a saved state.
+    """
 
     type: Literal["epoch"] = "epoch"
     trial_id: str
     number: int
     values: EpochValues
+    busy_s: float | None = None
 
     @property
     def epoch(self) -> Epoch:
@@ -181,7 +198,18 @@ class Notice(Message):
 
 AnyCommand = Setup | Train | Stop
 AnyEvent = (
-    Ready | Left | Started | Compiling | EpochEnded | StateSaved | Finished | Copied | Failed | Idle | Notice
+    Ready
+    | Left
+    | Started
+    | Compiling
+    | Compiled
+    | EpochEnded
+    | StateSaved
+    | Finished
+    | Copied
+    | Failed
+    | Idle
+    | Notice
 )
 _commands: TypeAdapter[AnyCommand] = TypeAdapter(Annotated[AnyCommand, Field(discriminator="type")])
 _events: TypeAdapter[AnyEvent] = TypeAdapter(Annotated[AnyEvent, Field(discriminator="type")])

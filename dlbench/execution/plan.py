@@ -83,7 +83,7 @@ class Plan:
     def _with_result(self) -> frozenset[str]:
         return frozenset(t.id for t in self.trials if self.stored.status(t.id).is_finished)
 
-    @property
+    @functools.cached_property
     def programs(self) -> list[Program]:
         """The trials, grouped by the XLA program that they share."""
         return programs.programs(self.trials)
@@ -159,7 +159,7 @@ class Plan:
             shorter={trial_id: kept for trial_id, kept in self.shorter.items() if trial_id in left},
         )
 
-    @property
+    @functools.cached_property
     def estimate_s(self) -> float:
         """Estimated seconds for training the missing trials; for a search, those that it will propose too."""
         search = self.study.search
@@ -170,6 +170,8 @@ class Plan:
             for trial in self.missing
         ]
         known = costs.estimate_s(left, max(self.workers, 1))
+        if self.study.design == "comparison":
+            known += costs.linear_s(left)
         if search is None or not self.missing:
             return known
         ahead = search.most_work - math.fsum(search.work(trial.spec) for trial in self.trials)

@@ -1,7 +1,8 @@
-"""How fast this machine trains, learned from its trials, so that estimates fit it. No jax.
+"""How fast this machine trains and compiles, learned from its studies, so that estimates fit it. No jax.
 
-What is expected of a trial goes by its operations and by the processor on which that was measured. A file in the cache
-folder keeps, model by model, how many times that the latest trials really took. Nothing but estimates depends on it.
+What is expected goes by operations and by the processor on which that was measured. A file in the cache folder keeps,
+model by model, how many times that the latest studies really took, and which programs the cache of compiled programs
+has. Nothing but estimates depends on it.
 """
 
 from __future__ import annotations
@@ -11,49 +12,69 @@ import functools
 import json
 import statistics
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 from dlbench import files
 from dlbench.errors import StoreError
 
-#: Trials of a model, and models, that are kept: the latest.
-_LATEST, _MODELS = 10, 200
-#: Trials that took fewer seconds than this say little: mostly how long a trial takes to begin and end.
-_LEAST_S = 1.0
+#: What takes time: training, compiling a program, and reading one that is compiled already.
+Kind = Literal["training", "compiling", "loading"]
+#: Studies of a model, models, and programs that are kept: the latest.
+_LATEST, _MODELS, _PROGRAMS = 3, 200, 2000
+#: What took fewer seconds than this says little.
+_LEAST_S: Mapping[Kind, float] = {"training": 0.5, "compiling": 0.1, "loading": 0.1}
 #: Larger than the file ever becomes, in bytes; a file above it is not dlbench's.
 _LONGEST = 2**20
 
 
-def ratio(model: str) -> float:
-    """How many times the expected time a trial of this model takes here: that of all models if it is a new one.
+@dataclass(frozen=True)
+class Known:
+    """What earlier studies have shown: ratios by kind and model, the oldest first, and the compiled programs."""
+
+    ratios: Mapping[Kind, Mapping[str, list[float]]] = field(default_factory=dict)
+    programs: tuple[str, ...] = ()
+
+
+def ratio(kind: Kind, model: str) -> float:
+    """How many times the expected time this takes here: that of all models if it is a new one.
 
     Args:
+        kind: what takes time.
         model: names the model with everything on which its speed depends.
     """
-    known = _read(_file())
+    known = _read(_file()).ratios.get(kind, {})
     if model in known:
         return statistics.median(known[model])
     return statistics.median(map(statistics.median, known.values())) if known else 1.0
 
 
-def learn(trials: Iterable[tuple[str, float, float]]) -> None:
-    """Keep how long trials took; nothing if the cache cannot be written.
+def has_compiled(program: str) -> bool:
+    """Whether a study has compiled this program here, by the name that it was learned by."""
+    return program in _read(_file()).programs
+
+
+def learn(found: Mapping[tuple[Kind, str], tuple[float, float]], programs: Iterable[str]) -> None:
+    """Keep how long a study took; nothing if the cache cannot be written.
 
     Args:
-        trials: of each the model as for :func:`ratio`, the expected seconds, and those that it took.
+        found: by kind and model as for :func:`ratio` the expected seconds, and those that it took.
+        programs: names of the programs that were compiled.
     """
-    new: dict[str, list[float]] = {}
-    for model, expected_s, took_s in trials:
-        if took_s >= _LEAST_S and expected_s > 0:
-            new.setdefault(model, []).append(took_s / expected_s)
-    if not new:
-        return
     known = _read(_file())
-    kept = {model: found for model, found in known.items() if model not in new}
-    latest = {model: [*known.get(model, ()), *found][-_LATEST:] for model, found in new.items()}
-    text = json.dumps(dict([*kept.items(), *latest.items()][-_MODELS:]))
+    ratios = {kind: dict(models) for kind, models in known.ratios.items()}
+    for (kind, model), (expected_s, took_s) in found.items():
+        if took_s >= _LEAST_S[kind] and expected_s > 0:
+            models = ratios.setdefault(kind, {})
+            models[model] = [*models.pop(model, ()), took_s / expected_s][-_LATEST:]
+    latest = dict.fromkeys([*known.programs, *programs])
+    record = {
+        "ratios": {kind: dict([*models.items()][-_MODELS:]) for kind, models in ratios.items()},
+        "programs": [*latest][-_PROGRAMS:],
+    }
     with contextlib.suppress(OSError, StoreError):
-        files.write_whole(_file(), lambda file: file.write(text.encode()))
+        files.write_whole(_file(), lambda file: file.write(json.dumps(record).encode()))
     _read.cache_clear()
 
 
@@ -62,12 +83,20 @@ def _file() -> Path:
 
 
 @functools.cache
-def _read(path: Path) -> Mapping[str, list[float]]:
+def _read(path: Path) -> Known:
+    """The content of the file; nothing if it is damaged."""
     try:
-        found = json.loads(files.read(path, _LONGEST))
-        return {
-            str(model): [each for each in map(float, ratios) if each > 0] or [1.0]
-            for model, ratios in found.items()
+        return _of_record(json.loads(files.read(path, _LONGEST)))
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, StoreError):
+        return Known()
+
+
+def _of_record(record: Any) -> Known:
+    ratios = {
+        kind: {
+            str(model): [each for each in map(float, found) if each > 0] or [1.0]
+            for model, found in record["ratios"].get(kind, {}).items()
         }
-    except (OSError, ValueError, TypeError, AttributeError, StoreError):
-        return {}
+        for kind in _LEAST_S
+    }
+    return Known(ratios, tuple(map(str, record["programs"])))

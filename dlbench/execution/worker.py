@@ -78,6 +78,8 @@ TRANSFORMED_TEST_SEED = 0
 VALIDATION = 2**32 - 1
 #: Seconds between saved states of a trial, unless a number of epochs is given.
 SAVE_AFTER_S = 60.0
+#: The part of its time for which a worker has a processor, at least, where the time is a measure of its work.
+BUSY = 0.8
 Emit = Callable[[messages.AnyEvent], None]
 
 
@@ -225,8 +227,11 @@ class Worker:
             lanes,
         )
         clock.lap("io")
+        known = len(self._programs)
         program = self._program(trials[0], dataset, *inputs)
-        clock.lap("compile")
+        busy_s = clock.lap("compile")
+        if len(self._programs) > known:
+            self.emit(messages.Compiled(worker=self.number, trial_id=trials[0].id, busy_s=busy_s))
         state, histories = self._epochs(trials, program, inputs, states, clock)
         best, hyper = (state.best_params, state.best_batch_stats), inputs[2]
         logits = _storable(program.predict(*best, dataset.test_images, dataset.test_rows, hyper))
@@ -297,7 +302,7 @@ class Worker:
                 raise Interrupted
             trained = program.train_epoch(state, *inputs)
             state, loss, accuracy = jax.block_until_ready(trained)
-            clock.lap("train")
+            busy_s = clock.lap("train")
             state, val_loss, val_accuracy, own = program.validate(state, inputs[0], inputs[2])
             values = np.stack([np.atleast_1d(x) for x in (loss, accuracy, val_loss, val_accuracy)], axis=1)
             clock.lap("eval")
@@ -307,7 +312,7 @@ class Worker:
                 value = own[lane] if own is not None and math.isfinite(own[lane]) else None
                 epoch = Epoch.of([*map(float, values[lane]), value])
                 histories[lane].append(epoch)
-                self.emit(messages.EpochEnded(trial_id=trial.id, number=number, values=epoch))
+                self.emit(messages.EpochEnded(trial_id=trial.id, number=number, values=epoch, busy_s=busy_s))
                 if is_ended(trial.spec, histories[lane]):
                     ended[lane] = jax.device_get(lane_of(state, lane, trial.lanes))
             spent = {kind: seconds / len(trials) for kind, seconds in clock.job.items()}
@@ -625,13 +630,22 @@ class Clock:
         self.total = dict.fromkeys(TIME_KINDS, 0.0)
         self.job = dict.fromkeys(TIME_KINDS, 0.0)
         self._last = started
+        self._busy = time.process_time if jax.default_backend() == "cpu" else time.monotonic
+        self._busy_last = self._busy()
 
-    def lap(self, kind: str) -> None:
-        """Count the time since the last lap as time of this kind."""
-        now = time.monotonic()
-        self.total[kind] += now - self._last
-        self.job[kind] += now - self._last
-        self._last = now
+    def lap(self, kind: str) -> float | None:
+        """Count the time since the last lap as time of this kind.
+
+        Returns:
+            The seconds for which the device was busy; ``None`` if the process waited for a processor, since what it
+            then takes says little.
+        """
+        now, busy = time.monotonic(), self._busy()
+        seconds, busy_s = now - self._last, busy - self._busy_last
+        self.total[kind] += seconds
+        self.job[kind] += seconds
+        self._last, self._busy_last = now, busy
+        return busy_s if busy_s >= BUSY * seconds else None
 
     def take(self) -> dict[str, float]:
         """The time that the current trials have spent; starts again from zero for the next ones."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlbench.analysis.configurations import Summary, axes_of_specs
 from dlbench.analysis.looks import alpha_of
-from dlbench.execution.costs import COMPILE_S, cost_s
+from dlbench.execution.costs import compile_s, cost_s
 from dlbench.records import TrialStatus
 from dlbench.report.search import search_in_words
 from dlbench.report.tables import (
@@ -93,7 +93,7 @@ def _programs_table(plan: Plan) -> Table:
                 "; ".join(varied) or None,
                 len(program.trials),
                 len(program.trials) - len(left),
-                sum(map(cost_s, left)) + (COMPILE_S if left else 0.0),
+                sum(map(cost_s, left)) + (compile_s(left[0]) if left else 0.0),
             )
         )
     columns = (

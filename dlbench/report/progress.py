@@ -11,7 +11,7 @@ from rich.text import Text
 
 from dlbench.analysis.configurations import Summary
 from dlbench.execution import messages
-from dlbench.execution.costs import COMPILE_S, cost_s
+from dlbench.execution.costs import END_S, START_S, compiling_s, cost_s
 from dlbench.execution.plan import Plan
 from dlbench.records import Outcome
 from dlbench.report import count, duration
@@ -62,6 +62,8 @@ class TerminalBar:
             """The time until the expected end, which goes on between updates."""
 
             def render(self, task: Task) -> Text:
+                if task.fields["end"] is None:
+                    return Text()
                 left_s = max(0.0, task.fields["end"] - time.monotonic())
                 return Text(f"about {duration(left_s) if left_s >= 60 else f'{left_s:.0f} s'} left")
 
@@ -77,7 +79,7 @@ class TerminalBar:
             expand=True,
         )
         self._progress.start()
-        self._task = self._progress.add_task("starting", total=1.0, end=time.monotonic())
+        self._task = self._progress.add_task("starting", total=1.0, end=None)
 
     def update(self, words: str, share: float, left_s: float) -> None:
         """Show that this share of the work is done, and that the rest will take about so many seconds."""
@@ -145,9 +147,10 @@ class StudyProgress:
                 self._workers.update(dict.fromkeys(event.trial_ids, event.worker))
             case messages.Compiling():
                 self._compiling[event.worker] = label(self._trials[event.trial_id].spec.model)
+            case messages.Compiled():
+                self._compiled(event.trial_id)
             case messages.EpochEnded():
                 self._epochs[event.trial_id] = event.number
-                self._compiled(event.trial_id)
             case messages.Finished():
                 self._end(event.trial_id)
                 self._add(event.trial_id, event.outcome)
@@ -175,18 +178,23 @@ class StudyProgress:
                     if result.id in plan.done:
                         self._add(result.id, result.outcome)
         self.finished, self.total = len(plan.done), len(plan.trials)
-        self._programs = len(programs(plan.missing))  # still to be compiled
+        compiled = programs(plan.missing)
+        self._programs = len(compiled)  # still to be compiled
+        self._compile_s = compiling_s(compiled) / max(self._programs, 1)
+        self._num_workers = max(plan.workers, 1)
         for text in (*plan.trained_again, *([] if self._quiet else [*plan.copied, *plan.machines])):
             self._say(text)
         self._begun = time.monotonic()
         self._estimate_s = plan.estimate_s
-        self._total_s = sum(map(cost_s, plan.missing)) + COMPILE_S * self._programs
+        self._total_s = self._left_s() if plan.missing else 0.0
         if not self._quiet and plan.missing:
             done = f"{len(plan.done):,} done, " if plan.done else ""
             self._say(
                 f"{done}{count(len(plan.missing), 'trial')} to train ({_in_words(plan)}), about "
-                f"{duration(plan.estimate_s)}; {plan.folder}"
+                f"{duration(self._estimate_s)}; {plan.folder}"
             )
+            if self._bar is not None:  # begins with the estimate
+                self._show(self._begun)
 
     def _say(self, text: str) -> None:
         if self._bar is not None:
@@ -221,21 +229,21 @@ class StudyProgress:
             since, before = self._first
             rate = 60 * (self.finished - before) / (now - since)
             words += f", {count(len(machines), 'node')}, {count(len(self._nodes), 'worker')}, {rate:.0f} trials/min"
-        share = self._share_done()
+        share = max(0.0, 1 - self._left_s() / self._total_s) if self._total_s else 1.0
         left_s = expected_s(now - self._begun, share, self._estimate_s) - (now - self._begun)
         if self._bar is not None:
             self._bar.update(words, share, max(left_s, 0.0))
         else:
             self._say(f"{words}, {duration(now - self._start)}, about {duration(max(left_s, 0.0))} left")
 
-    def _share_done(self) -> float:
-        """The share of the work that is done, by estimated cost."""
+    def _left_s(self) -> float:
+        """The work that is left, by estimated cost, in seconds of one core."""
         left = sum(
             cost_s(trial) * (1 - self._epochs.get(trial_id, 0) / trial.spec.num_epochs)
             for trial_id, trial in self._trials.items()
         )
-        left_s = left + COMPILE_S * max(self._programs, 0)
-        return min(1.0, max(0.0, 1 - left_s / self._total_s)) if self._total_s else 1.0
+        waiting = END_S + (START_S if self._first is None else 0.0)
+        return left + self._num_workers * waiting + self._compile_s * max(self._programs, 0)
 
     def _best(self) -> str:
         """The best configuration of those trained so far, by the mean of its validation metric."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+import math
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -11,10 +13,12 @@ from dlbench.errors import Field, SpecError, shown, unknown
 from dlbench.spec import registry, seeds
 from dlbench.spec.naming import ALIASES
 from dlbench.spec.study import Design, StudySpec
-from dlbench.spec.trial import PARTS, TrialSpec, make_trial_spec
+from dlbench.spec.trial import PARTS, TrialSpec, check_values, make_trial_spec
 
 #: More trials than this are refused: a slip of the keyboard, not a study.
 MAX_TRIALS = 100_000
+#: The part that a field is about, where its name does not say so.
+_ABOUT = {f"{part}_args": part for part in PARTS} | {"dropout": "model", "test_augmented": "test_transform"}
 
 
 def expand(axes: Mapping[str, Any], design: Design = "grid", place: str | None = None) -> StudySpec:
@@ -33,28 +37,67 @@ def expand(axes: Mapping[str, Any], design: Design = "grid", place: str | None =
         UnknownNameError: an unknown model, or an argument that a part does not take.
     """
     columns = _columns(axes, place)
-    count = 1
-    for values in columns.values():
-        count *= len(values)
+    count = math.prod(map(len, columns.values()))
     if count > MAX_TRIALS:
         raise SpecError(
             f"the grid has {count:,} trials; at most {MAX_TRIALS:,} are allowed",
             place=place,
             remedy="take values away",
         )
-    trials: dict[TrialSpec, None] = {}
-    canonical = _Canonical(place)
-    for combination in itertools.product(*columns.values()):
-        trials[canonical(dict(zip(columns, combination, strict=True)))] = None
-    if len(trials) < count:
-        raise _repetition(columns, count - len(trials), place)
+    together = {names: _settings(names, columns, place) for names in _together(columns)}
+    different = math.prod(len({(*each.values(),) for each in found}) for found in together.values())
+    if different < count:
+        raise _repetition(columns, count - different, place)
     if design == "single" and count > 1:
         raise SpecError(
             f"a study of the design single has one trial; these values make {count:,}",
             place=place,
             remedy=("name one ", Field("fold")) if len(columns.get("fold", ())) > 1 else "give one of each",
         )
-    return StudySpec(design=design, trials=tuple(trials))
+    return StudySpec(design=design, trials=tuple(_combined(columns, together)))
+
+
+def _together(columns: Iterable[str]) -> list[tuple[str, ...]]:
+    """The names of columns, those in one tuple that are about the same part and have to be checked together."""
+    groups: dict[str, list[str]] = {}
+    for name in columns:
+        groups.setdefault(_ABOUT.get(name, name.partition(".")[0]), []).append(name)
+    return [*map(tuple, groups.values())]
+
+
+def _settings(
+    names: tuple[str, ...], columns: Mapping[str, list[Any]], place: str | None
+) -> list[dict[str, Any]]:
+    """What each combination of the values of columns that are checked together sets, by field."""
+    part = _ABOUT.get(names[0], names[0].partition(".")[0])
+    if part in TrialSpec.model_fields and part not in PARTS:
+        return [{part: value} for value in check_values(part, columns[part], place)]
+    fields = (part, *(name for name, about in _ABOUT.items() if about == part))
+    made = _Canonical(place)
+    found = []
+    for combination in itertools.product(*(columns[name] for name in names)):
+        spec = made(dict(zip(names, combination, strict=True)))
+        found.append({field: getattr(spec, field) for field in fields})
+    return found
+
+
+def _combined(
+    columns: Mapping[str, Sequence[Any]], together: Mapping[tuple[str, ...], list[dict[str, Any]]]
+) -> Iterator[TrialSpec]:
+    """The trials of a grid: what every combination sets that is checked together, put together."""
+    base, order = canonical({}), [*columns]
+    parts = []
+    for names, found in together.items():
+        keys = itertools.product(*(range(len(columns[name])) for name in names))
+        pick = operator.itemgetter(*map(order.index, names))
+        parts.append(
+            (pick, {key if len(names) > 1 else key[0]: each for key, each in zip(keys, found, strict=True)})
+        )
+    for positions in itertools.product(*(range(len(values)) for values in columns.values())):
+        update: dict[str, Any] = {}
+        for pick, by_position in parts:
+            update.update(by_position[pick(positions)])
+        yield base.model_copy(update=update)
 
 
 def canonical(fields: Mapping[str, Any], place: str | None = None) -> TrialSpec:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+import functools
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from dlbench.errors import Field, SpecError
 from dlbench.spec import combinations
@@ -45,51 +47,36 @@ def resolve(
     Raises:
         SpecError: sizes that the data set does not have, or fields that contradict each other.
     """
-    sizes: dict[Part, DataSize] = {}
-    sources: dict[tuple[str, str], str] = {}
-    numbers: dict[tuple[object, ...], int] = {}
+    known: dict[Part, DataSize] = {}
+    source_digest = functools.cache(lambda field, name: PARTS[field].source_digest(name))
+    shared: dict[tuple[Any, ...], tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
     resolved = []
     for spec in study.trials:
-        named = Part(spec.dataset, spec.dataset_args)
-        data = sizes.get(named) or sizes.setdefault(named, info(str(named)))
-        digests = {}
-        for field, parts in PARTS.items():
-            key = field, getattr(spec, field)
-            if key not in sources:
-                sources[key] = parts.source_digest(key[1])
-            digests[field] = sources[key]
-        model_digest = digests.pop("model")
-        del digests["dataset"]  # what identifies it are its arrays
-        others = tuple(sorted((field, digest) for field, digest in digests.items() if digest))
-        spec = spec.model_copy(
-            update={
-                "dataset": data.reference,
-                "dataset_args": (),
-                "split_seed": spec.default_split_seed if spec.split_seed is None else spec.split_seed,
-                **_explicit_sizes(spec, data),
+        key = _SHARED(spec)
+        if key not in shared:
+            named = Part(spec.dataset, spec.dataset_args)
+            data = known.get(named) or known.setdefault(named, info(str(named)))
+            # A data set is identified by its arrays.
+            digests = {
+                field: source_digest(field, getattr(spec, field)) for field in PARTS if field != "dataset"
             }
-        )
-        resolved.append((spec, data.digest, model_digest, others))
-    combinations.check(spec for spec, *_ in resolved)
+            model_digest = digests.pop("model")
+            others = tuple(sorted((field, digest) for field, digest in digests.items() if digest))
+            shared[key] = (
+                {"dataset": data.reference, "dataset_args": (), **_explicit_sizes(spec, data)},
+                {"data_digest": data.digest, "model_digest": model_digest, "part_digests": others},
+            )
+        explicit, identity = shared[key]
+        split_seed = spec.default_split_seed if spec.split_seed is None else spec.split_seed
+        resolved.append((spec.model_copy(update={**explicit, "split_seed": split_seed}), identity))
+    combinations.check(spec for spec, _ in resolved)
+    return [Trial(spec=spec, lanes=lanes(spec) if lanes else 1, **identity) for spec, identity in resolved]
 
-    def lanes_of(spec: TrialSpec) -> int:
-        if lanes is None:
-            return 1
-        program = spec.static()
-        if program not in numbers:
-            numbers[program] = lanes(spec)
-        return numbers[program]
 
-    return [
-        Trial(
-            spec=spec,
-            data_digest=data_digest,
-            model_digest=model_digest,
-            part_digests=others,
-            lanes=lanes_of(spec),
-        )
-        for spec, data_digest, model_digest, others in resolved
-    ]
+#: The fields on which everything depends that a trial is resolved with, but for the seed of its split.
+_SHARED = operator.attrgetter(
+    *PARTS, "dataset_args", "train_size", "val_size", "test_size", "batch_size", "folds", "val_from"
+)
 
 
 def _explicit_sizes(spec: TrialSpec, data: DataSize) -> dict[str, int | None]:

@@ -12,8 +12,8 @@ import contextlib
 import functools
 import math
 import operator
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, Self, get_args
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal, Self, get_args, get_type_hints
 
 from pydantic import (
     AfterValidator,
@@ -21,7 +21,10 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -277,18 +280,43 @@ class TrialSpec(BaseModel):
     dropout_seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] | None = None
     augment_seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] | None = None
 
+    # Studies have up to 100,000 trials, so a trial keeps the values that are not defaults, which its class has
+    # (_DEFAULTS), and shares the set of the fields that were given, which nobody asks for.
+
     def model_post_init(self, context: object, /) -> None:
-        """Share the set of the fields that were given, which nobody asks for: studies have up to 100,000 trials."""
+        """Drop what the class has."""
+        kept = {name: value for name, value in self.__dict__.items() if value != _DEFAULTS[name]}
+        object.__setattr__(self, "__dict__", kept)
         object.__setattr__(self, "__pydantic_fields_set__", _GIVEN)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with other values, which are not checked; it shares what both have in common."""
+        values = {**self.__dict__, **(update or {})}
+        for name in update or ():
+            if values[name] == _DEFAULTS[name]:
+                del values[name]
         made = object.__new__(type(self))
-        object.__setattr__(made, "__dict__", {**self.__dict__, **(update or {})})
+        object.__setattr__(made, "__dict__", values)
         object.__setattr__(made, "__pydantic_fields_set__", _GIVEN)
         object.__setattr__(made, "__pydantic_extra__", None)
         object.__setattr__(made, "__pydantic_private__", None)
         return made
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:  # type: ignore[override]
+        """All fields with their values, for ``dict(spec)``."""
+        return ((name, getattr(self, name)) for name in _DEFAULTS)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self.__dict__.items()))
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        return iter(self)
+
+    @model_serializer(mode="wrap")
+    def _serialized(self, serialize: SerializerFunctionWrapHandler) -> Any:
+        whole = self.model_copy()
+        object.__setattr__(whole, "__dict__", dict(self))
+        return serialize(whole)
 
     @property
     def default_split_seed(self) -> int:
@@ -305,7 +333,7 @@ class TrialSpec(BaseModel):
 
     def to_record(self) -> dict[str, Any]:
         """The fields as JSON values, the arguments of parts as mappings."""
-        return {**dict(self), **{f"{name}_args": dict(getattr(self, f"{name}_args")) for name in PARTS}}
+        return dict(self) | {f"{name}_args": dict(getattr(self, f"{name}_args")) for name in PARTS}
 
     def arguments(self, part: str) -> parts.Arguments:
         """The arguments that the part in a field is made with, where they are not its defaults; sorted by name."""
@@ -330,8 +358,20 @@ class TrialSpec(BaseModel):
 
     def static(self) -> tuple[object, ...]:
         """Everything that makes another XLA program; equal values share one."""
-        switches = (bool(getattr(self, name)) for name in (*_SWITCHES, "class_weights"))
-        return *_STATIC(self), _parts(*_PART_FIELDS(self))[0], *switches
+        return _static(_STATIC(self), _PART_FIELDS(self), _SWITCHED(self))
+
+
+#: The default of each field.
+_DEFAULTS = {name: field.default for name, field in TrialSpec.model_fields.items()}
+for _field, _default in _DEFAULTS.items():
+    setattr(TrialSpec, _field, _default)
+
+
+@functools.lru_cache(maxsize=4096)  # trials by the ten thousand share a few programs
+def _static(
+    fields: tuple[object, ...], parts: tuple[Any, ...], switched: tuple[object, ...]
+) -> tuple[object, ...]:
+    return *fields, _parts(*parts)[0], *map(bool, switched)
 
 
 @functools.lru_cache(maxsize=4096)  # trials by the ten thousand share a few parts
@@ -378,6 +418,7 @@ _PART_NAMES = (*_TRAINED, *(f"{name}_args" for name in _TRAINED), "dropout")
 _PART_FIELDS: Callable[[TrialSpec], tuple[Any, ...]] = operator.attrgetter(*_PART_NAMES)
 STATIC_FIELDS = tuple(name for name in TrialSpec.model_fields if name not in (*DYNAMIC_FIELDS, *_OF_PARTS))
 _STATIC: Callable[[TrialSpec], tuple[object, ...]] = operator.attrgetter(*STATIC_FIELDS)
+_SWITCHED: Callable[[TrialSpec], tuple[object, ...]] = operator.attrgetter(*_SWITCHES, "class_weights")
 #: The fields that every id has been made of since the first release. Those that came later are left out of a trial's
 #: id at their defaults, so that it stays what it was.
 FIRST_FIELDS = frozenset(
@@ -403,7 +444,11 @@ FIRST_FIELDS = frozenset(
 )
 #: Fields that distinguish the trials of one configuration.
 REPLICATES = (*SEEDS, "fold")
-_LATER_FIELDS = {n: field.default for n, field in TrialSpec.model_fields.items() if n not in FIRST_FIELDS}
+_LATER_FIELDS = tuple(name for name in TrialSpec.model_fields if name not in FIRST_FIELDS)
+_LATER_DEFAULTS = tuple(TrialSpec.model_fields[name].default for name in _LATER_FIELDS)
+_LATER: Callable[[TrialSpec], tuple[Any, ...]] = operator.attrgetter(*_LATER_FIELDS)
+_FIRST_NAMES = tuple(sorted(FIRST_FIELDS))
+_FIRST: Callable[[TrialSpec], tuple[Any, ...]] = operator.attrgetter(*_FIRST_NAMES)
 
 
 def make_trial_spec(fields: Mapping[str, Any], place: str | None = None) -> TrialSpec:
@@ -420,6 +465,23 @@ def make_trial_spec(fields: Mapping[str, Any], place: str | None = None) -> Tria
         return TrialSpec(**fields)
     except ValidationError as error:
         raise _explained(error, place) from None
+
+
+def check_values(field: str, values: Iterable[Any], place: str | None = None) -> list[Any]:
+    """Check values of one field that names no part; arguments and errors as of :func:`make_trial_spec`."""
+    values = [*values]
+    try:
+        return _values(field).validate_python(values)
+    except ValidationError:
+        for value in values:
+            make_trial_spec({field: value}, place)
+        raise
+
+
+@functools.cache
+def _values(field: str) -> TypeAdapter[list[Any]]:
+    hint: Any = get_type_hints(TrialSpec, include_extras=True)[field]
+    return TypeAdapter(list[hint])
 
 
 def _explained(error: ValidationError, place: str | None) -> SpecError:
@@ -467,11 +529,10 @@ class Trial(BaseModel):
     @functools.cached_property
     def id(self) -> str:
         """Digest (16 hexadecimal digits) of everything that determines the result."""
-        spec = {
-            name: value
-            for name, value in vars(self.spec).items()
-            if name not in _LATER_FIELDS or value != _LATER_FIELDS[name]
-        }
+        spec = dict(zip(_FIRST_NAMES, _FIRST(self.spec), strict=True))
+        if (later := _LATER(self.spec)) != _LATER_DEFAULTS:
+            pairs = zip(_LATER_FIELDS, later, _LATER_DEFAULTS, strict=True)
+            spec |= {name: value for name, value, default in pairs if value != default}
         record = {**vars(self), "spec": spec}
         if not self.part_digests:
             del record["part_digests"]

@@ -99,10 +99,12 @@ def write(folder: Path, made: Files, depth: int = 1) -> None:
         target = folder / group
         new = target.with_name(f".{target.name}.new")
         files.remove(new)
-        for path, content in members.items():
-            place = new / path.relative_to(group)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(content)
+        places = {os.path.join(new, *path.parts[depth:]): content for path, content in members.items()}
+        for parent in sorted({os.path.dirname(place) for place in places}):
+            os.makedirs(parent, exist_ok=True)
+        for place, content in places.items():
+            with open(place, "wb") as file:
+                file.write(content)
         if not (target.is_file() and new.is_file()):
             files.remove(target)
         new.replace(target)

@@ -285,6 +285,10 @@ class TrialResult:
 TRIAL_FIELDS = ("id", "status", "error", "collapsed", *TrialSpec.model_fields, *OUTCOME_FIELDS)
 
 
+#: A linear model is fitted to this many splits of a study.
+LINEAR_SPLITS = 10
+
+
 @dataclass(frozen=True)
 class LinearModel:
     """What a linear model reaches on a split, beside which networks are shown.

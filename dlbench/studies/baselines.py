@@ -15,11 +15,10 @@ from dlbench.spec.metrics import SELECTION_METRIC, metric_key, metric_of
 from dlbench.spec.registry import METRICS
 from dlbench.spec.trial import Trial
 from dlbench.stats.linear import least_squares, linear_scores, logistic_regression
-from dlbench.storage.results import LinearModel, split_key
+from dlbench.storage.results import LINEAR_SPLITS, LinearModel, split_key
 from dlbench.training.metrics import measure
 
-#: A linear model is fitted to this many splits, as far as their images have so many pixels in all.
-MAX_SPLITS = 10
+#: Linear models are fitted to splits whose images have at most so many pixels in all.
 MAX_PIXELS = 200_000_000
 
 
@@ -37,7 +36,7 @@ def linear_models(
         The new ones; none for data sets that cannot be loaded, or whose images are too large.
     """
     by_split = {split_key(trial): trial for trial in reversed([*trials])}
-    wanted = [*reversed(by_split.items())][:MAX_SPLITS]
+    wanted = [*reversed(by_split.items())][:LINEAR_SPLITS]
     found: dict[str, LinearModel] = {}
     left = MAX_PIXELS
     for key, trial in wanted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -271,15 +272,27 @@ def _check_memory(trials: Sequence[Trial], info: Callable[[str], DatasetInfo], h
 def _named(specs: Iterable[TrialSpec]) -> Iterator[TrialSpec]:
     """Trials with their parts replaced by their references; user code must be named by this process."""
     references: dict[tuple[str, str], str] = {}
+    checked: dict[tuple[int, ...], Mapping[str, str]] = {}
     for spec in specs:
-        update = {}
-        for field, parts in PARTS.items():
-            name = getattr(spec, field)
-            if (field, name) not in references:
-                references[field, name] = name if ":" in name else parts.resolve(name, field)
-                parts.check_trusted(references[field, name], field)
-                parts.check_defined(references[field, name])
-            update[field] = references[field, name]
-            parts.arguments(update[field], getattr(spec, f"{field}_args"))
-        changed = any(getattr(spec, field) != reference for field, reference in update.items())
-        yield spec.model_copy(update=update) if changed else spec
+        key = tuple(
+            map(id, _PARTS_OF(spec))
+        )  # trials of a grid share these objects; equal ones may differ in type
+        if key not in checked:
+            checked[key] = dict(_references(spec, references))
+        yield spec.model_copy(update=checked[key]) if checked[key] else spec
+
+
+_PARTS_OF = operator.attrgetter(*PARTS, *(f"{field}_args" for field in PARTS))
+
+
+def _references(spec: TrialSpec, known: dict[tuple[str, str], str]) -> Iterator[tuple[str, str]]:
+    """The parts of a trial that have another reference than their name, by field; checks all of them."""
+    for field, parts in PARTS.items():
+        name = getattr(spec, field)
+        if (field, name) not in known:
+            known[field, name] = name if ":" in name else parts.resolve(name, field)
+            parts.check_trusted(known[field, name], field)
+            parts.check_defined(known[field, name])
+        parts.arguments(known[field, name], getattr(spec, f"{field}_args"))
+        if known[field, name] != name:
+            yield field, known[field, name]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import threading
 import time
 import warnings
@@ -44,6 +46,8 @@ from dlbench.studies.options import Observer, RunOptions, RunSettings, merged
 from dlbench.studies.planning import plan
 from dlbench.studies.result import StudyResult
 
+#: What a process that is killed may leave in the folder of a trial that is finished.
+_LEFT_OVER = re.compile(r"state|.*-tmp.*|\..*\.new")
 #: The manifest lists the digests of at most this many splits, because drawing one of 60,000 images takes 40 ms.
 _MAX_SPLITS = 8
 
@@ -159,6 +163,12 @@ def run_planned(planned: Plan, options: RunOptions, crew: Crew | None = None) ->
                 described["split_digests"] = _split_digests(planned)
                 if any(trial.id in planned.sources for trial in todo):
                     described["device"] = planned.environment
+                measured = costs.Measured(known)
+
+                def observe(event: messages.AnyEvent) -> None:
+                    measured(event)
+                    notify(event)
+
                 events = _events(planned, todo, place, stopping, notify, crew)
                 record(
                     store,
@@ -166,16 +176,16 @@ def run_planned(planned: Plan, options: RunOptions, crew: Crew | None = None) ->
                     {trial.id for trial in todo},
                     described,
                     events,
-                    notify,
+                    observe,
                     None if site.is_elastic else max(place.workers, 1),
                     start,
                     options.keep_state,
                     planned.device,
                 )
-            if place.cores == 1:
-                _learn(store, todo)
-            left = [trial for trial in todo if not store.statuses()[trial.id].has_ended]
-            if stopping.is_set() and left:
+                if place.cores == 1:
+                    measured.learn()
+            statuses = store.statuses()
+            if stopping.is_set() and not all(statuses[trial.id].has_ended for trial in todo):
                 raise StudyInterrupted(stopping.number)
     with Store(folder) as store:
         trials = tuple(store.results([trial.id for trial in planned.trials]))
@@ -202,18 +212,6 @@ def _discard_broken(store: Store, notify: Observer) -> None:
     for problem in check_manifest(store):
         notify(messages.Notice(text=f"{problem}; it is written again"))
         manifest.write(store.folder, store.manifests()[-1])
-
-
-def _learn(store: Store, trained: Sequence[Trial]) -> None:
-    """Let estimates go by how long trials took that were trained here, one at a time."""
-    costs.learn(
-        (each.trial, each.train_time_s)
-        for each in store.results([trial.id for trial in trained])
-        if each.status is TrialStatus.COMPLETE
-        and each.train_time_s is not None
-        and each.trial.lanes == 1
-        and each.origin is None
-    )
 
 
 def _linear(result: StudyResult, data_dir: str | None) -> Mapping[str, LinearModel]:
@@ -279,10 +277,11 @@ def _copy(
 def _remove_leftovers(trials: Sequence[TrialResult]) -> None:
     """Remove temporary files and saved states of finished trials, which remain if a process is killed at their end."""
     for folder in (trial.folder for trial in trials if trial.status.is_finished):
-        if not folder.parent.is_symlink() and not folder.is_symlink():
-            for path in (*folder.glob("state"), *folder.glob("*-tmp*"), *folder.glob(".*.new")):
-                with contextlib.suppress(OSError):
-                    files.remove(path)
+        if folder.parent.is_symlink() or folder.is_symlink():
+            continue
+        with contextlib.suppress(OSError):
+            for name in filter(_LEFT_OVER.fullmatch, os.listdir(folder)):
+                files.remove(folder / name)
 
 
 def _about_data(trials: Sequence[Trial], data_dir: str | None, options: RunOptions) -> Iterator[str]:
