@@ -24,7 +24,6 @@ import dlbench
 from dlbench.execution import messages
 from dlbench.records import Epoch, TrialStatus
 from dlbench.spec.trial import PARTS
-from dlbench.storage import event_file
 
 #: What TensorBoard calls a trial's final figures.
 FINAL = {
@@ -201,14 +200,6 @@ def test_tensorboard_shows_the_figures_of_the_store_to_the_last_bit(
         for tag, figure in FINAL.items():
             (point,) = read.Scalars(tag)
             assert point.value == np.float32(getattr(trial, figure))
-
-
-@pytest.mark.parametrize("size", [0, 1, 3, 4, 8, 100, 1023, 1024, 1025, 1027, 1028, 3000])
-def test_event_files_have_the_checksums_of_tensorboardx(size: int) -> None:
-    from tensorboardX.crc32c import _crc32c
-
-    content = np.random.default_rng(size).bytes(size)
-    assert event_file._crc32c(content) == _crc32c(content)
 
 
 def test_tensorboards_hyper_parameter_tab_shows_every_trial(small_result: dlbench.StudyResult) -> None:

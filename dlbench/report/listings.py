@@ -192,7 +192,7 @@ def studies_table(studies: Sequence[tuple[StudySummary, Overview | None]]) -> Ta
     for study, found in studies:
         total, complete = sum(study.counts.values()), study.counts.get(TrialStatus.COMPLETE, 0)
         if found is None:
-            rows.append((study.name, "unreadable", *(None,) * 4, study.created_at, None))
+            rows.append((study.name, "unreadable", *(None,) * 3, study.created_at, None))
             continue
         rows.append(
             (
