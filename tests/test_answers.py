@@ -97,7 +97,7 @@ def test_a_comparison_has_the_interval_that_counts_the_images_too() -> None:
     own = next(row[place] for row in table.rows if "Stabilized" in row)
     alone = stats.wilson_interval(91, 100)
     assert own.estimate == pytest.approx(0.91)
-    assert own.high - own.low == pytest.approx(alone.high - alone.low, rel=0.15), (
+    assert own.high - own.low == pytest.approx(alone.high - alone.low, rel=0.25), (
         "images vary more than seeds"
     )
     over_seeds = next(row[place - 1] for row in table.rows if "Stabilized" in row).interval
