@@ -122,8 +122,9 @@ def server(tmp_path: Path) -> Iterator[str]:
                     time.sleep(0.5)
             yield f"http://127.0.0.1:{port}"
         finally:
-            os.killpg(process.pid, 15)
-            process.wait(30)
+            if process.poll() is None:
+                os.killpg(process.pid, 15)
+                process.wait(30)
 
 
 @pytest.fixture(params=["sqlite", "server"])
